@@ -12,7 +12,7 @@ from utility.webkit.columns import Shown, Written, columns_of
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.console.plots import line
 from utility.webkit.console.rendering import console_renderer
-from utility.webkit.rights import Admins
+from utility.webkit.rights import ManagesJobs
 
 _HOURS = 24
 _DAY = (0, 0, 0, 0, 1, 2, 4, 6, 8, 9, 9, 8, 7, 6, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0)  # of the sun, by hour
@@ -38,7 +38,7 @@ def with_parts(app: FastAPI) -> FastAPI:
 
 
 @router.get("/console/look")
-def look(console: RequestConsole, request: Request, actor: Admins) -> Response:
+def look(console: RequestConsole, request: Request, actor: ManagesJobs) -> Response:
     """Show the components."""
     lines = [_Line(no=no, place=f"house {no}", energy_mwh=no * 4_250_000, state=state) for no, state in _STATES]
     span = {"begin": console.now() - 7_200, "end": console.now() - 3_600, "most": 2}
@@ -58,7 +58,7 @@ def look(console: RequestConsole, request: Request, actor: Admins) -> Response:
 
 
 @router.get("/console/look/{kind}.json")
-def plot(console: RequestConsole, _: Admins, kind: Literal["stacked", "lines", "nothing"]) -> dict[str, Any]:
+def plot(console: RequestConsole, _: ManagesJobs, kind: Literal["stacked", "lines", "nothing"]) -> dict[str, Any]:
     """Return a plot's series."""
     start = console.now() // 86_400 * 86_400
     if kind == "stacked":

@@ -10,7 +10,7 @@ from utility.alarms.board import Row
 from utility.alarms.decisions import Board, alarms_of
 from utility.alarms.silences import MAX_NOTE
 from utility.webkit.parameters import LOCAL_TIMES, Time
-from utility.webkit.rights import FOR_STAFF, Operators
+from utility.webkit.rights import READS_TOWN, HandlesAlarms
 from utility.webkit.services import RequestApi
 from utility.webkit.shapes import refusing
 
@@ -101,21 +101,21 @@ class ToMaintain(BaseModel):
 router = APIRouter()
 
 
-@router.get("/alarms", dependencies=[FOR_STAFF])
+@router.get("/alarms", dependencies=[READS_TOWN])
 def board(api: RequestApi) -> BoardAnswer:
     """Return the alarms that stand, those that wait for a person first, and the silences."""
     return _board(alarms_of(api).board())
 
 
 @router.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
-def acknowledge(api: RequestApi, actor: Operators, what: ForAlarm) -> Made:
+def acknowledge(api: RequestApi, actor: HandlesAlarms, what: ForAlarm) -> Made:
     """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
     with refusing(422):
         return Made(no=alarms_of(api).acknowledge(actor, what.key, what.note, what.until))
 
 
 @router.post("/alarms/acknowledgements/{number}/end")
-def withdraw(api: RequestApi, actor: Operators, number: Number) -> Ended:
+def withdraw(api: RequestApi, actor: HandlesAlarms, number: Number) -> Ended:
     """End an acknowledgement."""
     with refusing(422):
         alarms_of(api).withdraw(actor, number)
@@ -123,21 +123,21 @@ def withdraw(api: RequestApi, actor: Operators, number: Number) -> Ended:
 
 
 @router.post("/alarms/silences", dependencies=[LOCAL_TIMES])
-def silence(api: RequestApi, actor: Operators, what: ForAlarm) -> Made:
+def silence(api: RequestApi, actor: HandlesAlarms, what: ForAlarm) -> Made:
     """Silence one alarm from now until a time."""
     with refusing(422):
         return Made(no=alarms_of(api).silence(actor, what.key, what.note, what.until))
 
 
 @router.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
-def maintain(api: RequestApi, actor: Operators, what: ToMaintain) -> Made:
+def maintain(api: RequestApi, actor: HandlesAlarms, what: ToMaintain) -> Made:
     """Silence all alarms of a place for a time."""
     with refusing(422):
         return Made(no=alarms_of(api).maintain(actor, what.place, what.part, what.start, what.until, what.note))
 
 
 @router.post("/alarms/silences/{number}/end")
-def end_silence(api: RequestApi, actor: Operators, number: Number) -> Ended:
+def end_silence(api: RequestApi, actor: HandlesAlarms, number: Number) -> Ended:
     """End a silence or a maintenance now, by its `id`."""
     with refusing(422):
         alarms_of(api).end_silence(actor, number)

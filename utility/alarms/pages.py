@@ -16,7 +16,7 @@ from utility.alarms.jobs.notify import notifier_of
 from utility.control.forms import local_input
 from utility.webkit.console.answers import ROWS, Number, Skip, address, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Operators, Staff
+from utility.webkit.rights import HandlesAlarms, ReadsTown
 
 DURATIONS = ((3_600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"), (259_200, "3 days"), (604_800, "7 days"))
 """The ends that a person is offered, clock seconds from now."""
@@ -50,7 +50,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(_START)
-def board(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+def board(console: RequestConsole, request: Request, actor: ReadsTown, skip: Skip = 0) -> HTMLResponse:
     """List what stands, and what ended last."""
     content = _listed(console, skip) | {"past": alarms_of(console.api).past(PAST)}
     content["calls"] = bool(console.api.settings.notify.to)
@@ -58,7 +58,7 @@ def board(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 
 
 
 @router.get(f"{_START}/live")
-def live(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0, seen: Seen = "") -> Response:
+def live(console: RequestConsole, request: Request, actor: ReadsTown, skip: Skip = 0, seen: Seen = "") -> Response:
     """Return what stands, if the page does not show it yet."""
     content = _listed(console, skip)
     if seen == content["mark"]:
@@ -67,7 +67,7 @@ def live(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0
 
 
 @router.get(f"{_START}/count")
-async def count(console: RequestConsole, request: Request, actor: Staff, seen: Seen = "") -> Response:
+async def count(console: RequestConsole, request: Request, actor: ReadsTown, seen: Seen = "") -> Response:
     """Return the counts for the top of a page, if it does not show them yet; from memory, so on no thread."""
     if seen == alarms_of(console.api).board().mark:
         return Response(status_code=204)
@@ -75,7 +75,7 @@ async def count(console: RequestConsole, request: Request, actor: Staff, seen: S
 
 
 @router.post(f"{_START}/test")
-def test(console: RequestConsole, actor: Operators) -> RedirectResponse:
+def test(console: RequestConsole, actor: HandlesAlarms) -> RedirectResponse:
     """Send a test message to all whom alarms call."""
     results = notifier_of(console.api).test()
     words = [f"{shown}: {'sent' if is_sent else 'failed'}" for shown, is_sent in results]
@@ -83,7 +83,7 @@ def test(console: RequestConsole, actor: Operators) -> RedirectResponse:
 
 
 @router.post(f"{_START}/silences/{{number}}/end")
-def end_silence(console: RequestConsole, actor: Operators, number: Number) -> RedirectResponse:
+def end_silence(console: RequestConsole, actor: HandlesAlarms, number: Number) -> RedirectResponse:
     """End a silence now."""
     with refusing(409):
         alarms_of(console.api).end_silence(actor, number)
@@ -91,7 +91,7 @@ def end_silence(console: RequestConsole, actor: Operators, number: Number) -> Re
 
 
 @router.post(f"{_START}/acknowledgements/{{number}}/end")
-def withdraw(console: RequestConsole, actor: Operators, number: Number) -> RedirectResponse:
+def withdraw(console: RequestConsole, actor: HandlesAlarms, number: Number) -> RedirectResponse:
     """End an acknowledgement now."""
     with refusing(409):
         alarms_of(console.api).withdraw(actor, number)
@@ -99,7 +99,7 @@ def withdraw(console: RequestConsole, actor: Operators, number: Number) -> Redir
 
 
 @router.get(f"{_START}/one")
-def one(console: RequestConsole, request: Request, actor: Staff, key: Key | None = None) -> HTMLResponse:
+def one(console: RequestConsole, request: Request, actor: ReadsTown, key: Key | None = None) -> HTMLResponse:
     """Show one alarm, with what can be done about it."""
     key = key or ""
     row = found(lambda: alarms_of(console.api).find(key))
@@ -118,7 +118,7 @@ def one(console: RequestConsole, request: Request, actor: Staff, key: Key | None
 @router.post(f"{_START}/one")
 def act(
     console: RequestConsole,
-    actor: Operators,
+    actor: HandlesAlarms,
     key: Annotated[str, Form(max_length=30_000)],
     note: Annotated[str, Form(max_length=2_000)] = "",
     silence_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
@@ -141,7 +141,7 @@ def act(
 
 @router.get(f"{_START}/maintenance")
 def form(
-    console: RequestConsole, request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = ""
+    console: RequestConsole, request: Request, actor: HandlesAlarms, place: Annotated[str, Query(max_length=40)] = ""
 ) -> HTMLResponse:
     """Return the form of a maintenance, for the next four hours."""
     now, zone = console.now(), console.zone()
@@ -154,7 +154,7 @@ def form(
 @router.post(f"{_START}/maintenance")
 def maintain(
     console: RequestConsole,
-    actor: Operators,
+    actor: HandlesAlarms,
     start: Annotated[str, Form(max_length=40)],
     end: Annotated[str, Form(max_length=40)],
     note: Annotated[str, Form(max_length=2_000)] = "",

@@ -49,7 +49,7 @@ from utility.webkit.console.static_files import load_static
 from utility.webkit.headers import bounded_body, with_headers
 from utility.webkit.page import DOCS_POLICY, POLICY, docs_page, for_people, runbooks_page
 from utility.webkit.parameters import Limit, MicrogridName
-from utility.webkit.rights import EVERYBODY, FOR_STAFF, OPEN, Allowed, Gate, rule_of, unruled
+from utility.webkit.rights import OPEN, READS_TOWN, USES_CONSOLE, Allowed, Gate, rule_of, unruled
 from utility.webkit.services import Api, RequestApi
 
 log = logging.getLogger(__name__)
@@ -139,19 +139,19 @@ _ROOMS = (
 router = APIRouter()
 
 
-@router.get("/docs", include_in_schema=False, dependencies=[EVERYBODY])
+@router.get("/docs", include_in_schema=False, dependencies=[USES_CONSOLE])
 def docs() -> HTMLResponse:
     """Return the page of all endpoints, by group, with their schemas and examples."""
     return HTMLResponse(docs_page(load_static().address), headers={"Content-Security-Policy": DOCS_POLICY})
 
 
-@router.get("/openapi.json", include_in_schema=False, dependencies=[EVERYBODY])
+@router.get("/openapi.json", include_in_schema=False, dependencies=[USES_CONSOLE])
 def openapi() -> Response:
     """Return the description of all endpoints for programs."""
     return Response(_described(), media_type="application/json")
 
 
-@router.get("/runbooks", include_in_schema=False, dependencies=[EVERYBODY])
+@router.get("/runbooks", include_in_schema=False, dependencies=[USES_CONSOLE])
 def runbooks() -> HTMLResponse:
     """Return the runbooks page."""
     return HTMLResponse(runbooks_page(), headers={"Content-Security-Policy": POLICY})
@@ -177,7 +177,7 @@ def metrics(api: RequestApi) -> Response:
     return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/status", dependencies=[FOR_STAFF])
+@router.get("/status", dependencies=[READS_TOWN])
 def status(api: RequestApi) -> dict[str, object]:
     """Return running counts by microgrid; received data that is sent again is counted again.
 
@@ -227,13 +227,13 @@ def status(api: RequestApi) -> dict[str, object]:
     }
 
 
-@router.get("/town", dependencies=[FOR_STAFF])
+@router.get("/town", dependencies=[READS_TOWN])
 def town(api: RequestApi) -> dict[str, object]:
     """Return the town's own figures."""
     return api.database.read(reads.town)
 
 
-@router.get("/schedules", dependencies=[FOR_STAFF])
+@router.get("/schedules", dependencies=[READS_TOWN])
 def schedules(api: RequestApi) -> dict[str, object]:
     """Return each gateway's periods in force, seconds, as its last heartbeat reports them.
 
@@ -242,7 +242,7 @@ def schedules(api: RequestApi) -> dict[str, object]:
     return {"schedules": api.database.read(reads.schedules)}
 
 
-@router.get("/lines", dependencies=[FOR_STAFF])
+@router.get("/lines", dependencies=[READS_TOWN])
 def lines(api: RequestApi) -> dict[str, list[LteLine]]:
     """Return the month's use of each controller's LTE line, as last reported by its gateway: IP bytes by direction.
 
@@ -252,7 +252,7 @@ def lines(api: RequestApi) -> dict[str, list[LteLine]]:
     return {"lines": [LteLine(**row) for row in api.database.read(reads.lines)]}
 
 
-@router.get("/supply", dependencies=[FOR_STAFF])
+@router.get("/supply", dependencies=[READS_TOWN])
 def supply(api: RequestApi, limit: Limit = 96) -> dict[str, object]:
     """Return the town's supply: the plant's last report, the newest purchases with their reasons, the rations.
 
@@ -264,7 +264,7 @@ def supply(api: RequestApi, limit: Limit = 96) -> dict[str, object]:
     return api.database.read(supply_view, int(api.clock.now()), limit)
 
 
-@router.get("/meters", dependencies=[FOR_STAFF])
+@router.get("/meters", dependencies=[READS_TOWN])
 def meters(
     api: RequestApi, microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000
 ) -> dict[str, object]:

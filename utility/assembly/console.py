@@ -46,7 +46,7 @@ from utility.webkit.console import static_files, stream
 from utility.webkit.console.again import form_again
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import entries_for
-from utility.webkit.rights import OPEN, Anybody, RefusedRequestError, actor_of
+from utility.webkit.rights import OPEN, RefusedRequestError, UsesConsole, actor_of
 from utility.webkit.services import Api
 
 router = APIRouter(include_in_schema=False)
@@ -109,7 +109,7 @@ def root() -> RedirectResponse:
 
 
 @router.get("/console/")
-def start(console: RequestConsole, actor: Anybody) -> RedirectResponse:
+def start(console: RequestConsole, actor: UsesConsole) -> RedirectResponse:
     """Redirect to the first page that the person may open."""
     offered = entries_for(actor, console.demonstration is not None)
     return RedirectResponse(offered[0].path if offered else "/console/account", 303)

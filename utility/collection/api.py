@@ -11,7 +11,7 @@ from utility.collection.columns import CollectedMeter
 from utility.collection.decisions import pin
 from utility.collection.jobs import BalanceJob
 from utility.collection.store import collected
-from utility.webkit.rights import Operators, Staff
+from utility.webkit.rights import PinsMeters, ReadsTown
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked
 
@@ -29,13 +29,13 @@ router = APIRouter()
 
 
 @router.get("/assignments/meters/{meter}")
-def one(api: RequestApi, _: Staff, meter: str) -> CollectedMeter:
+def one(api: RequestApi, _: ReadsTown, meter: str) -> CollectedMeter:
     """Return which controller collects the data of a meter, since when and why, and the orders before."""
     return _read(api, _id(meter))
 
 
 @router.post("/assignments/meters/{meter}")
-def put(api: RequestApi, actor: Operators, meter: str, asked: Pinned) -> CollectedMeter:
+def put(api: RequestApi, actor: PinsMeters, meter: str, asked: Pinned) -> CollectedMeter:
     """Let a meter send to these brokers, whatever their load; without any the service decides again."""
     try:
         pin(api.database, actor, _id(meter), asked.brokers, asked.why, int(api.clock.now()))

@@ -20,7 +20,7 @@ from utility.database.database import Database
 from utility.webkit.columns import Time
 from utility.webkit.parameters import LOCAL_TIMES
 from utility.webkit.parameters import Time as AskedTime
-from utility.webkit.rights import Operators, Staff
+from utility.webkit.rights import ReadsTown, SendsCommands
 from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked
 
@@ -118,7 +118,7 @@ router = APIRouter()
 
 
 @router.post("/commands/preview", dependencies=[LOCAL_TIMES])
-def preview(api: RequestApi, _: Operators, asked: NewChange) -> Previewed:
+def preview(api: RequestApi, _: SendsCommands, asked: NewChange) -> Previewed:
     """Return what a change would do; nothing is changed."""
     with _refusing():
         found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
@@ -126,7 +126,7 @@ def preview(api: RequestApi, _: Operators, asked: NewChange) -> Previewed:
 
 
 @router.post("/commands", dependencies=[LOCAL_TIMES])
-def make(api: RequestApi, actor: Operators, asked: NewChange) -> ChangeInFull:
+def make(api: RequestApi, actor: SendsCommands, asked: NewChange) -> ChangeInFull:
     """Make a change, now or at its time; the service sends it until each gateway answers."""
     if asked.action is Action.SCHEDULE and asked.seen is None:
         raise HTTPException(428, "a schedule needs `seen`: the newest change that you saw, `newest` in each answer")
@@ -138,7 +138,7 @@ def make(api: RequestApi, actor: Operators, asked: NewChange) -> ChangeInFull:
 @router.get("/commands/changes")
 def changes(
     api: RequestApi,
-    _: Staff,
+    _: ReadsTown,
     before: Annotated[int | None, Query(ge=0, lt=2**63, description="Only changes below this number.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
 ) -> Changes:
@@ -149,13 +149,13 @@ def changes(
 
 
 @router.get("/commands/{no}")
-def one(api: RequestApi, _: Staff, no: Number) -> ChangeInFull:
+def one(api: RequestApi, _: ReadsTown, no: Number) -> ChangeInFull:
     """Return a change: at each microgrid what was before, what was asked, and the answer."""
     return change_in_full(api.database, no)
 
 
 @router.post("/commands/{no}/put-back")
-def back(api: RequestApi, actor: Operators, no: Number) -> ChangeInFull:
+def back(api: RequestApi, actor: SendsCommands, no: Number) -> ChangeInFull:
     """Put back what was in force before a change, as a new change."""
     with _refusing():
         number = put_back(api.database, actor, no, int(api.clock.now()))
@@ -163,7 +163,7 @@ def back(api: RequestApi, actor: Operators, no: Number) -> ChangeInFull:
 
 
 @router.post("/commands/{no}/cancel")
-def cancel(api: RequestApi, actor: Operators, no: Number) -> ChangeInFull:
+def cancel(api: RequestApi, actor: SendsCommands, no: Number) -> ChangeInFull:
     """Cancel a planned change before it is sent."""
     with _refusing():
         cancel_change(api.database, actor, no, int(api.clock.now()))

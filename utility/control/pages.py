@@ -23,7 +23,7 @@ from utility.outbox.settings import settings_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Operators, Staff
+from utility.webkit.rights import ReadsTown, SendsCommands
 
 PATH = "/console/schedules"
 
@@ -53,7 +53,7 @@ router = APIRouter(include_in_schema=False)
 def table(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     name: Short = "",
     kind: Short = "",
     tuned: bool = False,
@@ -91,7 +91,7 @@ def table(
 def form(
     console: RequestConsole,
     request: Request,
-    actor: Operators,
+    actor: SendsCommands,
     action: Action = Action.SCHEDULE,
     microgrid: Annotated[list[str] | None, Query(max_length=ROWS)] = None,
 ) -> Response:
@@ -101,7 +101,7 @@ def form(
 
 
 @router.post(f"{PATH}/preview")
-def preview(console: RequestConsole, request: Request, actor: Operators, given: Given) -> Response:
+def preview(console: RequestConsole, request: Request, actor: SendsCommands, given: Given) -> Response:
     """Show what the change of the form would do; nothing is changed."""
     content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN, "brief": "brief" in given}
     try:
@@ -112,7 +112,7 @@ def preview(console: RequestConsole, request: Request, actor: Operators, given: 
 
 
 @router.post(PATH)
-def make(console: RequestConsole, request: Request, actor: Operators, given: Given) -> Response:
+def make(console: RequestConsole, request: Request, actor: SendsCommands, given: Given) -> Response:
     """Make the change of the form; if it is refused, show the form again with the reason."""
     try:
         number = make_change(console.database, actor, asked_by(given, console.zone()), console.now())
@@ -125,7 +125,7 @@ def make(console: RequestConsole, request: Request, actor: Operators, given: Giv
 def changes(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
     """List all changes, newest first."""
@@ -136,19 +136,19 @@ def changes(
 
 
 @router.get(f"{PATH}/changes/{{no}}")
-def change(console: RequestConsole, request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+def change(console: RequestConsole, request: Request, actor: ReadsTown, no: Number, skip: Skip = 0) -> Response:
     """Show a change: at each microgrid what was before, what was asked, and what became of it."""
     return console.page(request, actor, "schedule_change.html", _shown(console, no, skip))
 
 
 @router.get(f"{PATH}/changes/{{no}}/live")
-def live(console: RequestConsole, request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+def live(console: RequestConsole, request: Request, actor: ReadsTown, no: Number, skip: Skip = 0) -> Response:
     """Return the part of the page that is polled."""
     return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
 
 
 @router.post(f"{PATH}/changes/{{no}}/put-back")
-def back(console: RequestConsole, actor: Operators, no: Number) -> Response:
+def back(console: RequestConsole, actor: SendsCommands, no: Number) -> Response:
     """Put back what was in force before a change."""
     with refusing():
         number = put_back(console.database, actor, no, console.now())
@@ -156,7 +156,7 @@ def back(console: RequestConsole, actor: Operators, no: Number) -> Response:
 
 
 @router.post(f"{PATH}/changes/{{no}}/cancel")
-def cancel(console: RequestConsole, actor: Operators, no: Number) -> Response:
+def cancel(console: RequestConsole, actor: SendsCommands, no: Number) -> Response:
     """Cancel a planned change."""
     with refusing():
         cancel_change(console.database, actor, no, console.now())

@@ -16,7 +16,7 @@ from utility.corrections.store.corrections import Chosen, key_of
 from utility.corrections.store.listed import corrections_page
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.parameters import Limit, LongLimit
-from utility.webkit.rights import Clerks, Staff
+from utility.webkit.rights import CorrectsReadings, ReadsTown
 from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked, Why, refusing
 
@@ -97,7 +97,7 @@ router = APIRouter()
 
 
 @router.post("/dead-letters/decide")
-def decide_letter(api: RequestApi, actor: Clerks, asked: LetterDecision) -> Decided:
+def decide_letter(api: RequestApi, actor: CorrectsReadings, asked: LetterDecision) -> Decided:
     """Release or refuse the quarantined readings of dead letters."""
     with refusing():
         chosen = [(no, asked.decision) for no in asked.numbers]
@@ -109,7 +109,7 @@ def decide_letter(api: RequestApi, actor: Clerks, asked: LetterDecision) -> Deci
 @router.get("/corrections")
 def corrections(
     api: RequestApi,
-    _: Staff,
+    _: ReadsTown,
     state: State = State.PROPOSED,
     meter: Meter = "",
     after: Annotated[str, Query(max_length=60, description="As the page before says.")] = "",
@@ -123,7 +123,7 @@ def corrections(
 
 
 @router.post("/corrections/decide")
-def decide_correction(api: RequestApi, actor: Clerks, asked: CorrectionDecision) -> Decided:
+def decide_correction(api: RequestApi, actor: CorrectsReadings, asked: CorrectionDecision) -> Decided:
     """Approve, refuse or revert corrections, by the keys that the list gave; one that has changed is refused."""
     with refusing():
         now, of = int(api.clock.now()), asked.chosen
@@ -138,7 +138,7 @@ def decide_correction(api: RequestApi, actor: Clerks, asked: CorrectionDecision)
 
 
 @router.post("/corrections/edit")
-def edit(api: RequestApi, actor: Clerks, asked: Value) -> Decided:
+def edit(api: RequestApi, actor: CorrectsReadings, asked: Value) -> Decided:
     """Enter the energy of a period, in place of readings and estimates."""
     of = decisions.Edit(
         meter=asked.meter, record_type=asked.type, start=asked.start, end=asked.until, energy=asked.energy_kwh
@@ -152,7 +152,7 @@ def edit(api: RequestApi, actor: Clerks, asked: Value) -> Decided:
 @router.get("/findings")
 def findings(
     api: RequestApi,
-    _: Staff,
+    _: ReadsTown,
     meter: Meters = (),
     check: Check | None = None,
     skip: Skip = 0,
@@ -166,7 +166,7 @@ def findings(
 
 
 @router.post("/findings/close")
-def close(api: RequestApi, actor: Clerks, asked: Closing) -> Decided:
+def close(api: RequestApi, actor: CorrectsReadings, asked: Closing) -> Decided:
     """Close findings."""
     with refusing():
         closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))

@@ -20,7 +20,7 @@ from utility.corrections.summaries import step_lines, summaries
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, Why, address, found, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Clerks, Staff
+from utility.webkit.rights import CorrectsReadings, ReadsTown
 
 Keys = Annotated[list[str], Form(min_length=1, max_length=MAX_CHOSEN)]
 Word = Annotated[str, Form(max_length=40)]
@@ -42,14 +42,14 @@ def make_router(tabs: Tabs) -> APIRouter:
     _add_list(router, tabs)
 
     @router.get(f"{_START}/edit")
-    def form(console: RequestConsole, request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
+    def form(console: RequestConsole, request: Request, actor: CorrectsReadings, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
         return console.page(request, actor, "edit.html", {"meter": meter} | tabs(console, "corrections"))
 
     @router.post(f"{_START}/edit")
     def enter(
         console: RequestConsole,
-        actor: Clerks,
+        actor: CorrectsReadings,
         meter: Word,
         start: Annotated[str, Form(max_length=40, alias="from")],
         end: Annotated[str, Form(max_length=40, alias="to")],
@@ -65,7 +65,7 @@ def make_router(tabs: Tabs) -> APIRouter:
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
     @router.get(f"{_START}/{{key}}")
-    def correction(console: RequestConsole, request: Request, actor: Staff, key: str) -> HTMLResponse:
+    def correction(console: RequestConsole, request: Request, actor: ReadsTown, key: str) -> HTMLResponse:
         """Show some corrections in a row: the plot around them, and every step."""
         rows = _rows(console, found(lambda: key_of(key))[0])
         steps = console.database.read(steps_of, [row.no for row in rows])
@@ -75,7 +75,7 @@ def make_router(tabs: Tabs) -> APIRouter:
         return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
 
     @router.get(f"{_START}/{{key}}/plot.json")
-    def plot(console: RequestConsole, _: Staff, key: str) -> dict[str, Any]:
+    def plot(console: RequestConsole, _: ReadsTown, key: str) -> dict[str, Any]:
         """Return readings, corrections and like days around some corrections, by quarter-hour."""
         rows = _rows(console, found(lambda: key_of(key))[0])
         first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
@@ -89,7 +89,7 @@ def _add_list(router: APIRouter, tabs: Tabs) -> None:
     def corrections(
         console: RequestConsole,
         request: Request,
-        actor: Staff,
+        actor: ReadsTown,
         after: After = "",
         meter: Meter = "",
         state: Annotated[State, Query()] = State.PROPOSED,
@@ -106,7 +106,7 @@ def _add_list(router: APIRouter, tabs: Tabs) -> None:
 
     @router.post(_START)
     def decide(
-        console: RequestConsole, actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = ""
+        console: RequestConsole, actor: CorrectsReadings, key: Keys, action: Annotated[Action, Form()], why: Why = ""
     ) -> RedirectResponse:
         """Approve, refuse or take back the chosen lines, all or none."""
         with refusing():

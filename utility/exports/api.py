@@ -19,7 +19,7 @@ from utility.exports.store.exports import Asked, Export, bills_export, events_ex
 from utility.exports.store.folder import Hashed
 from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
 from utility.webkit.parameters import LOCAL_TIMES, Moment
-from utility.webkit.rights import ClerksOrApprovers, Staff
+from utility.webkit.rights import ReadsBills, ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 # Most rows of one answer, such as a month of quarter-hours of a thousand meters; about 20 s as CSV.
@@ -96,7 +96,7 @@ router = APIRouter()
 @router.get("/export/readings", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def readings(
     api: RequestApi,
-    actor: Staff,
+    actor: ReadsTown,
     start: Moment,
     end: Moment,
     chosen: Chosen,
@@ -114,7 +114,7 @@ def readings(
 @router.get("/export/settled", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def settled(
     api: RequestApi,
-    actor: Staff,
+    actor: ReadsTown,
     start: Moment,
     end: Moment,
     chosen: Chosen,
@@ -128,7 +128,7 @@ def settled(
 @router.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def bills(
     api: RequestApi,
-    actor: ClerksOrApprovers,
+    actor: ReadsBills,
     start: Moment,
     end: Moment,
     form: Form = Format.CSV,
@@ -142,7 +142,7 @@ def bills(
 
 @router.get("/export/events", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def events(
-    api: RequestApi, actor: Staff, start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV
+    api: RequestApi, actor: ReadsTown, start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV
 ) -> StreamingResponse:
     """Return the meters' events of ``[start, end)`` as a file."""
     return api.part(_answering)(actor, events_export, form, _asked(start, end, Resolution.QUARTER, chosen))

@@ -10,7 +10,7 @@ from utility.fleet import decisions as rollouts
 from utility.fleet.steps import Member
 from utility.fleet.store import rollouts as store
 from utility.webkit.columns import Time
-from utility.webkit.rights import Approvers, Operators, Staff
+from utility.webkit.rights import ApprovesRollouts, ReadsTown, RunsRollouts
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked, refusing
 
@@ -57,13 +57,13 @@ router = APIRouter()
 
 
 @router.get("/fleet/rollouts")
-def newest(api: RequestApi, _: Staff) -> dict[str, list[RolloutAnswer]]:
+def newest(api: RequestApi, _: ReadsTown) -> dict[str, list[RolloutAnswer]]:
     """Return the newest rollout, with the verdict of each controller; none: there was none."""
     return {"rollouts": shown_rollout(api)}
 
 
 @router.post("/fleet/rollouts", status_code=201)
-def begin(api: RequestApi, actor: Operators, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
+def begin(api: RequestApi, actor: RunsRollouts, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
     """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
     with refusing():
         release = release_of(api.settings.packages, asked.release)
@@ -72,7 +72,7 @@ def begin(api: RequestApi, actor: Operators, asked: NewRollout) -> dict[str, lis
 
 
 @router.post("/fleet/rollouts/approve")
-def approve(api: RequestApi, actor: Approvers, asked: Approved) -> dict[str, list[RolloutAnswer]]:
+def approve(api: RequestApi, actor: ApprovesRollouts, asked: Approved) -> dict[str, list[RolloutAnswer]]:
     """Approve the running rollout for all controllers, as a second person."""
     with refusing():
         rollouts.approve(api.database, api.second(actor), asked.no, asked.sha256)
@@ -80,7 +80,7 @@ def approve(api: RequestApi, actor: Approvers, asked: Approved) -> dict[str, lis
 
 
 @router.post("/fleet/rollouts/stop")
-def stop(api: RequestApi, actor: Operators) -> dict[str, list[RolloutAnswer]]:
+def stop(api: RequestApi, actor: RunsRollouts) -> dict[str, list[RolloutAnswer]]:
     """Stop the running rollout: controllers under way go on, no further one begins."""
     with refusing():
         rollouts.stop(api.database, actor, int(api.clock.now()))

@@ -23,7 +23,7 @@ from utility.fleet.store.reports import reports_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import Approvers, Operators, Staff
+from utility.webkit.rights import ApprovesRollouts, ReadsTown, RunsRollouts
 from utility.webkit.services import RequestApi
 
 PATH = "/console/fleet"
@@ -46,7 +46,7 @@ router = APIRouter(include_in_schema=False)
 def fleet(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     name: _Word = "",
     kind: _Word = "",
     release: _Word = "",
@@ -77,7 +77,9 @@ def fleet(
 
 
 @router.post(f"{PATH}/rollouts")
-def begin(api: RequestApi, console: RequestConsole, actor: Operators, release: _Field, first: _Field = "") -> Response:
+def begin(
+    api: RequestApi, console: RequestConsole, actor: RunsRollouts, release: _Field, first: _Field = ""
+) -> Response:
     """Begin a rollout."""
     with refusing():
         new = release_of(api.settings.packages, release)
@@ -89,7 +91,7 @@ def begin(api: RequestApi, console: RequestConsole, actor: Operators, release: _
 def approve(
     api: RequestApi,
     console: RequestConsole,
-    actor: Approvers,
+    actor: ApprovesRollouts,
     no: _Number,
     sha256: _Digests,
 ) -> Response:
@@ -100,7 +102,7 @@ def approve(
 
 
 @router.post(f"{PATH}/rollouts/stop")
-def stop(console: RequestConsole, actor: Operators) -> Response:
+def stop(console: RequestConsole, actor: RunsRollouts) -> Response:
     """Stop the rollout."""
     with refusing():
         rollouts.stop(console.database, actor, console.now())
@@ -109,7 +111,7 @@ def stop(console: RequestConsole, actor: Operators) -> Response:
 
 @router.post(f"{PATH}/reports")
 def ask_reports(
-    console: RequestConsole, actor: Operators, microgrid: Annotated[list[str] | None, Form()] = None
+    console: RequestConsole, actor: RunsRollouts, microgrid: Annotated[list[str] | None, Form()] = None
 ) -> Response:
     """Ask the chosen controllers for reports."""
     with refusing():
@@ -122,7 +124,7 @@ def ask_reports(
 
 
 @router.get("/console/fleet/{name}")
-def reports_page(console: RequestConsole, request: Request, actor: Staff, name: _Name) -> Response:
+def reports_page(console: RequestConsole, request: Request, actor: ReadsTown, name: _Name) -> Response:
     """Show the newest report of a controller, and list the earlier ones."""
     with console.database.reads.begin() as connection:
         if name not in kinds_of(connection):
@@ -134,7 +136,7 @@ def reports_page(console: RequestConsole, request: Request, actor: Staff, name: 
 
 
 @router.get("/console/fleet/{name}/reports/{command}")
-def file(console: RequestConsole, _: Staff, name: _Name, command: _Command) -> Response:
+def file(console: RequestConsole, _: ReadsTown, name: _Name, command: _Command) -> Response:
     """Return a report as a file."""
     found = [each for each in console.database.read(reports_of, name, SHOWN) if each.command == command]
     if not found:
@@ -143,7 +145,7 @@ def file(console: RequestConsole, _: Staff, name: _Name, command: _Command) -> R
 
 
 @router.post("/console/fleet/{name}/reports")
-def ask(console: RequestConsole, actor: Operators, name: _Name) -> Response:
+def ask(console: RequestConsole, actor: RunsRollouts, name: _Name) -> Response:
     """Ask a controller for a report."""
     asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=(name,)))
     with refusing():

@@ -20,7 +20,7 @@ from utility.households.store.today import day_around, day_of, stored_now
 from utility.registry.accounts import Account
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.webkit.acting import changing
-from utility.webkit.rights import Residents
+from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import RequestApi
 
 _NOT_LINKED = "your name is not linked with an account yet; ask the utility's administrator"
@@ -89,7 +89,7 @@ router = APIRouter()
 
 
 @router.get("/home")
-def home(api: RequestApi, actor: Residents) -> HomeAnswer:
+def home(api: RequestApi, actor: ReadsOwnHome) -> HomeAnswer:
     """Return the present day of the own account."""
     its, now, zone = own_home(api.database, actor), int(api.clock.now()), api.zone.read()
     stored = stored_now(api.database, its, now, zone, shared=False)
@@ -110,13 +110,13 @@ def home(api: RequestApi, actor: Residents) -> HomeAnswer:
 
 
 @router.get("/home/weights")
-def weights(api: RequestApi, actor: Residents) -> WeightsAnswer:
+def weights(api: RequestApi, actor: ReadsOwnHome) -> WeightsAnswer:
     """Return the sharing weights of the own account."""
     return _weights(own_home(api.database, actor).account, int(api.clock.now()))
 
 
 @router.post("/home/weight")
-def weight(api: RequestApi, request: Request, actor: Residents, asked: WeightAsked) -> WeightsAnswer:
+def weight(api: RequestApi, request: Request, actor: ReadsOwnHome, asked: WeightAsked) -> WeightsAnswer:
     """Set the sharing weight of the own account from a local day on; later ones that were set are dropped."""
     with changing(api, request, actor) as by:
         after = change_weight(by, own_home(api.database, actor), asked.weight, asked.start)

@@ -8,7 +8,7 @@ from commonwatt.energy.hours_left import HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
 from utility.lasting.jobs import TOWN, hours_of, lasting_of
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 
 SHOWN, WEAKEST = 100, 10  # microgrids and islands that are listed; those with a bar
 _STEPS = range(0, HORIZON_H + 6, 6)  # hours at which the bars of the histogram begin
@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 @router.get("/console/lasting", include_in_schema=False)
-def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
+def page(console: RequestConsole, request: Request, actor: ReadsTown) -> Response:
     """Return the page."""
     of = [(name, left) for name, left in lasting_of(console.api).left.items() if name != TOWN]
     microgrids = sorted(of, key=lambda each: hours_of(each[1].first))
@@ -34,7 +34,7 @@ def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
 
 
 @router.get("/lasting")
-def told(console: RequestConsole, _: Staff) -> dict[str, Any]:
+def told(console: RequestConsole, _: ReadsTown) -> dict[str, Any]:
     """Return how long the town and each microgrid have energy if their lines fail now, hours until homes are dark.
 
     ``first``: until the first home is dark; ``half``: until half of them are at once; ``all``: until all are.

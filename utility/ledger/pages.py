@@ -19,7 +19,7 @@ from utility.ledger.store.entries import C, entries_where
 from utility.ledger.store.orders import OrderFile, order_file
 from utility.webkit.console.answers import ROWS, Number, Skip, content_of, download, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
+from utility.webkit.rights import ApprovesLedger, KeepsLedger, ReadsLedger
 
 _START = "/console/ledger"
 _File = Annotated[str, Path(pattern=r"^CW-[0-9-]{12,40}$")]
@@ -30,7 +30,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(_START)
-def listed(console: RequestConsole, request: Request, actor: ClerksOrApprovers, skip: Skip = 0) -> HTMLResponse:
+def listed(console: RequestConsole, request: Request, actor: ReadsLedger, skip: Skip = 0) -> HTMLResponse:
     """List what accounts owe, payments that wait, reminders, orders and months."""
     with console.database.reads.begin() as connection:
         waiting = store.waiting(connection)[:ROWS]
@@ -53,7 +53,7 @@ def listed(console: RequestConsole, request: Request, actor: ClerksOrApprovers, 
 
 @router.get(f"{_START}/accounts/{{number}}")
 def account(
-    console: RequestConsole, request: Request, actor: ClerksOrApprovers, number: Number, skip: Skip = 0
+    console: RequestConsole, request: Request, actor: ReadsLedger, number: Number, skip: Skip = 0
 ) -> HTMLResponse:
     """Show the statement of an account, the newest entry first, what is open, and its plan."""
     entries = console.database.read(entries_where, C.account == number)
@@ -71,14 +71,14 @@ def account(
 
 
 @router.get(f"{_START}/months/{{month}}.csv")
-def month_file(console: RequestConsole, _: ClerksOrApprovers, month: _Month) -> Response:
+def month_file(console: RequestConsole, _: ReadsLedger, month: _Month) -> Response:
     """Return a month's export."""
     codes = console.api.settings.office.codes
     return download(console.database.read(store.exported, month, codes), f"ledger-{month}.csv", "text/csv")
 
 
 @router.get(f"{_START}/orders/{{file}}")
-def download_orders(console: RequestConsole, _: Clerks, file: _File) -> Response:
+def download_orders(console: RequestConsole, _: KeepsLedger, file: _File) -> Response:
     """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
     settings = console.api.settings
     with console.database.reads.begin() as connection:
@@ -92,7 +92,7 @@ def download_orders(console: RequestConsole, _: Clerks, file: _File) -> Response
 
 
 @router.get(f"{_START}/orders/{{file}}/look")
-def look_at_orders(console: RequestConsole, request: Request, actor: ClerksOrApprovers, file: _File) -> HTMLResponse:
+def look_at_orders(console: RequestConsole, request: Request, actor: ReadsLedger, file: _File) -> HTMLResponse:
     """Show what the bank is told by a file, for the second person who releases it."""
     with console.database.reads.begin() as connection:
         it = _orders(connection, console, file)
@@ -103,7 +103,7 @@ def look_at_orders(console: RequestConsole, request: Request, actor: ClerksOrApp
 @router.post(f"{_START}/release")
 def released(
     console: RequestConsole,
-    actor: Approvers,
+    actor: ApprovesLedger,
     file: Annotated[str, Form(max_length=48)],
     digest: Annotated[str, Form(max_length=64)],
 ) -> RedirectResponse:
@@ -114,7 +114,7 @@ def released(
 
 
 @router.post(f"{_START}/import")
-def imported(console: RequestConsole, request: Request, actor: Clerks, file: UploadFile) -> HTMLResponse:
+def imported(console: RequestConsole, request: Request, actor: KeepsLedger, file: UploadFile) -> HTMLResponse:
     """Import a bank's file, and show what became of its bookings."""
     with refusing(422):
         done = take_in(console.database, console.api.settings, content_of(file, MAX_BYTES), actor, console.now())
@@ -123,7 +123,7 @@ def imported(console: RequestConsole, request: Request, actor: Clerks, file: Upl
 
 @router.post(f"{_START}/close")
 def closed(
-    console: RequestConsole, actor: Approvers, of: Annotated[str, Form(pattern="^[0-9]{4}-[0-9]{2} [0-9a-f]{64}$")]
+    console: RequestConsole, actor: ApprovesLedger, of: Annotated[str, Form(pattern="^[0-9]{4}-[0-9]{2} [0-9a-f]{64}$")]
 ) -> RedirectResponse:
     """Close a month, as the second person."""
     with refusing():
@@ -132,7 +132,9 @@ def closed(
 
 
 @router.post(f"{_START}/decide/{{name}}")
-def decided(console: RequestConsole, actor: Clerks, name: str, asked: Annotated[Asked, Form()]) -> RedirectResponse:
+def decided(
+    console: RequestConsole, actor: KeepsLedger, name: str, asked: Annotated[Asked, Form()]
+) -> RedirectResponse:
     """Take a decision."""
     if name not in DECISIONS:
         raise HTTPException(404, f"{name}: there is no such decision")

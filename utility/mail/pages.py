@@ -17,7 +17,7 @@ from utility.mail.message import BILL, CONFIRM, State, bounced, proof, reason_of
 from utility.webkit.acting import changing
 from utility.webkit.console.answers import ROWS, Number, content_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import OPEN, Clerks, Residents, require_own_origin
+from utility.webkit.rights import OPEN, ReadsOwnHome, SendsMail, require_own_origin
 
 Run = Annotated[int, Query(ge=0, lt=2**31, description="A run of bills; 0: none.")]
 MAX_BYTES = 10_000_000  # bytes of a mail that came back
@@ -28,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/mail")
-def shown(console: RequestConsole, request: Request, actor: Clerks, run: Run = 0) -> Response:
+def shown(console: RequestConsole, request: Request, actor: SendsMail, run: Run = 0) -> Response:
     """Show what became of mails, and how a run's bills would reach their households."""
     with refusing(422), console.database.reads.begin() as connection:
         office = console.api.settings.office
@@ -41,7 +41,7 @@ def shown(console: RequestConsole, request: Request, actor: Clerks, run: Run = 0
 
 @router.post("/console/mail")
 def queue(
-    console: RequestConsole, request: Request, actor: Clerks, run: Annotated[int, Form(ge=1, lt=2**31)]
+    console: RequestConsole, request: Request, actor: SendsMail, run: Annotated[int, Form(ge=1, lt=2**31)]
 ) -> Response:
     """Queue the bills of an issued run, and ask new addresses whether they are right."""
     with changing(console.api, request, actor) as by:
@@ -53,7 +53,7 @@ def queue(
 
 
 @router.post("/console/mail/{number}/again")
-def again(console: RequestConsole, request: Request, actor: Clerks, number: Number) -> Response:
+def again(console: RequestConsole, request: Request, actor: SendsMail, number: Number) -> Response:
     """Queue a mail again that was refused or came back, or of which it is not known whether it was sent."""
     with changing(console.api, request, actor) as by:
         was = (State.REFUSED, State.UNKNOWN, State.BOUNCED)
@@ -64,7 +64,7 @@ def again(console: RequestConsole, request: Request, actor: Clerks, number: Numb
 
 
 @router.post("/console/mail/bounced")
-def returned(console: RequestConsole, request: Request, actor: Clerks, file: UploadFile) -> Response:
+def returned(console: RequestConsole, request: Request, actor: SendsMail, file: UploadFile) -> Response:
     """Note that a mail came back, as a delivery status notification says."""
     with changing(console.api, request, actor) as by:
         content = content_of(file, MAX_BYTES)
@@ -102,7 +102,7 @@ def confirm(console: RequestConsole, request: Request, account: Number, code: Co
 
 
 @router.get("/console/home/paper")
-def wish(console: RequestConsole, request: Request, actor: Residents) -> Response:
+def wish(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
     who, _ = console.database.read(partial(_known, console), actor.account, quarter_of(console.now()))
     return console.fragment(request, actor, "home_paper.html", {"who": who})
@@ -110,7 +110,7 @@ def wish(console: RequestConsole, request: Request, actor: Residents) -> Respons
 
 @router.post("/console/home/paper")
 def choose(
-    console: RequestConsole, request: Request, actor: Residents, paper: Annotated[bool, Form()] = False
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, paper: Annotated[bool, Form()] = False
 ) -> Response:
     """Have the own bills on paper, or by mail again."""
     with changing(console.api, request, actor) as by:

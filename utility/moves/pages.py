@@ -16,7 +16,7 @@ from utility.moves.move import ADDRESS, Kind, Move, next_move
 from utility.registry.store.accounts import load_registry_around
 from utility.webkit.console.answers import Faults, Number, faults_of, plain, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Clerks
+from utility.webkit.rights import KeepsAccounts
 from utility.webkit.services import RequestApi
 
 _FORWARD = {f"to_{cell}": cell for cell in ADDRESS}  # fields of who leaves
@@ -35,7 +35,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/console/accounts")
 @router.post("/console/accounts")
-def find(api: RequestApi, console: RequestConsole, request: Request, actor: Clerks, form: Form) -> Response:
+def find(api: RequestApi, console: RequestConsole, request: Request, actor: KeepsAccounts, form: Form) -> Response:
     """Show the accounts whose people have or had all words of a text, or what a table changes; or store it."""
     words, faults, changes = form["text"].lower().split(), "", None
     try:
@@ -56,7 +56,7 @@ def find(api: RequestApi, console: RequestConsole, request: Request, actor: Cler
 @router.get("/console/accounts/{account}")
 @router.post("/console/accounts/{account}")
 def account(
-    api: RequestApi, console: RequestConsole, request: Request, actor: Clerks, account: Number, form: Form
+    api: RequestApi, console: RequestConsole, request: Request, actor: KeepsAccounts, account: Number, form: Form
 ) -> Response:
     """Show who had an account when, and what a form would do; or do it."""
     faults, seen, action = Faults(), None, form.get("action")

@@ -26,7 +26,7 @@ from utility.openadr.objects import Object, object_of, seen, supply_events, supp
 from utility.supply.store.rations import told
 from utility.tariffs.store.rates import controllers
 from utility.tariffs.store.tariffs import published, versions
-from utility.webkit.rights import OPEN, Vens, address_of, gate_of
+from utility.webkit.rights import OPEN, ReadsOpenAdr, address_of, gate_of
 from utility.webkit.services import Api, RequestApi
 
 BASE = "/openadr3/3.1.0"
@@ -75,7 +75,7 @@ def token(
 
 
 @router.get(f"{BASE}/notifiers")
-def notifiers(request: Request, _: Vens) -> Response:
+def notifiers(request: Request, _: ReadsOpenAdr) -> Response:
     """Return the ways of notification: there are none, clients ask again with ``If-None-Match``."""
     return _answer(request, {"WEBHOOK": False})
 
@@ -84,7 +84,7 @@ def notifiers(request: Request, _: Vens) -> Response:
 def listed(
     api: RequestApi,
     request: Request,
-    actor: Vens,
+    actor: ReadsOpenAdr,
     kind: str,
     targets: Annotated[list[str], Query(default_factory=list, max_length=1000)],
     programID: str = "",  # noqa: N803 - the standard's name
@@ -100,7 +100,7 @@ def listed(
 
 
 @router.get(f"{BASE}/{{kind}}/{{its_id}}")
-def one(api: RequestApi, request: Request, actor: Vens, kind: str, its_id: str) -> Response:
+def one(api: RequestApi, request: Request, actor: ReadsOpenAdr, kind: str, its_id: str) -> Response:
     """Return an object."""
     found = [one for one in _visible(api, actor, kind, None) if one["id"] == its_id]
     if not found:

@@ -15,7 +15,7 @@ from utility.people import store as people
 from utility.people.store import Listed
 from utility.webkit.acting import changing
 from utility.webkit.columns import Time
-from utility.webkit.rights import Admins, Anybody, gate_of
+from utility.webkit.rights import ManagesPeople, UsesConsole, gate_of
 from utility.webkit.services import Api, RequestApi
 
 MAX_SHOWN = 1000  # most people or tokens of one answer
@@ -95,7 +95,7 @@ router = APIRouter()
 
 
 @router.get("/me")
-def me(actor: Anybody) -> Me:
+def me(actor: UsesConsole) -> Me:
     """Return who you are."""
     return Me(name=actor.name, roles=sorted(actor.roles), csrf=actor.csrf)
 
@@ -104,7 +104,7 @@ def me(actor: Anybody) -> Me:
 def listed(
     api: RequestApi,
     request: Request,
-    _: Admins,
+    _: ManagesPeople,
     search: Annotated[str, Query(max_length=64, description="A name's beginning, or an account.")] = "",
     role: Role | None = None,
     after: Annotated[str, Query(max_length=32, description="Only names after this one.")] = "",
@@ -116,7 +116,7 @@ def listed(
 
 
 @router.post("/people/{name}/disable")
-def disable(api: RequestApi, request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+def disable(api: RequestApi, request: Request, actor: ManagesPeople, name: _Name) -> PersonAnswer:
     """Disable a person: no login works any more; sessions, tokens and links end."""
     with changing(api, request, actor) as by:
         people.disable(by, name)
@@ -124,7 +124,7 @@ def disable(api: RequestApi, request: Request, actor: Admins, name: _Name) -> Pe
 
 
 @router.post("/people/{name}/end-sessions")
-def end_sessions(api: RequestApi, request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+def end_sessions(api: RequestApi, request: Request, actor: ManagesPeople, name: _Name) -> PersonAnswer:
     """End all sessions of another person."""
     with changing(api, request, actor) as by:
         people.end_sessions(by, name)
@@ -134,7 +134,7 @@ def end_sessions(api: RequestApi, request: Request, actor: Admins, name: _Name) 
 @router.get("/tokens")
 def tokens(
     api: RequestApi,
-    actor: Anybody,
+    actor: UsesConsole,
     everybody: Annotated[bool, Query(alias="all", description="Those of all people, for administrators.")] = False,
     limit: _Limit = 100,
 ) -> TokensAnswer:
@@ -144,7 +144,7 @@ def tokens(
 
 
 @router.post("/tokens", status_code=201)
-def make(api: RequestApi, request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
+def make(api: RequestApi, request: Request, actor: UsesConsole, asked: TokenAsked) -> TokenMade:
     """Make a token of the person who is logged in; the answer has its text, once."""
     with changing(api, request, actor) as by:
         text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
@@ -152,7 +152,7 @@ def make(api: RequestApi, request: Request, actor: Anybody, asked: TokenAsked) -
 
 
 @router.post("/tokens/{number}/revoke")
-def revoke(api: RequestApi, request: Request, actor: Anybody, number: _Number) -> TokenAnswer:
+def revoke(api: RequestApi, request: Request, actor: UsesConsole, number: _Number) -> TokenAnswer:
     """Revoke an own token, or as an administrator any."""
     with changing(api, request, actor) as by:
         api_tokens.revoke_token(by, number)

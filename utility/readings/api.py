@@ -14,7 +14,7 @@ from utility.readings.store import completeness, reads
 from utility.readings.store.heartbeats import refills
 from utility.webkit.columns import type_name
 from utility.webkit.parameters import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
-from utility.webkit.rights import FOR_STAFF
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 
 TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
@@ -24,7 +24,7 @@ MAX_READINGS_S = 7 * 86_400  # the longest time range of one readings request, s
 MAX_COMPLETENESS_S = 7 * 86_400
 
 
-router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+router = APIRouter(dependencies=[READS_TOWN, LOCAL_TIMES])
 
 
 def _asked_meter(api: RequestApi, meter: MeterText) -> tuple[int, int]:

@@ -9,10 +9,10 @@ from utility.registry.accounts import DatedRegistry, Installed, value_at
 from utility.registry.columns import Account, Changed
 from utility.registry.store.accounts import changes_of, load_dated_registry
 from utility.webkit.parameters import LOCAL_TIMES, Limit, LongLimit, MicrogridName
-from utility.webkit.rights import FOR_STAFF
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 
-router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+router = APIRouter(dependencies=[READS_TOWN, LOCAL_TIMES])
 
 
 @router.get("/accounts")

@@ -13,7 +13,7 @@ from utility.registry import decisions
 from utility.registry.store.spared import meters_of, spared_places
 from utility.webkit.console.answers import Number, refusing
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import Allowed, Approvers, Clerks
+from utility.webkit.rights import Allowed, ApprovesAccounts, KeepsAccounts
 
 _START = "/console/spared"
 _Seers = Annotated[Actor, Depends(Allowed(Role.OPERATOR, Role.CLERK, Role.APPROVER))]
@@ -40,7 +40,7 @@ def page(console: RequestConsole, request: Request, actor: _Seers) -> Response:
 
 @router.post(_START)
 def ask(
-    console: RequestConsole, actor: Clerks, account: Annotated[int, Form(ge=1, le=65_535)], wanted: _Yes
+    console: RequestConsole, actor: KeepsAccounts, account: Annotated[int, Form(ge=1, le=65_535)], wanted: _Yes
 ) -> RedirectResponse:
     """Ask that a place is not cut, or may be again."""
     with refusing(422):
@@ -49,7 +49,9 @@ def ask(
 
 
 @router.post(f"{_START}/{{account}}")
-def decide(console: RequestConsole, actor: Approvers, account: Number, agrees: _Yes, wanted: _Yes) -> RedirectResponse:
+def decide(
+    console: RequestConsole, actor: ApprovesAccounts, account: Number, agrees: _Yes, wanted: _Yes
+) -> RedirectResponse:
     """Agree or refuse, as the second person, what the page has shown to be wanted."""
     with refusing():
         decisions.decide(console.database, account, console.api.second(actor), agrees=agrees, wanted=wanted)

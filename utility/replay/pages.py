@@ -20,7 +20,7 @@ from utility.tariffs.store.tariffs import find_version, versions
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 from utility.webkit.works import Kind, Progress
 
 _START = "/console/replay"
@@ -32,14 +32,14 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(_START)
-def form(console: RequestConsole, request: Request, actor: Staff) -> Response:
+def form(console: RequestConsole, request: Request, actor: ReadsTown) -> Response:
     """Show the form."""
     tariffs = [f"{each.name} v{each.version}" for each in console.database.read(versions)]
     return console.page(request, actor, "replay.html", {"policies": POLICIES, "tariffs": tariffs})
 
 
 @router.post(_START)
-def begin(console: RequestConsole, actor: Staff, given: Given) -> Response:
+def begin(console: RequestConsole, actor: ReadsTown, given: Given) -> Response:
     """Begin a replay."""
     default, policy = console.api.settings.billing.tariff, given.get("policy", "spec")
     with refusing(422):
@@ -65,7 +65,7 @@ def _found(console: Console, work_id: str, actor: Actor) -> tuple[Replayed, dict
 
 
 @router.get(f"{_START}/{{work_id}}")
-def shown(console: RequestConsole, request: Request, actor: Staff, work_id: str) -> Response:
+def shown(console: RequestConsole, request: Request, actor: ReadsTown, work_id: str) -> Response:
     """Show what a replay found."""
     it, tables = _found(console, work_id, actor)
     content = {
@@ -78,7 +78,7 @@ def shown(console: RequestConsole, request: Request, actor: Staff, work_id: str)
 
 
 @router.get(f"{_START}/{{work_id}}/rows.json")
-def as_json(console: RequestConsole, actor: Staff, work_id: str) -> dict[str, object]:
+def as_json(console: RequestConsole, actor: ReadsTown, work_id: str) -> dict[str, object]:
     """Return all rows."""
     it, tables = _found(console, work_id, actor)
     return {**it.near, **tables}

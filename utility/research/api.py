@@ -11,7 +11,7 @@ from utility.research import decisions as releases
 from utility.research import store
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
-from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
+from utility.webkit.rights import ApprovesReleases, PreparesReleases, ReadsReleases
 from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked, Why, refusing
 
@@ -53,19 +53,21 @@ router = APIRouter()
 
 
 @router.get("/releases")
-def releases_(api: RequestApi, _: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[ReleaseAnswer]]:
+def releases_(api: RequestApi, _: ReadsReleases, limit: Limit = 100) -> dict[str, list[ReleaseAnswer]]:
     """Return the newest releases, with their state and how often each attack succeeds."""
     return {"releases": [_release(one) for one in api.database.read(store.releases, limit)]}
 
 
 @router.get("/agreements")
-def agreements(api: RequestApi, _: ClerksOrApprovers) -> dict[str, list[store.Agreement]]:
+def agreements(api: RequestApi, _: ReadsReleases) -> dict[str, list[store.Agreement]]:
     """Return the agreements with researchers, by their ends."""
     return {"agreements": api.database.read(store.agreements)}
 
 
 @router.post("/releases/{release}/approve")
-def approve(api: RequestApi, actor: Approvers, release: Annotated[str, Path(max_length=64)], asked: Approval) -> Done:
+def approve(
+    api: RequestApi, actor: ApprovesReleases, release: Annotated[str, Path(max_length=64)], asked: Approval
+) -> Done:
     """Approve a release above the limit, as a second person."""
     with refusing():
         releases.approve(api.database, release, asked.why, api.second(actor))
@@ -73,7 +75,7 @@ def approve(api: RequestApi, actor: Approvers, release: Annotated[str, Path(max_
 
 
 @router.post("/agreements", status_code=201)
-def add(api: RequestApi, actor: Clerks, asked: NewAgreement) -> Done:
+def add(api: RequestApi, actor: PreparesReleases, asked: NewAgreement) -> Done:
     """Add an agreement with researchers; it can't be changed."""
     with refusing(422):
         until = parse_time(asked.until, "until", api.zone.read())

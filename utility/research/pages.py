@@ -33,7 +33,7 @@ from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, refusin
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import quarters_of
 from utility.webkit.console.rendering import MISSING, plain_bytes
-from utility.webkit.rights import Allowed, Approvers, Clerks, Researchers
+from utility.webkit.rights import Allowed, ApprovesReleases, DownloadsReleases, PreparesReleases
 from utility.webkit.works import Kind
 
 Readers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK, Role.APPROVER))]
@@ -193,7 +193,7 @@ def ask(
 
 
 @router.post(f"{_START}/{{release}}/refuse")
-def refuse(console: RequestConsole, actor: Clerks, release: Id, why: Why = "") -> RedirectResponse:
+def refuse(console: RequestConsole, actor: PreparesReleases, release: Id, why: Why = "") -> RedirectResponse:
     """Answer a request with the reason why there is no release."""
     with refusing(422):
         releases.refuse(console.database, release, why, actor, console.now())
@@ -203,7 +203,7 @@ def refuse(console: RequestConsole, actor: Clerks, release: Id, why: Why = "") -
 @router.post(f"{_START}/{{release}}/make")
 def make(
     console: RequestConsole,
-    actor: Clerks,
+    actor: PreparesReleases,
     release: Id,
     agreement: Annotated[str, Form(max_length=64)] = "",
     homes: Annotated[int | None, Form(ge=MIN_HOMES, le=10_000)] = None,
@@ -232,7 +232,7 @@ def plot(console: RequestConsole, actor: Readers, release: Id) -> dict[str, Any]
 
 
 @router.post(f"{_START}/{{release}}/download")
-def download(console: RequestConsole, actor: Researchers, release: Id, name: Name) -> FileResponse:
+def download(console: RequestConsole, actor: DownloadsReleases, release: Id, name: Name) -> FileResponse:
     """Return a file of a release; the audit log says who got it."""
     with refusing(404):
         path = releases.downloaded(console.database, _folder(console), release, name, actor, console.now())
@@ -240,7 +240,7 @@ def download(console: RequestConsole, actor: Researchers, release: Id, name: Nam
 
 
 @router.post(f"{_START}/{{release}}/approve")
-def approve(console: RequestConsole, actor: Approvers, release: Id, why: Why = "") -> RedirectResponse:
+def approve(console: RequestConsole, actor: ApprovesReleases, release: Id, why: Why = "") -> RedirectResponse:
     """Approve a release above the limit, as the second person."""
     with refusing():
         releases.approve(console.database, release, why, console.api.second(actor))
@@ -250,7 +250,7 @@ def approve(console: RequestConsole, actor: Approvers, release: Id, why: Why = "
 
 @router.post(f"{_START}/agreements")
 def add(
-    console: RequestConsole, actor: Clerks, name: Name, until: Annotated[str, Form(max_length=40)]
+    console: RequestConsole, actor: PreparesReleases, name: Name, until: Annotated[str, Form(max_length=40)]
 ) -> RedirectResponse:
     """Add an agreement."""
     with refusing(422):

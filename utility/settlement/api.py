@@ -14,7 +14,7 @@ from utility.settlement.store.settlement_view import RESIDUAL_DAYS, Residual, co
 from utility.settlement.store.sharing import recorded
 from utility.webkit.columns import Time
 from utility.webkit.parameters import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
-from utility.webkit.rights import FOR_STAFF
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 
 _EPOCH = date(1970, 1, 1)
@@ -41,7 +41,7 @@ class SettledVersion(BaseModel):
     bytes: int
 
 
-router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+router = APIRouter(dependencies=[READS_TOWN, LOCAL_TIMES])
 
 
 @router.get("/settlement")

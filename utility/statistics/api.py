@@ -22,7 +22,7 @@ from utility.statistics.store.usage_view import (
     usage_page,
 )
 from utility.webkit.columns import Shown, Time, Written
-from utility.webkit.rights import Residents, Staff
+from utility.webkit.rights import ReadsOwnHome, ReadsTown
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import refusing
 
@@ -113,7 +113,7 @@ router = APIRouter()
 @router.get("/statistics")
 def statistics(
     api: RequestApi,
-    _: Staff,
+    _: ReadsTown,
     scope: ScopeText = "town",
     by: Span = Span.MONTH,
     month: MonthText = "",
@@ -127,21 +127,21 @@ def statistics(
 
 
 @router.get("/statistics/own")
-def own(api: RequestApi, actor: Residents, by: Span = Span.MONTH, month: MonthText = "") -> Usages:
+def own(api: RequestApi, actor: ReadsOwnHome, by: Span = Span.MONTH, month: MonthText = "") -> Usages:
     """Return the past of the own account, the newest period first."""
     with refusing(404):
         return _usages(api, Scope.ACCOUNT, by, month, _own(actor.account), -1, MOST_ROWS)
 
 
 @router.get("/projection")
-def projection(api: RequestApi, _: Staff, scope: ScopeText = "town", name: NameText = "") -> Projection:
+def projection(api: RequestApi, _: ReadsTown, scope: ScopeText = "town", name: NameText = "") -> Projection:
     """Return the projection of the next month, of all subjects or one, and the town's five years as scenarios."""
     with refusing(404):
         return _projection(api, scope_of(scope), name)
 
 
 @router.get("/projection/own")
-def own_projection(api: RequestApi, actor: Residents) -> Projection:
+def own_projection(api: RequestApi, actor: ReadsOwnHome) -> Projection:
     """Return the projection of the own account's next month."""
     with refusing(404):
         return _projection(api, Scope.ACCOUNT, _own(actor.account))

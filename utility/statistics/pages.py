@@ -32,7 +32,7 @@ from utility.statistics.words import projected_words, tested_words
 from utility.webkit.console.answers import found
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.plots import line
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 from utility.webkit.shapes import refusing
 
 _PATH = "/console/statistics"
@@ -59,7 +59,7 @@ router = APIRouter(include_in_schema=False)
 def page(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     scope: ScopeText = "town",
     by: BySpan = Span.MONTH,
     month: MonthText = "",
@@ -72,7 +72,7 @@ def page(
 
 
 @router.get(f"{_PATH}/months.json")
-def months(console: RequestConsole, _: Staff, scope: ScopeText = "town", name: NameText = "town") -> dict[str, Any]:
+def months(console: RequestConsole, _: ReadsTown, scope: ScopeText = "town", name: NameText = "town") -> dict[str, Any]:
     """Return the months of a subject's last five years, and what is projected of the next one."""
     return _months(console, scope_of(scope), name)
 
@@ -80,7 +80,7 @@ def months(console: RequestConsole, _: Staff, scope: ScopeText = "town", name: N
 @router.get(f"{_PATH}/shape.json")
 def shape(
     console: RequestConsole,
-    _: Staff,
+    _: ReadsTown,
     scope: ScopeText = "town",
     name: NameText = "town",
     by: BySpan = Span.MONTH,

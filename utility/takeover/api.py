@@ -9,10 +9,10 @@ from utility.takeover.columns import Assignment, Explained
 from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import assignments, explained
 from utility.webkit.parameters import LOCAL_TIMES
-from utility.webkit.rights import FOR_STAFF
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 
-router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+router = APIRouter(dependencies=[READS_TOWN, LOCAL_TIMES])
 
 
 @router.get("/assignments")

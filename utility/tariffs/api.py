@@ -9,7 +9,7 @@ from commonwatt.model.exceptions import ConfigError
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.columns import Version
 from utility.tariffs.store.tariffs import versions
-from utility.webkit.rights import Approvers, Clerks, Staff
+from utility.webkit.rights import ProposesPrices, PublishesPrices, ReadsTown
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked, refusing
 
@@ -33,13 +33,13 @@ router = APIRouter()
 
 
 @router.get("/tariffs")
-def listed(api: RequestApi, _: Staff) -> Versions:
+def listed(api: RequestApi, _: ReadsTown) -> Versions:
     """Return all versions of all tariffs."""
     return Versions(tariffs=api.database.read(versions))
 
 
 @router.post("/tariffs", status_code=201)
-def propose(api: RequestApi, actor: Clerks, asked: Text) -> Version:
+def propose(api: RequestApi, actor: ProposesPrices, asked: Text) -> Version:
     """Propose a tariff, for another person to approve. A text with faults is refused with a line for each."""
     try:
         stored = tariffs.propose(api.database, asked.source, actor, int(api.clock.now()), asked.replaces)
@@ -49,7 +49,7 @@ def propose(api: RequestApi, actor: Clerks, asked: Text) -> Version:
 
 
 @router.post("/tariffs/{name}/{version}/approve")
-def approve(api: RequestApi, actor: Approvers, name: str, version: VersionNumber) -> Version:
+def approve(api: RequestApi, actor: PublishesPrices, name: str, version: VersionNumber) -> Version:
     """Publish a proposal, as another person than the one who proposed it."""
     with refusing():
         tariffs.publish(api.database, name, version, api.second(actor))

@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from utility.webkit import works
 from utility.webkit.columns import Time
-from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.rights import ReadsBills
 from utility.webkit.services import RequestApi
 
 
@@ -27,7 +27,7 @@ router = APIRouter()
 
 
 @router.get("/works/{work_id}")
-def state(api: RequestApi, _: ClerksOrApprovers, work_id: str) -> WorkAnswer:
+def state(api: RequestApi, _: ReadsBills, work_id: str) -> WorkAnswer:
     """Return how far a long work is. One from before the service's last start is not known, and stored nothing."""
     work = api.works.find(work_id)
     if work is None:

@@ -11,13 +11,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Depends as DependsMarker
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import MACHINE, Actor, Via, on_machine
-from utility.access.roles import PEOPLE, STAFF, Role
+from utility.access.roles import RIGHTS, Right, Role
 from utility.access.store import access, second_factors
 from utility.database.database import Database
 
@@ -204,24 +205,53 @@ def _dependants(dependant: Dependant) -> Iterator[Dependant]:
 
 
 OPEN = Depends(Public())  # the rule of a public route
-EVERYBODY = Depends(Allowed(*PEOPLE))  # the rule of a route for all people who are logged in
-FOR_STAFF = Depends(Allowed(*STAFF))  # the rule of a route for all roles that read the whole town
-FOR_ADMINS = Depends(Allowed(Role.ADMIN))  # the rule of a route for administrators
-Anybody = Annotated[Actor, EVERYBODY]  # the actor of a route for all people who are logged in
-# The actor of a route about the own login: a person with a session, no token.
-LoggedIn = Annotated[Actor, Depends(Allowed(*Role, session=True))]
-# The actor of a route for people with a session, also without a required second factor: to set it up, to log out.
-SettingUp = Annotated[Actor, Depends(Allowed(*Role, session=True, factorless=True))]
-Staff = Annotated[Actor, FOR_STAFF]  # the actor of a route for all roles that read the whole town
-Operators = Annotated[Actor, Depends(Allowed(Role.OPERATOR))]  # the actor of a route for operators
-Clerks = Annotated[Actor, Depends(Allowed(Role.CLERK))]  # the actor of a route for clerks
-Approvers = Annotated[Actor, Depends(Allowed(Role.APPROVER))]  # the actor of a route for the second person
-# The actor of a route for clerks and for the second person.
-ClerksOrApprovers = Annotated[Actor, Depends(Allowed(Role.CLERK, Role.APPROVER))]
-Researchers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER))]  # the actor of a route for researchers
-# The actor of a route for residents; its account is the only one that the route may show.
-Residents = Annotated[Actor, Depends(Allowed(Role.RESIDENT))]
-Vens = Annotated[Actor, Depends(Allowed(Role.VEN))]  # the actor of a route for programs that read by OpenADR
-Admins = Annotated[Actor, FOR_ADMINS]  # the actor of a route for administrators
-# The actor of a route for administrators and operators.
-AdminsOrOperators = Annotated[Actor, Depends(Allowed(Role.ADMIN, Role.OPERATOR))]
+
+
+def may(right: Right, *, session: bool = False, factorless: bool = False) -> DependsMarker:
+    """Return the rule of a route: the roles of a right, of the table ``RIGHTS``."""
+    rule: DependsMarker = Depends(Allowed(*RIGHTS[right], session=session, factorless=factorless))
+    return rule
+
+
+OPEN = Depends(Public())  # the rule of a public route
+READS_TOWN = may(Right.READ_TOWN)  # the rule of a route that needs no actor, as the two below
+READS_AUDIT = may(Right.READ_AUDIT)
+USES_CONSOLE = may(Right.USE_CONSOLE)
+# The actors of routes.
+ReadsTown = Annotated[Actor, READS_TOWN]
+SendsCommands = Annotated[Actor, may(Right.SEND_COMMANDS)]
+HandlesAlarms = Annotated[Actor, may(Right.HANDLE_ALARMS)]
+RunsRollouts = Annotated[Actor, may(Right.RUN_ROLLOUTS)]
+ApprovesRollouts = Annotated[Actor, may(Right.APPROVE_ROLLOUTS)]
+PinsMeters = Annotated[Actor, may(Right.PIN_METERS)]
+ReadsDevices = Annotated[Actor, may(Right.READ_DEVICES)]
+ManagesDevices = Annotated[Actor, may(Right.MANAGE_DEVICES)]
+ManagesJobs = Annotated[Actor, may(Right.MANAGE_JOBS)]
+ManagesPeople = Annotated[Actor, may(Right.MANAGE_PEOPLE)]
+ReadsAudit = Annotated[Actor, READS_AUDIT]
+CorrectsReadings = Annotated[Actor, may(Right.CORRECT_READINGS)]
+KeepsAccounts = Annotated[Actor, may(Right.KEEP_ACCOUNTS)]
+ApprovesAccounts = Annotated[Actor, may(Right.APPROVE_ACCOUNTS)]
+ProposesPrices = Annotated[Actor, may(Right.PROPOSE_PRICES)]
+PreviewsPrices = Annotated[Actor, may(Right.PREVIEW_PRICES)]
+PublishesPrices = Annotated[Actor, may(Right.PUBLISH_PRICES)]
+ReadsBills = Annotated[Actor, may(Right.READ_BILLS)]
+MakesBills = Annotated[Actor, may(Right.MAKE_BILLS)]
+IssuesBills = Annotated[Actor, may(Right.ISSUE_BILLS)]
+EntersBills = Annotated[Actor, may(Right.ENTER_BILLS)]
+ApprovesEntries = Annotated[Actor, may(Right.APPROVE_ENTRIES)]
+WithdrawsEntries = Annotated[Actor, may(Right.WITHDRAW_ENTRIES)]
+ReadsLedger = Annotated[Actor, may(Right.READ_LEDGER)]
+KeepsLedger = Annotated[Actor, may(Right.KEEP_LEDGER)]
+ApprovesLedger = Annotated[Actor, may(Right.APPROVE_LEDGER)]
+SendsMail = Annotated[Actor, may(Right.SEND_MAIL)]
+ReadsReleases = Annotated[Actor, may(Right.READ_RELEASES)]
+PreparesReleases = Annotated[Actor, may(Right.PREPARE_RELEASES)]
+ApprovesReleases = Annotated[Actor, may(Right.APPROVE_RELEASES)]
+DownloadsReleases = Annotated[Actor, may(Right.DOWNLOAD_RELEASES)]
+ReadsOwnHome = Annotated[Actor, may(Right.READ_OWN_HOME)]  # its account is the only one that the route may show
+ReadsOpenAdr = Annotated[Actor, may(Right.READ_OPENADR)]
+UsesConsole = Annotated[Actor, USES_CONSOLE]
+# A person with a session, no token; who sets up a login may also lack a second factor that is required.
+ChangesOwnLogin = Annotated[Actor, may(Right.CHANGE_OWN_LOGIN, session=True)]
+SetsUpLogin = Annotated[Actor, may(Right.CHANGE_OWN_LOGIN, session=True, factorless=True)]

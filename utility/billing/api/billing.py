@@ -20,7 +20,15 @@ from utility.billing.store.issued_bills import bill_in
 from utility.billing.store.run_views import Order
 from utility.webkit.api import WorkAnswer, work_answer
 from utility.webkit.parameters import Limit, LongLimit
-from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
+from utility.webkit.rights import (
+    ApprovesEntries,
+    EntersBills,
+    IssuesBills,
+    MakesBills,
+    ReadsBills,
+    ReadsTown,
+    WithdrawsEntries,
+)
 from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked, Why, refusing
 
@@ -48,13 +56,13 @@ router = APIRouter()
 
 
 @router.get("/runs")
-def listed(api: RequestApi, _: Staff, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[Run]]:
+def listed(api: RequestApi, _: ReadsTown, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[Run]]:
     """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
     return {"runs": [Run(**row) for row in api.database.read(billing.runs, limit, before or None)]}
 
 
 @router.get("/runs/{number}")
-def shown(api: RequestApi, _: Staff, number: RunNumber) -> Run:
+def shown(api: RequestApi, _: ReadsTown, number: RunNumber) -> Run:
     """Return a run with its sums."""
     with refusing(404), api.database.reads.begin() as connection:
         return Run(**billing.run_of(connection, number))
@@ -63,7 +71,7 @@ def shown(api: RequestApi, _: Staff, number: RunNumber) -> Run:
 @router.get("/runs/{number}/bills")
 def bills(
     api: RequestApi,
-    _: ClerksOrApprovers,
+    _: ReadsBills,
     number: RunNumber,
     other: Number = 0,
     order: Order = Order.ACCOUNT,
@@ -78,7 +86,7 @@ def bills(
 
 
 @router.get("/runs/{number}/bills/{account}")
-def bill(api: RequestApi, _: ClerksOrApprovers, number: RunNumber, account: RunNumber) -> dict[str, Any]:
+def bill(api: RequestApi, _: ReadsBills, number: RunNumber, account: RunNumber) -> dict[str, Any]:
     """Return an account's bill with its lines."""
     try:
         content: dict[str, Any] = json.loads(bill_bytes(bill_in(api.database, number, account)))
@@ -88,21 +96,21 @@ def bill(api: RequestApi, _: ClerksOrApprovers, number: RunNumber, account: RunN
 
 
 @router.post("/runs", status_code=202)
-def make(api: RequestApi, actor: Clerks, asked: Month) -> WorkAnswer:
+def make(api: RequestApi, actor: MakesBills, asked: Month) -> WorkAnswer:
     """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
     with refusing(422):
         return work_answer(begin_draft(api, actor, asked.month))
 
 
 @router.post("/runs/{number}/check", status_code=202)
-def check(api: RequestApi, actor: Clerks, number: RunNumber) -> WorkAnswer:
+def check(api: RequestApi, actor: MakesBills, number: RunNumber) -> WorkAnswer:
     """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
     with refusing():
         return work_answer(begin_check(api, actor, number))
 
 
 @router.post("/runs/{number}/issue")
-def issue(api: RequestApi, actor: Approvers, number: RunNumber) -> Run:
+def issue(api: RequestApi, actor: IssuesBills, number: RunNumber) -> Run:
     """Issue a checked run, as another person than the one who checked it."""
     with refusing():
         runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
@@ -111,14 +119,14 @@ def issue(api: RequestApi, actor: Approvers, number: RunNumber) -> Run:
 
 @router.get("/entries")
 def entries(
-    api: RequestApi, _: ClerksOrApprovers, before: Number = 0, limit: LongLimit = 100
+    api: RequestApi, _: ReadsBills, before: Number = 0, limit: LongLimit = 100
 ) -> dict[str, list[dict[str, Any]]]:
     """Return what people entered for bills, the newest first."""
     return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
 
 
 @router.post("/entries", status_code=201)
-def enter(api: RequestApi, actor: Clerks, asked: NewEntry) -> dict[str, Any]:
+def enter(api: RequestApi, actor: EntersBills, asked: NewEntry) -> dict[str, Any]:
     """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
     with refusing(422):
         number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
@@ -126,7 +134,7 @@ def enter(api: RequestApi, actor: Clerks, asked: NewEntry) -> dict[str, Any]:
 
 
 @router.post("/entries/{number}/approve")
-def approve(api: RequestApi, actor: Approvers, number: RunNumber) -> dict[str, Any]:
+def approve(api: RequestApi, actor: ApprovesEntries, number: RunNumber) -> dict[str, Any]:
     """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
     with refusing():
         runs.approve_entry(api.database, number, api.second(actor))
@@ -134,7 +142,7 @@ def approve(api: RequestApi, actor: Approvers, number: RunNumber) -> dict[str, A
 
 
 @router.post("/entries/{number}/withdraw")
-def withdraw(api: RequestApi, actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
+def withdraw(api: RequestApi, actor: WithdrawsEntries, number: RunNumber) -> dict[str, Any]:
     """Withdraw an entry before it is approved."""
     with refusing():
         runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))

@@ -31,7 +31,7 @@ from utility.billing.store.run_views import drafts_of_account
 from utility.ledger.store.entries import is_paid
 from utility.webkit.console.answers import Number, address, download, found
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.rights import ReadsBills
 from utility.webkit.services import Api
 
 MAX_BILLS = 200  # most bills of an account that are listed: runs of about ten years
@@ -49,7 +49,7 @@ router = APIRouter(include_in_schema=False)
 def find(
     console: RequestConsole,
     request: Request,
-    actor: ClerksOrApprovers,
+    actor: ReadsBills,
     text: Annotated[str, Query(max_length=100)] = "",
 ) -> Any:
     """Show the accounts that a text may mean; of a single one go to its bills."""
@@ -61,7 +61,7 @@ def find(
 
 
 @router.get(f"{_START}/{{account}}")
-def of_account(console: RequestConsole, request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
+def of_account(console: RequestConsole, request: Request, actor: ReadsBills, account: Number) -> HTMLResponse:
     """List an account's bills, the newest month first."""
     drafts = console.database.read(drafts_of_account, account, MAX_BILLS)
     rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS, ONCE_ISSUED))]
@@ -75,7 +75,7 @@ def of_account(console: RequestConsole, request: Request, actor: ClerksOrApprove
 def explained(
     console: RequestConsole,
     request: Request,
-    actor: ClerksOrApprovers,
+    actor: ReadsBills,
     account: Number,
     run: Number,
     day: Day = None,
@@ -100,21 +100,21 @@ def explained(
 
 
 @router.get(f"{_START}/{{account}}/{{run}}/plot.json")
-def plot(console: RequestConsole, _: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
+def plot(console: RequestConsole, _: ReadsBills, account: Number, run: Number) -> dict[str, Any]:
     """Return a bill's energies by local hour, kWh."""
     (statement,) = _documents(console, account, run).statements([account])
     return hours_plot(hours(statement))
 
 
 @router.get(f"{_START}/{{account}}/{{run}}/bill.pdf")
-def as_pdf_file(console: RequestConsole, _: ClerksOrApprovers, account: Number, run: Number) -> Response:
+def as_pdf_file(console: RequestConsole, _: ReadsBills, account: Number, run: Number) -> Response:
     """Return the printed bill."""
     documents = _documents(console, account, run)
     return download(printed(console, documents, account), f"{documents.run.month}-{account}.pdf", "application/pdf")
 
 
 @router.get(f"{_START}/{{account}}/{{run}}/receipt.json")
-def receipt(console: RequestConsole, _: ClerksOrApprovers, account: Number, run: Number) -> Response:
+def receipt(console: RequestConsole, _: ReadsBills, account: Number, run: Number) -> Response:
     """Return the receipt, by which anybody can check the bill."""
     documents = _documents(console, account, run)
     content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()

@@ -28,7 +28,15 @@ from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.tariffs.store.tariffs import bill_table
 from utility.webkit.console.answers import ROWS, Number, Skip, Why, address, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
+from utility.webkit.rights import (
+    ApprovesEntries,
+    EntersBills,
+    IssuesBills,
+    MakesBills,
+    ReadsBills,
+    ReadsTown,
+    WithdrawsEntries,
+)
 
 Other = Annotated[int, Query(ge=0, lt=2**31)]
 
@@ -60,7 +68,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(_START)
-def listed(console: RequestConsole, request: Request, actor: Staff, before: Other = 0) -> HTMLResponse:
+def listed(console: RequestConsole, request: Request, actor: ReadsTown, before: Other = 0) -> HTMLResponse:
     """List runs of bills, the newest first, and the works that make one."""
     rows = console.database.read(billing.runs, ROWS + 1, before or None)
     month = console.api.last_month()
@@ -87,7 +95,7 @@ def listed(console: RequestConsole, request: Request, actor: Staff, before: Othe
 
 
 @router.post(_START)
-def make(console: RequestConsole, actor: Clerks, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
+def make(console: RequestConsole, actor: MakesBills, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
     """Begin to make the bills of a month, as a draft."""
     with refusing(422):
         work = begin_draft(console.api, actor, month)
@@ -95,7 +103,9 @@ def make(console: RequestConsole, actor: Clerks, month: Annotated[str, Form(max_
 
 
 @router.get(f"{_START}/{{number}}")
-def shown(console: RequestConsole, request: Request, actor: Staff, number: Number, other: Other = 0) -> HTMLResponse:
+def shown(
+    console: RequestConsole, request: Request, actor: ReadsTown, number: Number, other: Other = 0
+) -> HTMLResponse:
     """Show a run's sums beside those of the month before, or of another run."""
     with console.database.reads.begin() as connection:
         run = found(lambda: billing.run_of(connection, number))
@@ -113,7 +123,7 @@ def shown(console: RequestConsole, request: Request, actor: Staff, number: Numbe
 
 
 @router.post(f"{_START}/{{number}}/check")
-def check(console: RequestConsole, actor: Clerks, number: Number) -> RedirectResponse:
+def check(console: RequestConsole, actor: MakesBills, number: Number) -> RedirectResponse:
     """Begin to compute a draft again and to compare it, byte by byte."""
     with refusing():
         work = begin_check(console.api, actor, number)
@@ -121,7 +131,7 @@ def check(console: RequestConsole, actor: Clerks, number: Number) -> RedirectRes
 
 
 @router.post(f"{_START}/{{number}}/issue")
-def issue(console: RequestConsole, actor: Approvers, number: Number) -> RedirectResponse:
+def issue(console: RequestConsole, actor: IssuesBills, number: Number) -> RedirectResponse:
     """Issue a checked run, as the second person."""
     with refusing():
         runs.issue(console.database, number, console.api.second(actor), console.api.settings.billing.payment_days)
@@ -132,7 +142,7 @@ def issue(console: RequestConsole, actor: Approvers, number: Number) -> Redirect
 def bills(
     console: RequestConsole,
     request: Request,
-    actor: ClerksOrApprovers,
+    actor: ReadsBills,
     number: Number,
     other: Other = 0,
     order: Annotated[Order, Query()] = Order.ACCOUNT,
@@ -158,7 +168,7 @@ def bills(
 def entries(
     console: RequestConsole,
     request: Request,
-    actor: ClerksOrApprovers,
+    actor: ReadsBills,
     before: Other = 0,
     account: Other = 0,
     run: Other = 0,
@@ -173,7 +183,7 @@ def entries(
 @router.post(_ENTRIES)
 def enter(
     console: RequestConsole,
-    actor: Clerks,
+    actor: EntersBills,
     kind: Annotated[EntryKind, Form()],
     subject: Annotated[int, Form(ge=1, lt=2**31)],
     reason: Why,
@@ -186,7 +196,7 @@ def enter(
 
 
 @router.post(f"{_ENTRIES}/{{number}}/approve")
-def approve(console: RequestConsole, actor: Approvers, number: Number) -> RedirectResponse:
+def approve(console: RequestConsole, actor: ApprovesEntries, number: Number) -> RedirectResponse:
     """Approve an entry, as the second person."""
     with refusing():
         runs.approve_entry(console.database, number, console.api.second(actor))
@@ -194,7 +204,7 @@ def approve(console: RequestConsole, actor: Approvers, number: Number) -> Redire
 
 
 @router.post(f"{_ENTRIES}/{{number}}/withdraw")
-def withdraw(console: RequestConsole, actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
+def withdraw(console: RequestConsole, actor: WithdrawsEntries, number: Number) -> RedirectResponse:
     """Withdraw an entry before it is approved."""
     with refusing():
         runs.withdraw_entry(console.database, number, actor, console.now())

@@ -44,7 +44,7 @@ from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import quarters_of
-from utility.webkit.rights import Residents
+from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import Api
 
 _WHOLE = 1000  # permille
@@ -66,7 +66,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/home")
-def page(console: RequestConsole, request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
+def page(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, of: _Span = "day", at: _Day = None
+) -> Response:
     """Return the page, with the plot of a day, month or year."""
     home, now, zone = own_home(console.database, actor), console.now(), console.zone()
     content = _today(console, home, now, zone)
@@ -79,14 +81,14 @@ def page(console: RequestConsole, request: Request, actor: Residents, of: _Span 
 
 
 @router.get("/console/home/live")
-def live(console: RequestConsole, request: Request, actor: Residents) -> Response:
+def live(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the part of the page that changes by itself: today and the battery."""
     content = _today(console, own_home(console.database, actor), console.now(), console.zone())
     return console.fragment(request, actor, "home_live.html", content | {"moved": True})
 
 
 @router.get("/console/home/bills")
-def issued(console: RequestConsole, request: Request, actor: Residents) -> Response:
+def issued(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the issued bills, a part of the page that is loaded after it: each is proved."""
     account = own_home(console.database, actor).account.number
     found, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
@@ -104,7 +106,9 @@ def _local_today(console: Console) -> date:
 
 
 @router.get("/console/home/course")
-def course(console: RequestConsole, request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
+def course(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, of: _Span = "day", at: _Day = None
+) -> Response:
     """Return the plot of a day, month or year, a part of the page."""
     own_home(console.database, actor)
     content = _course_of(of, at or _local_today(console), _local_today(console))
@@ -112,7 +116,7 @@ def course(console: RequestConsole, request: Request, actor: Residents, of: _Spa
 
 
 @router.get("/console/home/day.json")
-def day_plot(console: RequestConsole, actor: Residents, day: _Day = None) -> dict[str, Any]:
+def day_plot(console: RequestConsole, actor: ReadsOwnHome, day: _Day = None) -> dict[str, Any]:
     """Return the series of a local day for its plot, kilowatts by quarter-hour."""
     day = day or _local_today(console)
     home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
@@ -120,7 +124,7 @@ def day_plot(console: RequestConsole, actor: Residents, day: _Day = None) -> dic
 
 
 @router.get("/console/home/month.json")
-def month_plot(console: RequestConsole, actor: Residents, month: _Month = None) -> dict[str, Any]:
+def month_plot(console: RequestConsole, actor: ReadsOwnHome, month: _Month = None) -> dict[str, Any]:
     """Return the series of a local month for its plot, kWh by day."""
     month = month or f"{_local_today(console):%Y-%m}"
     home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
@@ -128,28 +132,28 @@ def month_plot(console: RequestConsole, actor: Residents, month: _Month = None) 
 
 
 @router.get("/console/home/year.json")
-def year_plot(console: RequestConsole, actor: Residents, year: _Year = None) -> dict[str, Any]:
+def year_plot(console: RequestConsole, actor: ReadsOwnHome, year: _Year = None) -> dict[str, Any]:
     """Return the series of a year for its plot, kWh by month."""
     home = own_home(console.database, actor)
     return {"series": _months_series(console, home, year or _local_today(console).year), "stack": True}
 
 
 @router.get("/console/home/month")
-def month(console: RequestConsole, request: Request, actor: Residents, month: _Month = None) -> Response:
+def month(console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _Month = None) -> Response:
     """Return a local month by day."""
     content = _month(console, own_home(console.database, actor), month or f"{_local_today(console):%Y-%m}")
     return console.page(request, actor, "home_month.html", content)
 
 
 @router.get("/console/home/month/sums")
-def month_sums(console: RequestConsole, request: Request, actor: Residents) -> Response:
+def month_sums(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the sums of the present month, a part of the page that is loaded after it."""
     home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
     return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
 
 
 @router.get("/console/settings")
-def settings(console: RequestConsole, request: Request, actor: Residents) -> Response:
+def settings(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return what a resident decides and takes away: the weight, and files."""
     home, now, zone = own_home(console.database, actor), console.now(), console.zone()
     content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, home, now, zone)
@@ -157,7 +161,7 @@ def settings(console: RequestConsole, request: Request, actor: Residents) -> Res
 
 
 @router.get("/console/home/weight/past")
-def past(console: RequestConsole, request: Request, actor: Residents) -> Response:
+def past(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return what the weight did last month, a part of the page that is loaded after it."""
     home, zone = own_home(console.database, actor), console.zone()
     month = month_before(month_of(quarter_of(console.now()), zone))
@@ -171,7 +175,7 @@ def past(console: RequestConsole, request: Request, actor: Residents) -> Respons
 def weight(
     console: RequestConsole,
     request: Request,
-    actor: Residents,
+    actor: ReadsOwnHome,
     weight: Annotated[int, Form()],
     start: Annotated[date, Form()],
 ) -> Response:

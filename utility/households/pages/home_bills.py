@@ -24,7 +24,7 @@ from utility.exports.store.exports import Asked, account_quarters
 from utility.households.api import own_account
 from utility.webkit.console.answers import attached, download, plain
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Residents
+from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import Api
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
@@ -37,7 +37,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/home/bills/{month}")
-def month_page(console: RequestConsole, request: Request, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+def month_page(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _Month, run: _Run = 0
+) -> Response:
     """Return an issued bill with its explanation by day."""
     account, found = _documents(console, actor, month, run)
     (statement,) = found.statements([account])
@@ -54,7 +56,7 @@ def month_page(console: RequestConsole, request: Request, actor: Residents, mont
 
 
 @router.get("/console/home/bills/{month}/plot.json")
-def plot(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0) -> dict[str, Any]:
+def plot(console: RequestConsole, actor: ReadsOwnHome, month: _Month, run: _Run = 0) -> dict[str, Any]:
     """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
     account, found = _documents(console, actor, month, run)
     (statement,) = found.statements([account])
@@ -62,7 +64,7 @@ def plot(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0
 
 
 @router.get("/console/home/bills/{month}/receipt")
-def receipt(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+def receipt(console: RequestConsole, actor: ReadsOwnHome, month: _Month, run: _Run = 0) -> Response:
     """Return the receipt of an issued bill, by which its household checks it without the utility."""
     account, found = _documents(console, actor, month, run)
     content = json.dumps(found.receipt(account), separators=(",", ":"))
@@ -70,7 +72,7 @@ def receipt(console: RequestConsole, actor: Residents, month: _Month, run: _Run 
 
 
 @router.get("/console/home/bills/{month}/pdf")
-def paper(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+def paper(console: RequestConsole, actor: ReadsOwnHome, month: _Month, run: _Run = 0) -> Response:
     """Return an issued bill as PDF."""
     account, found = _documents(console, actor, month, run)
     return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
@@ -79,7 +81,7 @@ def paper(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 
 @router.get("/console/home/energy")
 def energy(
     console: RequestConsole,
-    actor: Residents,
+    actor: ReadsOwnHome,
     start: date | None = None,
     end: date | None = None,
     form: _Form = CustomerFormat.GREEN_BUTTON,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from utility.overview.store.days import counted_days
 from utility.readings.store.completeness import Completeness
 from utility.webkit.parameters import LOCAL_TIMES
-from utility.webkit.rights import FOR_STAFF
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 
 MOST_DAYS = 366  # days of one request
@@ -39,7 +39,7 @@ class CompletenessOfDays(BaseModel):
     pending: int = Field(description="Microgrid-days that are to be counted, or counted again after late readings.")
 
 
-router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+router = APIRouter(dependencies=[READS_TOWN, LOCAL_TIMES])
 
 
 @router.get("/completeness/days")

@@ -13,7 +13,7 @@ from utility.readings.columns import Request
 from utility.readings.store.requests import unanswered
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
-from utility.webkit.rights import Admins, Staff
+from utility.webkit.rights import ManagesJobs, ReadsTown
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked, refusing
 
@@ -70,33 +70,33 @@ jobs_router = APIRouter()
 
 
 @jobs_router.get("/jobs")
-def jobs(api: RequestApi, _: Staff) -> Jobs:
+def jobs(api: RequestApi, _: ReadsTown) -> Jobs:
     """Return the jobs: state, last and next run, how long it took, last error."""
     return Jobs(jobs=listing.listed(api.database, catalogue(api.settings), int(api.clock.now())))
 
 
 @jobs_router.get("/jobs/periods")
-def periods(api: RequestApi, _: Staff, limit: Limit = 100) -> Periods:
+def periods(api: RequestApi, _: ReadsTown, limit: Limit = 100) -> Periods:
     """Return the newest periods of the jobs."""
     rows = api.database.read(newest_periods, limit, int(api.clock.now()))
     return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
 
 
 @jobs_router.get("/requests")
-def requests(api: RequestApi, _: Staff, limit: Limit = 100) -> Requests:
+def requests(api: RequestApi, _: ReadsTown, limit: Limit = 100) -> Requests:
     """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
     return Requests(requests=api.database.read(unanswered, int(api.clock.now()), limit))
 
 
 @jobs_router.post("/jobs/{name}/run")
-def run(api: RequestApi, actor: Admins, name: JobName) -> Words:
+def run(api: RequestApi, actor: ManagesJobs, name: JobName) -> Words:
     """Have the service run a job now, within 15 s."""
     with refusing():
         return Words(words=[listing.run_now(api.database, job_of(api, name), actor, int(api.clock.now()))])
 
 
 @jobs_router.post("/jobs/{name}/pause")
-def pause(api: RequestApi, actor: Admins, name: JobName) -> Words:
+def pause(api: RequestApi, actor: ManagesJobs, name: JobName) -> Words:
     """Pause a job until it is resumed."""
     with refusing():
         listing.pause(api.database, job_of(api, name), actor, int(api.clock.now()))
@@ -104,7 +104,7 @@ def pause(api: RequestApi, actor: Admins, name: JobName) -> Words:
 
 
 @jobs_router.post("/jobs/{name}/resume")
-def resume(api: RequestApi, actor: Admins, name: JobName) -> Words:
+def resume(api: RequestApi, actor: ManagesJobs, name: JobName) -> Words:
     """End a pause; a job of days or months makes up for what it missed."""
     with refusing():
         listing.resume(api.database, job_of(api, name), actor, int(api.clock.now()))
@@ -112,7 +112,7 @@ def resume(api: RequestApi, actor: Admins, name: JobName) -> Words:
 
 
 @jobs_router.post("/jobs/{name}/change")
-def change(api: RequestApi, actor: Admins, name: JobName, new: NewTimes) -> Words:
+def change(api: RequestApi, actor: ManagesJobs, name: JobName, new: NewTimes) -> Words:
     """Set a job's interval or time of day; an empty body puts it back to its plan."""
     with refusing(422):
         minute = None if new.at is None else minute_of(new.at)

@@ -15,7 +15,7 @@ from utility.registry.columns import Differing
 from utility.registry.store.account_differences import account_differences
 from utility.webkit.columns import Shown, Written
 from utility.webkit.parameters import LOCAL_TIMES, Limit, LongLimit, MeterText, Moment
-from utility.webkit.rights import FOR_STAFF
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 from utility.webkit.shapes import refusing
 
@@ -34,7 +34,7 @@ class GatewayCommand(BaseModel):
     outcome: dict[str, Any] | None
 
 
-router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
+router = APIRouter(dependencies=[READS_TOWN, LOCAL_TIMES])
 
 
 @router.get("/dead-letters")

@@ -13,7 +13,7 @@ from utility.readings.columns import Refilling
 from utility.readings.store.heartbeats import refills
 from utility.webkit.columns import columns_of
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 
 WORST = 50  # microgrids that are listed
 
@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/completeness")
-def page(console: RequestConsole, request: Request, actor: Staff, month: _Month = None) -> Response:
+def page(console: RequestConsole, request: Request, actor: ReadsTown, month: _Month = None) -> Response:
     """Return the page."""
     zone = console.zone()
     present, _, until = month_days(console.now(), zone)
@@ -46,7 +46,7 @@ def page(console: RequestConsole, request: Request, actor: Staff, month: _Month 
 
 
 @router.get("/console/refilling")
-def refilling(console: RequestConsole, request: Request, actor: Staff) -> Response:
+def refilling(console: RequestConsole, request: Request, actor: ReadsTown) -> Response:
     """Return how far each gateway is in refilling a database that was lost."""
     rows = console.database.read(refills, int(console.now()))
     return console.page(request, actor, "refilling.html", {"rows": rows, "columns": columns_of(Refilling)})

@@ -16,7 +16,7 @@ from utility.registry.store.enrolled import Enrolment
 from utility.webkit.acting import changing
 from utility.webkit.console.answers import address
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Admins, AdminsOrOperators, gate_of
+from utility.webkit.rights import ManagesDevices, ReadsDevices, gate_of
 from utility.webkit.services import Api
 
 SHOWN = 100  # gateways on one page
@@ -32,7 +32,7 @@ router = APIRouter(include_in_schema=False)
 def devices(
     console: RequestConsole,
     request: Request,
-    actor: AdminsOrOperators,
+    actor: ReadsDevices,
     search: Annotated[str, Query(max_length=16)] = "",
     after: Annotated[str, Query(max_length=16)] = "",
 ) -> Response:
@@ -52,13 +52,13 @@ def devices(
 
 
 @router.get("/console/devices/{identity}")
-def device(console: RequestConsole, request: Request, actor: AdminsOrOperators, identity: _Identity) -> Response:
+def device(console: RequestConsole, request: Request, actor: ReadsDevices, identity: _Identity) -> Response:
     """Return a gateway with its meters, a meter, the utility or the plant."""
     return _device_page(console, request, actor, identity)
 
 
 @router.post("/console/devices/{identity}/enrol")
-def enrol(console: RequestConsole, request: Request, actor: Admins, identity: _Identity) -> Response:
+def enrol(console: RequestConsole, request: Request, actor: ManagesDevices, identity: _Identity) -> Response:
     """Issue a certificate."""
     out = _folder(console)
     with changing(console.api, request, actor) as by:
@@ -71,7 +71,7 @@ def enrol(console: RequestConsole, request: Request, actor: Admins, identity: _I
 def revoke(
     console: RequestConsole,
     request: Request,
-    actor: Admins,
+    actor: ManagesDevices,
     identity: _Identity,
     reason: Annotated[str, Form()],
     with_meters: Annotated[bool, Form()] = False,
@@ -88,7 +88,7 @@ def revoke(
 def readmit(
     console: RequestConsole,
     request: Request,
-    actor: Admins,
+    actor: ManagesDevices,
     identity: _Identity,
     with_meters: Annotated[bool, Form()] = False,
 ) -> Response:

@@ -10,7 +10,7 @@ from utility.access.roles import Role
 from utility.overview.store.finding import find
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import entries_for
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 
 router = APIRouter(include_in_schema=False)
 
@@ -39,7 +39,7 @@ def _pages(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
 
 @router.get("/console/find")
 def page(
-    console: RequestConsole, request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = ""
+    console: RequestConsole, request: Request, actor: ReadsTown, text: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     """Return the results; of a single one its page."""
     results = _found(console, actor, text)
@@ -50,7 +50,7 @@ def page(
 
 @router.get("/console/find/results")
 def part(
-    console: RequestConsole, request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = ""
+    console: RequestConsole, request: Request, actor: ReadsTown, text: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     """Return the list of results, as one types."""
     content = {"results": _found(console, actor, text), "text": text}

@@ -19,7 +19,7 @@ from utility.overview.api.jobs import JobName, job_of
 from utility.readings.store.requests import unanswered
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Admins, Staff
+from utility.webkit.rights import ManagesJobs, ReadsTown
 
 START = "/console/jobs"
 
@@ -32,20 +32,20 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(f"{START}/live")
-def live(console: RequestConsole, request: Request, actor: Staff) -> Response:
+def live(console: RequestConsole, request: Request, actor: ReadsTown) -> Response:
     """Return the list alone."""
     return console.fragment(request, actor, "jobs_live.html", jobs_now(console))
 
 
 @router.get("/console/requests")
-def requests(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+def requests(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLResponse:
     """Return the requests without an answer, oldest first."""
     rows = console.database.read(unanswered, console.now(), ROWS)
     return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
 
 
 @router.get(f"{START}/{{name}}")
-def one(console: RequestConsole, request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+def one(console: RequestConsole, request: Request, actor: ReadsTown, name: JobName) -> HTMLResponse:
     """Return a job with its last periods, and the forms of an administrator."""
     plan = job_of(console.api, name)
     (row,) = listing.listed(console.database, [plan], console.now())
@@ -63,7 +63,7 @@ def one(console: RequestConsole, request: Request, actor: Staff, name: JobName) 
 
 
 @router.post(f"{START}/{{name}}/run")
-def run(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+def run(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
     """Have the service run a job now."""
     plan = job_of(console.api, name)
     with refusing():
@@ -71,19 +71,19 @@ def run(console: RequestConsole, actor: Admins, name: JobName) -> RedirectRespon
 
 
 @router.post(f"{START}/{{name}}/pause")
-def pause(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+def pause(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
     """Pause a job."""
     return _changed(console, actor, name, listing.pause, "It is paused.")
 
 
 @router.post(f"{START}/{{name}}/resume")
-def resume(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+def resume(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
     """Resume a job."""
     return _changed(console, actor, name, listing.resume, "It is resumed.")
 
 
 @router.post(f"{START}/{{name}}/reset")
-def reset(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+def reset(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
     """Have a job run as planned."""
     return _changed(console, actor, name, listing.change, "It runs as planned.")
 
@@ -91,7 +91,7 @@ def reset(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResp
 @router.post(f"{START}/{{name}}/change")
 def change(
     console: RequestConsole,
-    actor: Admins,
+    actor: ManagesJobs,
     name: JobName,
     every_s: Annotated[int | None, Form()] = None,
     at: Annotated[str, Form(max_length=8)] = "",

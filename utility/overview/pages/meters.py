@@ -20,7 +20,7 @@ from utility.readings.store.conflicts import conflicts
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import KILOWATTS, quarters_of
 from utility.webkit.console.plots import plotted, thinned
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 
 _CHANGES = {
     State.INITIALIZED: ("started", "shut down"),
@@ -75,7 +75,7 @@ router = APIRouter(include_in_schema=False)
 def table(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     microgrid: _Name = "",
 ) -> Response:
@@ -92,7 +92,7 @@ def table(
 def one(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     meter: _Id,
     what: What | None = None,
     first: Annotated[date | None, Query(alias="from")] = None,
@@ -115,7 +115,7 @@ def one(
 @router.get("/console/meters/{meter}/plot.json")
 def plot(
     console: RequestConsole,
-    _: Staff,
+    _: ReadsTown,
     meter: _Id,
     what: What,
     first: Annotated[date, Query(alias="from")],

@@ -39,7 +39,7 @@ from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import quarters_of
 from utility.webkit.console.plots import plotted, single
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 
 PAGE = 100  # rows of a page of the table
 SHARED_QUARTERS = 96  # quarters back in which sharing is listed
@@ -58,7 +58,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/console/microgrids")
 def table(
-    console: RequestConsole, request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0
+    console: RequestConsole, request: Request, actor: ReadsTown, after: Annotated[int, Query(ge=0, lt=2**31)] = 0
 ) -> Response:
     """Return a page of the table."""
     found = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
@@ -73,7 +73,7 @@ def table(
 def one(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     name: _Name,
     day: date | None = None,
     of: View | Literal["who"] = "power",
@@ -89,14 +89,14 @@ def one(
 
 
 @router.get("/console/microgrids/{name}/live")
-def live(console: RequestConsole, request: Request, actor: Staff, name: _Name) -> Response:
+def live(console: RequestConsole, request: Request, actor: ReadsTown, name: _Name) -> Response:
     """Return the part of the page that is polled."""
     content = _live(console, _facts(console, name)) | {"moved": True}
     return console.fragment(request, actor, "microgrid_live.html", content)
 
 
 @router.get("/console/microgrids/{name}/day.json")
-def plot(console: RequestConsole, _: Staff, name: _Name, day: date, of: View = "power") -> dict[str, Any]:
+def plot(console: RequestConsole, _: ReadsTown, name: _Name, day: date, of: View = "power") -> dict[str, Any]:
     """Return the series of a local day for its plot: use by source, what batteries store, or dollars."""
     first, until = quarters_of(day, day, console.zone())
     # What is to come is no gap.

@@ -40,7 +40,7 @@ from utility.webkit.console.answers import (
     refusing,
 )
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Clerks, Staff
+from utility.webkit.rights import CorrectsReadings, ReadsTown
 
 Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length=1, max_length=MAX_CHOSEN)]
 
@@ -54,7 +54,7 @@ router = APIRouter(include_in_schema=False)
 def readings(
     console: RequestConsole,
     request: Request,
-    actor: Staff,
+    actor: ReadsTown,
     meter: Meter = "",
     before: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> HTMLResponse:
@@ -69,7 +69,7 @@ def readings(
 @router.post(_START)
 def decide(
     console: RequestConsole,
-    actor: Clerks,
+    actor: CorrectsReadings,
     no: Numbers,
     action: Annotated[Literal["released", "refused"], Form()],
     why: Why = "",
@@ -83,7 +83,7 @@ def decide(
 
 
 @router.get(f"{_START}/readings/{{no}}")
-def reading(console: RequestConsole, request: Request, actor: Staff, no: Number) -> HTMLResponse:
+def reading(console: RequestConsole, request: Request, actor: ReadsTown, no: Number) -> HTMLResponse:
     """Show a dead letter with quarantined readings among the readings around it."""
     kept = _kept(console, no)
     content = {"row": row_of(kept), "waits": kept.state == QUARANTINED} | _judging(console, kept)
@@ -91,7 +91,7 @@ def reading(console: RequestConsole, request: Request, actor: Staff, no: Number)
 
 
 @router.get(f"{_START}/readings/{{no}}/plot.json")
-def plot(console: RequestConsole, _: Staff, no: Number) -> dict[str, Any]:
+def plot(console: RequestConsole, _: ReadsTown, no: Number) -> dict[str, Any]:
     """Return the readings around those of a dead letter, by slot of 15 s."""
     near = around(console.database, _kept(console, no))
     if near is None:
@@ -102,7 +102,7 @@ def plot(console: RequestConsole, _: Staff, no: Number) -> dict[str, Any]:
 
 @router.get(f"{_START}/findings")
 def findings(
-    console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0, meter: Meter = ""
+    console: RequestConsole, request: Request, actor: ReadsTown, skip: Skip = 0, meter: Meter = ""
 ) -> HTMLResponse:
     """List the open findings of the daily checks, the oldest first."""
     with console.database.reads.begin() as connection:
@@ -114,7 +114,7 @@ def findings(
 
 
 @router.post(f"{_START}/findings")
-def close(console: RequestConsole, actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
+def close(console: RequestConsole, actor: CorrectsReadings, no: Numbers, why: Why = "") -> RedirectResponse:
     """Close the chosen findings, all or none."""
     with refusing():
         closed = close_findings(console.database, no, actor, why, console.now())
@@ -122,7 +122,9 @@ def close(console: RequestConsole, actor: Clerks, no: Numbers, why: Why = "") ->
 
 
 @router.get(f"{_START}/gaps")
-def gaps(console: RequestConsole, request: Request, actor: Staff, after: After = "", meter: Meter = "") -> HTMLResponse:
+def gaps(
+    console: RequestConsole, request: Request, actor: ReadsTown, after: After = "", meter: Meter = ""
+) -> HTMLResponse:
     """List the slots that are requested from gateways, by meter."""
     with console.database.reads.begin() as connection:
         number = found(lambda: meter_number(connection, meter)) if meter else None
@@ -142,7 +144,7 @@ def gaps(console: RequestConsole, request: Request, actor: Staff, after: After =
 
 
 @router.get(f"{_START}/accounts")
-def accounts(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+def accounts(console: RequestConsole, request: Request, actor: ReadsTown, skip: Skip = 0) -> HTMLResponse:
     """List accounts that meters report and that the registry does not have."""
     rows = console.database.read(account_differences, ROWS + 1, skip)
     content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)

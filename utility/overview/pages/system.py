@@ -11,13 +11,13 @@ from utility.alarms.decisions import alarms_of
 from utility.overview.pages.jobs import jobs_now
 from utility.overview.system import BACKUP, Known, parts
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import FOR_STAFF, Staff
+from utility.webkit.rights import READS_TOWN, ReadsTown
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/system")
-def system(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+def system(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLResponse:
     """Return the parts with their states, and the jobs."""
     jobs = jobs_now(console)
     backups = [job for job in jobs["rows"] if job.name == BACKUP]
@@ -32,7 +32,7 @@ def system(console: RequestConsole, request: Request, actor: Staff) -> HTMLRespo
     return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
 
 
-@router.get("/console/jobs", dependencies=[FOR_STAFF])
+@router.get("/console/jobs", dependencies=[READS_TOWN])
 def old() -> RedirectResponse:
     """Redirect from the former page of the jobs."""
     return RedirectResponse("/console/system#jobs", 303)

@@ -15,7 +15,7 @@ from utility.billing.store.run_bills import compare
 from utility.webkit.console.answers import found, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import TOUR
-from utility.webkit.rights import Allowed, Staff
+from utility.webkit.rights import Allowed, ReadsTown
 
 Acting = Annotated[Actor, Depends(Allowed(Role.OPERATOR, session=True))]  # no program with a token
 CHECK = "bill"  # the step that the console does by itself
@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(TOUR.path)
-def tour(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+def tour(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLResponse:
     """Show the steps with their states, the audit so far, and what happened on stage."""
     return console.page(request, actor, "tour.html", found(lambda: stage_of(_folder(console))) | {"check": CHECK})
 

@@ -21,7 +21,7 @@ from utility.takeover.store import load_orders
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import KILOWATTS
 from utility.webkit.console.plots import line
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api
 
 MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers have the last few
@@ -56,7 +56,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/town")
-def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
+def page(console: RequestConsole, request: Request, actor: ReadsTown) -> Response:
     """Return the page."""
     state = console.api.part(TownView).get()
     groups = _groups(state, console.database.read(load_orders))
@@ -65,7 +65,7 @@ def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
 
 
 @router.get("/console/town/day.json")
-def day(console: RequestConsole, _: Staff) -> dict[str, Any]:
+def day(console: RequestConsole, _: ReadsTown) -> dict[str, Any]:
     """Return the use of the last 24 hours by source, for its plot."""
     state = console.api.part(TownView).get()
     return day_plot(state.today, state.dear)
@@ -84,7 +84,7 @@ def _rendered(console: Console, request: Request, actor: Actor, since: int) -> b
 
 @router.get("/console/town/live")
 async def live(
-    console: RequestConsole, request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0
+    console: RequestConsole, request: Request, actor: ReadsTown, since: Annotated[int, Query(ge=0)] = 0
 ) -> Response:
     """Return the figures, and the cells that changed since a version, which replace those of the page."""
     # Nothing in it is of one person: browsers with one version and the same roles get the same bytes. What is made

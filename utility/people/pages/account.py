@@ -20,7 +20,7 @@ from utility.people.pages.login import Code, client_of, refusal_of, with_session
 from utility.people.store import end_other_sessions, end_own_session
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import LoggedIn, address_of, gate_of
+from utility.webkit.rights import ChangesOwnLogin, address_of, gate_of
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/account")
-def account(console: RequestConsole, request: Request, actor: LoggedIn) -> Response:
+def account(console: RequestConsole, request: Request, actor: ChangesOwnLogin) -> Response:
     """Return the page of the own login."""
     machine_s = gate_of(request).now()
     with console.database.reads.begin() as connection:
@@ -58,7 +58,7 @@ def account(console: RequestConsole, request: Request, actor: LoggedIn) -> Respo
 def password(
     console: RequestConsole,
     request: Request,
-    actor: LoggedIn,
+    actor: ChangesOwnLogin,
     current: Password,
     new: Password,
     tokens: Annotated[bool, Form()] = False,
@@ -77,7 +77,7 @@ def password(
 
 
 @router.post("/console/account/sessions")
-def others(console: RequestConsole, request: Request, actor: LoggedIn, current: Password) -> Response:
+def others(console: RequestConsole, request: Request, actor: ChangesOwnLogin, current: Password) -> Response:
     """End all own sessions but this one."""
     stored = checked_password(console, request, actor, current)
     with changing_own(console, request, actor, stored) as by:
@@ -89,7 +89,7 @@ def others(console: RequestConsole, request: Request, actor: LoggedIn, current: 
 def end(
     console: RequestConsole,
     request: Request,
-    actor: LoggedIn,
+    actor: ChangesOwnLogin,
     session: Annotated[str, Path(max_length=64)],
     current: Password,
 ) -> Response:

@@ -17,7 +17,7 @@ from utility.access.store.second_people import mark_seen, unseen
 from utility.people.pages.entries import VIA, csv_lines, with_changes
 from utility.webkit.console.answers import attached
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import FOR_ADMINS, Admins
+from utility.webkit.rights import READS_AUDIT, ReadsAudit
 
 SHOWN = 100  # entries on one page
 
@@ -54,7 +54,7 @@ router = APIRouter(include_in_schema=False)
 def audit(
     console: RequestConsole,
     request: Request,
-    actor: Admins,
+    actor: ReadsAudit,
     filters: _Filters,
     before_no: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
 ) -> Response:
@@ -78,7 +78,7 @@ def audit(
     return console.page(request, actor, "audit.html", content)
 
 
-@router.get("/console/audit/file", dependencies=[FOR_ADMINS])
+@router.get("/console/audit/file", dependencies=[READS_AUDIT])
 def file(console: RequestConsole, filters: _Filters) -> StreamingResponse:
     """Return all entries that the filters leave as CSV, newest first."""
     zone = console.zone()
@@ -87,7 +87,7 @@ def file(console: RequestConsole, filters: _Filters) -> StreamingResponse:
 
 
 @router.post("/console/audit/seen")
-def seen(console: RequestConsole, actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
+def seen(console: RequestConsole, actor: ReadsAudit, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
     """Note that an administrator has seen the refused attempts up to an entry; their alarm ends."""
     console.database.write(mark_seen, actor, console.now(), last)
     return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")

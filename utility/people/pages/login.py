@@ -19,7 +19,7 @@ from utility.access.store import access, audit_log, second_factors, started_logi
 from utility.access.store.acting import By
 from utility.access.store.second_factors import Proof
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import COOKIE, OPEN, SettingUp, actor_of, address_of, gate_of, require_own_origin
+from utility.webkit.rights import COOKIE, OPEN, SetsUpLogin, actor_of, address_of, gate_of, require_own_origin
 from utility.webkit.services import Api
 
 Name = Annotated[str, Form(max_length=32)]
@@ -69,7 +69,7 @@ def log_in(console: RequestConsole, request: Request, name: Name, password: Pass
 
 
 @router.post("/console/logout")
-def log_out(console: RequestConsole, actor: SettingUp) -> Response:
+def log_out(console: RequestConsole, actor: SetsUpLogin) -> Response:
     """End the session: its cookie is worthless from now on."""
     console.database.write(access.end_session, actor.session)
     answer = RedirectResponse("/console/login", 303)

@@ -13,7 +13,7 @@ from utility.people.pages.account import Proven, proven
 from utility.people.pages.login import Code, client_of, with_session
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import SET_UP, SettingUp, gate_of
+from utility.webkit.rights import SET_UP, SetsUpLogin, gate_of
 
 _Secret = Annotated[str, Form(max_length=64)]
 
@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(SET_UP)
-def page(console: RequestConsole, request: Request, actor: SettingUp) -> Response:
+def page(console: RequestConsole, request: Request, actor: SetsUpLogin) -> Response:
     """Return the state of the own second factor, and the forms that change it."""
     factor = console.database.read(second_factors.in_force, actor.name)
     content = {"factor": factor, "machine_s": gate_of(request).now()}
@@ -30,14 +30,14 @@ def page(console: RequestConsole, request: Request, actor: SettingUp) -> Respons
 
 
 @router.post(f"{SET_UP}/offer")
-def offer(console: RequestConsole, request: Request, actor: SettingUp, again: Proven) -> Response:
+def offer(console: RequestConsole, request: Request, actor: SetsUpLogin, again: Proven) -> Response:
     """Show a new secret; one that is in force stays until the new one is confirmed."""
     seed = proven(console, request, actor, again, second_factors.offer)
     return _offer_page(console, request, actor, seed)
 
 
 @router.post(f"{SET_UP}/confirm")
-def confirm(console: RequestConsole, request: Request, actor: SettingUp, secret: _Secret, code: Code) -> Response:
+def confirm(console: RequestConsole, request: Request, actor: SetsUpLogin, secret: _Secret, code: Code) -> Response:
     """Put the new secret in force; the page shows the recovery codes once, in a new session."""
     with changing(console.api, request, actor) as by:
         codes = second_factors.confirm(by, secret, code)
@@ -52,7 +52,7 @@ def confirm(console: RequestConsole, request: Request, actor: SettingUp, secret:
 
 
 @router.post(f"{SET_UP}/remove")
-def remove(console: RequestConsole, request: Request, actor: SettingUp, again: Proven) -> Response:
+def remove(console: RequestConsole, request: Request, actor: SetsUpLogin, again: Proven) -> Response:
     """Remove the second factor; all other sessions end."""
 
     def do(by: By) -> access.Opened:

@@ -13,7 +13,7 @@ from utility.access.store.api_tokens import make_token, revoke_token, tokens
 from utility.people.pages.entries import with_changes
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Anybody, gate_of
+from utility.webkit.rights import UsesConsole, gate_of
 from utility.webkit.services import Api
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]
@@ -29,7 +29,7 @@ def make_router(end: Callable[[Api, Actor, int], int]) -> APIRouter:
     def page(
         console: RequestConsole,
         request: Request,
-        actor: Anybody,
+        actor: UsesConsole,
         everybody: Annotated[bool, Query(alias="all")] = False,
     ) -> Response:
         """Return the own tokens; for an administrator all."""
@@ -39,7 +39,7 @@ def make_router(end: Callable[[Api, Actor, int], int]) -> APIRouter:
     def make(
         console: RequestConsole,
         request: Request,
-        actor: Anybody,
+        actor: UsesConsole,
         label: Annotated[str, Form(max_length=64)],
         roles: Annotated[list[Role], Form()],
         days: Annotated[int, Form()],
@@ -51,7 +51,11 @@ def make_router(end: Callable[[Api, Actor, int], int]) -> APIRouter:
 
     @router.post("/console/tokens/{number}/revoke")
     def revoke(
-        console: RequestConsole, request: Request, actor: Anybody, number: Number, made: Annotated[bool, Form()] = False
+        console: RequestConsole,
+        request: Request,
+        actor: UsesConsole,
+        number: Number,
+        made: Annotated[bool, Form()] = False,
     ) -> Response:
         """Revoke a token, and if the person wants it end what was made with it."""
         with changing(console.api, request, actor) as by:
@@ -60,7 +64,7 @@ def make_router(end: Callable[[Api, Actor, int], int]) -> APIRouter:
         return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.{ended}")
 
     @router.get("/console/tokens/{number}")
-    def one(console: RequestConsole, request: Request, actor: Anybody, number: Number) -> Response:
+    def one(console: RequestConsole, request: Request, actor: UsesConsole, number: Number) -> Response:
         """Return what was done with a token of the actor; for an administrator with any."""
         with console.database.reads.begin() as connection:
             found = tokens(connection, None if actor.has(Role.ADMIN) else actor.name, 1, number)

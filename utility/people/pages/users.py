@@ -28,7 +28,7 @@ from utility.people.store import (
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.answers import download
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Admins, Allowed, gate_of
+from utility.webkit.rights import Allowed, ManagesPeople, gate_of
 
 SHOWN = 100  # people on one page
 
@@ -48,7 +48,7 @@ router = APIRouter(include_in_schema=False)
 def users(
     console: RequestConsole,
     request: Request,
-    actor: Admins,
+    actor: ManagesPeople,
     search: Annotated[str, Query(max_length=64)] = "",
     role: Annotated[str, Query(max_length=16)] = "",
     after: Annotated[str, Query(max_length=32)] = "",
@@ -63,7 +63,7 @@ def users(
 
 
 @router.get("/console/users/{name}")
-def user(console: RequestConsole, request: Request, actor: Admins, name: _Name) -> Response:
+def user(console: RequestConsole, request: Request, actor: ManagesPeople, name: _Name) -> Response:
     """Return one person."""
     return _person_page(console, request, actor, name)
 
@@ -104,7 +104,7 @@ def invite_residents(
 
 
 @router.get("/console/residents")
-def residents(console: RequestConsole, request: Request, actor: Admins) -> Response:
+def residents(console: RequestConsole, request: Request, actor: ManagesPeople) -> Response:
     """Return the form for a list of residents."""
     return _page(console, request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
 
@@ -124,7 +124,7 @@ def _ask_about_both(before: frozenset[Role], after: frozenset[Role], *, is_sure:
         raise HTTPException(422, text)
 
 
-def _done(console: Console, actor: Admins, name: str, words: str) -> Response:
+def _done(console: Console, actor: ManagesPeople, name: str, words: str) -> Response:
     return console.see_other(actor, f"/console/users/{name}", words)
 
 
@@ -157,7 +157,7 @@ def set_roles(
 
 
 @router.post("/console/users/{name}/disable")
-def switch_off(console: RequestConsole, request: Request, actor: Admins, name: _Name) -> Response:
+def switch_off(console: RequestConsole, request: Request, actor: ManagesPeople, name: _Name) -> Response:
     """Disable a person."""
     with changing(console.api, request, actor) as by:
         disable(by, name)
@@ -179,14 +179,14 @@ def remove_factor(console: RequestConsole, request: Request, actor: _AtConsole, 
 
 
 @router.post("/console/users/{name}/sessions")
-def log_out(console: RequestConsole, request: Request, actor: Admins, name: _Name) -> Response:
+def log_out(console: RequestConsole, request: Request, actor: ManagesPeople, name: _Name) -> Response:
     """End all sessions of another person."""
     with changing(console.api, request, actor) as by:
         end_sessions(by, name)
     return _done(console, actor, name, f"The sessions of {name} ended.")
 
 
-def _person_page(console: Console, request: Request, actor: Admins, name: str, link: str = "") -> Response:
+def _person_page(console: Console, request: Request, actor: ManagesPeople, name: str, link: str = "") -> Response:
     """Return the page of one person; with the address of a new link, which is shown this once."""
     machine_s = gate_of(request).now()
     with console.database.reads.begin() as connection:

@@ -25,7 +25,7 @@ from utility.webkit import works
 from utility.webkit.api import WorkAnswer, work_answer
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
-from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.rights import PreviewsPrices
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.works import Progress
 
@@ -94,7 +94,7 @@ router = APIRouter()
 
 
 @router.post("/tariffs/preview", status_code=202)
-def begin(api: RequestApi, actor: ClerksOrApprovers, asked: PreviewOf) -> WorkAnswer:
+def begin(api: RequestApi, actor: PreviewsPrices, asked: PreviewOf) -> WorkAnswer:
     """Begin to compute a year's bills of every account by a tariff; nothing is stored."""
     try:
         tariff = parse_tariff(asked.source)
@@ -104,7 +104,7 @@ def begin(api: RequestApi, actor: ClerksOrApprovers, asked: PreviewOf) -> WorkAn
 
 
 @router.get("/tariffs/preview/{work_id}")
-def shown(api: RequestApi, _: ClerksOrApprovers, work_id: str, skip: Skip = 0, limit: Limit = 100) -> Changes:
+def shown(api: RequestApi, _: PreviewsPrices, work_id: str, skip: Skip = 0, limit: Limit = 100) -> Changes:
     """Return what accounts would pay, the largest fall first."""
     work = api.works.find(work_id)
     if work is None or not isinstance(work.result, Preview):

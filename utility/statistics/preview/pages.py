@@ -20,7 +20,7 @@ from utility.tariffs.store.tariffs import find_version
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.webkit.console.answers import ROWS, Skip, other_pages, plain
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Clerks, ClerksOrApprovers
+from utility.webkit.rights import PreviewsPrices, ProposesPrices
 
 _PLACE = "/console/rates/preview"
 _FEW = 8  # most steps of a histogram, as many as fit on a phone
@@ -30,7 +30,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.post("/console/rates/form/effect")
-def effect(console: RequestConsole, request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> HTMLResponse:
+def effect(
+    console: RequestConsole, request: Request, actor: ProposesPrices, filled: Annotated[Filled, Form()]
+) -> HTMLResponse:
     """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
     month, year, bill = filled.month or console.api.last_month(), Year(), None
     try:
@@ -51,7 +53,7 @@ def effect(console: RequestConsole, request: Request, actor: Clerks, filled: Ann
 def preview(
     console: RequestConsole,
     request: Request,
-    actor: ClerksOrApprovers,
+    actor: PreviewsPrices,
     work_id: str,
     order: Annotated[Literal["less", "more"], Query()] = "less",
     skip: Skip = 0,

@@ -18,7 +18,7 @@ from utility.tariffs.store.tariffs import Stored, find_version, out_of_time, pub
 from utility.tariffs.tariff import Tariff, in_force, parse_tariff
 from utility.webkit.console.answers import content_of, found, plain, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Clerks
+from utility.webkit.rights import ProposesPrices
 from utility.webkit.services import Api
 from utility.webkit.works import Work
 
@@ -55,7 +55,7 @@ def make_drafts_router(begin: Begin) -> APIRouter:
     def form(
         console: RequestConsole,
         request: Request,
-        actor: Clerks,
+        actor: ProposesPrices,
         name: Annotated[str, Query(max_length=32)] = "",
         version: OtherVersion = 0,
     ) -> HTMLResponse:
@@ -66,7 +66,9 @@ def make_drafts_router(begin: Begin) -> APIRouter:
         return _either(console, request, actor, stored.tariff, stored.source)
 
     @router.post(f"{_START}/form")
-    def filled(console: RequestConsole, request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> Any:
+    def filled(
+        console: RequestConsole, request: Request, actor: ProposesPrices, filled: Annotated[Filled, Form()]
+    ) -> Any:
         """Go on to the preview, or to the text; what is wrong is said beside its field."""
         with refusing(422):
             made = written(filled, kept_of(filled.source))
@@ -84,7 +86,7 @@ def make_drafts_router(begin: Begin) -> APIRouter:
     def draft(
         console: RequestConsole,
         request: Request,
-        actor: Clerks,
+        actor: ProposesPrices,
         action: Annotated[Literal["check", "preview", "propose", "form"], Form()],
         source: Source = "",
         month: MonthText = "",

@@ -14,7 +14,7 @@ from utility.tariffs.store.rates import acknowledged, told_counts
 from utility.tariffs.store.tariffs import versions
 from utility.webkit.console.answers import ROWS, Skip, other_pages, refusing
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import Approvers, ClerksOrApprovers, Staff
+from utility.webkit.rights import PreviewsPrices, PublishesPrices, ReadsTown
 
 _START = "/console/rates"
 
@@ -30,7 +30,7 @@ def make_rates_router(begin: Begin) -> APIRouter:
     def shown(
         console: RequestConsole,
         request: Request,
-        actor: Staff,
+        actor: ReadsTown,
         name: str,
         version: VersionNumber,
         other: OtherVersion = 0,
@@ -56,7 +56,7 @@ def make_rates_router(begin: Begin) -> APIRouter:
         return console.page(request, actor, "rates_version.html", content | second)
 
     @router.post(f"{place}/approve")
-    def approve(console: RequestConsole, actor: Approvers, name: str, version: VersionNumber) -> RedirectResponse:
+    def approve(console: RequestConsole, actor: PublishesPrices, name: str, version: VersionNumber) -> RedirectResponse:
         """Publish a proposal, as the second person."""
         with refusing():
             published = tariffs.publish(console.database, name, version, console.api.second(actor))
@@ -65,7 +65,7 @@ def make_rates_router(begin: Begin) -> APIRouter:
 
     @router.post(f"{place}/preview")
     def preview(
-        console: RequestConsole, actor: ClerksOrApprovers, name: str, version: VersionNumber, month: MonthText = ""
+        console: RequestConsole, actor: PreviewsPrices, name: str, version: VersionNumber, month: MonthText = ""
     ) -> RedirectResponse:
         """Preview a stored version."""
         stored = stored_version(console, name, version)
@@ -77,7 +77,7 @@ def make_rates_router(begin: Begin) -> APIRouter:
 
 def _add_lists(router: APIRouter) -> None:
     @router.get(_START)
-    def rates(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+    def rates(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLResponse:
         """List all versions of all tariffs, proposals first, and how many controllers received them."""
         with console.database.reads.begin() as connection:
             rows = versions(connection)
@@ -89,7 +89,7 @@ def _add_lists(router: APIRouter) -> None:
     def told(
         console: RequestConsole,
         request: Request,
-        actor: Staff,
+        actor: ReadsTown,
         tariff: Annotated[str, Query(max_length=32)] = "",
         skip: Skip = 0,
     ) -> HTMLResponse:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from utility.access.actor import Actor
-from utility.access.roles import STAFF, Role
+from utility.access.roles import RIGHTS, STAFF, Right, Role
 
-_OFFICE = frozenset({Role.CLERK, Role.APPROVER})
 _WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
 
 
@@ -63,21 +62,21 @@ NAVIGATION = (
     Entry("Operation", "Fleet", "/console/fleet", STAFF),
     Entry("Operation", "System", "/console/system", _WATCH, below="/console/jobs"),
     Entry("Operation", "Requests", "/console/requests", _WATCH),
-    Entry("Operation", "Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
+    Entry("Operation", "Devices", "/console/devices", RIGHTS[Right.READ_DEVICES]),
     Entry("Billing", "Months", "/console/runs", STAFF),
-    Entry("Billing", "Bills", "/console/bills", _OFFICE),
-    Entry("Billing", "Accounts", "/console/accounts", frozenset({Role.CLERK})),
-    Entry("Billing", "Mail", "/console/mail", frozenset({Role.CLERK})),
-    Entry("Billing", "Ledger", "/console/ledger", _OFFICE),
-    Entry("Billing", "Entries", "/console/entries", _OFFICE),
+    Entry("Billing", "Bills", "/console/bills", RIGHTS[Right.READ_BILLS]),
+    Entry("Billing", "Accounts", "/console/accounts", RIGHTS[Right.KEEP_ACCOUNTS]),
+    Entry("Billing", "Mail", "/console/mail", RIGHTS[Right.SEND_MAIL]),
+    Entry("Billing", "Ledger", "/console/ledger", RIGHTS[Right.READ_LEDGER]),
+    Entry("Billing", "Entries", "/console/entries", RIGHTS[Right.READ_BILLS]),
     Entry("Billing", "Rates", "/console/rates", STAFF),
     Entry("Billing", "Replay", "/console/replay", STAFF),
     Entry("Billing", "Quarantine", "/console/quarantine", STAFF),
-    Entry("Research", "Research", "/console/research", _OFFICE | {Role.RESEARCHER}),
-    Entry("Home", "Home", "/console/home", frozenset({Role.RESIDENT})),
-    Entry("Settings", "Settings", "/console/settings", frozenset({Role.RESIDENT})),
-    Entry("People", "People", "/console/users", frozenset({Role.ADMIN})),
-    Entry("People", "Audit log", "/console/audit", frozenset({Role.ADMIN})),
+    Entry("Research", "Research", "/console/research", RIGHTS[Right.READ_RELEASES] | RIGHTS[Right.DOWNLOAD_RELEASES]),
+    Entry("Home", "Home", "/console/home", RIGHTS[Right.READ_OWN_HOME]),
+    Entry("Settings", "Settings", "/console/settings", RIGHTS[Right.READ_OWN_HOME]),
+    Entry("People", "People", "/console/users", RIGHTS[Right.MANAGE_PEOPLE]),
+    Entry("People", "Audit log", "/console/audit", RIGHTS[Right.READ_AUDIT]),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 

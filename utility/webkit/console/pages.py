@@ -5,20 +5,20 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.webkit.console.answers import refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 from utility.webkit.works import Work
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/works/{work_id}")
-def work(console: RequestConsole, request: Request, actor: Staff, work_id: str) -> HTMLResponse:
+def work(console: RequestConsole, request: Request, actor: ReadsTown, work_id: str) -> HTMLResponse:
     """Show how far a work is."""
     return console.page(request, actor, "work.html", {"work": _found(console, work_id)})
 
 
 @router.get("/console/works/{work_id}/live")
-def live(console: RequestConsole, request: Request, actor: Staff, work_id: str) -> Response:
+def live(console: RequestConsole, request: Request, actor: ReadsTown, work_id: str) -> Response:
     """Return the changing part of that page; go to the result when it is there."""
     found = _found(console, work_id)
     if found.path:
@@ -27,7 +27,7 @@ def live(console: RequestConsole, request: Request, actor: Staff, work_id: str) 
 
 
 @router.post("/console/works/{work_id}/cancel")
-def cancel(console: RequestConsole, actor: Staff, work_id: str) -> RedirectResponse:
+def cancel(console: RequestConsole, actor: ReadsTown, work_id: str) -> RedirectResponse:
     """Cancel one's own work."""
     with refusing():
         console.api.works.cancel(work_id, actor.name)

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from utility.webkit.rights import Staff
+from utility.webkit.rights import ReadsTown
 
 LOOK_S = 0.5  # seconds between two looks at what has changed
 LASTS_S = 30.0  # seconds after which a stream ends and its browser opens the next: by then its session must be open
@@ -61,7 +61,7 @@ router = APIRouter(include_in_schema=False)
 async def events(
     request: Request,
     streams: Annotated[Streams, Depends(_streams_of)],
-    actor: Staff,
+    actor: ReadsTown,
     of: Annotated[frozenset[str], Query()],
 ) -> Response:
     """Tell which of some parts of pages change, as server-sent events."""

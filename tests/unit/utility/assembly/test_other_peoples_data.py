@@ -22,7 +22,7 @@ from utility.access.tables import api_token, session
 from utility.assembly.tables import metadata
 from utility.database.database import Database
 from utility.registry.tables import holding, meter
-from utility.webkit.rights import EVERYBODY
+from utility.webkit.rights import USES_CONSOLE
 
 RESIDENT = frozenset({Role.RESIDENT})
 ROUTES = [route for route in all_routes() if route.roles is not None and route.allows(RESIDENT)]
@@ -173,7 +173,7 @@ def test_a_route_that_trusts_its_parameters_is_found(
     route = Ruled(
         method="GET", path=path, roles=RESIDENT, in_path=tuple(re.findall("{(.*)}", path)), in_query=(), in_body=()
     )
-    visitors.app.add_api_route(path, planted, dependencies=[EVERYBODY])
+    visitors.app.add_api_route(path, planted, dependencies=[USES_CONSOLE])
     assert leaks(visitors, [route], visitors.session(f"resident-of-{HOUSE}"), ids, secret)
 
 
