@@ -10,12 +10,11 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.certificates import certificate_findings, revocation_findings
 from commonwatt.doctor.connection import Reported, Target, connection_findings
 from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, bad, good, warning
+from commonwatt.doctor.findings import Check, Finding, Level, bad, good, warning
 from commonwatt.doctor.machine import clock_findings, disk_findings
 from commonwatt.doctor.running import Running, port_findings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.words import counted, moment
-from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.topics import all_meters_up, gateway_down
 from commonwatt.runtime.clock import load_clock, machine_s, wall_clock
 from commonwatt.sqlite.wal import read_log
@@ -26,8 +25,6 @@ from gateway.links import HEAD_END, METERS, own_token
 from gateway.store.released import IF_UNUSED, RELEASED
 from gateway.store.store import Store, reading
 from gateway.timekeeper import MAX_ERROR_S, Kept
-
-SHOWN = 5  # most meters named in a line
 
 _SET_CLOCK = "set this machine's clock, and start NTP: sudo timedatectl set-ntp true; then see: timedatectl"
 _READ_LOG = "see the gateway's log: journalctl -u 'commonwatt-gateway@*' --since -1h"
@@ -46,35 +43,32 @@ def checks(settings: GatewaySettings, running: Running) -> Sequence[Check]:
         Check("registry", partial(_registry, settings, running)),
         Check("port", partial(port_findings, settings, running)),
         *(Check(key, partial(_connection, settings, running, key, *more)) for key, *more in own),
-        Check("meters", partial(_meters, running.answer)),
-        Check("clique", partial(_clique, running.answer)),
-        Check("household", partial(_household, running.answer)),
         Check("LTE", partial(_line, settings, running)),
+        Check("alarms", partial(_alarms, running.answer)),
     )
 
 
 def judge(answer: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what a running gateway's status shows."""
-    yield from _time(answer)
-    yield from _running_store(answer)
-    for key, name in (("broker", METERS), ("head_end", HEAD_END)):
-        if answer["connected"][name]:
-            yield good(key, "connected")
-        else:
-            why = answer["connection_failures"].get(name, "it connects at this moment")
-            yield bad(key, f"no connection to {key}: {why}", "see its remedy: commonwatt doctor --config FILE")
-    yield from _meters(answer)
-    yield from _clique(answer)
-    yield from _household(answer)
-    line = answer["lte"]
-    counted_before = line["used"] is not None
-    yield _month(Month.model_validate({key: line[key] for key in Month.model_fields}) if counted_before else None)
+    """Yield the alarms that a running gateway's status has."""
+    for alarm in answer["alarms"]:
+        level, found = Level(alarm["level"]), alarm["title"].removesuffix(".")
+        yield Finding(check=alarm["check"], level=level, found=found, remedy=alarm["remedy"])
+    if not answer["alarms"]:
+        yield good("alarms", "none")
+
+
+def _alarms(answer: dict[str, Any] | None) -> Iterator[Finding]:
+    """Yield the alarms of which no other check finds the cause; those of an earlier release are not known."""
+    if answer is not None and "alarms" in answer:
+        yield from (finding for finding in judge(answer) if finding.check not in _LOOKED_INTO)
+
+
+_LOOKED_INTO = frozenset({"broker", "head_end", "certificate", "disk", "LTE"})
 
 
 def _clock(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
     yield from clock_findings(settings.clock)
     if running.answer is not None:
-        yield from _time(running.answer)
         off_s = machine_s() - int(running.answer["time"])
         if settings.clock is None and abs(off_s) > MAX_ERROR_S:
             side = "ahead of" if off_s > 0 else "behind"
@@ -96,29 +90,7 @@ def _clock(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
             )
 
 
-def _time(answer: dict[str, Any]) -> Iterator[Finding]:
-    told = f"the gateway's time is {moment(answer['time'])}, from {_SOURCES[answer['trust']]}"
-    if answer["time_contested"]:
-        yield bad("time", f"{told}; NTP or the utility reports another time", _SET_CLOCK)
-    elif answer["trust"] in ("network", "hardware"):
-        yield good("time", f"{told}, offset {answer['offset_s']} s")
-    else:
-        yield warning(
-            "time", told, "connect the utility, or start NTP (timedatectl); in the first two minutes this is normal"
-        )
-
-
-_SOURCES = {
-    "network": "NTP or the utility",
-    "hardware": "the hardware clock, set by NTP or the utility before",
-    "meters": "the meters",
-    "none": "this machine's unproven clock",
-}
-
-
 def _store(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
-    if running.answer is not None:
-        yield from _running_store(running.answer)
     try:
         with examined(settings.store, runs=running.runs) as store:
             parts, events, dead_letters = store.backlog()
@@ -145,18 +117,6 @@ def _store(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
             yield warning("store", f"{found}; {counted(damaged, 'damaged row')}", "the running gateway removes them")
         else:
             yield good("store", found)
-
-
-def _running_store(answer: dict[str, Any]) -> Iterator[Finding]:
-    store = answer["store"]
-    if store["refusing"]:
-        yield bad("store", "the disk is full: records are refused, and stay at the meters", "free space on its disk")
-    if store["quarantined"]:
-        yield warning(
-            "store",
-            f"it was damaged and replaced; the damaged file is {store['quarantined']}",
-            "check the disk (dmesg), then delete that file",
-        )
 
 
 def _certificates(settings: GatewaySettings) -> Iterator[Finding]:
@@ -211,99 +171,18 @@ def _connection(
     return connection_findings(target, reported)
 
 
-def _meters(answer: dict[str, Any] | None) -> Iterator[Finding]:
-    """Yield which meters a running gateway hears."""
-    if answer is None:
-        return
-    meters = answer["meters"]
-    heard = f"{meters['registered'] - len(meters['silent'])} of {counted(meters['registered'], 'meter')} heard lately"
-    if meters["fenced"]:
-        yield warning(
-            "meters",
-            f"another manager commands {_few(meters['fenced'])}",
-            "see whether another gateway of this microgrid runs, such as a replaced controller: switch it off",
-        )
-    if meters["silent"]:
-        since = [time for time in meters["silent"].values() if time is not None]
-        when = f"the last at {moment(max(since))}" if since else "none since the gateway's start"
-        yield warning(
-            "meters",
-            f"{heard}; silent: {_few(meters['silent'])}, {when}",
-            "see power, address and token of these meters, and refusals in the broker's log; in the first two minutes"
-            " this is normal",
-        )
-    else:
-        yield good("meters", heard)
-
-
-def _clique(answer: dict[str, Any] | None) -> Iterator[Finding]:
-    """Yield how a running gateway hears the others of its clique, and whether it manages its own microgrid."""
-    if answer is None or "takeover" not in answer:
-        return
-    own, microgrid = answer["takeover"]["microgrids"][answer["microgrid"]], answer["microgrid"]
-    others = answer["takeover"]["others"]
-    never = [name for name, other in others.items() if other["heard_s"] is None]
-    lost = [name for name, other in others.items() if other["lost"] and name not in never]
-    if never:
-        remedy = (
-            "let UDP to and from the port of beats through both firewalls, or upgrade the other; then wait a minute"
-        )
-        yield warning("clique", f"never heard: {', '.join(never)}", remedy)
-    if lost:
-        yield warning("clique", f"lost: {', '.join(lost)}", "see power and line of that controller")
-    if not own["manages"]:
-        by = own["manager"] or "nobody that is known here"
-        remedy = "it comes back after a minute in which this controller reaches its meters and its store commits"
-        yield warning("clique", f"{microgrid} is managed by {by}", remedy)
-    elif not never and not lost:
-        yield good("clique", f"{counted(len(others), 'other')} heard; manages {microgrid}")
-
-
-def _household(answer: dict[str, Any] | None) -> Iterator[Finding]:
-    """Yield whether a running gateway publishes the household's place."""
-    if answer is None or "household" not in answer:
-        return
-    found = answer["household"]
-    if not found["connected"]:
-        yield warning(
-            "household",
-            f"no connection to the household's broker: {found['failure'] or 'it connects at this moment'}",
-            "correct [gateway.household], or see that broker; the gateway works without it",
-        )
-    elif not found["published"]:
-        yield warning(
-            "household",
-            f"no meter has the place {found['place']}",
-            "set place to a location in the registry; in the first seconds this is normal",
-        )
-    else:
-        yield good("household", f"{found['place']} is published for Home Assistant")
-
-
 def _line(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
     if not settings.store.exists():
         return
     now = int(load_clock(settings.clock).now())
     with examined(settings.store, runs=running.runs) as store:
         month = line_of(settings, store).month(now)
-    yield _month(month)
-
-
-def _month(month: Month | None) -> Finding:
-    words = "; ".join(in_words(month))
-    if month is not None and month.level == "exceeded":
-        return bad("LTE", words, _LTE_REMEDY)
-    if month is not None and month.level == "at_risk":
-        return warning("LTE", words, _LTE_REMEDY)
-    return good("LTE", words)
-
-
-_LTE_REMEDY = "let the utility command aggregation, or buy more; see: commonwatt gateway lte --config FILE"
-
-
-def _few(names: Sequence[str] | dict[str, Any] | set[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    level = "unknown" if month is None else month.level
+    remedy = "let the utility command aggregation, or buy more; see: commonwatt gateway lte --config FILE"
+    if level in ("exceeded", "at_risk"):
+        yield (bad if level == "exceeded" else warning)("LTE", "; ".join(in_words(month)), remedy)
+    else:
+        yield good("LTE", "; ".join(in_words(month)))
 
 
 DOCTOR = Doctor(checks=checks, judge=judge)

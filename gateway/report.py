@@ -19,7 +19,6 @@ from commonwatt.protocol.controller_commands import MAX_REPORT_BYTES
 from commonwatt.protocol.reports import compressed, report_of
 from commonwatt.runtime.logs import KEPT_LINES, LAST_LINES, without_secrets
 from gateway import doctor
-from gateway.page.alarms import alarms
 
 SAVING_BYTES = 8_192  # most bytes of a report while the line's plan is used up, or will be before the month's end
 LOG_WITHIN_S = 10.0  # seconds within which the system's log has to give the lines of a unit
@@ -83,9 +82,9 @@ def _alarms(status: dict[str, Any]) -> Iterator[str]:
     if not status:
         yield "not known: the store does not answer"
         return
-    for each in alarms(status):
-        name = f"{each.severity} {each.alert}".rstrip()  # some have no alert
-        yield f"{name}: {each.title} {each.remedy}"
+    for each in status["alarms"]:
+        name = f"{each['severity']} {each['alert']}".rstrip()  # some have no alert
+        yield f"{name}: {each['title']} {each['remedy']}"
 
 
 def _findings(settings: GatewaySettings, status: dict[str, Any]) -> Iterator[str]:

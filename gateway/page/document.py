@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.words import counted, duration
 from commonwatt.protocol.sharing_words import BatteryWords, Role
-from gateway.page.alarms import Alarm, alarms
+from gateway.alarms import Alarm, alarms
 from gateway.page.html import Child, Html, bar, el
 from gateway.page.sections import (
     backlog,

@@ -7,9 +7,9 @@ from commonwatt.look.flows import flow_picture, parts_of
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration, spaced
-from gateway.page.alarms import LINKS
 from gateway.page.html import Child, Html, bar, el
 from gateway.page.words import (
+    LINKS,
     View,
     ago,
     by_number,

@@ -2,13 +2,14 @@
 
 import re
 from datetime import datetime
-from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.words import duration
 from commonwatt.protocol.sharing_words import ORDER, BatteryWords, summary_of
+from gateway.alarms import View, byte_size
 
-View: TypeAlias = dict[str, Any]  # the gateway's status, as ``/status`` has it
+__all__ = ["View", "byte_size"]
+LINKS = {"meters": "the meters' broker", "head_end": "the utility"}  # the gateway's connections
 
 _NUMBER = re.compile("([0-9]+)")
 
@@ -53,14 +54,6 @@ def percent(part: int, whole: int) -> str:
 def kilowatt_hours(mwh: int) -> str:
     """Return milliwatt-hours in kilowatt-hours."""
     return f"{mwh / 1e6:,.2f} kWh"
-
-
-def byte_size(count: int) -> str:
-    """Return bytes in a unit of their size."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} bytes"
 
 
 def by_number(name: str) -> list[tuple[int, str]]:

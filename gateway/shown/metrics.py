@@ -18,11 +18,11 @@ from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.runtime.metric_families import Values, labelled
+from gateway.alarms import KINDS
 from gateway.control.plausibility import Doubt
 from gateway.controller import Controller
 from gateway.core import HostedMicrogrid
 from gateway.line.line import Line
-from gateway.page.alarms import KINDS
 from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
@@ -80,7 +80,7 @@ class Figures:
     # Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
     certificate_expires: float | None = None
     renewals: dict[str, int] = field(default_factory=dict)  # renewals of certificates, by result
-    alarms: frozenset[str] = frozenset()  # the names of the page's alarms
+    alarms: frozenset[str] = frozenset()  # the names of its alarms
 
 
 class _GatewayMetrics(Collector):

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
@@ -13,16 +14,16 @@ from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
+from gateway.alarms import View, alarms
 from gateway.clique.clique import Clique
 from gateway.household.link import HouseholdLink
 from gateway.line.watch import LineWatch
 from gateway.links import HEAD_END, Links
 from gateway.loop.disk import Disk
+from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
-from gateway.page.alarms import alarms
 from gateway.page.site import Site
-from gateway.page.words import View
 from gateway.shown.metrics import Figures, make_registry
 from gateway.shown.program import DAY_S
 from gateway.witness.witness import Witness
@@ -36,7 +37,7 @@ ALARM_WINDOWS_S = {
     "time_contradictions": 3600,
     "faults": 3600,
 }
-"""The windows in which the page's alarms watch the gateway's counters, seconds."""
+"""The windows in which the alarms watch the gateway's counters, seconds."""
 LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read again
 LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before
 
@@ -132,9 +133,8 @@ class Shown:
     def _shown_figures(self) -> Figures:
         view: View = self.status()
         figures = self._counted()
-        hosted: View = view.get("hosted", {})
-        views = [view, *(view | of | {"store": view["store"] | of["store"]} for of in hosted.values())]
-        figures.alarms = frozenset(alarm.alert for each in views if each for alarm in alarms(each))
+        judged = [view, *view.get("hosted", {}).values()] if view else []
+        figures.alarms = frozenset(alarm["alert"] for each in judged for alarm in each["alarms"])
         return figures
 
     async def _look(self) -> None:
@@ -159,20 +159,18 @@ class Shown:
             connections["head_end"] = self._links.each[HEAD_END].address
         disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
         household = {} if self._household is None else {"household": self._household.status()}
-        view = (
-            own.view
-            | {"witness": self._witness.view()}
-            | connections
-            | {"store": own.state | disk}
-            | household
-            | self._alarm_view()
-        )
-        others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own and s.view}
         clique = {} if self._clique is None else {"takeover": self._clique.view()}
-        return view | clique | ({"hosted": others} if others else {})
+        more = {"witness": self._witness.view()} | connections | household | self._alarm_view() | clique
+
+        def judged(each: HostedStore) -> View:
+            view = each.view | {"store": each.state | disk}
+            return view | {"alarms": [asdict(alarm) for alarm in alarms(more | view)]}
+
+        hosted = {name: judged(each) for name, each in self._work.stores.items() if each is not own and each.view}
+        return judged(own) | more | ({"hosted": hosted} if hosted else {})
 
     def _alarm_counts(self) -> dict[str, int]:
-        """Return the counters of which the page's alarms need the increase."""
+        """Return the counters of which the alarms need the increase."""
         figures, controller, watchdog = self._counted(), self._work.controller, self._watchdog
         return {
             "records": controller.own.collector.counts.records.total(),
@@ -184,7 +182,7 @@ class Shown:
         }
 
     def _alarm_view(self) -> dict[str, object]:
-        """Return what the page's alarms need besides the core's view, as JSON."""
+        """Return what the alarms need besides the core's view, as JSON."""
         expires = self._figures.certificate_expires
         return {
             "certificate_left_s": None if expires is None else int(expires - read_machine(self._clock).wall),

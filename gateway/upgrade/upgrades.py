@@ -10,7 +10,6 @@ from typing import Any
 
 from commonwatt.care.installing import FOLDER, VERDICT, read_state, since_boot
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.doctor.findings import Level
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.runtime.files import replace_file
 from gateway.loop.threads import THREADS
@@ -18,7 +17,7 @@ from gateway.upgrade.fetching import Fetching, own_release
 from gateway.upgrade.verdict import Facts, Meters, verdict
 from gateway.upgrade.wanted import Ended, Wanted
 
-_OF_OTHERS = frozenset({"meters", "clique", "household", "LTE"})  # checks that other machines' faults make bad
+_OWN = frozenset({"broker", "head_end", "store", "program"})  # the checks that a release can make bad
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +90,11 @@ class Upgrades:
         log.log(logging.INFO if is_good else logging.ERROR, "verdict on this release: %s", why or "it works")
 
     def _facts(self, meters: Meters) -> Facts:
-        from gateway.doctor import judge  # Not at the top: it would take memory in each gateway.
-
         status = self._status()
-        bad = {found.check for found in judge(status) if found.level is Level.BAD} - _OF_OTHERS
+        bad = _OWN & {alarm["check"] for alarm in status["alarms"] if alarm["level"] == "bad"}
         return Facts(
             meters=meters,
             backlog=status["backlog"]["parts"],
             backlog_age_s=status["backlog_age_s"],
-            bad=frozenset(bad),
+            bad=bad,
         )

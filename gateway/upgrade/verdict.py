@@ -23,7 +23,7 @@ class Facts:
     meters: Meters  # how many it serves
     backlog: int  # parts of blocks that the utility has not acknowledged
     backlog_age_s: int  # seconds since the oldest of them ended
-    bad: frozenset[str] = frozenset()  # the checks of the doctor that are bad
+    bad: frozenset[str] = frozenset()  # the checks of its bad alarms
 
 
 def faults(first: Facts, now: Facts) -> list[str]:
@@ -37,7 +37,7 @@ def faults(first: Facts, now: Facts) -> list[str]:
         found.append(f"{now.meters.served} meters are served, {now.meters.before} were before")
     if now.backlog_age_s > FRESH_S and now.backlog >= first.backlog:
         found.append(f"the backlog grew from {first.backlog} to {now.backlog} parts")
-    return found + sorted(f"the doctor found {check}" for check in now.bad)
+    return found + sorted(f"an alarm of {check}" for check in now.bad)
 
 
 def verdict(first: Facts, now: Facts, ran_s: float, waited_s: float, limit_s: float) -> tuple[bool, str] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway.page.alarms import KINDS as OF_GATEWAYS
+from gateway.alarms import KINDS as OF_GATEWAYS
 from harness.docs.marked import DOCS
 from utility.alarms.kinds import KINDS as OF_UTILITY
 

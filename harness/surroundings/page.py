@@ -55,7 +55,7 @@ _VIEW: dict[str, Any] = {
     "donors": [],
     "receivers": [],
     "last_commands": [],
-    "meters": {"registered": 0, "answered": 0, "fenced": {}},
+    "meters": {"registered": 0, "answered": 0, "silent": {}, "fenced": {}},
     "meter_states": {},
     "connected": {"meters": True, "head_end": True},
     "connection_failures": {},

@@ -1,5 +1,6 @@
 """What a gateway's status shows to ``commonwatt doctor`` and as the verdict of ``commonwatt status``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,18 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.findings import Finding, Level, worst
 from commonwatt.doctor.running import Running
 from commonwatt.identity.devices import save_tokens
+from gateway.alarms import alarms
 from gateway.control.meter_states import SILENT_S
 from gateway.doctor import DOCTOR
 from harness.surroundings.gateway import START, World
+from harness.surroundings.page import empty
 
 
-def status(world: World, **changes: object) -> dict[str, Any]:
-    """The status of a gateway in whose world all is well, with changes; JSON."""
-    lte = {"level": "unknown", "allowance": 10, "used": None, "expected": None}
-    shell: dict[str, Any] = {
-        "connected": {"meters": True, "head_end": True},
-        "connection_failures": {},
-        "store": {"refusing": False, "quarantined": None, "damaged_rows": 0},
-    }
-    return world.view() | shell | {"trust": "network", "lte": lte} | changes
+def status(world: World, **changes: Any) -> dict[str, Any]:
+    """The status of a gateway in whose world all is well, with changes."""
+    shown = {key: value for key, value in empty().items() if key not in world.view()}
+    found = shown | world.view() | {"trust": "network"} | changes
+    return found | {"alarms": [asdict(alarm) for alarm in alarms(found)]}
 
 
 def verdict(answer: dict[str, Any]) -> Finding | None:
@@ -48,7 +47,7 @@ def test_a_meter_that_falls_silent_is_named_with_its_last_message(heard: World) 
     assert answer["meters"]["silent"] == {"4": START}
     found = verdict(answer)
     assert found is not None
-    assert (found.level, "3 of 4 meters heard lately; silent: 4" in found.found) == (Level.WARNING, True)
+    assert (found.level, "1 of 4 meters silent: 4" in found.found) == (Level.WARNING, True)
 
 
 def test_a_meter_that_was_replaced_is_not_silent(world: World) -> None:
@@ -72,45 +71,25 @@ def test_a_meter_that_is_asked_seldom_may_be_silent_for_longer(heard: World) -> 
 @pytest.mark.parametrize(
     ("changes", "level", "words"),
     [
-        ({"store": {"refusing": True, "quarantined": None, "damaged_rows": 0}}, Level.BAD, "disk is full"),
-        ({"store": {"refusing": False, "quarantined": "x.db", "damaged_rows": 0}}, Level.WARNING, "x.db"),
-        (
-            {"connected": {"meters": True, "head_end": False}, "connection_failures": {"head_end": "no route"}},
-            Level.BAD,
-            "no connection to head_end: no route",
-        ),
-        ({"time_contested": True}, Level.BAD, "reports another time"),
-        ({"trust": "none"}, Level.WARNING, "unproven clock"),
-        ({"lte": {"allowance": 10, "used": [11, 1], "expected": None}}, Level.BAD, "allowed"),
-        ({"lte": {"allowance": 10, "used": [1, 1], "expected": [5, 11]}}, Level.WARNING, "expected by its end"),
+        ({"connected": {"meters": True, "head_end": False}}, Level.BAD, "No connection to the utility"),
+        ({"lte": {"level": "exceeded"}}, Level.BAD, "has carried more"),
+        ({"trust": "none", "time_contested": True}, Level.WARNING, "The time is not trusted"),
     ],
 )
-def test_each_trouble_is_the_verdict(heard: World, changes: dict[str, object], level: Level, words: str) -> None:
+def test_the_gravest_alarm_is_the_verdict(heard: World, changes: dict[str, object], level: Level, words: str) -> None:
     found = verdict(status(heard, **changes))
     assert found is not None
     assert (found.level, words in found.found, bool(found.remedy)) == (level, True, True)
 
 
-HEARD = {"heard_s": 0.5, "lost": False}
-
-
-@pytest.mark.parametrize(
-    ("own", "other", "words"),
-    [
-        ({"manager": "r001", "manages": True}, HEARD, None),
-        ({"manager": "r002", "manages": False}, HEARD, "r001 is managed by r002"),
-        ({"manager": None, "manages": False}, HEARD, "managed by nobody that is known here"),
-        ({"manager": "r001", "manages": True}, HEARD | {"heard_s": None, "lost": True}, "never heard: r002"),
-        ({"manager": "r001", "manages": True}, HEARD | {"lost": True}, "lost: r002"),
-    ],
-)
-def test_a_clique_that_is_not_as_it_should_be_is_named(
-    heard: World, own: dict[str, object], other: dict[str, object], words: str | None
-) -> None:
-    takeover = {"microgrids": {"r001": own}, "others": {"r002": other, "utility": HEARD}}
-    found = verdict(status(heard, takeover=takeover))
-    assert (found is None) == (words is None)
-    assert words is None or (found is not None and words in found.found)
+def test_an_alarm_stands_beside_the_checks_unless_one_of_them_finds_its_cause(heard: World, tmp_path: Path) -> None:
+    answer = status(heard, connected={"meters": False, "head_end": True}, backlog_age_s=90_000)
+    running = Running(part="gateway", config=tmp_path, answer=answer, failure="", runs=True)
+    (check,) = (one for one in DOCTOR.checks(GatewaySettings(microgrid="r001"), running) if one.name == "alarms")
+    assert [finding.check for finding in check.find()] == ["backlog"]
+    assert {finding.check for finding in DOCTOR.judge(answer)} == {"broker", "backlog"}
+    del answer["alarms"]
+    assert list(check.find()) == [], "a gateway of an earlier release runs"
 
 
 def test_each_of_two_head_ends_is_examined_and_named(tmp_path: Path) -> None:

@@ -11,13 +11,11 @@ import pytest
 
 from commonwatt.config.files import check_file
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.doctor.findings import Level
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, RecordType, State
 from commonwatt.model.units import GROUP_S, QUARTER_S, SLOT_S
 from commonwatt.town.registry import RegisteredMeter
-from gateway import doctor
 from gateway.core import RETRY, RETRY_S
 from gateway.household import totals
 from gateway.household.discovery import BatteryLevel, Town, discovery, state, topics_of
@@ -372,21 +370,6 @@ def test_only_what_changed_is_published_and_all_of_it_after_home_assistants_star
     link._hear("homeassistant/status", b"offline")
     link.show(house.messages())
     assert broker.topics() == ["availability", "config", "state", "prices"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({}, None),
-        ({"connected": False, "failure": "not authorised"}, "no connection to the household's broker: not authorised"),
-        ({"published": False}, "no meter has the place house 1"),
-    ],
-)
-def test_the_doctor_warns_of_a_place_that_is_not_published(changes: dict[str, object], words: str | None) -> None:
-    shown = {"place": PLACE, "connected": True, "failure": "", "published": True}
-    (finding,) = doctor._household({"household": shown | changes})
-    assert finding.level is (Level.GOOD if words is None else Level.WARNING)
-    assert finding.found == (words or "house 1 is published for Home Assistant")
 
 
 # Settings

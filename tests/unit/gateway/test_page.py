@@ -400,7 +400,7 @@ def test_the_clique_is_shown_with_who_manages_what_and_how_the_others_are_heard(
     assert "r003 managed here: r003 can't command it, and r002 saw the same; 12 meters reached" in text
     assert "to r003 lost, heard 21 min ago" in text
     assert "to utility never heard: an older release, or UDP is blocked" in text
-    assert "r002 manages r001, not this controller." in text
+    assert "r002 manages r001, and this one does not." in text
 
 
 def test_what_the_gateway_does_by_itself_to_save_bytes_is_shown_beside_what_the_utility_set() -> None:

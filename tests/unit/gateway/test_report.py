@@ -6,6 +6,7 @@ import logging
 import random
 import string
 from collections import namedtuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from commonwatt.runtime.clock import load_clock, wall_clock
 from commonwatt.runtime.logs import LAST_LINES, start_log, without_secrets
 from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway import report as module
+from gateway.alarms import alarms
 from gateway.events import FromUtility, Reported
 from gateway.report import SAVING_BYTES, fitted, make_report
 from gateway.shell import Shell
@@ -65,7 +67,7 @@ def status(**changes: Any) -> dict[str, Any]:
     }
     for key, value in changes.items():
         found[key] = found[key] | value if isinstance(value, dict) else value
-    return found
+    return found | {"alarms": [asdict(alarm) for alarm in alarms(found)]}
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ FAULTS = {
     "registry unreadable": "registry.json: not a registry",
     "clock untrusted": "GatewayClockUntrusted",
     "certificate nearly ended": "CertificateExpiring",
-    "broker refuses": "No connection to the meters' broker. Readings wait at the meters. Reason: not authorized",
+    "broker refuses": "No connection to the meters' broker: not authorized.",
     "store replaced after damage": "StoreQuarantined",
     "backlog old": "BacklogOld",
     "records refused": "3 dead letters",
@@ -198,7 +200,7 @@ def test_a_part_of_a_report_that_fails_leaves_the_others(
     wear.write_text("worn out\n")
     monkeypatch.setattr(module, "_DEVICES", settings.store.parent / "dev")
     text = read_report(make_report(settings, {"microgrid": "r001"}, START))
-    assert "== alarms\nfailed: KeyError('store')" in text
+    assert "== alarms\nfailed: KeyError('alarms')" in text
     assert "== wear\nfailed: ValueError" in text
     assert "== files\n" in text
     assert "Python" in text

@@ -16,8 +16,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import spaced
 from commonwatt.protocol.controller_commands import WITNESS_PURPOSE, ControllerCommand, witness_key_text, witnessed_text
 from commonwatt.runtime.clock import load_clock
+from gateway.alarms import alarms
 from gateway.events import FromUtility
-from gateway.page.alarms import alarms
 from gateway.page.sections import bills
 from gateway.shell import Shell
 from gateway.witness import witness as module
@@ -25,7 +25,7 @@ from gateway.witness.witness import Witness
 from harness.network.waiting import become
 from harness.real.enrolled import authority, certificate
 from harness.surroundings.gateway import end_work
-from tests.unit.gateway.test_page_alarms import changed
+from tests.unit.gateway.test_alarms import changed
 from tests.unit.gateway.test_report import outcomes
 from tests.unit.gateway.test_report import settings as _settings_of
 

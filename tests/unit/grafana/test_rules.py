@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.page.alarms import KINDS as OF_GATEWAYS
+from gateway.alarms import KINDS as OF_GATEWAYS
 from harness.docs.generate import RUNBOOKS
 from harness.docs.marked import DOCS
 from harness.docs.metrics import all_metrics

@@ -19,7 +19,7 @@ def test_it_is_given_at_the_end_of_the_time_though_all_is_well_at_once() -> None
     [
         (replace(GOOD, meters=Meters(served=17, before=20)), "17 meters are served, 20 were before"),
         (replace(GOOD, backlog_age_s=FRESH_S + 1, backlog=41), "the backlog grew from 40 to 41 parts"),
-        (replace(GOOD, bad=frozenset({"store"})), "the doctor found store"),
+        (replace(GOOD, bad=frozenset({"store"})), "an alarm of store"),
     ],
 )
 def test_what_is_worse_than_before_has_until_the_end_and_is_then_named(now: Facts, why: str) -> None:

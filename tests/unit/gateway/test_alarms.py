@@ -1,11 +1,11 @@
-"""The page's alarms: each raised by its condition, and by nothing else."""
+"""A gateway's alarms: each raised by its condition, and by nothing else."""
 
 from typing import Any
 
 import pytest
 
-from gateway.page.alarms import KINDS, Alarm, alarms
-from harness.surroundings.page import add_meter, empty
+from gateway.alarms import KINDS, Alarm, alarms
+from harness.surroundings.page import NOW, add_meter, empty
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -13,7 +13,7 @@ def changed(**changes: Any) -> dict[str, Any]:
     view = empty()
     add_meter(view, "1", "house 1")
     for key, value in changes.items():
-        view[key] = view[key] | value if isinstance(value, dict) else value
+        view[key] = view.get(key, {}) | value if isinstance(value, dict) else value
     return view
 
 
@@ -27,6 +27,9 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("BacklogOld", "warning", {"backlog_age_s": 86_401}),
     ("MessagesDropped", "warning", {"recent": {"dropped_messages": 1}}),
     ("", "warning", {"meters": {"fenced": {"1": [2, 1]}}}),
+    ("", "warning", {"meters": {"silent": {"1": None}}}),
+    ("", "warning", {"household": {"connected": False, "failure": "not authorised"}}),
+    ("", "warning", {"household": {"connected": True, "published": False, "place": "house 1"}}),
     ("BoundaryUnknown", "critical", {"modes": {"phase": None, "unknown_s": 601}}),
     ("BoundaryDisagrees", "warning", {"modes": {"disagreement": "meter 4 reports this; meter 5 reports that"}}),
     ("AllowanceExceeded", "critical", {"lte": {"level": "exceeded"}}),
@@ -81,8 +84,42 @@ def test_critical_alarms_come_first() -> None:
 def test_a_lost_connection_names_its_reason() -> None:
     view = changed(connected={"meters": False}, connection_failures={"meters": "no answer"})
     (alarm,) = alarms(view)
-    assert alarm.title == "No connection to the meters' broker."
-    assert alarm.remedy == "Readings wait at the meters. Reason: no answer"
+    assert alarm.title == "No connection to the meters' broker: no answer."
+    assert (alarm.check, alarm.level) == ("broker", "bad"), "though it may wait until the morning"
+    assert alarm.remedy.startswith("Readings wait at the meters.")
+
+
+def test_silent_meters_are_counted_and_named_with_the_last_message_once_a_gateway_had_the_time_to_hear_them() -> None:
+    silent = {str(n): NOW - n for n in range(400, 407)}
+    (alarm,) = alarms(changed(meters={"registered": 9, "silent": silent}))
+    assert alarm.title.startswith(
+        "7 of 9 meters silent: 400, 401, 402, 403, 404 and 2 more; the last message came at 20"
+    )
+    assert alarms(changed(meters={"silent": silent}, watched_s=110)) == []
+
+
+HEARD = {"heard_s": 0.5, "lost": False}
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "title"),
+    [
+        ({"manager": "r001", "manages": True}, HEARD, None),
+        ({"manager": "r002", "manages": False}, HEARD, "r002 manages r001, and this one does not."),
+        (
+            {"manager": None, "manages": False},
+            HEARD,
+            "No controller is known to manage r001, and this one does not.",
+        ),
+        ({"manager": "r001", "manages": True}, HEARD | {"heard_s": None, "lost": True}, "Never heard: r002."),
+        ({"manager": "r001", "manages": True}, HEARD | {"lost": True}, "Lost: r002."),
+    ],
+)
+def test_a_clique_that_is_not_as_it_should_be_is_named(
+    own: dict[str, Any], other: dict[str, Any], title: str | None
+) -> None:
+    takeover = {"microgrids": {"r001": own | {"able": True}}, "others": {"r002": other, "utility": HEARD}}
+    assert [alarm.title for alarm in alarms(changed(takeover=takeover))] == ([] if title is None else [title])
 
 
 def test_every_kind_is_raised_with_its_severity() -> None:
