@@ -154,7 +154,7 @@ def lte(
 def password(config: Config) -> None:
     """Set the password of the controller's page, in the file that `http_password` names. Asks for it twice.
 
-    The running gateway takes the new password at once, and all sessions end. Only a hash is kept, readable by one user:
+    The running gateway takes the new password at once, and not the old one. Only a hash is kept, readable by one user:
     the owner of the folder, if root types this.
     """
     settings = load_settings(config, "gateway", GatewaySettings)

@@ -10,7 +10,7 @@ from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.control.saving import Measure
+from commonwatt.model.control.saving import Measure, saving_words
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
@@ -260,4 +260,4 @@ class Controller:
         """Return the present state of a hosted microgrid for the status page, as JSON."""
         self._tell(raw)
         core = self.hosted[microgrid]
-        return status.view(core, self.line, core.tell(raw)) | {"saves": self.saving.wanted}
+        return status.view(core, self.line, core.tell(raw)) | {"saves": dict(saving_words(self.saving.wanted))}

@@ -83,7 +83,7 @@ def look(config: Path, part: str, settings: Settings) -> Running:
 
 
 def local_headers(settings: Settings) -> dict[str, str]:
-    """Return the header that replaces a session, for a program that can read the service's password or token file."""
+    """Return the header that replaces a login, for a program that can read the service's password or token file."""
     if isinstance(settings, UtilitySettings):
         token = load_tokens(settings.tokens).get(UTILITY) if settings.tokens.exists() else None
         return {} if token is None else {"Authorization": f"Bearer {local_key(token)}"}

@@ -95,10 +95,6 @@ class PasswordHash:
         return hmac.digest(self.hash, _KEY_PURPOSE, "sha256").hex()
 
 
-NO_PASSWORD = PasswordHash(cost=_COST, salt=bytes(_SALT_BYTES), hash=bytes(_HASH_BYTES))
-"""A hash that no password has, to take the same time for an unknown user."""
-
-
 def weakness(password: str, words: Collection[str] = ()) -> str | None:
     """Return why a password is too easy to guess; ``None``: it is accepted.
 

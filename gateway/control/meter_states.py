@@ -1,7 +1,9 @@
 """The present state of each meter, for the status page."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
@@ -9,7 +11,7 @@ from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.device_states import Stage
-from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, Why, reason_of_code
+from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords, Why, reason_of_code, summary_of
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
@@ -66,9 +68,7 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
     }
 
 
-def batteries_view(
-    meters: Mapping[MeterId, RegisteredMeter], manager: Manager, now: Now
-) -> dict[str, dict[str, object]]:
+def batteries_view(meters: Mapping[MeterId, RegisteredMeter], manager: Manager, now: Now) -> dict[str, dict[str, Any]]:
     """Return each battery with its role and the reason, as JSON; without its level where that is not known."""
     known, codes = manager.batteries(now), sharing_codes(manager, meters, now)
     return {
@@ -77,6 +77,22 @@ def batteries_view(
         for meter, code in codes.items()
         if meter in meters
     }
+
+
+def sharing_words(batteries: Mapping[str, Mapping[str, Any]], places: Mapping[str, str]) -> str:
+    """Return in a sentence or two which of the batteries of ``batteries_view`` share, and why."""
+    keys = {"role", "why", "level", "minimum", "capacity"}
+    found = [
+        BatteryWords(meter=meter, place=places[meter], **{key: battery[key] for key in keys & battery.keys()})
+        for meter, battery in batteries.items()
+    ]
+    return summary_of(sorted(found, key=lambda battery: _by_number(battery.place)))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``house 2`` before ``house 10``."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.split("([0-9]+)", name)]
+    return [(len(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def sharing_codes(manager: Manager, registry: Mapping[MeterId, RegisteredMeter], now: Now) -> dict[MeterId, str]:

@@ -23,7 +23,7 @@ from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
-from gateway.page.site import Site
+from gateway.page import Site
 from gateway.shown.metrics import Figures, make_registry
 from gateway.shown.program import DAY_S
 from gateway.witness.witness import Witness
@@ -160,7 +160,13 @@ class Shown:
         disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
         household = {} if self._household is None else {"household": self._household.status()}
         clique = {} if self._clique is None else {"takeover": self._clique.view()}
-        more = {"witness": self._witness.view()} | connections | household | self._alarm_view() | clique
+        more = (
+            {"timezone": self._settings.timezone, "witness": self._witness.view()}
+            | connections
+            | household
+            | self._alarm_view()
+            | clique
+        )
 
         def judged(each: HostedStore) -> View:
             view = each.view | {"store": each.state | disk}

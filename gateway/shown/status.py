@@ -11,7 +11,7 @@ from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.topics import STATUS, gateway_up
 from gateway.changes import RELAYED_SLOTS
 from gateway.control.manager import Manager
-from gateway.control.meter_states import batteries_view, meter_states, meters_view, sharing_codes
+from gateway.control.meter_states import batteries_view, meter_states, meters_view, sharing_codes, sharing_words
 from gateway.control.sharing import BatteryState
 from gateway.core import HostedMicrogrid
 from gateway.line.line import Line
@@ -130,7 +130,8 @@ def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
         "saved": sorted(core.utility_commands.saved),
         "meters_mode": core.modes.meters_mode.mode,
         "lte": line.view(now),
-        "batteries": batteries_view(meters, core.manager, now),
+        "batteries": (batteries := batteries_view(meters, core.manager, now)),
+        "sharing_words": sharing_words(batteries, {str(meter): one.location for meter, one in meters.items()}),
         "power": None
         if (said := core.collector.last_minute.power(meters.values(), now)) is None
         else said.model_dump(),

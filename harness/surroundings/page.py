@@ -1,10 +1,11 @@
-"""A gateway's status as its page gets it, for tests of the page."""
+"""A gateway's status as its page gets it, for tests of the page and of the alarms."""
 
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
 from commonwatt.protocol.sharing_words import UNCONFIRMED, Why, reason_of_code
+from gateway.control.meter_states import sharing_words
 from gateway.control.sharing import BatteryState, decide, reasons
 
 NOW = 1_782_000_000
@@ -23,6 +24,7 @@ _STATE = {
 }
 _VIEW: dict[str, Any] = {
     "microgrid": "r001",
+    "timezone": "America/New_York",
     "time": NOW,
     "trust": "network",
     "offset_s": 0,
@@ -36,6 +38,9 @@ _VIEW: dict[str, Any] = {
     "saves": {},
     "lte": {"level": "ok", "allowance": 2 * 10**9, "used": (4 * 10**8, 10**8), "expected": (10**9, 3 * 10**8)},
     "batteries": {},
+    "sharing_words": "",
+    "power": None,
+    "tuned": [],
     "sharing": "spec",
     "rates": [],
     "witness": {"key": "", "codes": {}, "others": {}, "unreadable": ""},
@@ -125,3 +130,8 @@ def add_unknown(view: dict[str, Any], meter: str, place: str, why: Why) -> None:
     """Add a meter with a battery whose level or minimum is not known."""
     add_meter(view, meter, place, battery=True)
     view["batteries"][meter] = asdict(reason_of_code(why.value, 10))
+
+
+def words(view: dict[str, Any]) -> str:
+    """Return in words which batteries share, and why."""
+    return sharing_words(view["batteries"], {meter: state["place"] for meter, state in view["meter_states"].items()})

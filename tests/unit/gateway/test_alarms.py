@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.alarms import KINDS, Alarm, alarms
+from commonwatt.model.words import duration
+from gateway.alarms import KINDS, Alarm, alarms, byte_size
 from harness.surroundings.page import NOW, add_meter, empty
 
 
@@ -126,3 +127,23 @@ def test_every_kind_is_raised_with_its_severity() -> None:
     assert {alert: severity for alert, severity, _ in CASES if alert} == {
         name: kind.severity for name, kind in KINDS.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (99, "99 s"),
+        (100, "1 min"),
+        (5999, "99 min"),
+        (6000, "1 hour"),
+        (86_400, "24 hours"),
+        (9**6, "6 days"),
+    ],
+)
+def test_time_spans_have_one_unit(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_bytes_have_the_unit_of_their_size() -> None:
+    assert [byte_size(n) for n in (5, 5_000, 5 * 10**6, 5 * 10**9)] == ["5 bytes", "5.00 kB", "5.00 MB", "5.00 GB"]

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
 
 from commonwatt.protocol.controller_commands import ControllerCommand
-from gateway.page.sections import rates
 from gateway.shown.status import view
 from harness.surroundings.gateway import World
 
@@ -43,7 +41,6 @@ def shown(world: World) -> list[dict[str, Any]]:
 
 def test_rates_are_kept_over_a_restart_and_shown_until_their_end(world: World) -> None:  # req: U3
     assert shown(world) == []
-    assert rates({"rates": shown(world)}, ZoneInfo("America/New_York")) is None
     assert tell(world) == "done"
     begin = world.now
     world.crash()
@@ -58,8 +55,6 @@ def test_rates_are_kept_over_a_restart_and_shown_until_their_end(world: World) -
         (row,) = shown(world)
         assert (row["tariff"], row["version"], row["period"], row["import"]) == ("town", 1, period, price)
         assert row["until"] == begin + until
-        text = str(rates({"rates": [row]}, ZoneInfo("America/New_York")))
-        assert f"${price} a kWh taken" in text
     world.now = begin + 3 * HOUR
     world.tick("retry")
     assert shown(world) == []

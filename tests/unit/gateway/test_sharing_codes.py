@@ -6,7 +6,6 @@ from commonwatt.model.records import State
 from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.sharing_words import Why, reason_of_code
-from gateway.page.words import batteries
 from gateway.shown.status import heartbeat
 from harness.surroundings.gateway import World
 from tests.unit.gateway.test_manager import households
@@ -43,7 +42,7 @@ def test_the_page_and_the_heartbeat_say_alike_why_a_battery_can_not_take_part(wo
     assert [found[meter] for meter in (1, 2, 3)] == [Why.ISOLATED, Why.SHUT_DOWN, Why.NO_MINIMUM]
     world.core.manager.epochs.fenced[3] = (2, 1)
     assert codes(world)[3] == Why.FENCED
-    shown = {battery.meter: battery.why for battery in batteries(world.view())}
+    shown = {meter: battery["why"] for meter, battery in world.view()["batteries"].items()}
     assert shown == {str(meter): reason_of_code(code, 10).why for meter, code in codes(world).items()}
 
 

@@ -1,1 +1,0 @@
-"""The controller's page: the gateway's status for people, as HTML."""
