@@ -22,7 +22,7 @@ from adapters.discovery.plan import plan_of
 from adapters.discovery.toml import add_to, snippet
 from adapters.doctor import words_of
 from adapters.mapping.readers import readers_of
-from adapters.metrics import AdapterMetrics
+from adapters.metrics import adapter_metrics
 from adapters.recordings import Recorded, line_of, messages_in
 from adapters.service import Service
 from adapters.source import REFUSED, Source
@@ -41,6 +41,7 @@ from commonwatt.model.words import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.interrupts import handled
+from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.service import EXIT_FAILED, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
@@ -292,7 +293,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         watchdog.watch("writer", service.writing.mark)
         http = None
         if settings.http is not None:
-            registry = AdapterMetrics(service.figures, service.tally).registry
+            registry = registry_of(lambda: adapter_metrics(service.figures(), service.tally))
             register_process(registry, "adapter", watchdog)
             http = HttpServer(
                 settings.http,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client.core import Metric
+from prometheus_client.metrics_core import Metric
 
-from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
+from commonwatt.runtime.metric_families import Row, Tally, counter, families, gauge, tallied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,45 +26,36 @@ class Figures:
     dropped: int  # messages to and from the gateway dropped; their senders send them again
 
 
-_TALLIED = (
-    ("value", "values", "Values of foreign meters, by what became of them.", "outcome"),
-    ("message", "messages_not_used", "Messages without a value: retained, unreadable, or sent again.", "reason"),
-    ("device_command", "device_commands", "Commands published to devices, by state.", "state"),
-    ("obedience", "obedience", "States not obeyed after three commands, and states that ended by themselves.", "event"),
-    ("put", "puts", "Batches sent, for the first time or again.", "try"),
-    ("ack", "acks", "Acknowledgements, by result.", "result"),
-    ("command", "commands", "Commands from the gateway, by result.", "result"),
-    ("commit", "commits", "Commits tried again because the store could not be written.", "result"),
-)
+ROWS: tuple[Row[Figures], ...] = (
+    gauge("source_connected", "Whether each foreign meters' broker is connected.", lambda f: f.source_connected),
+    gauge("meters", "Foreign meters.", lambda f: f.meters),
+    gauge("meters_connected", "Foreign meters with a connection to the microgrid's broker.", lambda f: f.connected),
+    gauge("devices_disobeying", "Devices that do not obey a command.", lambda f: f.disobeying),
+    gauge("devices_unsafe", "Devices with a state that nothing ends without the adapter.", lambda f: f.unsafe),
+    gauge("devices_unconfirmed", "Devices told something that can't show whether they obey.", lambda f: f.unconfirmed),
+    gauge("readings_held", "Readings recorded and not acknowledged yet.", lambda f: f.made - f.acknowledged),
+    counter("readings_made", "Readings recorded, one for each slot and type.", lambda f: f.made),
+    counter("readings_acknowledged", "Readings the gateway acknowledged.", lambda f: f.acknowledged),
+    counter("slots_not_recorded", "Slots not recorded because a log was full.", lambda f: f.gaps),
+    counter("source_messages_dropped", "Messages of QoS 0 dropped by a full queue.", lambda f: f.source_dropped),
+    counter("source_messages_oversize", "Messages above 1 MiB, skipped.", lambda f: f.source_oversize),
+    counter("messages_dropped", "Messages to and from the gateway dropped; they are sent again.", lambda f: f.dropped),
+)  # fmt: skip
+
+TALLIED = (
+    tallied("value", "values", "Values of foreign meters, by what became of them.", "outcome"),
+    tallied("message", "messages_not_used", "Messages without a value: retained, unreadable, or sent again.", "reason"),
+    tallied("device_command", "device_commands", "Commands published to devices, by state.", "state"),
+    tallied("obedience", "obedience", "States not obeyed after three commands, and states that ended by themselves.",
+            "event"),
+    tallied("put", "puts", "Batches sent, for the first time or again.", "try"),
+    tallied("ack", "acks", "Acknowledgements, by result.", "result"),
+    tallied("command", "commands", "Commands from the gateway, by result.", "result"),
+    tallied("commit", "commits", "Commits tried again because the store could not be written.", "result"),
+)  # fmt: skip
 
 
-class AdapterMetrics(TallyCollector[Figures]):
-    """An adapter's figures and event counts as metrics."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        now = self.figures()
-        yield from gauges(
-            "commonwatt_adapter",
-            (
-                ("source_connected", "Whether each foreign meters' broker is connected.", now.source_connected),
-                ("meters", "Foreign meters.", now.meters),
-                ("meters_connected", "Foreign meters with a connection to the microgrid's broker.", now.connected),
-                ("devices_disobeying", "Devices that do not obey a command.", now.disobeying),
-                ("devices_unsafe", "Devices with a state that nothing ends without the adapter.", now.unsafe),
-                ("devices_unconfirmed", "Devices told something that can't show whether they obey.", now.unconfirmed),
-                ("readings_held", "Readings recorded and not acknowledged yet.", now.made - now.acknowledged),
-            ),
-        )
-        yield from counters(
-            "commonwatt_adapter",
-            (
-                ("readings_made", "Readings recorded, one for each slot and type.", now.made),
-                ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
-                ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
-                ("source_messages_dropped", "Messages of QoS 0 dropped by a full queue.", now.source_dropped),
-                ("source_messages_oversize", "Messages above 1 MiB, skipped.", now.source_oversize),
-                ("messages_dropped", "Messages to and from the gateway dropped; they are sent again.", now.dropped),
-            ),
-        )
-        yield from tally_counters("commonwatt_adapter", self.tally, _TALLIED)
+def adapter_metrics(figures: Figures, tally: Tally) -> Iterator[Metric]:
+    """Yield the metrics of an adapter."""
+    yield from families("commonwatt_adapter", ROWS, figures)
+    yield from families("commonwatt_adapter", TALLIED, tally)

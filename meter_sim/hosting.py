@@ -1,21 +1,23 @@
 """The settings files of a fleet of several microgrids, and what its process serves over HTTP."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MicrogridId
 from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from meter_sim.faults import path_of
 from meter_sim.fleet import Fleet
-from meter_sim.metrics import FleetMetrics, TownMetrics
+from meter_sim.metrics import fleet_metrics, town_metrics
 
 BEHIND_S = 60  # seconds of lag from which a microgrid's meters are behind
 WORST = 5  # most microgrids that the status of several names as behind
@@ -64,16 +66,20 @@ def servers(
     alone = settings.microgrid is not None
     for name, one in files.items():
         if one.http is not None:
-            registry = FleetMetrics(partial(fleet.figures, name), fleet.tallies[name]).registry
+            registry = registry_of(partial(_metrics, fleet, name))
             if alone:
                 register_process(registry, "meters", watchdog)
             server = HttpServer(one.http, registry, partial(_status, fleet, name), one.http_hosts)
             yield _started(server, watchdog, "" if alone else name)
     if settings.microgrids and settings.http is not None:
-        registry = TownMetrics(fleet.town_figures, Counter()).registry
+        registry = registry_of(lambda: town_metrics(fleet.town_figures()))
         register_process(registry, "meters", watchdog)
         server = HttpServer(settings.http, registry, partial(_town_status, fleet), settings.http_hosts)
         yield _started(server, watchdog, "")
+
+
+def _metrics(fleet: Fleet, name: MicrogridId) -> Iterator[Metric]:
+    return fleet_metrics(fleet.figures(name), fleet.tallies[name])
 
 
 def _started(server: HttpServer, watchdog: Watchdog, name: str) -> HttpServer:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client.core import Metric
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MilliwattHours
-from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
+from commonwatt.runtime.metric_families import Row, Tally, counter, families, gauge, tallied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,79 +72,59 @@ class TownFigures:
     plant: PlantFigures | None = None  # the plant; ``None``: there is none
 
 
-_TALLIED = (
-    ("put", "puts", "Batches sent, for the first time or again.", "try"),
-    ("ack", "acks", "Acknowledgements, by result.", "result"),
-    ("command", "commands", "Commands, by result.", "result"),
-    ("failure", "failures", "Meters that failed and recovered.", "step"),
-    ("relief", "reliefs", "Consolidations by meters whose log is nearly full.", "result"),
-    ("clock", "clocks", "Clock settings of meters from their gateway's time.", "result"),
-    ("commit", "commits", "Commits tried again because the store could not be written.", "result"),
-    ("slot", "waiting_slots", "Slots that waited for the store for a day, and are lost.", "result"),
-)
+ROWS: tuple[Row[Figures], ...] = (
+    gauge("meters", "Meters emulated.", lambda f: f.meters),
+    gauge("meters_connected", "Meters connected to the broker.", lambda f: f.connected),
+    gauge("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", lambda f: f.lag_s),
+    gauge("meters_readings_held", "Readings recorded and not acknowledged yet.", lambda f: f.held),
+    gauge("meters_events_held", "State events recorded and not acknowledged yet.", lambda f: f.events_held),
+    gauge("meters_without_broker", "Meters whose brokers are all of revoked controllers.", lambda f: f.without_broker),
+    gauge("meters_sharing", "Meters whose battery has the command to share.", lambda f: len(f.sharing)),
+    counter("meters_readings_made", "Readings recorded, one for each slot and type.", lambda f: f.made),
+    counter("meters_readings_acknowledged", "Readings the gateway acknowledged.", lambda f: f.acknowledged),
+    counter("meters_events_made", "State events recorded.", lambda f: f.events_made),
+    counter("meters_slots_not_recorded", "Slots not recorded because a log was full.", lambda f: f.gaps),
+    counter("meters_messages_dropped", "Messages dropped; their senders send them again.", lambda f: f.dropped),
+    counter("meters_retained_messages", "Retained messages, ignored.", lambda f: f.retained),
+)  # fmt: skip
+
+TALLIED = (
+    tallied("put", "meters_puts", "Batches sent, for the first time or again.", "try"),
+    tallied("ack", "meters_acks", "Acknowledgements, by result.", "result"),
+    tallied("command", "meters_commands", "Commands, by result.", "result"),
+    tallied("failure", "meters_failures", "Meters that failed and recovered.", "step"),
+    tallied("relief", "meters_reliefs", "Consolidations by meters whose log is nearly full.", "result"),
+    tallied("clock", "meters_clocks", "Clock settings of meters from their gateway's time.", "result"),
+    tallied("commit", "meters_commits", "Commits tried again because the store could not be written.", "result"),
+    tallied("slot", "meters_waiting_slots", "Slots that waited for the store for a day, and are lost.", "result"),
+)  # fmt: skip
+TOWN_ROWS: tuple[Row[TownFigures], ...] = (
+    gauge("microgrids", "Microgrids whose meters are emulated.", lambda f: f.microgrids),
+    gauge("closed_stores", "Of these, microgrids whose store can't be opened.", lambda f: f.closed),
+    gauge("lag_seconds", "Delay of the newest slot of the physics, seconds of its clock.", lambda f: f.lag_s),
+    gauge("load_watts", "Load met in the last slot.", lambda f: f.power.load_w),
+    gauge("sun_watts", "Sun used or exported in the last slot.", lambda f: f.power.sun_w),
+    gauge("import_watts", "What the microgrids took in the last slot; negative: gave.", lambda f: f.power.import_w),
+)  # fmt: skip
+PLANT_ROWS: tuple[Row[PlantFigures], ...] = (
+    gauge("level_ratio", "Level of the plant's battery, 0 to 1.", lambda f: f.level / (f.capacity or 1)),
+    gauge("battery_watts", "Power into the battery in the last slot; negative: out of it.", lambda f: f.battery_w),
+    gauge("bought_watts", "Power from the regional grid in the last slot; negative: sold.", lambda f: f.bought_w),
+    gauge("price_permille", "Regional price, thousandths of that outside peak hours.", lambda f: f.price_permille),
+    gauge("supply", "State of the regional supply: 0 NORMAL to 3 EMPTY.", lambda f: list(SupplyState).index(f.supply)),
+    gauge("line_voltage", "Whether the line to the regional grid has voltage: 1 or 0.", lambda f: f.voltage),
+    gauge("connected", "Whether the plant is connected to the head-end: 1 or 0.", lambda f: f.connected),
+)  # fmt: skip
 
 
-class FleetMetrics(TallyCollector[Figures]):
-    """A fleet's figures and event counts as metrics."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        now = self.figures()
-        yield from gauges(
-            "commonwatt",
-            (
-                ("meters", "Meters emulated.", now.meters),
-                ("meters_connected", "Meters connected to the broker.", now.connected),
-                ("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", now.lag_s),
-                ("meters_readings_held", "Readings recorded and not acknowledged yet.", now.held),
-                ("meters_events_held", "State events recorded and not acknowledged yet.", now.events_held),
-                ("meters_without_broker", "Meters whose brokers are all of revoked controllers.", now.without_broker),
-                ("meters_sharing", "Meters whose battery has the command to share.", len(now.sharing)),
-            ),
-        )
-        yield from counters(
-            "commonwatt_meters",
-            (
-                ("readings_made", "Readings recorded, one for each slot and type.", now.made),
-                ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
-                ("events_made", "State events recorded.", now.events_made),
-                ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
-                ("messages_dropped", "Messages dropped; their senders send them again.", now.dropped),
-                ("retained_messages", "Retained messages, ignored.", now.retained),
-            ),
-        )
-        yield from tally_counters("commonwatt_meters", self.tally, _TALLIED)
+def fleet_metrics(figures: Figures, tally: Tally) -> Iterator[Metric]:
+    """Yield the metrics of a fleet of one microgrid."""
+    yield from families("commonwatt", ROWS, figures)
+    yield from families("commonwatt", TALLIED, tally)
 
 
-class TownMetrics(TallyCollector[TownFigures]):
-    """The figures of a fleet of several microgrids as metrics; each microgrid's own are at its own address."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        now = self.figures()
-        yield from gauges(
-            "commonwatt_meters_town",
-            (
-                ("microgrids", "Microgrids whose meters are emulated.", now.microgrids),
-                ("closed_stores", "Of these, microgrids whose store can't be opened.", now.closed),
-                ("lag_seconds", "Delay of the newest slot of the physics, seconds of its clock.", now.lag_s),
-                ("load_watts", "Load met in the last slot.", now.power.load_w),
-                ("sun_watts", "Sun used or exported in the last slot.", now.power.sun_w),
-                ("import_watts", "What the microgrids took in the last slot; negative: gave.", now.power.import_w),
-            ),
-        )
-        plant = now.plant
-        if plant is None:
-            return
-        yield from gauges(
-            "commonwatt_meters_plant",
-            (
-                ("level_ratio", "Level of the plant's battery, 0 to 1.", plant.level / (plant.capacity or 1)),
-                ("battery_watts", "Power into the battery in the last slot; negative: out of it.", plant.battery_w),
-                ("bought_watts", "Power from the regional grid in the last slot; negative: sold.", plant.bought_w),
-                ("price_permille", "Regional price, thousandths of that outside peak hours.", plant.price_permille),
-                ("supply", "State of the regional supply: 0 NORMAL to 3 EMPTY.", list(SupplyState).index(plant.supply)),
-                ("line_voltage", "Whether the line to the regional grid has voltage: 1 or 0.", plant.voltage),
-                ("connected", "Whether the plant is connected to the head-end: 1 or 0.", plant.connected),
-            ),
-        )
+def town_metrics(figures: TownFigures) -> Iterator[Metric]:
+    """Yield the metrics of a fleet of several microgrids; each microgrid's own are at its own address."""
+    yield from families("commonwatt_meters_town", TOWN_ROWS, figures)
+    if figures.plant is not None:
+        yield from families("commonwatt_meters_plant", PLANT_ROWS, figures.plant)

@@ -1,61 +1,76 @@
-"""Prometheus metrics from tables of names and values; separate, since not every command has Prometheus's library."""
+"""Prometheus metrics as rows of a table; separate, since not every command has Prometheus's library."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-Values = Mapping[str, float] | Mapping[tuple[str, str], float]  # a metric's values by its label, or by its two
+Value: TypeAlias = float | Mapping[Any, float] | None
+"""A metric's value; by its label, or by a tuple of its labels, if it has some; ``None``: it has none now."""
 
-_F = TypeVar("_F")
+Tally: TypeAlias = Counter[tuple[str, str]]  # counts of events by kind and result
 
-
-class TallyCollector(Collector, Generic[_F]):
-    """A part's figures at each scrape, and its counts of events; a subclass makes metrics of both in ``collect``."""
-
-    def __init__(self, figures: Callable[[], _F], tally: Counter[tuple[str, str]]) -> None:
-        self.figures = figures  # returns the present figures
-        self.tally = tally  # counts of events by kind and result
-        self.registry = CollectorRegistry()  # the registry behind /metrics
-        self.registry.register(self)
+_S = TypeVar("_S")
 
 
-def labelled(
-    kind: type[CounterMetricFamily | GaugeMetricFamily], name: str, text: str, labels: str, values: Values
-) -> Metric:
-    """Return a metric with a sample for each of ``values``; ``labels`` names the label, or two with a space between."""
-    family = kind(name, text, labels=labels.split())
-    for of, value in list(values.items()):
-        family.add_metric([of] if isinstance(of, str) else of, value)
-    return family
+class Row(NamedTuple, Generic[_S]):
+    """A metric that is read at each scrape."""
+
+    kind: type[GaugeMetricFamily | CounterMetricFamily]
+    name: str  # its name, without the prefix
+    text: str  # what it says
+    read: Callable[[_S], Value]  # reads it
+    labels: str = ""  # the names of its labels, with a space between
 
 
-def gauges(prefix: str, rows: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
-    """Yield a gauge for each (name, help text, value)."""
-    for name, text, value in rows:
-        yield GaugeMetricFamily(f"{prefix}_{name}", text, value=value)
+def families(prefix: str, rows: Iterable[Row[_S]], state: _S) -> Iterator[Metric]:
+    """Yield the metrics of a table as they are now."""
+    for kind, name, text, read, labels in rows:
+        value = read(state)
+        if labels:
+            family = kind(f"{prefix}_{name}", text, labels=labels.split())
+            for of, one in list(value.items()) if isinstance(value, Mapping) else ():
+                family.add_metric([of] if isinstance(of, str) else of, one)
+            yield family
+        else:
+            assert not isinstance(value, Mapping)
+            yield kind(f"{prefix}_{name}", text, value=value)
 
 
-def counters(prefix: str, rows: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
-    """Yield a counter for each (name, help text, value)."""
-    for name, text, value in rows:
-        yield CounterMetricFamily(f"{prefix}_{name}", text, value=value)
+def gauge(name: str, text: str, read: Callable[[_S], Value], labels: str = "") -> Row[_S]:
+    """Return a row of a gauge."""
+    return Row(GaugeMetricFamily, name, text, read, labels)
 
 
-def tally_counters(
-    prefix: str, tally: Counter[tuple[str, str]], rows: Iterable[tuple[str, str, str, str]]
-) -> Iterator[Metric]:
-    """Yield a counter with one label for each row.
+def counter(name: str, text: str, read: Callable[[_S], Value], labels: str = "") -> Row[_S]:
+    """Return a row of a counter, whose name gets ``_total``."""
+    return Row(CounterMetricFamily, name, text, read, labels)
 
-    Args:
-        prefix: The beginning of each name.
-        tally: Counts by (kind, value of the label).
-        rows: (kind, name, help text, name of the label).
-    """
-    counts = tally.copy()
-    for kind, name, text, label in rows:
-        found = {value: count for (counted, value), count in sorted(counts.items()) if counted == kind}
-        yield labelled(CounterMetricFamily, f"{prefix}_{name}", text, label, found)
+
+def tallied(kind: str, name: str, text: str, label: str) -> Row[Tally]:
+    """Return a row of the counts of a kind of event."""
+    return counter(
+        name, text, lambda tally: {of: n for (one, of), n in sorted(tally.copy().items()) if one == kind}, label
+    )
+
+
+class AtEachScrape(Collector):
+    """Collector of metrics that a function makes at each scrape."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        return self._read()
+
+
+def registry_of(*reads: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
+    """Return a registry of metrics that functions make at each scrape."""
+    registry = CollectorRegistry()
+    for read in reads:
+        registry.register(AtEachScrape(read))
+    return registry

@@ -3,16 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.config.host import HostSettings
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import is_loopback
 from commonwatt.network.http_pages import Request, Response
 from commonwatt.network.http_server import HttpServer
-from commonwatt.runtime.metric_families import labelled
+from commonwatt.runtime.metric_families import Row, counter, families, gauge, registry_of
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.host.controller import HostedController
@@ -35,8 +33,7 @@ def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) 
     """
     if settings.http is None:
         return None
-    registry = CollectorRegistry()
-    registry.register(HostMetrics(controllers))
+    registry = registry_of(lambda: host_metrics(controllers))
     register_process(registry, "host", watchdog)
 
     def pages(request: Request) -> Response | None:
@@ -60,21 +57,19 @@ def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) 
     return http
 
 
-class HostMetrics(Collector):
-    """The metrics of a host."""
+_ROWS: tuple[Row[Controllers], ...] = (
+    gauge("up", "1 while the controller's gateway runs.",
+          lambda c: {name: one.state != "stopped" for name, one in c.items()}, "controller"),
+    gauge("lag_seconds", "Real seconds by which a controller's work is late.",
+          lambda c: {name: one.lag_s for name, one in c.items()}, "controller"),
+    counter("stops", "Times a controller's gateway stopped by a failure.",
+            lambda c: {name: one.stops for name, one in c.items()}, "controller"),
+    counter("store_failures", "Times a store of a controller failed.",
+            lambda c: {n: 0 if one.shell is None else one.shell.shown.store_failures for n, one in c.items()},
+            "controller"),
+)  # fmt: skip
 
-    def __init__(self, controllers: Controllers) -> None:
-        self._controllers = controllers
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric, with a sample for each controller."""
-        each = list(self._controllers.items())
-        failures = {name: 0 if one.shell is None else one.shell.shown.store_failures for name, one in each}
-        gauge, counter = GaugeMetricFamily, CounterMetricFamily
-        for kind, name, text, values in (
-            (gauge, "up", "1 while the controller's gateway runs.", {n: o.state != "stopped" for n, o in each}),
-            (gauge, "lag_seconds", "Real seconds by which a controller's work is late.", {n: o.lag_s for n, o in each}),
-            (counter, "stops", "Times a controller's gateway stopped by a failure.", {n: o.stops for n, o in each}),
-            (counter, "store_failures", "Times a store of a controller failed.", failures),
-        ):
-            yield labelled(kind, f"commonwatt_host_{name}", text, "controller", values)
+def host_metrics(controllers: Controllers) -> Iterator[Metric]:
+    """Yield the metrics of a host, with a sample for each controller."""
+    yield from families("commonwatt_host", _ROWS, controllers)

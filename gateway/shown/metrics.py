@@ -3,12 +3,11 @@
 A label names the microgrid of what a controller hosts besides its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.control.saving import REASONS
 from commonwatt.model.records import RecordType, Rejection
@@ -17,7 +16,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.meter_messages import Refusal
-from commonwatt.runtime.metric_families import Values, labelled
+from commonwatt.runtime.metric_families import Row, counter, families, gauge
 from gateway.alarms import KINDS
 from gateway.control.plausibility import Doubt
 from gateway.controller import Controller
@@ -26,6 +25,7 @@ from gateway.line.line import Line
 from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
+_WAYS = ("up", "down")
 
 # Label values that exist at 0 from the start, so that an alert sees the first count, and a panel shows 0.
 _RECORDS = dict.fromkeys([*(kind.name.lower() for kind in RecordType), "event"], 0)
@@ -83,229 +83,148 @@ class Figures:
     alarms: frozenset[str] = frozenset()  # the names of its alarms
 
 
-class _GatewayMetrics(Collector):
-    def __init__(self, controller: Controller, figures: Callable[[], Figures]) -> None:
-        self._controller = controller
-        self._figures = figures
+class _Microgrid(NamedTuple):
+    """What the metrics of a hosted microgrid are read from."""
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now; those of a microgrid that is not the controller's own name it."""
-        controller, figures = self._controller, self._figures()
-        own, *others = [
-            (name, list(_microgrid(each, figures.stores.get(name, StoreFigures()))))
-            for name, each in list(controller.hosted.items())
-        ]
-        for number, family in enumerate(own[1]):
-            for name, families in others:
-                labelled = [s._replace(labels={**s.labels, "microgrid": name}) for s in families[number].samples]
-                family.samples += labelled
-            yield family
-        yield from _disk(figures)
-        yield from _messages(figures)
-        yield from _connections(figures)
-        yield from _line(controller.line, figures.month)
-        yield from _time(controller)
-        yield _saves(controller)
-        manages = {name: core.manager.epochs.commands for name, core in list(controller.hosted.items())}
-        yield _gauges("manages", "1 while this controller manages the microgrid.", "microgrid", manages)
-        yield _alarms(figures)
+    core: HostedMicrogrid
+    store: StoreFigures
 
 
-def _alarms(figures: Figures) -> Metric:
-    """Return the alarms that only this controller sees, and whether each holds."""
-    text = "1 while an alarm holds that only this controller sees, of a microgrid that it hosts or of itself."
-    seen: dict[tuple[str, str], bool] = {
-        (name, kind.severity): name in figures.alarms for name, kind in KINDS.items() if not kind.is_heard
-    }
-    return _gauges("alarms", text, "alarm severity", seen)
+class _Gateway(NamedTuple):
+    """What the other metrics are read from."""
+
+    controller: Controller
+    figures: Figures
 
 
-def _saves(controller: Controller) -> Metric:
-    """Return how many measures are in force by reason, in the order of the reasons."""
-    counts = {reason: len(controller.saving.wanted.get(reason, ())) for reason in REASONS}
-    text = "Measures that save bytes, taken by the gateway itself, by reason."
-    return _gauges("saving_measures", text, "reason", counts)
+_OF_MICROGRIDS: tuple[Row[_Microgrid], ...] = (
+    counter("records", "Records accepted from meters, by type.", lambda m: _RECORDS | m.core.collector.counts.records,
+            "type"),
+    counter("puts", "Puts received, by result.", lambda m: _PUTS | m.core.collector.counts.puts, "result"),
+    counter("rejected_records", "Records rejected, by reason.", lambda m: _REJECTED | m.core.collector.counts.rejected,
+            "reason"),
+    counter("dropped_rejected_records", "Rejected records that were not kept: their meter had reached its daily limit.",
+            lambda m: m.core.collector.counts.rejected_dropped),
+    counter("other_account_records", "Records accepted whose account is not the one that the meter is registered with.",
+            lambda m: m.core.collector.counts.other_accounts),
+    counter("puts_over_allowance", "Puts refused as BUSY because their meter exceeds its allowance of slots a minute.",
+            lambda m: m.core.collector.counts.puts_over_allowance),
+    counter("unknown_states", "Events, levels and outcomes with state bits unknown to this version.",
+            lambda m: m.core.manager.counts.unknown_states),
+    counter("commands", "Commands sent to meters, by command.", lambda m: m.core.manager.counts.commands, "command"),
+    counter("outcomes", "Outcomes received from meters, by result.", lambda m: m.core.manager.counts.outcomes,
+            "result"),
+    gauge("fenced_meters", "Meters not commanded because they report another manager's higher epoch.",
+          lambda m: len(m.core.manager.epochs.fenced)),
+    counter("batches", "Batches to the utility, by result.", lambda m: _BATCHES | m.core.relay.counts.batches,
+            "result"),
+    counter("relayed_blocks", "Blocks put into batches.", lambda m: m.core.relay.counts.blocks),
+    counter("damaged_rows", "Stored rows found damaged and deleted, by table.",
+            lambda m: _TABLES | m.core.upkeep.damaged, "table"),
+    counter("dropped_backup_parts", "Acknowledged parts deleted to make room.", lambda m: m.core.upkeep.dropped),
+    counter("unreadable_messages", "Messages that could not be accepted, by source.",
+            lambda m: _SOURCES | m.core.collector.counts.unreadable, "source"),
+    counter("dropped_dead_letters",
+            "Messages that could not be accepted and were not kept: daily limit of the sender, or full disk.",
+            lambda m: m.core.collector.counts.dead_letters_dropped),
+    counter("store_failures", "Times the store failed and was opened again.", lambda m: m.store.failures),
+    gauge("refusing_records", "1 while the disk is full and records are refused.", lambda m: m.core.upkeep.short),
+    gauge("store_used_bytes", "Bytes of the store's file in use.", lambda m: m.store.used_bytes),
+    counter("store_quarantined", "Times the store was damaged, quarantined and replaced.",
+            lambda m: m.store.quarantined),
+    gauge("damaged_stores", "Damaged stores kept beside the one in use, until a person deletes them.",
+          lambda m: m.store.kept_quarantined),
+    counter("commits", "Transactions committed.", lambda m: m.store.commits),
+    gauge("backlog", "What the utility has not acknowledged, by kind.", lambda m: m.store.backlog, "kind"),
+    gauge("backlog_age_seconds",
+          "Seconds since the end of the oldest quarter with parts that the utility has not acknowledged; else 0.",
+          lambda m: m.store.backlog_age_s),
+    gauge("gone_ids", "Record ids neither at meters nor in this store.", lambda m: sum(m.core.collector.gone.values())),
+    gauge("batteries", "Batteries that share or receive, by role.", lambda m: _roles(m.core), "role"),
+    gauge("doubted_batteries", "Batteries that take no part because their stored levels can't be, by the reason.",
+          lambda m: _doubts(m.core), "reason"),
+    gauge("alone", "1 while the utility does not answer and the microgrid decides alone.",
+          lambda m: m.core.manager.alone),
+    gauge("boundary_unknown_seconds",
+          "Seconds since the start without a report of the boundary; 0 after a report, or without boundary meters.",
+          lambda m: m.core.modes.unknown_s(m.core.now)),
+    gauge("boundary_disagrees", "1 while the boundary meters report different voltages or positions of the switch.",
+          lambda m: m.core.modes.disagree),
+)  # fmt: skip
+
+_OF_GATEWAY: tuple[Row[_Gateway], ...] = (
+    gauge("disk_free_bytes", "Free bytes on the store's disk.", lambda g: g.figures.disk_free_bytes),
+    gauge("disk_size_bytes", "Size of the store's disk, bytes.", lambda g: g.figures.disk_bytes),
+    counter("overflowed_messages", "Messages dropped by a full queue.", lambda g: g.figures.overflowed),
+    counter("unsent_messages", "Messages not sent because there was no connection.", lambda g: g.figures.dropped),
+    counter("oversize_messages", "Messages above 1 MiB, skipped.", lambda g: g.figures.oversize),
+    counter("retained_messages", "Retained messages, ignored.", lambda g: g.figures.retained),
+    counter("callback_failures", "Exceptions while handling events.",
+            lambda g: g.figures.callback_failures + g.figures.failures),
+    counter("link_restarts", "Open connections closed to reconnect, by link and reason.",
+            lambda g: g.figures.link_restarts, "link reason"),
+    gauge("connections", "Connections that are up, of two.", lambda g: g.figures.connected),
+    gauge("certificate_expiry_timestamp_seconds",
+          "Time of the next expiry of a certificate, authorities' included, UTC epoch seconds.",
+          lambda g: None if (expires := g.figures.certificate_expires) is None else {"mqtt": expires}, "use"),
+    counter("renewals", "Renewals of the controller's certificates, and attempts, by result.",
+            lambda g: _RENEWALS | g.figures.renewals, "result"),
+    counter("lte_bytes",
+            "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction.",
+        lambda g: _by_side(g.controller.line),
+            "side direction"),
+    gauge("lte_month_bytes", "IP bytes on the LTE line this month, also before restarts.",
+          lambda g: _by_way(None if (month := g.figures.month) is None else month.used), "direction"),
+    gauge("lte_forecast_bytes", "Expected IP bytes at the month's end, at the rate of the last seven days.",
+          lambda g: _by_way(None if (month := g.figures.month) is None else month.expected), "direction"),
+    gauge("lte_allowance_bytes", "Bytes that the line's plan allows in a month, in each direction.",
+          lambda g: g.controller.line.allowance),
+    gauge("time_trust", "1 for the present trust of the gateway's time, else 0.",
+          lambda g: {each.name.lower(): each is g.controller.own.now.trust for each in Trust}, "trust"),
+    gauge("clock_offset_seconds", "Seconds by which the gateway's time is ahead of the clock it started with.",
+          lambda g: int(g.controller.time.offset_s)),
+    counter("time_steps", "Times the gateway's time was set.", lambda g: g.controller.time.counts.steps),
+    counter("time_contradictions",
+            "Times the utility or NTP reported a different time that the gateway did not follow.",
+            lambda g: g.controller.time.counts.contradictions),
+    gauge("saving_measures", "Measures that save bytes, taken by the gateway itself, by reason.",
+          lambda g: {reason: len(g.controller.saving.wanted.get(reason, ())) for reason in REASONS}, "reason"),
+    gauge("manages", "1 while this controller manages the microgrid.",
+          lambda g: {name: core.manager.epochs.commands for name, core in list(g.controller.hosted.items())},
+          "microgrid"),
+    gauge("alarms", "1 while an alarm holds that only this controller sees, of a microgrid that it hosts or of itself.",
+          lambda g: {(n, kind.severity): n in g.figures.alarms for n, kind in KINDS.items() if not kind.is_heard},
+          "alarm severity"),
+)  # fmt: skip
 
 
-def _microgrid(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metric]:
-    """Yield the metrics of one microgrid."""
-    yield from _delivery(gateway)
-    yield from _set_apart(gateway)
-    yield from _store(gateway, figures)
-    yield _counter("commits", "Transactions committed.", figures.commits)
-    yield from _backlog(figures.backlog, figures.backlog_age_s)
-    yield _gauge("gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.collector.gone.values()))
-    yield from _control(gateway)
-
-
-def _delivery(gateway: HostedMicrogrid) -> Iterator[Metric]:
-    """Yield the counts of records, puts, commands and batches."""
-    taken, told, relayed = gateway.collector.counts, gateway.manager.counts, gateway.relay.counts
-    yield _counters("records", "Records accepted from meters, by type.", "type", _RECORDS | taken.records)
-    yield _counters("puts", "Puts received, by result.", "result", _PUTS | taken.puts)
-    rejected = _REJECTED | taken.rejected
-    yield _counters("rejected_records", "Records rejected, by reason.", "reason", rejected)
-    yield _counter(
-        "dropped_rejected_records",
-        "Rejected records that were not kept: their meter had reached its daily limit.",
-        taken.rejected_dropped,
-    )
-    yield _counter(
-        "other_account_records",
-        "Records accepted whose account is not the one that the meter is registered with.",
-        taken.other_accounts,
-    )
-    yield _counter(
-        "puts_over_allowance",
-        "Puts refused as BUSY because their meter exceeds its allowance of slots a minute.",
-        taken.puts_over_allowance,
-    )
-    yield _counter(
-        "unknown_states",
-        "Events, levels and outcomes with state bits unknown to this version.",
-        told.unknown_states,
-    )
-    yield _counters("commands", "Commands sent to meters, by command.", "command", told.commands)
-    yield _counters("outcomes", "Outcomes received from meters, by result.", "result", told.outcomes)
-    fenced = len(gateway.manager.epochs.fenced)
-    yield _gauge("fenced_meters", "Meters not commanded because they report another manager's higher epoch.", fenced)
-    batches = _BATCHES | relayed.batches
-    yield _counters("batches", "Batches to the utility, by result.", "result", batches)
-    yield _counter("relayed_blocks", "Blocks put into batches.", relayed.blocks)
-
-
-def _set_apart(gateway: HostedMicrogrid) -> Iterator[Metric]:
-    """Yield the counts of damaged rows, of deleted backup, and of messages that could not be accepted."""
-    counts = gateway.collector.counts
-    damaged = _TABLES | gateway.upkeep.damaged
-    yield _counters("damaged_rows", "Stored rows found damaged and deleted, by table.", "table", damaged)
-    yield _counter("dropped_backup_parts", "Acknowledged parts deleted to make room.", gateway.upkeep.dropped)
-    unreadable = _SOURCES | counts.unreadable
-    text = "Messages that could not be accepted, by source."
-    yield _counters("unreadable_messages", text, "source", unreadable)
-    yield _counter(
-        "dropped_dead_letters",
-        "Messages that could not be accepted and were not kept: daily limit of the sender, or full disk.",
-        counts.dead_letters_dropped,
-    )
-
-
-def _store(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metric]:
-    """Yield the metrics of the store."""
-    yield _counter("store_failures", "Times the store failed and was opened again.", figures.failures)
-    yield _gauge("refusing_records", "1 while the disk is full and records are refused.", gateway.upkeep.short)
-    yield _gauge("store_used_bytes", "Bytes of the store's file in use.", figures.used_bytes)
-    yield _counter("store_quarantined", "Times the store was damaged, quarantined and replaced.", figures.quarantined)
-    yield _gauge(
-        "damaged_stores",
-        "Damaged stores kept beside the one in use, until a person deletes them.",
-        figures.kept_quarantined,
-    )
-
-
-def _disk(figures: Figures) -> Iterator[Metric]:
-    """Yield the metrics of the disk."""
-    yield _gauge("disk_free_bytes", "Free bytes on the store's disk.", figures.disk_free_bytes)
-    yield _gauge("disk_size_bytes", "Size of the store's disk, bytes.", figures.disk_bytes)
-
-
-def _messages(figures: Figures) -> Iterator[Metric]:
-    """Yield the counts of dropped messages, failures and reconnections."""
-    yield _counter("overflowed_messages", "Messages dropped by a full queue.", figures.overflowed)
-    yield _counter("unsent_messages", "Messages not sent because there was no connection.", figures.dropped)
-    yield _counter("oversize_messages", "Messages above 1 MiB, skipped.", figures.oversize)
-    yield _counter("retained_messages", "Retained messages, ignored.", figures.retained)
-    failures = figures.callback_failures + figures.failures
-    yield _counter("callback_failures", "Exceptions while handling events.", failures)
-    text = "Open connections closed to reconnect, by link and reason."
-    yield _counters("link_restarts", text, "link reason", figures.link_restarts)
-
-
-def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
-    yield _gauges("backlog", "What the utility has not acknowledged, by kind.", "kind", backlog)
-    yield _gauge(
-        "backlog_age_seconds",
-        "Seconds since the end of the oldest quarter with parts that the utility has not acknowledged; else 0.",
-        age_s,
-    )
-
-
-def _connections(figures: Figures) -> Iterator[Metric]:
-    yield _gauge("connections", "Connections that are up, of two.", figures.connected)
-    expires = figures.certificate_expires
-    yield _gauges(
-        "certificate_expiry_timestamp_seconds",
-        "Time of the next expiry of a certificate, authorities' included, UTC epoch seconds.",
-        "use",
-        {} if expires is None else {"mqtt": expires},
-    )
-    text = "Renewals of the controller's certificates, and attempts, by result."
-    yield _counters("renewals", text, "result", _RENEWALS | figures.renewals)
-
-
-def _line(line: Line, month: Month | None) -> Iterator[Metric]:
-    ways = ("up", "down")
-    text = "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction."
+def _by_side(line: Line) -> dict[tuple[str, str], int]:
     sides = list(line.counted.items())
-    sums = {(side, way): n for side, both in sides for way, n in zip(ways, (both.sent, both.received), strict=True)}
-    yield _counters("lte_bytes", text, "side direction", sums)
-    used = {} if month is None else dict(zip(ways, month.used, strict=True))
-    yield _gauges("lte_month_bytes", "IP bytes on the LTE line this month, also before restarts.", "direction", used)
-    expected = {} if month is None or month.expected is None else dict(zip(ways, month.expected, strict=True))
-    text = "Expected IP bytes at the month's end, at the rate of the last seven days."
-    yield _gauges("lte_forecast_bytes", text, "direction", expected)
-    allowance = line.allowance
-    yield _gauge("lte_allowance_bytes", "Bytes that the line's plan allows in a month, in each direction.", allowance)
+    return {(side, way): n for side, both in sides for way, n in zip(_WAYS, (both.sent, both.received), strict=True)}
 
 
-def _time(controller: Controller) -> Iterator[Metric]:
-    """Yield the trust of the gateway's time, its offset, and how often it was set."""
-    trusts = {each.name.lower(): int(each is controller.own.now.trust) for each in Trust}
-    yield _gauges("time_trust", "1 for the present trust of the gateway's time, else 0.", "trust", trusts)
-    text = "Seconds by which the gateway's time is ahead of the clock it started with."
-    yield _gauge("clock_offset_seconds", text, int(controller.time.offset_s))
-    yield _counter("time_steps", "Times the gateway's time was set.", controller.time.counts.steps)
-    yield _counter(
-        "time_contradictions",
-        "Times the utility or NTP reported a different time that the gateway did not follow.",
-        controller.time.counts.contradictions,
-    )
+def _by_way(figures: Sequence[int] | None) -> Mapping[str, int] | None:
+    return None if figures is None else dict(zip(_WAYS, figures, strict=True))
 
 
-def _control(gateway: HostedMicrogrid) -> Iterator[Metric]:
-    """Yield which batteries share, which can't, whether the microgrid decides alone, and what its boundary lacks."""
-    manager = gateway.manager
-    roles = {"donor": len(manager.decision.donors), "receiver": len(manager.decision.receivers)}
-    yield _gauges("batteries", "Batteries that share or receive, by role.", "role", roles)
-    found = [recorded.doubt for recorded in manager.recorded.values()]
-    doubts = {doubt.name.lower(): found.count(doubt) for doubt in Doubt}
-    text = "Batteries that take no part because their stored levels can't be, by the reason."
-    yield _gauges("doubted_batteries", text, "reason", doubts)
-    yield _gauge("alone", "1 while the utility does not answer and the microgrid decides alone.", manager.alone)
-    text = "Seconds since the start without a report of the boundary; 0 after a report, or without boundary meters."
-    yield _gauge("boundary_unknown_seconds", text, gateway.modes.unknown_s(gateway.now))
-    text = "1 while the boundary meters report different voltages or positions of the switch."
-    yield _gauge("boundary_disagrees", text, gateway.modes.disagree)
+def _roles(core: HostedMicrogrid) -> dict[str, int]:
+    decision = core.manager.decision
+    return {"donor": len(decision.donors), "receiver": len(decision.receivers)}
 
 
-def make_registry(controller: Controller, figures: Callable[[], Figures]) -> CollectorRegistry:
-    """Make the registry of one gateway's metrics."""
-    registry = CollectorRegistry()
-    registry.register(_GatewayMetrics(controller, figures))
-    return registry
+def _doubts(core: HostedMicrogrid) -> dict[str, int]:
+    found = [recorded.doubt for recorded in core.manager.recorded.values()]
+    return {doubt.name.lower(): found.count(doubt) for doubt in Doubt}
 
 
-def _counter(name: str, text: str, value: int) -> Metric:
-    return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)
-
-
-def _counters(name: str, text: str, labels: str, values: Values) -> Metric:
-    return labelled(CounterMetricFamily, f"{_PREFIX}_{name}", text, labels, values)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
-
-
-def _gauges(name: str, text: str, labels: str, values: Values) -> Metric:
-    return labelled(GaugeMetricFamily, f"{_PREFIX}_{name}", text, labels, values)
+def gateway_metrics(controller: Controller, figures: Figures) -> Iterator[Metric]:
+    """Yield the metrics as they are now; those of a microgrid that is not the controller's own name it."""
+    own, *others = [
+        (name, families(_PREFIX, _OF_MICROGRIDS, _Microgrid(core, figures.stores.get(name, StoreFigures()))))
+        for name, core in list(controller.hosted.items())
+    ]
+    for family in own[1]:
+        for name, further in others:
+            family.samples += [s._replace(labels={**s.labels, "microgrid": name}) for s in next(further).samples]
+        yield family
+    yield from families(_PREFIX, _OF_GATEWAY, _Gateway(controller, figures))

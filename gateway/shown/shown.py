@@ -11,6 +11,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.time.recent import Recent
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, read_machine
+from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
@@ -24,7 +25,7 @@ from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
 from gateway.page import Site
-from gateway.shown.metrics import Figures, make_registry
+from gateway.shown.metrics import Figures, gateway_metrics
 from gateway.shown.program import DAY_S
 from gateway.witness.witness import Witness
 
@@ -81,7 +82,7 @@ class Shown:
         address = self._settings.http
         if address is None:
             return None
-        registry = make_registry(self._work.controller, self._shown_figures)
+        registry = registry_of(lambda: gateway_metrics(self._work.controller, self._shown_figures()))
         register_process(registry, "gateway", watchdog)
         site = Site(self._settings, self.status, time.monotonic)
         certificate = self._settings.http_certificate

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,27 +10,28 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import create_engine
 
-from adapters.metrics import AdapterMetrics
 from adapters.metrics import Figures as AdapterFigures
+from adapters.metrics import adapter_metrics
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.control.supply import SupplyState
+from commonwatt.runtime.metric_families import families
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
+from commonwatt.runtime.watchdog_metrics import ROWS as WATCHDOG
 from gateway.controller import Controller
-from gateway.host.shown import HostMetrics
+from gateway.host.shown import host_metrics
 from gateway.shown.metrics import Figures as GatewayFigures
-from gateway.shown.metrics import make_registry
+from gateway.shown.metrics import gateway_metrics
 from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
-from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
+from meter_sim.metrics import PlantFigures, Power, TownFigures, fleet_metrics, town_metrics
 from utility.alarms.metrics import own_alarms
 from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import requests_of
 from utility.database.postgres.backups import Backups
 from utility.lasting.jobs import metrics_of
-from utility.overview.metrics import town_metrics
+from utility.overview.metrics import town_metrics as overview_metrics
 from utility.readings.metrics import gateways_said
 from utility.supply.metrics import plant_metrics
 from utility.takeover.groups import Groups
@@ -49,11 +51,11 @@ class MetricInfo:
 def all_metrics() -> dict[str, list[MetricInfo]]:
     """Return the metrics of each part, from registries without a running service."""
     own = {
-        "adapter": _of(AdapterMetrics(_no_adapter_figures, Counter()).registry),
+        "adapter": _infos(adapter_metrics(_no_adapter_figures(), Counter())),
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
-        "host": _host_metrics(),
-        "meters": _of(FleetMetrics(_no_figures, Counter()).registry) + _of(TownMetrics(_no_town, Counter()).registry),
+        "host": _infos(host_metrics({})),
+        "meters": _infos(fleet_metrics(FleetFigures(time=0), Counter())) + _infos(town_metrics(_no_town())),
         "utility": _utility_metrics(),
     }
     found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
@@ -78,9 +80,7 @@ def _no_adapter_figures() -> AdapterFigures:
 
 
 def _watchdog_metrics(part: str) -> list[MetricInfo]:
-    registry = CollectorRegistry()
-    registry.register(WatchdogMetrics(part, Watchdog(Notifier({}))))
-    return _of(registry)
+    return _infos(families(f"commonwatt_{part}", WATCHDOG, Watchdog(Notifier({}))))
 
 
 def _process_metrics() -> list[MetricInfo]:
@@ -92,22 +92,16 @@ def _process_metrics() -> list[MetricInfo]:
 def _gateway_metrics() -> list[MetricInfo]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "gateway.db")
-        found = _of(make_registry(Controller(GatewaySettings(microgrid="r001"), store, {}), GatewayFigures))
+        found = _infos(gateway_metrics(Controller(GatewaySettings(microgrid="r001"), store, {}), GatewayFigures()))
         store.close()
     return found
-
-
-def _host_metrics() -> list[MetricInfo]:
-    registry = CollectorRegistry()
-    registry.register(HostMetrics({}))
-    return _of(registry)
 
 
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways(lambda: gateways_said({}, {}, (), 0.0), lambda: 0)
     metrics.watch(lambda: plant_metrics(None, 0.0))
-    metrics.watch(lambda: town_metrics(dict))
+    metrics.watch(lambda: overview_metrics(dict))
     metrics.watch(lambda: metrics_of({}))
     metrics.watch(lambda: takeover_metrics(Groups([], 0), {}, 0.0))
     Backups("", create_engine("sqlite://"), metrics)
@@ -118,10 +112,6 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.watch(lambda: requests_of({}))
     metrics.watch_connection(lambda: {"": True}, dict, lambda: 0, lambda: 0)
     return _of(metrics.registry)
-
-
-def _no_figures() -> FleetFigures:
-    return FleetFigures(time=0)
 
 
 def _no_town() -> TownFigures:
@@ -145,6 +135,10 @@ def _of(registry: CollectorRegistry) -> list[MetricInfo]:
         own: tuple[str, ...] | None = getattr(collector, "_labelnames", None)
         found += [_info(metric, own) for metric in collector.collect()]
     return found
+
+
+def _infos(metrics: Iterable[Metric]) -> list[MetricInfo]:
+    return [_info(metric, None) for metric in metrics]
 
 
 def _info(metric: Metric, labels: tuple[str, ...] | None) -> MetricInfo:

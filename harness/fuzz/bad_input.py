@@ -34,9 +34,10 @@ from commonwatt.protocol.dead_letters import DeadLetter, reason_text
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.meter_messages import Level, Put, unpack_put, unpack_put_ack
 from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.metric_families import registry_of
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Battery
-from gateway.shown.metrics import Figures, make_registry
+from gateway.shown.metrics import Figures, gateway_metrics
 from harness.surroundings.gateway import CAPACITY, START, World, batches, readings
 from harness.surroundings.records import a_record, ack_of, house_meter
 from harness.surroundings.utility import ingest_of
@@ -96,7 +97,7 @@ class GatewayBench:
 
     def __init__(self, folder: Path) -> None:
         self.world = World(folder / "gateway.db")
-        self.registry = make_registry(self.world.controller, Figures)
+        self.registry = registry_of(lambda: gateway_metrics(self.world.controller, Figures()))
         for meter in (1, 2):
             self.world.introduce(meter)
         self._next = 1

@@ -5,8 +5,18 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
+from commonwatt.runtime.metric_families import Row, families, gauge
 from utility.alarms.kinds import KINDS
-from utility.database.metrics import gauges_by
+from utility.database.metrics import PREFIX
+
+_ROWS: tuple[Row[Mapping[str, int] | None], ...] = (
+    gauge("alarms", "Alarms that wait for a person, by name: neither acknowledged nor silenced.",
+        lambda counts: {
+              (name, kind.severity.value): math.nan if counts is None else counts.get(name, 0)
+              for name, kind in KINDS.items()
+          },
+          "alarm severity"),
+)  # fmt: skip
 
 
 def own_alarms(counts: Mapping[str, int] | None) -> Iterator[Metric]:
@@ -15,8 +25,4 @@ def own_alarms(counts: Mapping[str, int] | None) -> Iterator[Metric]:
     Args:
         counts: These alarms by kind; ``None``: they are not known yet. 0 would look like a recovery.
     """
-    text = "Alarms that wait for a person, by name: neither acknowledged nor silenced."
-    values = {
-        (name, kind.severity.value): math.nan if counts is None else counts.get(name, 0) for name, kind in KINDS.items()
-    }
-    yield gauges_by("alarms", text, values, "alarm", "severity")
+    yield from families(PREFIX, _ROWS, counts)

@@ -1,23 +1,50 @@
 """The utility's Prometheus metrics (K4). Labels name controllers (802 in a town), never meters or customers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
-from commonwatt.runtime.metric_families import counters
-from utility.access import metrics as access
-from utility.billing import metrics as billing
-from utility.corrections import metrics as corrections
+from commonwatt.runtime.metric_families import counter, gauge
+from commonwatt.settlement.validation.day import Check
+from utility.access.store.second_people import BROKEN, REFUSED, unseen
+from utility.billing.store.billing import count_issued, count_runs
+from utility.corrections.store.checking import count_open
+from utility.corrections.store.corrections import count_proposed
 from utility.database.base import Connection
 from utility.database.health import ALARMS, Disk
-from utility.database.metrics import PREFIX, Counted, Metrics, counters_by, gauges_by
+from utility.database.metrics import Count, Counted, Metrics
 from utility.jobs.metrics import JobMetrics
-from utility.mail import metrics as mail
-from utility.readings import metrics as readings
+from utility.mail.message import State
+from utility.mail.store import count_mails
+from utility.readings.metrics import ReadingsMetrics
+from utility.readings.store.quarantine import count_quarantined
+from utility.readings.store.reads import count_conflicts, count_open_gaps
 from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
-from utility.tariffs import metrics as tariffs
+from utility.tariffs.store.tariffs import count_proposals
+
+OF_CORRECTIONS = (
+    Count("open_findings", "Open findings of the daily checks of readings, by check.", count_open, label="check",
+          values=tuple(check.value for check in Check)),
+    Count("proposed_corrections", "Estimates of missing readings that wait for a person.", count_proposed),
+)  # fmt: skip
+COUNTS = (
+    Count("refused_second_persons", "Attempts of people who may not be the second one, unseen by an administrator.",
+          lambda connection: len(unseen(connection, REFUSED))),
+    Count("break_glass_commands", "Commands that decided without the service, unseen by an administrator.",
+          lambda connection: len(unseen(connection, BROKEN))),
+    Count("bill_runs", "Runs of bills, by state: draft, checked (waits for a second person), issued, cancelled.",
+          count_runs, label="state", values=("draft", "checked", "issued", "cancelled")),
+    Count("issued_bills", "Bills of the last month that was issued.", count_issued),
+    Count("mails", f"Mails by state: {', '.join(State)}.", count_mails, label="state", values=tuple(State)),
+    Count("proposed_rates", "Versions of tariffs that wait for a second person.", count_proposals),
+    Count("gaps_open_blocks", "Blocks with missing slots that are being requested.", count_open_gaps),
+    Count("quarantined_open_dead_letters", "Dead letters with quarantined readings that wait for a decision.",
+          count_quarantined),
+    Count("conflicting_slots", "Slots of stored readings with more than one value.", count_conflicts),
+)  # fmt: skip
+"""What is counted in the database, of all rooms."""
 
 ACTIVE_HELP = "1 if this is the active utility of those that share the database, 0 if it stands by."
 
@@ -27,13 +54,12 @@ class UtilityMetrics(Metrics):
 
     def __init__(self) -> None:
         super().__init__()
-        self.readings = readings.ReadingsMetrics(self)
+        self.readings = ReadingsMetrics(self)
         self.jobs = JobMetrics(self)
         self.supply = SupplyMetrics(self)
         self.settlement = SettlementMetrics(self)
-        self.corrections = Counted(self, corrections.COUNTS)
-        rest = (*access.COUNTS, *billing.COUNTS, *mail.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
-        self.rest = Counted(self, rest)
+        self.corrections = Counted(self, OF_CORRECTIONS)
+        self.rest = Counted(self, COUNTS)
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)
         self.log_kept = self.gauge(
@@ -66,19 +92,14 @@ class UtilityMetrics(Metrics):
             failures: Returns the failures of callbacks (messages and ticks).
             retained: Returns the number of retained messages that were ignored.
         """
-
-        def read() -> Iterator[Metric]:
-            text = "1 while connected to a head-end broker, by its address."
-            yield gauges_by("head_end_connected", text, connected(), "head_end")
-            text = "Times an open connection to the head-end was closed to reconnect, by reason."
-            yield counters_by("link_restarts", text, restarts(), "reason")
-            rows = (
-                ("callback_failures", "Exceptions while handling messages and ticks.", failures()),
-                ("retained_messages", "Retained messages, ignored.", retained()),
-            )
-            yield from counters(PREFIX, rows)
-
-        self.watch(read)
+        self.show(
+            gauge("head_end_connected", "1 while connected to a head-end broker, by its address.",
+                  lambda _: connected(), "head_end"),
+            counter("link_restarts", "Times an open connection to the head-end was closed to reconnect, by reason.",
+                    lambda _: restarts(), "reason"),
+            counter("callback_failures", "Exceptions while handling messages and ticks.", lambda _: failures()),
+            counter("retained_messages", "Retained messages, ignored.", lambda _: retained()),
+        )  # fmt: skip
 
     def certificate_expires(self, use: str, at: float | None) -> None:
         """Show when a certificate expires; ``None``: there is none."""
@@ -88,37 +109,32 @@ class UtilityMetrics(Metrics):
     def watch_gateways(self, said: Callable[[], Iterable[Metric]], registered: Callable[[], int]) -> None:
         """Show how many gateways are registered, and what each of them said last."""
         self.watch(said)
-        self.gauge("gateways", "Gateways that are registered.").set_function(registered)
+        self.show(gauge("gateways", "Gateways that are registered.", lambda _: registered()))
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
         """Show the alarms of the database."""
-        gauge = self.gauge(
-            "alarm",
-            "1 while an operator must act: store_damaged, nothing is acknowledged; disk_full, no batch is accepted; "
-            "database_away, the database does not answer; no_standby, commits wait for a synchronous standby.",
-            "alarm",
-        )
-        for name in ALARMS:
-            gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
+        self.show(
+            gauge("alarm",
+                  "1 while an operator must act: store_damaged, nothing is acknowledged; disk_full, no batch is "
+                  "accepted; database_away, the database does not answer; no_standby, commits wait for a synchronous "
+                  "standby.",
+                  lambda _: {name: name in alarms() for name in ALARMS}, "alarm"),
+        )  # fmt: skip
 
     def watch_notifications(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Show how many messages to people, and calls of the dead man's address, were sent or failed."""
-
-        def read() -> Iterator[Metric]:
-            text = "Calls of people for alarms, by kind (call, digest, test, beat) and result (sent, failed)."
-            keys = product(("call", "digest", "test", "beat"), ("sent", "failed"))
-            yield counters_by("notifications", text, {key: counts.get(key, 0) for key in keys}, "kind", "result")
-
-        self.watch(read)
+        keys = tuple(product(("call", "digest", "test", "beat"), ("sent", "failed")))
+        self.show(
+            counter("notifications",
+                    "Calls of people for alarms, by kind (call, digest, test, beat) and result (sent, failed).",
+                    lambda _: {key: counts.get(key, 0) for key in keys}, "kind result"),
+        )  # fmt: skip
 
     def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
         """Show the disk space of an SQLite database at its last check; a server's disk is not visible here."""
-
-        def read() -> Iterator[Metric]:
-            found = disk()
-            free, size = (None, None) if found is None else (found.free_bytes, found.size_bytes)
-            text = "Free space on the disk of an SQLite database."
-            yield GaugeMetricFamily(f"{PREFIX}_disk_free_bytes", text, value=free)
-            yield GaugeMetricFamily(f"{PREFIX}_disk_size_bytes", "Size of the disk of an SQLite database.", value=size)
-
-        self.watch(read)
+        self.show(
+            gauge("disk_free_bytes", "Free space on the disk of an SQLite database.",
+                  lambda _: None if (found := disk()) is None else found.free_bytes),
+            gauge("disk_size_bytes", "Size of the disk of an SQLite database.",
+                  lambda _: None if (found := disk()) is None else found.size_bytes),
+        )  # fmt: skip

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection
 
-PREFIX = "commonwatt_utility"
+from commonwatt.runtime.metric_families import AtEachScrape, Row, families
 
-_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
+PREFIX = "commonwatt_utility"
 
 # A `_created` series for every counter would double the page without any use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -32,9 +31,13 @@ class Metrics:
         """Make a gauge."""
         return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
 
-    def watch(self, read: "Callable[[], Iterable[Metric]]") -> None:
+    def watch(self, read: Callable[[], Iterable[Metric]]) -> None:
         """Show the metrics that a function makes at each scrape."""
         self.registry.register(AtEachScrape(read))
+
+    def show(self, *rows: Row[None]) -> None:
+        """Show the rows of a table that need no state."""
+        self.watch(lambda: families(PREFIX, rows, None))
 
     def counted(self, name: str, text: str) -> Gauge:
         """Make a gauge for a count in the database: NaN until its first count, since 0 would be wrong."""
@@ -46,33 +49,6 @@ class Metrics:
 def value_of(metric: Counter | Gauge) -> float:
     """Return the present value of a metric without labels, or with its labels' values."""
     return float(next(iter(metric.collect())).samples[0].value)
-
-
-class AtEachScrape(Collector):
-    """Collector of metrics that a function makes at each scrape."""
-
-    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
-        return self._read()
-
-
-def gauges_by(name: str, text: str, values: Mapping[Any, float], *labels: str) -> GaugeMetricFamily:
-    """Return a gauge with a value for each value of its label, or for each tuple of values of its labels."""
-    return _filled(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels), values)
-
-
-def counters_by(name: str, text: str, values: Mapping[Any, float], *labels: str) -> CounterMetricFamily:
-    """Return a counter; as ``gauges_by``."""
-    return _filled(CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels), values)
-
-
-def _filled(family: _Family, values: Mapping[Any, float]) -> _Family:
-    for key, value in values.items():
-        family.add_metric([key] if isinstance(key, str) else key, value)
-    return family
 
 
 class Count(NamedTuple):

@@ -12,7 +12,8 @@ from commonwatt.energy.hours_left import Band, HoursLeft, band
 from commonwatt.energy.lasting import HORIZON_H, Floats, use_ends, use_error
 from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
-from utility.database.metrics import gauges_by
+from commonwatt.runtime.metric_families import Row, families, gauge
+from utility.database.metrics import PREFIX
 from utility.lasting.rules import DAYS, Block, Days, Said, project, seen, town_left
 from utility.lasting.scores import Score, scored, summary
 from utility.lasting.store import load_blocks, load_used, read_scores, save_scores
@@ -97,12 +98,21 @@ def hours_of(band: Band) -> float:
     return HORIZON_H if band.middle is None else band.middle
 
 
+_ROWS: tuple[Row[Mapping[MicrogridId, HoursLeft]], ...] = (
+    gauge("left_seconds",
+          "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours.",
+        lambda lasting: {
+              (name, dark): 3600 * hours_of(band)
+              for name, left in lasting.items()
+              for dark, band in left.bands.items()
+          },
+          "microgrid dark"),
+)  # fmt: skip
+
+
 def metrics_of(lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Metric]:
     """Yield the expected seconds that are left, by microgrid; without a name: of the town."""
-    text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
-    bands = {(name, dark): band for name, left in lasting.items() for dark, band in left.bands.items()}
-    seconds = {key: 3600 * hours_of(band) for key, band in bands.items()}
-    yield gauges_by("left_seconds", text, seconds, "microgrid", "dark")
+    yield from families(PREFIX, _ROWS, lasting)
 
 
 def lasting_of(api: Api) -> Lasting:

@@ -5,25 +5,26 @@ from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
+from commonwatt.runtime.metric_families import Row, families, gauge
 from utility.database.checks import is_away
-from utility.database.metrics import gauges_by
+from utility.database.metrics import PREFIX
 
 log = logging.getLogger(__name__)
 
 Figures = Mapping[str, Mapping[str, float]]  # by a metric's name, its values by the label's value
 
-_TEXTS = {
-    "microgrids": ("state", "Microgrids by state, the gravest that applies: alarm, islanded, late or fresh."),
-    "town_watts": (
-        "kind",
-        "Mean power of the town in its newest quarter-hour, by kind: used, generated, taken from the grid.",
-    ),
-    "expected_slots": (
-        "period",
-        "Slots that meters should have, without those that were off, of yesterday (UTC) and the month's days.",
-    ),
-    "missing_slots": ("period", "Those of the expected slots that are not there."),
-}
+_ROWS: tuple[Row[Figures], ...] = (
+    gauge("microgrids", "Microgrids by state, the gravest that applies: alarm, islanded, late or fresh.",
+          lambda figures: figures.get("microgrids"), "state"),
+    gauge("town_watts",
+          "Mean power of the town in its newest quarter-hour, by kind: used, generated, taken from the grid.",
+          lambda figures: figures.get("town_watts"), "kind"),
+    gauge("expected_slots",
+          "Slots that meters should have, without those that were off, of yesterday (UTC) and the month's days.",
+          lambda figures: figures.get("expected_slots"), "period"),
+    gauge("missing_slots", "Those of the expected slots that are not there.",
+          lambda figures: figures.get("missing_slots"), "period"),
+)  # fmt: skip
 
 
 def town_metrics(read: Callable[[], Figures]) -> Iterator[Metric]:
@@ -35,5 +36,4 @@ def town_metrics(read: Callable[[], Figures]) -> Iterator[Metric]:
     except Exception as error:
         if not is_away(error):
             log.warning("the town's figures are not known: %s", error)
-    for name, (label, text) in _TEXTS.items():
-        yield gauges_by(name, text, figures.get(name, {}), label)
+    yield from families(PREFIX, _ROWS, figures)

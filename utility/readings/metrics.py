@@ -3,18 +3,18 @@
 So gateways need not be scraped over LTE.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.time.now import Trust
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat, Month, Program
+from commonwatt.runtime.metric_families import Row, Value, counter, families, gauge
 from utility.database.health import DISK_FULL, STORE_DAMAGED
-from utility.database.metrics import PREFIX, Count, Metrics, counters_by, gauges_by, value_of
+from utility.database.metrics import PREFIX, Metrics, value_of
 from utility.outbox.changes import Committed
-from utility.readings.store.quarantine import count_quarantined
-from utility.readings.store.reads import count_conflicts, count_open_gaps
 
 # Label values shown from the start as 0: an alert then sees the first of each, and a panel shows 0 instead of no data.
 _RESULTS = (
@@ -40,16 +40,6 @@ _REASONS = (
     "malformed",
     "checksum",
     "bad_payload",
-)
-
-COUNTS = (
-    Count("gaps_open_blocks", "Blocks with missing slots that are being requested.", count_open_gaps),
-    Count(
-        "quarantined_open_dead_letters",
-        "Dead letters with quarantined readings that wait for a decision.",
-        count_quarantined,
-    ),
-    Count("conflicting_slots", "Slots of stored readings with more than one value.", count_conflicts),
 )
 
 
@@ -111,6 +101,72 @@ class ReadingsMetrics:
         return {name: int(value_of(counter)) for name, counter in counters.items()}
 
 
+class _Said(NamedTuple):
+    silent_s: Mapping[str, float]  # by gateway
+    over_quota: Collection[str]
+    beats: Mapping[str, Heartbeat]
+    programs: Mapping[str, Program]
+
+
+def _beats(read: Callable[[Heartbeat], float]) -> Callable[[_Said], Value]:
+    return lambda said: {name: read(beat) for name, beat in said.beats.items()}
+
+
+def _days(read: Callable[[Program], int | None]) -> Callable[[_Said], Value]:
+    """Return what reads a number of days in seconds, of the gateways that know it."""
+    return lambda said: {name: days * 86_400 for name, one in said.programs.items() if (days := read(one)) is not None}
+
+
+def _backlog(beat: Heartbeat) -> Sequence[tuple[str, int]]:
+    return ("parts", beat.backlog_parts), ("events", beat.backlog_events), ("dead_letters", beat.backlog_letters)
+
+
+def _by_way(read: Callable[[Month], Sequence[int] | None]) -> Callable[[_Said], Value]:
+    return lambda said: {
+        (name, way): one
+        for name, beat in said.beats.items()
+        if beat.lte is not None
+        for way, one in zip(("up", "down"), read(beat.lte) or (), strict=False)
+    }
+
+
+_OF_GATEWAYS: tuple[Row[_Said], ...] = (
+    gauge("gateway_last_seen_seconds",
+          "Seconds since the gateway's last message; if there was none, since this service waits for it.",
+          lambda said: said.silent_s, "controller"),
+    gauge("gateway_over_quota", "1 while no more dead letters of the gateway are kept until tomorrow.",
+          lambda said: {name: name in said.over_quota for name in said.silent_s}, "controller"),
+    gauge("gateway_backlog", "Data at the gateway that the utility has not acknowledged, by kind.",
+        lambda said: {(name, kind): count for name, beat in said.beats.items() for kind, count in _backlog(beat)},
+          "controller kind"),
+    gauge("gateway_backlog_age_seconds",
+          "Seconds since the end of the oldest quarter with unacknowledged data at the gateway; 0 without any.",
+          _beats(lambda beat: beat.backlog_age_s), "controller"),
+    gauge("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.",
+          _beats(lambda beat: beat.trust >= Trust.HARDWARE), "controller"),
+    gauge("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.",
+          _beats(lambda beat: beat.fenced), "controller"),
+    gauge("gateway_refilling_parts", "Parts of blocks left to send again to a new database.",
+        lambda said: {(name, of): one.left for name, beat in said.beats.items() for of, one in beat.refilling.items()},
+          "controller microgrid"),
+    gauge("gateway_certificate_left_seconds", "Seconds until the first certificate of the gateway ends, in whole days.",
+          _days(lambda program: program.cert_days), "controller"),
+    gauge("gateway_disk_left_seconds", "Seconds until the gateway's disk is full at its rate, in whole days.",
+          _days(lambda program: program.disk_days), "controller"),
+    counter("gateway_starts", "Starts of the gateway's program.",
+            lambda said: {name: one.starts for name, one in said.programs.items()}, "controller"),
+    gauge("gateway_release", "1 for the release of the gateway's program.",
+          lambda said: {(name, one.release): 1 for name, one in said.programs.items()}, "controller release"),
+    gauge("lte_month_bytes", "IP bytes of the controller's LTE line since its month began.",
+          _by_way(lambda month: month.used), "controller direction"),
+    gauge("lte_forecast_bytes", "Forecast of these bytes for the month's end, from the use of the last seven days.",
+          _by_way(lambda month: month.expected), "controller direction"),
+    gauge("lte_allowance_bytes", "Bytes that the line's plan allows in a month, each way.",
+          lambda said: {name: beat.lte.allowance for name, beat in said.beats.items() if beat.lte is not None},
+          "controller"),
+)  # fmt: skip
+
+
 def gateways_said(
     silent_since: Mapping[str, float], said: Mapping[str, Heartbeat], over_quota: Collection[str], now: float
 ) -> Iterator[Metric]:
@@ -120,68 +176,7 @@ def gateways_said(
         silent_since: When each registered gateway last sent, or since when it is awaited, clock seconds.
         over_quota: The gateways of which no more dead letters are kept today.
     """
-    text = "Seconds since the gateway's last message; if there was none, since this service waits for it."
-    silent = {controller: max(0.0, now - time) for controller, time in sorted(silent_since.items())}
-    yield gauges_by("gateway_last_seen_seconds", text, silent, "controller")
-    text = "1 while no more dead letters of the gateway are kept until tomorrow."
-    yield gauges_by("gateway_over_quota", text, {each: each in over_quota for each in silent}, "controller")
-    yield from _state(sorted(said.items()))
-    yield from _lines(sorted(said.items()))
-
-
-def _state(said: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
-    programs = {name: beat.program for name, beat in said if beat.program is not None}
-    text = "Data at the gateway that the utility has not acknowledged, by kind."
-    waiting = {
-        (name, kind): count
-        for name, beat in said
-        for kind, count in (
-            ("parts", beat.backlog_parts),
-            ("events", beat.backlog_events),
-            ("dead_letters", beat.backlog_letters),
-        )
-    }
-    yield gauges_by("gateway_backlog", text, waiting, "controller", "kind")
-    text = "Seconds since the end of the oldest quarter with unacknowledged data at the gateway; 0 without any."
-    yield _gauge("backlog_age_seconds", text, {name: beat.backlog_age_s for name, beat in said})
-    text = "1 while the gateway has its time from the network or a reliable clock."
-    yield _gauge("clock_trusted", text, {name: beat.trust >= Trust.HARDWARE for name, beat in said})
-    text = "Meters that report another manager; the gateway does not command them."
-    yield _gauge("fenced_meters", text, {name: beat.fenced for name, beat in said})
-    text = "Parts of blocks left to send again to a new database."
-    left = {(name, of): told.left for name, beat in said for of, told in beat.refilling.items()}
-    yield gauges_by("gateway_refilling_parts", text, left, "controller", "microgrid")
-    text = "Seconds until the first certificate of the gateway ends, in whole days."
-    ends = {name: one.cert_days * 86_400 for name, one in programs.items() if one.cert_days is not None}
-    yield _gauge("certificate_left_seconds", text, ends)
-    text = "Seconds until the gateway's disk is full at its rate, in whole days."
-    fills = {name: one.disk_days * 86_400 for name, one in programs.items() if one.disk_days is not None}
-    yield _gauge("disk_left_seconds", text, fills)
-    text = "Starts of the gateway's program."
-    yield counters_by("gateway_starts", text, {name: one.starts for name, one in programs.items()}, "controller")
-    text = "1 for the release of the gateway's program."
-    releases = {(name, one.release): 1 for name, one in programs.items()}
-    yield gauges_by("gateway_release", text, releases, "controller", "release")
-
-
-def _lines(said: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
-    """Yield use, forecast and allowance of each line that was reported."""
-    months = {name: beat.lte for name, beat in said if beat.lte is not None}
-    text = "IP bytes of the controller's LTE line since its month began."
-    used = {name: month.used for name, month in months.items()}
-    yield gauges_by("lte_month_bytes", text, _by_way(used), "controller", "direction")
-    text = "Forecast of these bytes for the month's end, from the use of the last seven days."
-    expected = {name: month.expected for name, month in months.items() if month.expected is not None}
-    yield gauges_by("lte_forecast_bytes", text, _by_way(expected), "controller", "direction")
-    text = "Bytes that the line's plan allows in a month, each way."
-    yield gauges_by(
-        "lte_allowance_bytes", text, {name: month.allowance for name, month in months.items()}, "controller"
-    )
-
-
-def _by_way(figures: Mapping[str, Sequence[int]]) -> dict[tuple[str, str], int]:
-    return {(name, way): one for name, of in figures.items() for way, one in zip(("up", "down"), of, strict=True)}
-
-
-def _gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:
-    return gauges_by(f"gateway_{name}", text, values, "controller")
+    silent_s = {controller: max(0.0, now - time) for controller, time in sorted(silent_since.items())}
+    beats = dict(sorted(said.items()))
+    programs = {name: beat.program for name, beat in beats.items() if beat.program is not None}
+    yield from families(PREFIX, _OF_GATEWAYS, _Said(silent_s, over_quota, beats, programs))

@@ -20,7 +20,7 @@ from commonwatt.runtime import watchdog as module
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog, Work
-from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
+from commonwatt.runtime.watchdog_metrics import register_process
 from harness.network.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}
@@ -149,7 +149,7 @@ def test_an_exception_only_the_loop_catches_is_counted(caplog: pytest.LogCapture
     asyncio.run(play())
     assert "IndexError" in caplog.text
     registry = CollectorRegistry()
-    registry.register(WatchdogMetrics("gateway", watchdog))
+    register_process(registry, "gateway", watchdog)
     assert registry.get_sample_value("commonwatt_gateway_unhandled_exceptions_total") == 1
     assert registry.get_sample_value("commonwatt_gateway_stuck_total", {"what": "loop"}) == 0
 

@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 import gateway.host.controller as module
 from commonwatt.config.files import load_settings
@@ -14,6 +13,7 @@ from commonwatt.doctor.findings import Level
 from commonwatt.identity.devices import save_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.service import only_one
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
@@ -21,7 +21,7 @@ from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway.host.controller import HostedController
 from gateway.host.doctor import judge
 from gateway.host.files import hosted
-from gateway.host.shown import HostMetrics, status
+from gateway.host.shown import host_metrics, status
 from gateway.store.store import Store
 from harness.network.waiting import become, free_port
 from harness.surroundings.gateway import registered
@@ -148,8 +148,7 @@ def test_a_controller_that_ends_while_it_begins_leaves_nothing_running(
 def test_metrics_name_the_controllers(tmp_path: Path) -> None:
     each = controllers(make(tmp_path, "r001", "r002"))
     each["r002"].stops = 3
-    registry = CollectorRegistry()
-    registry.register(HostMetrics(each))
+    registry = registry_of(lambda: host_metrics(each))
     assert registry.get_sample_value("commonwatt_host_up", {"controller": "r001"}) == 0
     assert registry.get_sample_value("commonwatt_host_stops_total", {"controller": "r002"}) == 3
     assert registry.get_sample_value("commonwatt_host_lag_seconds", {"controller": "r002"}) == 0

@@ -16,6 +16,7 @@ from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put_ack
 from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.metric_families import registry_of
 from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.events import Event, FromMeter, FromUtility, Tick
@@ -24,7 +25,7 @@ from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
-from gateway.shown.metrics import Figures, make_registry
+from gateway.shown.metrics import Figures, gateway_metrics
 from gateway.store.store import Store
 from harness.network.waiting import become
 from harness.surroundings.gateway import START, end_work, readings, registered
@@ -218,13 +219,14 @@ def test_a_step_of_the_time_shifts_the_deadlines_of_both(controlled: Controlled)
 def test_metrics_and_status_name_a_hosted_microgrid_and_are_as_ever_without_one(controlled: Controlled) -> None:
     controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
     work = controlled.work
-    registry = make_registry(work.controller, lambda: Figures(stores={n: s.figures for n, s in work.stores.items()}))
+    figures = Figures(stores={n: s.figures for n, s in work.stores.items()})
+    registry = registry_of(lambda: gateway_metrics(work.controller, figures))
     name, kind = "commonwatt_gateway_records_total", {"type": "through"}
     assert registry.get_sample_value(name, kind) == 4
     assert registry.get_sample_value(name, kind | {"microgrid": OTHER}) == 4
     assert work.controller.view(OTHER, START)["microgrid"] == OTHER
     alone = Controller(GatewaySettings(microgrid=HOME), work.own.store, {1: registered(1)})
-    assert not _labelled(make_registry(alone, Figures))
+    assert not _labelled(registry_of(lambda: gateway_metrics(alone, Figures())))
 
 
 def _labelled(registry: CollectorRegistry) -> list[str]:

@@ -14,13 +14,14 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.tls import Stamp, stamp
 from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.metric_families import Row, counter, families
 from utility.care.api.joining import Joining
 from utility.care.api.listener import Handler, Listener
 from utility.care.api.renewing import Renewals
 from utility.care.store.codes import use_code
 from utility.care.store.packages import routes_of
 from utility.database.database import Database
-from utility.database.metrics import counters_by
+from utility.database.metrics import PREFIX
 
 
 def care_of(
@@ -63,7 +64,12 @@ def _ends(folder: Path, seen: Stamp) -> EpochSeconds:
     return EnrolmentAuthority.load(folder).ends
 
 
+_ROWS: tuple[Row[Mapping[tuple[str, str], int]], ...] = (
+    counter("care_requests", "Requests of controllers at the care listener, by the first part of the path, and result.",
+            lambda counts: dict(sorted(counts.items())), "path result"),
+)  # fmt: skip
+
+
 def requests_of(counts: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
     """Yield the counts of a listener's requests, by path and result."""
-    text = "Requests of controllers at the care listener, by the first part of the path, and result."
-    yield counters_by("care_requests", text, dict(sorted(counts.items())), "path", "result")
+    yield from families(PREFIX, _ROWS, counts)
