@@ -240,13 +240,13 @@ class Desk:
         return self.get_file(path)
 
     def wait(self) -> "Desk":
-        """Look again until a work is done; go to its result."""
+        """Look again until a work is done, which leads to its result."""
         until = monotonic() + WAIT_S
-        while "Look again" in (said := dict(self.page.links)) and monotonic() < until:
+        while "Look again" in dict(self.page.links) and monotonic() < until:
             sleep(LOOK_S)
             self.click("Look again")
-        assert "Go to the result" in said or self.page.address.startswith("/console/works") is False, self.text
-        return self.click("Go to the result") if "Go to the result" in said else self
+        assert not self.page.address.startswith("/console/works"), self.text
+        return self
 
     def _shown(self, method: str, path: str, **options: Any) -> "Desk":
         answer = self._browser.send(method, path, **options)

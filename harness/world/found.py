@@ -13,9 +13,6 @@ HOURS = {"readings": 1.0, "energy": 1.0, "clique": 0.25, "month": 0.5}
 
 SEEDS = 100  # worlds in which a bug must bite
 
-_LATE = "late readings take the place of a file's"
-_LONGER = {_LATE: 1.0}  # hours: its readings must be late for a month that was filed
-
 FOUND_IN_READINGS: dict[str, tuple[str, int]] = {
     "acknowledge before commit": ("I1/I3", 1),
     "commits of gateways not synced": ("I1", 13),
@@ -110,7 +107,6 @@ FOUND_IN_MONTH: dict[str, tuple[str, int]] = {
     "issued bills are not corrected": ("M1", 35),
     "the first version of a day stays": ("M1", 1),
     "any attempt ends a period": ("M2", 28),
-    _LATE: ("I2", 26),
 }
 """The same of planted bugs of settlement and billing."""
 
@@ -152,7 +148,7 @@ SOONEST: dict[str, str] = {
 def options_of(name: str) -> Options:
     """Return the options of the worlds with a bug."""
     kind = next(kind for kind, (_, bugs) in KINDS.items() if name in bugs)
-    return Options(hours=_LONGER.get(name, HOURS[kind]), bug=name, kind=kind)
+    return Options(hours=HOURS[kind], bug=name, kind=kind)
 
 
 def violation_of(name: str, seed: int) -> Violation | None:

@@ -44,6 +44,7 @@ class Right(StrEnum):
     MANAGE_PEOPLE = "invite people, give roles, end sessions"
     READ_AUDIT = "read the audit log"
     CORRECT_READINGS = "decide about quarantined readings, correct readings"
+    READ_SPARED = "see which homes are not cut"
     KEEP_ACCOUNTS = "propose accounts and moves"
     APPROVE_ACCOUNTS = "approve what another person proposed of accounts"
     PROPOSE_PRICES = "propose tariffs"
@@ -62,6 +63,8 @@ class Right(StrEnum):
     READ_RELEASES = "read releases and agreements of research"
     PREPARE_RELEASES = "make releases, answer requests of researchers"
     APPROVE_RELEASES = "approve releases and agreements"
+    READ_RESEARCH = "read what research has and asks for"
+    ASK_FOR_DATA = "ask for data with a purpose"
     DOWNLOAD_RELEASES = "download open releases and answers to the own requests"
     READ_OWN_HOME = "see and set the own home"
     READ_OPENADR = "read prices and limits by OpenADR"
@@ -93,6 +96,7 @@ RIGHTS: dict[Right, frozenset[Role]] = {
     Right.MANAGE_PEOPLE: _ADMIN,
     Right.READ_AUDIT: _ADMIN,
     Right.CORRECT_READINGS: _CLERK,
+    Right.READ_SPARED: _OFFICE | _OPERATOR,
     Right.KEEP_ACCOUNTS: _CLERK,
     Right.APPROVE_ACCOUNTS: _APPROVER,
     Right.PROPOSE_PRICES: _CLERK,
@@ -111,6 +115,8 @@ RIGHTS: dict[Right, frozenset[Role]] = {
     Right.READ_RELEASES: _OFFICE,
     Right.PREPARE_RELEASES: _CLERK,
     Right.APPROVE_RELEASES: _APPROVER,
+    Right.READ_RESEARCH: _OFFICE | {Role.RESEARCHER},
+    Right.ASK_FOR_DATA: _CLERK | {Role.RESEARCHER},
     Right.DOWNLOAD_RELEASES: frozenset({Role.RESEARCHER}),
     Right.READ_OWN_HOME: frozenset({Role.RESIDENT}),
     Right.READ_OPENADR: frozenset({Role.VEN}),

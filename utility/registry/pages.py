@@ -2,21 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.model.units import quarter_of
 from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
-from utility.access.roles import Role
+from utility.access.roles import Right
 from utility.registry import decisions
 from utility.registry.store.spared import meters_of, spared_places
 from utility.webkit.console.answers import Number, refusing
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import Allowed, ApprovesAccounts, KeepsAccounts
+from utility.webkit.rights import ApprovesAccounts, KeepsAccounts, may
 
 _START = "/console/spared"
-_Seers = Annotated[Actor, Depends(Allowed(Role.OPERATOR, Role.CLERK, Role.APPROVER))]
+_Seers = Annotated[Actor, may(Right.READ_SPARED)]
 _Yes = Annotated[bool, Form()]
 
 

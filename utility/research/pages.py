@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request
+from fastapi import APIRouter, Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
@@ -18,7 +18,7 @@ from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
-from utility.access.roles import Role
+from utility.access.roles import Right, Role
 from utility.access.store.access import people
 from utility.research import decisions as releases
 from utility.research import store as store
@@ -33,12 +33,12 @@ from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, refusin
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import quarters_of
 from utility.webkit.console.rendering import MISSING, plain_bytes
-from utility.webkit.rights import Allowed, ApprovesReleases, DownloadsReleases, PreparesReleases
+from utility.webkit.rights import ApprovesReleases, DownloadsReleases, PreparesReleases, may
 from utility.webkit.works import Kind
 
-Readers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK, Role.APPROVER))]
+Readers = Annotated[Actor, may(Right.READ_RESEARCH)]
 _Kind = Annotated[Tier, Path(alias="kind")]
-Askers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK))]
+Askers = Annotated[Actor, may(Right.ASK_FOR_DATA)]
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,16}$")]
 Watthours = Annotated[int, Form(ge=0, le=10_000)]
 Name = Annotated[str, Form(max_length=64)]

@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Executable, Table, true
+from sqlalchemy import Connection, Table, true
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.time.local_calendar import month_quarters
@@ -19,7 +19,7 @@ from utility.billing.columns import Chunk
 from utility.jobs.store import job_leases
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import period, settlement_due
-from utility.readings.store import compactor, due
+from utility.readings.store import due
 from utility.registry.accounts import Installed
 from utility.settlement.store import settled
 
@@ -31,11 +31,6 @@ def _marks_no_late_day(real: Callable[..., None], connection: Connection, table:
 
 def _of_any_attempt(turn: Turn) -> tuple[object, ...]:
     return period.c.job == turn.job, period.c.start == turn.period.start
-
-
-def _from_database_alone(real: object, connection: Connection, statement: Executable, values: Any, **_: Any) -> object:
-    del real
-    return connection.execute(statement, values)
 
 
 def _shared_is_credited(real: Callable[..., object], self: Chunk, quantity: Quantity) -> object:
@@ -86,6 +81,5 @@ MONTH_BUGS: dict[str, Bug] = {
     "a quarter is billed in two months": Bug(lambda: _around(inputs, "month_quarters", _next_quarter)),
     "issued bills are not corrected": Bug(lambda: _around(stored_run, "with_corrections", _without_earlier)),
     "the first version of a day stays": Bug(lambda: _around(settled, "_save_versions", _first_version)),
-    "late readings take the place of a file's": Bug(lambda: _around(compactor, "execute", _from_database_alone)),
 }
 """By name."""

@@ -3,21 +3,21 @@
 from pathlib import Path as FolderPath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.demo.tour import order, stage_of
 from utility.access.actor import Actor
-from utility.access.roles import Role
+from utility.access.roles import Right
 from utility.access.store.audit_log import record
 from utility.billing.store.billing import newest_issued
 from utility.billing.store.run_bills import compare
 from utility.webkit.console.answers import found, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import TOUR
-from utility.webkit.rights import Allowed, ReadsTown
+from utility.webkit.rights import ReadsTown, may
 
-Acting = Annotated[Actor, Depends(Allowed(Role.OPERATOR, session=True))]  # no program with a token
+Acting = Annotated[Actor, may(Right.SEND_COMMANDS, session=True)]  # no program with a token
 CHECK = "bill"  # the step that the console does by itself
 
 

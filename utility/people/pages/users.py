@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
 
 from utility.access.actor import Actor
 from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
-from utility.access.roles import Role
+from utility.access.roles import Right, Role
 from utility.access.rules import NAME_PATTERN, AccessFaultError, NewPerson
 from utility.access.store import access, audit_log
 from utility.access.store.acting import By
@@ -28,12 +28,12 @@ from utility.people.store import (
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.answers import download
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import Allowed, ManagesPeople, gate_of
+from utility.webkit.rights import ManagesPeople, gate_of, may
 
 SHOWN = 100  # people on one page
 
 _Name = Annotated[str, Path(pattern=NAME_PATTERN)]
-_AtConsole = Annotated[Actor, Depends(Allowed(Role.ADMIN, session=True))]
+_AtConsole = Annotated[Actor, may(Right.MANAGE_PEOPLE, session=True)]
 """An administrator with a session: no token invites, makes a link, gives roles or removes a second factor."""
 
 _Roles = Annotated[list[Role], Form()]

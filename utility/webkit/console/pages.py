@@ -1,7 +1,7 @@
 """The state of a long work that a person started: a run of bills, a preview of a tariff, a replay."""
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from utility.webkit.console.answers import refusing
 from utility.webkit.console.console import Console, RequestConsole
@@ -12,9 +12,12 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/works/{work_id}")
-def work(console: RequestConsole, request: Request, actor: ReadsTown, work_id: str) -> HTMLResponse:
-    """Show how far a work is."""
-    return console.page(request, actor, "work.html", {"work": _found(console, work_id)})
+def work(console: RequestConsole, request: Request, actor: ReadsTown, work_id: str) -> Response:
+    """Show how far a work is; go to the result when it is there."""
+    found = _found(console, work_id)
+    return (
+        RedirectResponse(found.path, 303) if found.path else console.page(request, actor, "work.html", {"work": found})
+    )
 
 
 @router.get("/console/works/{work_id}/live")

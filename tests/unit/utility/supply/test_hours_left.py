@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
+from commonwatt.runtime.metric_families import AtEachScrape
 from utility.database.database import Database
-from utility.database.metrics import AtEachScrape
 from utility.outbox.changes import SawPlant
 from utility.outbox.store.plant import write_plant
 from utility.supply.deciding import plant_lasts_until

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from commonwatt.model.time.times import iso
+from commonwatt.runtime.metric_families import AtEachScrape
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.commands import run_as, shown
@@ -15,7 +16,6 @@ from tests.unit.utility.conftest import NOW
 from tests.unit.utility.takeover.test_groups import begun
 from utility.access.roles import Role
 from utility.database.database import Database
-from utility.database.metrics import AtEachScrape
 from utility.takeover.grants import Granted
 from utility.takeover.history import BEGAN, GRANTED, Handover
 from utility.takeover.metrics import takeover_metrics
