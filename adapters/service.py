@@ -64,12 +64,7 @@ class Service:
         }
         digests = {}
         for meter in settings.meter:
-            token = meter.token or tokens.get(str(meter.id))
-            if token is None:
-                raise ConfigError(
-                    f"meter {meter.id} has no token, here or in {settings.tokens}; the utility makes one: "
-                    "commonwatt utility register"
-                )
+            token = _token_of(meter, tokens, settings)
             digests[meter.id] = digest(token.encode())
             self._shell.add(meter.id, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
         # The core; set when ``run`` has loaded the store.
@@ -225,3 +220,13 @@ class Service:
         settings = self._settings
         own = None if settings.certificates is None else settings.certificates / f"{meter.id}.pem"
         return client_tls(settings.broker_ca, own, settings.broker_revoked)
+
+
+def _token_of(meter: AdapterMeter, tokens: Mapping[str, str], settings: AdapterSettings) -> str:
+    token = meter.token or tokens.get(str(meter.id))
+    if token is None:
+        raise ConfigError(
+            f"meter {meter.id} has no token, here or in {settings.tokens}; the utility makes one: "
+            "commonwatt utility register"
+        )
+    return token

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -73,10 +73,6 @@ def bench(*, smoke: bool = False) -> Section:
             core -= _idle(pid, size)
             memory_mb = peak_mb(pid)
         file_gb = made.path.stat().st_size / 1e9
-    whole = [one for name, one in pages.items() if "plot" not in name and name not in (MONTH, FIND)]
-    p95 = {name: percentile(one.ms, 95) for name, one in pages.items()}
-    ms = beside_jobs.ms
-    figures = jobs_s, len(ms), percentile(ms, 50), percentile(ms, 95), max(ms), start_mb
     return Section(
         title="The console before a whole town",
         about=f"The whole utility as a process of its own, without a broker, on SQLite: {len(town.microgrids)} "
@@ -88,46 +84,57 @@ def bench(*, smoke: bool = False) -> Section:
         "settled again, counted for completeness, searched for gaps, and taken into its month's usage. The cost of the "
         "browsers is the utility's processor time while each has a stream and asks when the town changed, less its "
         "processor time without them, just after.",
-        tables=(
-            Table(
-                title="Answers",
-                columns=("page", "median, ms", "p95, ms", "the utility's processor, mean ms", "kB, not compressed"),
-                rows=tuple(
-                    (
-                        name,
-                        number(percentile(one.ms, 50)),
-                        number(p95[name]),
-                        number(one.cpu_ms),
-                        f"{one.bytes / 1e3:,.1f}",
-                    )
-                    for name, one in pages.items()
-                ),
-            ),
-            Table(
-                title="A microgrid's page, asked ten times a second while the hourly jobs run",
-                columns=("jobs, s", "requests", "median, ms", "p95, ms", "slowest, ms", "peak of the utility's MB"),
-                rows=(tuple(map(number, figures)),),
-            ),
-        ),
-        goals=tuple(
-            Goal(what=what, value=value, unit=unit, at_most=at_most, limited_by=limited_by)
-            for what, value, unit, at_most, limited_by in (
-                ("pages, p95 of the slowest", max(percentile(one.ms, 95) for one in whole), "ms", 200, _SHARED),
-                ("a microgrid's page while the hourly jobs run, p95", percentile(ms, 95), "ms", 200, _SHARED),
+        tables=_tables(pages, beside_jobs.ms, jobs_s, start_mb),
+        goals=_goals(pages, beside_jobs.ms, core, memory_mb),
+    )
+
+
+def _tables(pages: Mapping[str, Answers], ms: Sequence[float], jobs_s: float, start_mb: float) -> tuple[Table, ...]:
+    figures = jobs_s, len(ms), percentile(ms, 50), percentile(ms, 95), max(ms), start_mb
+    return (
+        Table(
+            title="Answers",
+            columns=("page", "median, ms", "p95, ms", "the utility's processor, mean ms", "kB, not compressed"),
+            rows=tuple(
                 (
-                    "bytes of the largest page",
-                    max(one.bytes for one in whole),
-                    "bytes",
-                    150_000,
-                    "The town's 802 links.",
-                ),
-                ("a meter's plot of five years, p95", p95[PLOT], "ms", 300, _SHARED),
-                ("the town's completeness of a month, p95", p95[MONTH], "ms", 1_000, _SHARED),
-                ("search as one types, p95", p95[FIND], "ms", 100, "It looks at every registered meter."),
-                (f"{FULL.browsers} browsers that show the town", max(0.0, round(core, 4)), "cores", 0.05, "Sessions."),
-                ("memory of the utility", memory_mb, "MB", 250, "Its libraries."),
-            )
+                    name,
+                    number(percentile(one.ms, 50)),
+                    number(percentile(one.ms, 95)),
+                    number(one.cpu_ms),
+                    f"{one.bytes / 1e3:,.1f}",
+                )
+                for name, one in pages.items()
+            ),
         ),
+        Table(
+            title="A microgrid's page, asked ten times a second while the hourly jobs run",
+            columns=("jobs, s", "requests", "median, ms", "p95, ms", "slowest, ms", "peak of the utility's MB"),
+            rows=(tuple(map(number, figures)),),
+        ),
+    )
+
+
+def _goals(pages: Mapping[str, Answers], ms: Sequence[float], core: float, memory_mb: float) -> tuple[Goal, ...]:
+    whole = [one for name, one in pages.items() if "plot" not in name and name not in (MONTH, FIND)]
+    p95 = {name: percentile(one.ms, 95) for name, one in pages.items()}
+    return tuple(
+        Goal(what=what, value=value, unit=unit, at_most=at_most, limited_by=limited_by)
+        for what, value, unit, at_most, limited_by in (
+            ("pages, p95 of the slowest", max(percentile(one.ms, 95) for one in whole), "ms", 200, _SHARED),
+            ("a microgrid's page while the hourly jobs run, p95", percentile(ms, 95), "ms", 200, _SHARED),
+            (
+                "bytes of the largest page",
+                max(one.bytes for one in whole),
+                "bytes",
+                150_000,
+                "The town's 802 links.",
+            ),
+            ("a meter's plot of five years, p95", p95[PLOT], "ms", 300, _SHARED),
+            ("the town's completeness of a month, p95", p95[MONTH], "ms", 1_000, _SHARED),
+            ("search as one types, p95", p95[FIND], "ms", 100, "It looks at every registered meter."),
+            (f"{FULL.browsers} browsers that show the town", max(0.0, round(core, 4)), "cores", 0.05, "Sessions."),
+            ("memory of the utility", memory_mb, "MB", 250, "Its libraries."),
+        )
     )
 
 

@@ -4,7 +4,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +69,30 @@ class Part:
         return [*self.program] or ours
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Town:
+    """A town whose parts are written, with their addresses."""
+
+    data: Path
+    town: Town
+    speed: float
+    plain_text: bool
+    places: Places | None  # of a large town
+    orders: Mapping[MicrogridId, Sequence[MicrogridId]]  # of each microgrid with others: who takes over, in order
+    head_end: str
+    brokers: Mapping[MicrogridId, str]
+    beats: Mapping[MicrogridId, str]
+    address: Callable[[], str]  # returns one that is free
+
+    def client_tls(self, kind: str) -> dict[str, object]:
+        """Return the settings of a part's TLS as a client."""
+        files = {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem", "certificate": f"{kind}.pem"}
+        return {} if self.plain_text else dict(files)
+
+
+_CLOCK = {"clock": "../clock.json"}
+
+
 def write_parts(
     data: Path, town: Town, speed: float, *, plain_text: bool, database: PrivatePostgres | None = None
 ) -> tuple[Part, ...]:
@@ -85,17 +109,7 @@ def write_parts(
     def address() -> str:
         return f"127.0.0.1:{next(ports)}"
 
-    def client_tls(kind: str) -> dict[str, object]:
-        files = {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem", "certificate": f"{kind}.pem"}
-        return {} if plain_text else dict(files)
-
-    tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
-    clock = {"clock": "../clock.json"}
     head_end = address()
-    url = "sqlite:///utility.db" if database is None else database.url
-    utility = {"database": url, "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
-    # A visitor who tries two people has no authenticator app at hand, and no days to wait.
-    utility |= {"second_factor": "optional", "second_person_wait_days": 0}
     # The controllers take over for each other; in a town of one microgrid there is no other one.
     if places is None:
         brokers = {name: address() for name in town.microgrids}
@@ -103,49 +117,83 @@ def write_parts(
         brokers = {name: at for some in places.brokers for at in [address()] for name in some}
     beats = {name: address() for name in (*town.microgrids, UTILITY)} if orders else {}
     write_clique_files(town, data, beats)
-    utility |= {"cliques": CLIQUE_FILE, "beats": beats[UTILITY]} if orders else {}
-    parts = [
-        _write(data, "head-end", "broker", address(), {"listen": head_end, **({} if plain_text else tls)}),
-        _write(data, "utility", "utility", address(), {**utility, **clock, **client_tls("utility")}),
-    ]
+    of = _Town(
+        data=data,
+        town=town,
+        speed=speed,
+        plain_text=plain_text,
+        places=places,
+        orders=orders,
+        head_end=head_end,
+        brokers=brokers,
+        beats=beats,
+        address=address,
+    )
+    parts = _central_parts(of, "sqlite:///utility.db" if database is None else database.url)
     if database is not None and places is not None:
         parts = [_of_database(data, database), parts[0], *_shared_brokers(data, places, brokers), parts[1]]
-    for name in town.microgrids:
-        broker, order = brokers[name], orders.get(name, ())
-        ours = {"microgrid": name, "broker": broker, **clock}
-        gateway = {**ours, "head_end": head_end, "timezone": town.table.timezone, **client_tls("gateway")}
-        gateway |= {"clique": CLIQUE_FILE, "beats": beats[name]} if order else {}
-        gateway |= {"collects": some} if (some := town.collected_by(name)) else {}
-        ranks = {each: town.microgrids[each].number for each in order}
-        further = [{"name": n, "address": brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]]
-        collectors = [n for n in town.collectors.get(name, ()) if n not in order]
-        further += [{"name": n, "address": brokers[n]} for n in collectors]
-        takes_over = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
-        takes_over |= {} if plain_text or not order else {"authority": "ca.pem"}
-        takes_over |= {"clique": [name]} if collectors and not order else {}
-        if places is None:
-            # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
-            limits = {"listen": broker, "packets_per_s": max(100, speed)}
-            parts.append(_write(data, name, "broker", address(), limits))
-        # A process of several microgrids answers for all.
-        own = address if places is None else lambda: None
-        meters = {**ours, "town": "../town.toml", **takes_over}
-        parts += [
-            _write(data, name, "gateway", own(), gateway, hosted=places is not None),
-            _write(data, name, "meters", own(), meters, hosted=True, lists={"brokers": further}),
-        ]
+    parts += [part for name in town.microgrids for part in _microgrid_parts(of, name)]
     for number, names in enumerate([] if places is None else places.hosts, 1):
-        parts.append(_write(data, f"host_{number}", "host", address(), {"controllers": list(names), **clock}))
-    fleets: Sequence[Sequence[MicrogridId]] = [list(town.microgrids)] if places is None else places.fleets
+        parts.append(_write(data, f"host_{number}", "host", address(), {"controllers": list(names), **_CLOCK}))
+    return (*parts, *_fleets(of))
+
+
+def _central_parts(of: _Town, url: str) -> list[Part]:
+    """Write the head-end's broker and the utility."""
+    tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
+    utility: dict[str, object] = {"database": url, "head_end": of.head_end, "gaps_s": 60, "gap_age_s": 900}
+    # A visitor who tries two people has no authenticator app at hand, and no days to wait.
+    utility |= {"second_factor": "optional", "second_person_wait_days": 0}
+    utility |= {"cliques": CLIQUE_FILE, "beats": of.beats[UTILITY]} if of.orders else {}
+    broker: dict[str, object] = {"listen": of.head_end, **({} if of.plain_text else tls)}
+    return [
+        _write(of.data, "head-end", "broker", of.address(), broker),
+        _write(of.data, "utility", "utility", of.address(), {**utility, **_CLOCK, **of.client_tls("utility")}),
+    ]
+
+
+def _microgrid_parts(of: _Town, name: MicrogridId) -> Iterator[Part]:
+    """Write the broker, the gateway and the meters of a microgrid."""
+    town, broker, order = of.town, of.brokers[name], of.orders.get(name, ())
+    ours: dict[str, object] = {"microgrid": name, "broker": broker, **_CLOCK}
+    gateway = {**ours, "head_end": of.head_end, "timezone": town.table.timezone, **of.client_tls("gateway")}
+    gateway |= {"clique": CLIQUE_FILE, "beats": of.beats[name]} if order else {}
+    gateway |= {"collects": some} if (some := town.collected_by(name)) else {}
+    ranks = {each: town.microgrids[each].number for each in order}
+    further: list[dict[str, object]] = [
+        {"name": n, "address": of.brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]
+    ]
+    collectors = [n for n in town.collectors.get(name, ()) if n not in order]
+    further += [{"name": n, "address": of.brokers[n]} for n in collectors]
+    takes_over: dict[str, object] = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
+    takes_over |= {} if of.plain_text or not order else {"authority": "ca.pem"}
+    takes_over |= {"clique": [name]} if collectors and not order else {}
+    is_alone = of.places is None
+    if is_alone:
+        # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
+        limits = {"listen": broker, "packets_per_s": max(100, of.speed)}
+        yield _write(of.data, name, "broker", of.address(), limits)
+    meters = {**ours, "town": "../town.toml", **takes_over}
+    # A process of several microgrids answers for all.
+    yield _write(of.data, name, "gateway", of.address() if is_alone else None, gateway, hosted=not is_alone)
+    http = of.address() if is_alone else None
+    yield _write(of.data, name, "meters", http, meters, hosted=True, lists={"brokers": further})
+
+
+def _fleets(of: _Town) -> Iterator[Part]:
+    """Write the processes of meters; the first has the plant."""
+    fleets: Sequence[Sequence[MicrogridId]] = [list(of.town.microgrids)] if of.places is None else of.places.fleets
     for number, names in enumerate(fleets, 1):
-        everything: dict[str, object] = {"microgrids": list(names), "town": "../town.toml", **clock}
-        if (data / LEVELS).exists():
+        everything: dict[str, object] = {"microgrids": list(names), "town": "../town.toml", **_CLOCK}
+        if (of.data / LEVELS).exists():
             everything["levels"] = f"../{LEVELS}"
-        plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}
+        plant = {"head_end": of.head_end, "tokens": "plant-tokens.json", **of.client_tls("plant")}
         everything |= {"plant": plant} if number == 1 else {}
-        folder, title = PLANT if number == 1 else f"fleet_{number}", "meters" if places is None else f"fleet {number}"
-        parts.append(_write(data, folder, "meters", address(), everything, name=title))
-    return tuple(parts)
+        folder, title = (
+            PLANT if number == 1 else f"fleet_{number}",
+            "meters" if of.places is None else f"fleet {number}",
+        )
+        yield _write(of.data, folder, "meters", of.address(), everything, name=title)
 
 
 def _of_database(data: Path, database: PrivatePostgres) -> Part:

@@ -196,25 +196,20 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             is_bounded = device.habit != "width"
         mark += restarted and rng.random() < 0.3
         clock = at - rng.randrange(min(500, spacing // 25)) if has_clock else None
-        sample = Sample(
-            at,
-            clock,
-            shown,
-            device.flowed,
-            restarted,
-            f"{mark}",
-            is_strange,
-            is_lossy or restarted,
-            fell,
-            device.power * is_jump,
-        )
-        samples.append(sample)
-        if fault == "duplicate" and has_clock:
-            samples.append(replace(sample, arrival=at + 5, restarted=False, fell=0))
-        if fault == "disorder" and has_clock and len(samples) > 1:
-            late = replace(samples[-2], arrival=at + 7, flowed=device.flowed, restarted=False, is_strange=True)
-            samples.append(late)
+        rest = f"{mark}", is_strange, is_lossy or restarted, fell, device.power * is_jump
+        samples.append(Sample(at, clock, shown, device.flowed, restarted, *rest))
+        if has_clock:
+            samples += _again(samples, fault, at, device.flowed)
     return History(samples, device.limits, device.preset, is_bounded)
+
+
+def _again(samples: list[Sample], fault: str, at: int, flowed: int) -> list[Sample]:
+    """Return what arrives after the newest sample: itself again, or the one before it, late."""
+    if fault == "duplicate":
+        return [replace(samples[-1], arrival=at + 5, restarted=False, fell=0)]
+    if fault == "disorder" and len(samples) > 1:
+        return [replace(samples[-2], arrival=at + 7, flowed=flowed, restarted=False, is_strange=True)]
+    return []
 
 
 def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> str:

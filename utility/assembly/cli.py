@@ -19,7 +19,7 @@ from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.clock import Clock, wall_clock
 from commonwatt.runtime.service import run_service
 from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
@@ -139,6 +139,20 @@ def register(
         # Before the database is changed.
         refuse_moved(loaded, out, accounts_are_dated=database is not None)
         refuse_lost(loaded, out)
+    _fill(loaded, clock, database, named, out, beats or (), two_head_ends=two_head_ends)
+
+
+def _fill(
+    loaded: Town,
+    clock: Clock,
+    database: str | None,
+    named: str,
+    out: Path | None,
+    beats: Sequence[str],
+    *,
+    two_head_ends: bool,
+) -> None:
+    """Fill the database, make the files, and say what was made."""
     told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
     accounts = None
     if database is not None:
@@ -152,7 +166,7 @@ def register(
         told.append(
             f"; {counted(enrol(loaded, out, shown, accounts, two_head_ends=two_head_ends), 'new token')} in {out}"
         )
-        told += _beating(loaded, out, beats or ())
+        told += _beating(loaded, out, beats)
     typer.echo("".join(told))
 
 

@@ -80,10 +80,6 @@ class Service:
         database.count_damaged = self._metrics.readings.damaged.inc
         self._health = Health(sqlite_path(settings.database))
         self._health.waits = database.waits
-        self._metrics.watch_health(self._health.alarms)
-        self._metrics.log_kept.set_function(lambda: float(database.log_kept_bytes()))
-        self._metrics.active.set_function(lambda: float(database.is_active()))
-        self._metrics.watch_disk(lambda: self._health.disk)
         self._ingest = Ingest(
             database,
             clock=clock,
@@ -105,20 +101,9 @@ class Service:
             may_publish=database.is_active,
         )
         self._ticker = Ticker()
-        self._metrics.watch_connection(
-            lambda: self._head_ends.connected,
-            restarts=lambda: self._head_ends.restarts,
-            failures=lambda: self._head_ends.failures + self._ticker.failures,
-            retained=lambda: self._head_ends.retained,
-        )
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        of = self._ingest
-        self._metrics.watch_gateways(
-            lambda: gateways_said(of.silent_since, of.said, of.over_quota, clock.now()), of.registered
-        )
-        self._metrics.watch(lambda: plant_metrics(of.plant, clock.now()))
         self._api = Api(
             database=database,
             clock=clock,
@@ -133,21 +118,40 @@ class Service:
             head_ends=lambda: self._head_ends.connected,
         )
         if (takeover := self._takeover) is not None:
-            self._metrics.watch(lambda: takeover_metrics(takeover.groups, takeover.socket.refused, time.monotonic()))
             self._api.parts[GrantsJob] = takeover
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._notifier = notifier_of(self._api)
-        self._metrics.watch_notifications(self._notifier.counts)
         self._counting = Counting(clock.now())
-        care = care_of(settings, database, lambda: of.trust is Trust.NETWORK)
-        if care is not None:
-            self._metrics.watch(lambda: requests_of(care.counts))
-        self._care = care
+        self._care = care_of(settings, database, lambda: self._ingest.trust is Trust.NETWORK)
         self._saving: asyncio.Task[object] | None = None
         self._islands: dict[str, int] = {}  # the microgrids that are islands, and since when
-        self._metrics.watch(lambda: own_alarms(self._alarms.own()))
         self._backups = self._load_backups()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have the metrics of what the service consists of read at each scrape."""
+        metrics, clock, database, ingest = self._metrics, self._clock, self._database, self._ingest
+        metrics.watch_health(self._health.alarms)
+        metrics.log_kept.set_function(lambda: float(database.log_kept_bytes()))
+        metrics.active.set_function(lambda: float(database.is_active()))
+        metrics.watch_disk(lambda: self._health.disk)
+        metrics.watch_connection(
+            lambda: self._head_ends.connected,
+            restarts=lambda: self._head_ends.restarts,
+            failures=lambda: self._head_ends.failures + self._ticker.failures,
+            retained=lambda: self._head_ends.retained,
+        )
+        metrics.watch_gateways(
+            lambda: gateways_said(ingest.silent_since, ingest.said, ingest.over_quota, clock.now()), ingest.registered
+        )
+        metrics.watch(lambda: plant_metrics(ingest.plant, clock.now()))
+        if (takeover := self._takeover) is not None:
+            metrics.watch(lambda: takeover_metrics(takeover.groups, takeover.socket.refused, time.monotonic()))
+        metrics.watch_notifications(self._notifier.counts)
+        if (care := self._care) is not None:
+            metrics.watch(lambda: requests_of(care.counts))
+        metrics.watch(lambda: own_alarms(self._alarms.own()))
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop``. Messages without a commit by then are unacknowledged, and their gateways send them again.
