@@ -25,7 +25,7 @@ WATCH_EVERY_S = 5.0  # real seconds between two liveness checks of the connectio
 QUIET_S = 15.0  # real seconds without a message from any meter after which some get a request
 HEAD_END_QUIET_S = 30.0  # the same until the utility gets an empty batch: batches and their answers go each minute
 # Real seconds without an answer after which the gateway reconnects; doubled with each reconnection in vain.
-SILENT_S = 30.0
+LINK_SILENT_S = 30.0
 
 LONGEST_SILENCE_S = 3600.0
 LONGEST_AT_ONE_S = 300.0  # the same with two head-ends: it goes to the other one each time
@@ -96,7 +96,7 @@ class Links:
         most_s = {METERS: LONGEST_SILENCE_S, HEAD_END: LONGEST_SILENCE_S}
         if len(settings.head_end) > 1:
             most_s[HEAD_END] = LONGEST_AT_ONE_S
-        self._liveness = {name: Liveness(SILENT_S, most_s[name]) for name in self.each}
+        self._liveness = {name: Liveness(LINK_SILENT_S, most_s[name]) for name in self.each}
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the connections and their liveness check; return their endless tasks."""

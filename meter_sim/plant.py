@@ -32,7 +32,7 @@ BEGINS_AT_PERCENT = 75  # level of a new plant's battery
 REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again
 # Real seconds without a command after which it goes to the other of two head-ends: the utility buys each quarter-hour,
 # and a head-end may be cut off from it. Reports have no answer.
-SILENT_S = 1200.0
+NO_COMMAND_S = 1200.0
 MAX_ARRIVED = 100  # most waiting commands; the utility sends a dropped one again
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class EmulatedPlant:
         self._arrived: deque[bytes] = deque()
         self._link = _link_of(settings, town, self._heard) if settings.head_end is not None else None
         self._has_two = settings.head_end is not None and len(settings.head_end) > 1
-        self._liveness = Liveness(SILENT_S, SILENT_S)
+        self._liveness = Liveness(NO_COMMAND_S, NO_COMMAND_S)
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
         self._effects: list[Effect[Change]] = []
         self._written: PlantState | None = None

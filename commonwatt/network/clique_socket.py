@@ -23,7 +23,7 @@ from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell
 
 log = logging.getLogger(__name__)
 
-SILENT_S = 2 * BEAT_S  # seconds without a datagram after which all of another one's addresses get everything
+DATAGRAM_SILENT_S = 2 * BEAT_S  # seconds without a datagram after which all of another one's addresses get everything
 TO_ALL_EVERY = 10  # of so many beats one goes to all of another one's addresses
 MOST_AT_ONCE = 500  # datagrams taken in one turn of the loop
 
@@ -121,7 +121,7 @@ class CliqueSocket(asyncio.DatagramProtocol):
             return
         every = self._to.get(key, [])
         answers, heard = self._answers.get(key, ((), 0.0))
-        one_answers = answers in every and self._time() - heard <= SILENT_S
+        one_answers = answers in every and self._time() - heard <= DATAGRAM_SILENT_S
         for address in only or (every if to_all or not one_answers else [answers]):
             self._transport.sendto(data, address)
             self.byte_count += ByteCount(len(data) + self._head_bytes, 0)

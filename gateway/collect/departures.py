@@ -7,7 +7,7 @@ those that have no silent session with it. A meter that stays since it reaches n
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
 
-SILENT_S = 120  # seconds from a meter's first put without an answer; it leaves after two misses, 45 s
+UNANSWERED_S = 120  # seconds from a meter's first put without an answer; it leaves after two misses, 45 s
 LEAVING_S = 3_600  # seconds after it was deposed in which meters leave; one that comes later reaches no other
 
 
@@ -31,4 +31,4 @@ class Departures:
         # After a step of the clock, back or ahead, meters are served.
         if self._deposed is None or not 0 <= now - self._deposed <= LEAVING_S:
             return False
-        return 0 <= now - self._since.setdefault(meter, now) < SILENT_S
+        return 0 <= now - self._since.setdefault(meter, now) < UNANSWERED_S

@@ -15,7 +15,7 @@ from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords,
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
-SILENT_S = 300
+METER_SILENT_S = 300
 """Seconds without a message after which a meter is shown as silent; at least three periods of collecting or puts."""
 
 
@@ -28,7 +28,7 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
         meters: The meters that are installed.
         collect_s: Seconds between two requests for the records of a meter that does not send them by itself.
     """
-    longest_s = max(SILENT_S, 3 * max(collect_s, manager.put_s))
+    longest_s = max(METER_SILENT_S, 3 * max(collect_s, manager.put_s))
     # A deposed manager commands none of them.
     fenced = manager.epochs.fenced if manager.epochs.commands else {}
     views = {meter: manager.meters[meter] for meter in meters}

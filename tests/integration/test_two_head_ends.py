@@ -16,7 +16,7 @@ from harness.real.site import Site, sound
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 SECOND = "head-end-2"
 # Shorter time-outs, which have no setting.
-IMPATIENT = "import {0} as s; s.WATCH_EVERY_S = 0.2; s.HEAD_END_QUIET_S = 2.0; s.SILENT_S = 4.0"
+IMPATIENT = "import {0} as s; s.WATCH_EVERY_S = 0.2; s.HEAD_END_QUIET_S = 2.0; s.LINK_SILENT_S = 4.0"
 
 
 class TwoEnds(Site):

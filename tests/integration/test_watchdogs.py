@@ -28,7 +28,7 @@ from harness.real.site import Site, sound
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 STORES = {"gateway": "/gateway/store/", "utility": "/utility/database/", "meters": "/commonwatt/device/store"}
 QUICK = "import commonwatt.runtime.watchdog as w; w.LOOK_EVERY_S = 0.1; w.STUCK_AFTER_S = 1.5; w.END_AFTER_S = 3.0"
-IMPATIENT = "import {0} as s; s.WATCH_EVERY_S = 0.2; s.QUIET_S = s.HEAD_END_QUIET_S = 0.5; s.SILENT_S = 1.0"
+IMPATIENT = "import {0} as s; s.WATCH_EVERY_S = 0.2; s.QUIET_S = s.HEAD_END_QUIET_S = 0.5; s.LINK_SILENT_S = 1.0"
 
 ALL = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
 

@@ -16,11 +16,11 @@ from utility.alarms.alarm import PREFIX, Alarm
 from utility.alarms.kinds import KINDS
 from utility.alarms.lifecycle import Condition
 from utility.alarms.past import Past
+from utility.readings.gaps import GATEWAY_SILENT_S
 
 RETURNED_S = 1800  # seconds for which a controller is heard until which it has its own microgrid back
 UNMANAGED_S = 60  # seconds without a controller that can command a microgrid after which it is an alarm
 LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
-SILENT_S = 300  # seconds without a message after which a gateway, or the plant, is silent
 
 _HOUR_S, _DAY_S = 3_600, 86_400
 _BACKLOG_OLD_S = _DAY_S
@@ -129,7 +129,7 @@ def _condition(name: str, description: str, *, held_s: float = 0, **labels: str)
 
 def _gateways(facts: Facts) -> Iterator[Condition]:
     for name, silent_s in facts.silent_s.items() if facts.connected else ():
-        if silent_s > SILENT_S:
+        if silent_s > GATEWAY_SILENT_S:
             text = (
                 f"No message for {duration(int(silent_s))}. Its meters' readings wait at the gateway, or at the meters."
             )
@@ -311,7 +311,7 @@ def _plant(facts: Facts) -> Iterator[Condition]:
     if facts.plant is None:
         return
     age_s, report = facts.plant
-    if age_s > SILENT_S and facts.connected:
+    if age_s > GATEWAY_SILENT_S and facts.connected:
         text = f"No report for {duration(int(age_s))}. Nothing is bought ahead; the plant serves the town by itself."
         yield _condition("PlantSilent", text)
     if 100 * report.level_mwh < _LOW_PERCENT * report.keep_mwh:
@@ -320,7 +320,7 @@ def _plant(facts: Facts) -> Iterator[Condition]:
     # The last known state holds until a report says otherwise: reports that come late end no shortage.
     if report.supply is not SupplyState.NORMAL:
         text = "All places reduce, and microgrids may have an import limit; emergency services have none."
-        text += f" The plant reported it {duration(int(age_s))} ago." if age_s > SILENT_S else ""
+        text += f" The plant reported it {duration(int(age_s))} ago." if age_s > GATEWAY_SILENT_S else ""
         yield _condition("SupplyShort", text, state=report.supply.value)
 
 

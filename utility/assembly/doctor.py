@@ -20,9 +20,8 @@ from commonwatt.runtime.clock import load_clock
 from utility.assembly.recovery.examination import examined
 from utility.database.database import sqlite_path
 from utility.database.health import DATABASE_AWAY, DISK_FULL, NO_STANDBY, STORE_DAMAGED
+from utility.readings.gaps import GATEWAY_SILENT_S
 
-# Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute.
-SILENT_S = 300
 SHOWN = 5  # most microgrids named in a line
 
 _ALARMS = {
@@ -100,7 +99,7 @@ def _gateways(microgrids: Mapping[str, Mapping[str, Any]], now: EpochSeconds) ->
     silent = {
         name: told["last_seen"]
         for name, told in microgrids.items()
-        if told["last_seen"] is None or now - told["last_seen"] > SILENT_S
+        if told["last_seen"] is None or now - told["last_seen"] > GATEWAY_SILENT_S
     }
     heard = f"{len(microgrids) - len(silent)} of {counted(len(microgrids), 'gateway')} heard lately"
     if not silent:

@@ -19,7 +19,7 @@ from commonwatt.protocol import topics
 
 WATCH_EVERY_S = 5.0  # real seconds between two checks of the connections
 
-SILENT_S = 45.0
+LINK_SILENT_S = 45.0
 """Real seconds without a message from any gateway after which the service reconnects to a head-end broker.
 
 A gateway without any message from the utility sends an empty batch about every 20 s: this is two of them and a margin.
@@ -65,7 +65,7 @@ class HeadEnds:
             for address in settings.head_end
         }
         self._heard, self._may_publish = heard, may_publish
-        self._liveness = {address: Liveness(SILENT_S, LONGEST_SILENCE_S) for address in self.links}
+        self._liveness = {address: Liveness(LINK_SILENT_S, LONGEST_SILENCE_S) for address in self.links}
         # The head-end over which each controller, or the plant, was last heard.
         self._last: dict[ControllerId, str] = {}
 

@@ -11,8 +11,8 @@ from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.model.words import duration
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.alarms.conditions import LATE_S, UNMANAGED_S
+from utility.readings.gaps import GATEWAY_SILENT_S
 
-SILENT_S = 300  # seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``
 BACKLOG_LATE_S = 1_800  # age of the oldest waiting reading from which on a microgrid is late
 BACKLOG_OLD_S = 86_400  # the same for an alarm, as in the rule ``CommonwattBacklogOld``
 
@@ -81,7 +81,7 @@ class Cell:
 BATTERY_STEPS = {"below": 0, "low": 100, "half": 300, "high": 1001}
 """By name, the thousandths of the capacity above the mean minimum up to which the mean level has this name."""
 
-HEARD_STEPS = {"now": LATE_S, "minutes": SILENT_S, "hour": 3_600}
+HEARD_STEPS = {"now": LATE_S, "minutes": GATEWAY_SILENT_S, "hour": 3_600}
 """By name, the age of the last message, seconds, up to which it has this name; ``long`` after that."""
 
 
@@ -153,7 +153,7 @@ def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]
         yield Condition.LATE, "its gateway has not reported yet"
         return
     silent_s = now - facts.seen
-    if silent_s > SILENT_S:
+    if silent_s > GATEWAY_SILENT_S:
         yield Condition.ALARM, f"its gateway has been silent for {silent_s // 60} min"
     elif silent_s > LATE_S:
         yield Condition.LATE, f"no message for {silent_s} s"

@@ -24,7 +24,9 @@ LAST_BACKOFF_S = 21_600  # the longest time between two requests for a block
 MAX_ASKED = 2_000  # most blocks requested in one turn of the job
 MAX_AGE_QUARTERS = 180 * 96  # age in quarters beyond which no slot is requested: gateways keep six months (A7)
 ALL_SLOTS = (1 << SLOTS) - 1  # mask of all slots of a block
-SILENT_S = 30 * 86_400  # seconds without a heartbeat after which a controller is not waited for (R14)
+# Seconds without a message after which a gateway, or the plant, is silent: an alarm, as ``CommonwattGatewaySilent``.
+GATEWAY_SILENT_S = 300
+CONTROLLER_GONE_S = 30 * 86_400  # seconds without a heartbeat after which a controller is not waited for (R14)
 RETIRED_S = 86_400  # the same for a controller whose own microgrid has no meter any more
 Why = Literal["said", "store", "silent", "retired"]  # why it is known that a store does not have a slot
 WHY_WORDS: dict[str, str] = {
@@ -88,7 +90,7 @@ def excuse(seen: EpochSeconds | None, newest: EpochSeconds, *, is_closed: bool) 
     """
     if is_closed and (seen is None or newest - seen > RETIRED_S):
         return "retired"
-    return "silent" if seen is not None and newest - seen > SILENT_S else None
+    return "silent" if seen is not None and newest - seen > CONTROLLER_GONE_S else None
 
 
 def settled_before(now: EpochSeconds, gap_age_s: int) -> Quarter:

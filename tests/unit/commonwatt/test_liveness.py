@@ -55,8 +55,8 @@ def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], li
     The utility answers at once, until the gateway's connection passes nothing on any more; so does the utility's then.
     """
     said, again = [], []
-    at_gateway = Liveness(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S)
-    at_utility = Liveness(utility.assembly.head_ends.SILENT_S, utility.assembly.head_ends.LONGEST_SILENCE_S)
+    at_gateway = Liveness(gateway.links.LINK_SILENT_S, gateway.links.LONGEST_SILENCE_S)
+    at_utility = Liveness(utility.assembly.head_ends.LINK_SILENT_S, utility.assembly.head_ends.LONGEST_SILENCE_S)
     at_gateway.heard(0)
     for look in range(1, int(until / watch_s)):
         now = look * watch_s
@@ -91,7 +91,7 @@ def reconnections(world: World, answering: int, until_s: int) -> int:
 
     As ``gateway.links`` watches its connection: every 5 s.
     """
-    liveness, count, begun = Liveness(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S), 0, world.now
+    liveness, count, begun = Liveness(gateway.links.LINK_SILENT_S, gateway.links.LONGEST_SILENCE_S), 0, world.now
     liveness.heard(0)
     while (now := world.now - begun) < until_s:
         world.now += int(gateway.links.WATCH_EVERY_S)

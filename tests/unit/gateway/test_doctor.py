@@ -11,7 +11,7 @@ from commonwatt.doctor.findings import Finding, Level, worst
 from commonwatt.doctor.running import Running
 from commonwatt.identity.devices import save_tokens
 from gateway.alarms import alarms
-from gateway.control.meter_states import SILENT_S
+from gateway.control.meter_states import METER_SILENT_S
 from gateway.doctor import DOCTOR
 from harness.surroundings.gateway import START, World
 from harness.surroundings.page import empty
@@ -40,7 +40,7 @@ def test_a_gateway_that_hears_everybody_works(heard: World) -> None:
 
 
 def test_a_meter_that_falls_silent_is_named_with_its_last_message(heard: World) -> None:
-    heard.now += SILENT_S + 1
+    heard.now += METER_SILENT_S + 1
     for meter in (1, 2, 3):
         heard.introduce(meter)
     answer = status(heard)
@@ -61,8 +61,8 @@ def test_a_meter_that_was_replaced_is_not_silent(world: World) -> None:
 
 
 def test_a_meter_that_is_asked_seldom_may_be_silent_for_longer(heard: World) -> None:
-    heard.core.utility_commands.tuned["collect_s"] = SILENT_S
-    heard.now += 3 * SILENT_S
+    heard.core.utility_commands.tuned["collect_s"] = METER_SILENT_S
+    heard.now += 3 * METER_SILENT_S
     assert verdict(status(heard)) is None
     heard.now += 1
     assert verdict(status(heard)) is not None

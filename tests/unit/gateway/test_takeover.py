@@ -21,7 +21,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal
 from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
-from gateway.collect.departures import LEAVING_S, SILENT_S, Departures
+from gateway.collect.departures import LEAVING_S, UNANSWERED_S, Departures
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
@@ -90,7 +90,7 @@ def test_a_deposed_gateway_commands_nothing_and_still_takes_records(world: Cliqu
     assert world.introduce(1, epoch=(5, 2)) == []
     with pytest.raises(StopIteration):
         world.put(1, 1, readings(1, 1, 3))
-    world.now += SILENT_S
+    world.now += UNANSWERED_S
     assert world.put(1, 1, readings(1, 1, 3)).status is Refusal.NONE
 
 
@@ -102,7 +102,7 @@ def test_a_deposed_gateway_answers_no_put_for_so_long_that_each_meter_leaves_it(
         world.put(2, 1, readings(2, 1, 3))
     world.now += 1
     assert world.put(2, 1, readings(2, 1, 3)).status is Refusal.NONE, "it has been here for an hour"
-    assert RETRY_S[0] + RETRY_S[1] + 15 < SILENT_S, "two misses, and a slot"
+    assert RETRY_S[0] + RETRY_S[1] + 15 < UNANSWERED_S, "two misses, and a slot"
 
 
 def test_a_meter_is_served_after_a_step_of_the_clock() -> None:

@@ -8,7 +8,7 @@ import pytest
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Publish
 from commonwatt.protocol.topics import ACKS, BATCHES, PLANT, STATUS, gateway_down, gateway_up
-from utility.assembly.head_ends import LONGEST_SILENCE_S, SILENT_S, WATCH_EVERY_S, HeadEnds
+from utility.assembly.head_ends import LINK_SILENT_S, LONGEST_SILENCE_S, WATCH_EVERY_S, HeadEnds
 
 A, B = "127.0.0.1:1", "127.0.0.1:2"
 
@@ -83,13 +83,13 @@ def test_a_head_end_without_gateways_is_silent_by_right(two: Ends) -> None:
 
 def test_a_head_end_at_which_all_gateways_fell_silent_is_connected_to_again_and_then_left_alone(two: Ends) -> None:
     two.watch(60, r001=A, r002=B)
-    two.watch(SILENT_S + WATCH_EVERY_S, r001=A)
+    two.watch(LINK_SILENT_S + WATCH_EVERY_S, r001=A)
     assert (two.restarts(A), two.restarts(B)) == (0, 1)
     two.watch(3_600, r001=A)
     assert (two.restarts(A), two.restarts(B)) == (0, 1), "r002 is dead, or will be heard where it goes"
     assert two.receives("r002") == {A, B}
     two.watch(60, r001=A, r002=B)
-    two.watch(SILENT_S + WATCH_EVERY_S, r001=A)
+    two.watch(LINK_SILENT_S + WATCH_EVERY_S, r001=A)
     assert two.restarts(B) == 2
 
 
@@ -110,9 +110,9 @@ def test_a_connection_that_is_away_is_not_judged(two: Ends) -> None:
 
 def test_one_head_end_is_watched_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Ends(monkeypatch, A)
-    one.watch(SILENT_S + WATCH_EVERY_S)
+    one.watch(LINK_SILENT_S + WATCH_EVERY_S)
     assert one.restarts(A) == 1
-    one.watch(3 * SILENT_S)
+    one.watch(3 * LINK_SILENT_S)
     assert one.restarts(A) == 2
     one.ends.links[A].complaint = "refused"
     assert one.ends.complaint == "refused"

@@ -28,7 +28,7 @@ from utility.outbox.changes import Append, OpenCommand, Step
 from utility.outbox.store.commands import open_commands
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
-from utility.readings.gaps import ALL_SLOTS, RETIRED_S, SILENT_S, WHY_WORDS, absent_at_all, excuse
+from utility.readings.gaps import ALL_SLOTS, CONTROLLER_GONE_S, RETIRED_S, WHY_WORDS, absent_at_all, excuse
 from utility.readings.store import completeness, reads
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
@@ -194,7 +194,7 @@ def test_a_request_under_an_old_epoch_is_asked_again(database: Database) -> None
 
 def test_a_controller_that_was_silent_for_30_days_is_not_waited_for(database: Database) -> None:
     utility = Utility(database)
-    utility.saw({"r001": NOW, "r002": NOW - 10, "r003": NOW - SILENT_S - 100})
+    utility.saw({"r001": NOW, "r002": NOW - 10, "r003": NOW - CONTROLLER_GONE_S - 100})
     asked = utility.find(NOW)
     assert sorted(asked) == ["r001", "r002"]
     with database.reads.begin() as connection:
@@ -206,8 +206,8 @@ def test_a_controller_that_was_silent_for_30_days_is_not_waited_for(database: Da
 
 
 def test_no_controller_is_silent_by_a_clock_that_is_ahead() -> None:
-    assert excuse(1000, 1000 + SILENT_S, is_closed=False) is None
-    assert excuse(1000, 1001 + SILENT_S, is_closed=False) == "silent"
+    assert excuse(1000, 1000 + CONTROLLER_GONE_S, is_closed=False) is None
+    assert excuse(1000, 1001 + CONTROLLER_GONE_S, is_closed=False) == "silent"
     assert excuse(None, 10**9, is_closed=False) is None, "it may come yet"
     assert excuse(1000, 1000 + RETIRED_S, is_closed=True) is None, "it may deliver for some days"
     assert excuse(1000, 1001 + RETIRED_S, is_closed=True) == "retired"
