@@ -203,10 +203,10 @@ def _own_faults(form: PricesForm, rows: list[int]) -> Faults:
     for place, week in enumerate(form.week):
         if lost := sum(cell not in known for cell in week):
             found[f"week-{place}"] = f"{lost} hours have a price that was removed; paint them with another one"
-    for line in filter(str.strip, form.holidays.splitlines()):
+    for number, line in enumerate(form.holidays.splitlines(), 1):
         day, _, name = line.strip().partition(" ")
-        if isinstance(_date(day), str) or not name.strip():
-            found["holidays"] = f"“{line.strip():.40}” must be a date and a name, such as 2026-12-25 Christmas Day"
+        if line.strip() and (isinstance(_date(day), str) or not name.strip()):
+            found["holidays"] = f"line {number} must be a date and a name, such as 2026-12-25 Christmas Day"
     return found
 
 
