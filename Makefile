@@ -72,8 +72,8 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 	METER_EXAMPLES=5000 FLIPS=2000 GATEWAY_FLIPS=140 BILL_TOWNS=1000 HISTORIES=200 ORDERS=3 MAIL_SEEDS=50 BYTE_COUNTS=128 BAD_MESSAGES=10000 GREEN_BUTTON=all $(BIN)/python -m pytest -q \
 		tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py \
-		tests/unit/utility/ledger/test_histories.py tests/unit/support/test_fuzz.py tests/unit/utility/care/test_orders.py tests/unit/utility/mail/test_mail.py \
-		tests/unit/gateway/test_saving.py tests/unit/gateway/test_damage.py tests/unit/utility/households/test_green_button_costs.py
+		tests/unit/utility/ledger/test_ledger.py tests/unit/support/test_fuzz.py tests/unit/utility/care/test_joining.py tests/unit/utility/mail/test_mail.py \
+		tests/unit/gateway/test_line.py tests/unit/gateway/test_damage.py tests/unit/utility/households/test_green_button.py
 	EXAMPLES=1000 $(BIN)/python -m pytest -q -n 2 -m "hypothesis and not real" tests/unit
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
 	PACKAGES=all BENCHMARKS=all RESTORES=all $(BIN)/python -m pytest -q tests/integration/test_restore_to_a_minute.py tests/integration/test_debian.py tests/integration/test_benchmarks.py

@@ -16,33 +16,27 @@ from typing import Annotated
 
 import typer
 
-from adapters.arrived import Arrived
-from adapters.discovery.configs import FILTERS, announced_in
-from adapters.discovery.plan import plan_of
-from adapters.discovery.toml import add_to, snippet
+from adapters.discovery import FILTERS, add_to, announced_in, plan_of, snippet
 from adapters.doctor import words_of
 from adapters.mapping.readers import readers_of
+from adapters.messages import Arrived, Recorded, line_of, messages_in
 from adapters.metrics import adapter_metrics
-from adapters.recordings import Recorded, line_of, messages_in
-from adapters.service import Service
+from adapters.service import Service, refuse_others, status_of
 from adapters.source import REFUSED, Source
-from adapters.status import refuse_others, status_of
 from adapters.store import CHANNELS
 from adapters.trial import Trial
-from commonwatt.cli.options import Commands
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import Commands, show
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings
 from commonwatt.device.released import check_in_use
 from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.model.words import counted, printable
+from commonwatt.model.text import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.interrupts import handled
 from commonwatt.runtime.metric_families import registry_of
-from commonwatt.runtime.service import EXIT_FAILED, only_one, run_service
+from commonwatt.runtime.service import EXIT_FAILED, handled, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 

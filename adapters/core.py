@@ -9,24 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from adapters.arrived import Arrived
-from adapters.changes import Change, ChannelChange, HandledChange, Key
-from adapters.commands.command import DeviceCommand
-from adapters.commands.commands import Commands
+from adapters.commands import Commands, DeviceCommand
 from adapters.energy.channel import Channel, Ignored, Taken, Value, take
-from adapters.energy.counter import Outcome
-from adapters.energy.spread import EpochMilliseconds, Run
-from adapters.handled import Handled
+from adapters.energy.counter import EpochMilliseconds, Outcome, Run
 from adapters.mapping.readers import Reader, Readers, Reading
-from adapters.mapping.times import instant
+from adapters.mapping.values import instant
+from adapters.messages import Arrived, Change, ChannelChange, Handled, HandledChange, Key
 from commonwatt.config.adapter import AdapterMeter
-from commonwatt.device.meter import Meter
-from commonwatt.device.records.recording import Reading as Record
-from commonwatt.device.timers import Timers
+from commonwatt.device.meter import Meter, Timers
+from commonwatt.device.records import Reading as Record
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, RecordType
-from commonwatt.model.units import SLOT_S, MicrogridId
+from commonwatt.model.units import SLOT_S, MeterId, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.topics import ACKS
 from commonwatt.town.town import Battery

@@ -4,25 +4,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from adapters.commands.command import commands_of
-from adapters.commands.commands import UNSAFE
-from adapters.mapping.presets import OWN_PRESET, replaced_by
-from adapters.mapping.readers import readers_of
+from adapters.commands import UNSAFE, commands_of
+from adapters.mapping.readers import OWN_PRESET, readers_of, replaced_by
 from adapters.source import REFUSED, password_of
 from adapters.store import CHANNELS
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.device.store import damage_of
-from commonwatt.doctor.certificates import certificate_findings
+from commonwatt.doctor.checks import (
+    Check,
+    Finding,
+    bad,
+    certificate_findings,
+    clock_findings,
+    disk_findings,
+    good,
+    warning,
+)
 from commonwatt.doctor.connection import Reported, Target, connection_findings
-from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, bad, good, warning
-from commonwatt.doctor.machine import clock_findings, disk_findings
 from commonwatt.doctor.meters import meter_certificate_findings, meter_target, store_findings
-from commonwatt.doctor.running import Running, port_findings
+from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import counted
-from commonwatt.protocol.device_states import DeviceState, Stage
+from commonwatt.model.text import counted
+from commonwatt.protocol.commands import DeviceState, Stage
 
 _SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
 

@@ -1,21 +1,20 @@
-"""The shell of an adapter: its loop takes messages of both brokers, commits, publishes, then acknowledges."""
+"""The shell of an adapter: its loop takes messages of both brokers and commits; its ``/status``."""
 
 import asyncio
 import logging
 import random
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from statistics import median
 
-from adapters.arrived import Arrived
-from adapters.commands.command import commands_of
-from adapters.commands.commands import Armed
-from adapters.commands.wills import Wills
+from adapters.commands import Armed, commands_of
 from adapters.core import Adapter, Effects, Tally, foreign_meter
-from adapters.mapping.presets import OWN_PRESET, replaced_by
-from adapters.mapping.readers import Readers
+from adapters.mapping.readers import OWN_PRESET, Readers, replaced_by
+from adapters.messages import Arrived
 from adapters.metrics import Figures
-from adapters.source import AT_ONCE, Source
+from adapters.source import AT_ONCE, Source, Wills
 from adapters.store import load_channels, load_handled
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.device.changes import new_meter, under_token
@@ -25,10 +24,14 @@ from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import state_names
+from commonwatt.network.addresses import split_address
+from commonwatt.network.http_server import Request, Response
 from commonwatt.network.tls import ClientTls, client_tls
-from commonwatt.protocol.device_states import Stage
+from commonwatt.protocol.commands import Stage
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
+from commonwatt.town.town import WITHOUT
 
 GATHER_S = 5.0
 """Most real seconds between the arrival of a message and its commit: one commit for many messages spares the disk."""
@@ -230,3 +233,75 @@ def _token_of(meter: AdapterMeter, tokens: Mapping[str, str], settings: AdapterS
             "commonwatt utility register"
         )
     return token
+
+
+NOT_SERVED = "/status shows whether people are at home: ask on its own machine: commonwatt status --config FILE\n"
+
+
+def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
+    """Return the present status as JSON values; safe in any thread."""
+    now = service.figures()
+    channels = dict(service.core.channels)
+    meters: dict[str, object] = {}
+    for meter in settings.meter:
+        core = service.core.meters[meter.id]
+        meters[str(meter.id)] = {
+            "source": meter.source,
+            "preset": meter.preset,
+            "state": state_names(core.state.bits),
+            "not_acknowledged": core.state.made - core.state.acknowledged,
+            "device": None if (device := core.deferred.device) is None else device.model_dump(exclude_none=True),
+            "commandable": sorted(kind.value for kind in core.description.commandable),
+            "without": list(WITHOUT),
+            "values": {
+                kind.name.lower(): {
+                    "at": _time(channel.at),
+                    "counted_mwh": channel.counter.total,
+                    "register_mwh": channel.counter.raw if channel.counter.at else None,
+                    "held_back": len(channel.counter.held),
+                    "other_unit": channel.counter.other_unit,
+                }
+                for (owner, kind), channel in sorted(channels.items())
+                if owner == meter.id
+            },
+        }
+    return {
+        "microgrid": settings.microgrid,
+        "sources": [
+            {
+                "name": one.name,
+                "address": one.address,
+                "connected": (source := service.sources[one.name]).connected,
+                "complaint": source.complaint,
+                "limits": dict(source.limits),
+            }
+            for one in settings.source
+        ],
+        "connected": now.connected,
+        "held": now.made - now.acknowledged,
+        "counts": {f"{kind} {what}": count for (kind, what), count in sorted(service.tally.copy().items())},
+        "unreadable": [
+            {
+                "at": _time(one.at),
+                "topic": one.topic,
+                "payload": one.payload.decode(errors="backslashreplace"),
+                "fault": one.fault,
+            }
+            for one in list(service.core.wrong)
+        ],
+        "meters": meters,
+    }
+
+
+def refuse_others(settings: AdapterSettings, request: Request) -> Response | None:
+    """Refuse ``/status`` beyond this machine, since it has the meters' values; ``None``: the request is allowed."""
+    if request.method != "GET":
+        return Response(status=405, body="nothing can be sent here\n")
+    own = split_address(settings.http or "")[0]
+    if request.path != "/status" or request.address == own or ip_address(request.address.partition("%")[0]).is_loopback:
+        return None
+    return Response(status=403, body=NOT_SERVED)
+
+
+def _time(ms: int) -> str | None:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms else None

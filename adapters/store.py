@@ -3,12 +3,11 @@
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from adapters.changes import ChannelChange, HandledChange, Key
 from adapters.energy.channel import CHANNEL, Channel
-from adapters.handled import Handled
+from adapters.messages import ChannelChange, Handled, HandledChange, Key
 from commonwatt.device.store import DeviceStore
-from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
+from commonwatt.model.units import signed64, unsigned64
 
 
 class Channels:

@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 from adapters.core import Adapter, Explained, foreign_meter
 from adapters.energy.channel import Ignored
-from adapters.energy.counter import Outcome
-from adapters.energy.spread import EpochMilliseconds, Run
+from adapters.energy.counter import EpochMilliseconds, Outcome, Run
 from adapters.mapping.readers import Reader, Readers
-from adapters.recordings import Recorded, is_time
+from adapters.messages import Recorded, is_time
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
 
 EVERY_MS = 10_000  # time between two messages that have no time of their own, in a recording without times
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.runtime.allocator import keep_freed_memory
+from commonwatt.runtime.service import keep_freed_memory
 from harness.docs.measured import BENCHMARKS, OWN, RESULTS, Section, keep, measure
 
 

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adapters.arrived import Arrived
 from adapters.mapping.readers import Readers, readers_of
+from adapters.messages import Arrived
 from benchmarks.processes import MIB, Costs
 from commonwatt.config.adapter import AdapterSettings
 from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.foreign.devices import Device, Devices, dsmr, shelly, tasmota, zigbee
 from harness.foreign.payloads import core_of
 from harness.network.waiting import eventually, free_ports
-from harness.real import mosquitto
+from harness.real import brokers
 from harness.real.site import Site
 
 METERS = 300
@@ -92,10 +92,10 @@ def live(seconds: float, meters: int) -> tuple[float, float]:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        house = mosquitto.open_to_all(folder / "house", "127.0.0.1", port)
+        house = brokers.open_to_all(folder / "house", "127.0.0.1", port)
         with (
             Site(folder / "site", town, speed=1) as site,
-            mosquitto.Mosquitto(house, ("127.0.0.1", port), folder / "house.log"),
+            brokers.Mosquitto(house, ("127.0.0.1", port), folder / "house.log"),
         ):
             site.start("r001 broker", "r001 gateway")
             config = site.folder / "r001" / "adapter.toml"

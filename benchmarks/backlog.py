@@ -25,15 +25,14 @@ from benchmarks.town import (
     use_server,
 )
 from commonwatt.codec.packing import pack
-from commonwatt.model.block_keys import Keys
-from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.blocks import Keys, Quality, make_blocks
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch_ack
-from gateway.changes import AppendParts, Part
 from gateway.relay.outbox import BATCH_PARTS
 from gateway.store.store import Store
+from gateway.stored import AppendParts, Part
 from harness.docs.measured import Goal, Section, Table, number, spread
-from harness.network.fates import Fate, Message, Way
+from harness.network.proxy import Fate, Message, Way
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site

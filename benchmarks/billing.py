@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from commonwatt.model.units import Quarter
-from commonwatt.settlement.settled import Quantity, SettledQuarters
+from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
 from harness.docs.measured import Goal, Section, Table, number
 from utility.billing.inputs import RunInputs

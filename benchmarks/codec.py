@@ -7,19 +7,17 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.series import household, levels
-from benchmarks.town import packed_batch
+from benchmarks.town import household, levels, packed_batch
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, Quality, average, make_blocks
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from harness.docs.measured import Goal, Section, Table, number, spread
-from utility.readings.core import Core
-from utility.readings.events import FromGateway
+from utility.readings.core import Core, FromGateway
 from utility.readings.summaries import summaries
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 

@@ -24,11 +24,11 @@ from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.docs.measured import Goal, Section, Table, number, percentile
 from harness.network.waiting import free_ports
 from harness.settlement.emulated import small_town
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import access
 from utility.assembly.service import KEEP_S, Service
 from utility.database.database import open_database
-from utility.jobs.catalogue import catalogue
+from utility.jobs.plans import catalogue
 from utility.webkit.rights import COOKIE
 
 PAGE_EVERY_S = 0.1  # how often a page is asked for while the jobs run

@@ -17,19 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.databases import utility_database
-from benchmarks.series import household, levels, solar
+from benchmarks.town import household, levels, solar
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import make_blocks
-from commonwatt.model.ids import signed64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S
+from commonwatt.model.units import QUARTER_S, signed64
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.settlement.packed import MeterDays, contents, packed
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
 from commonwatt.settlement.residual import DayResidual, Stretch
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Meter, Town
-from harness.surroundings.utility import a_heartbeat
-from utility.jobs.reasons import Why
+from harness.surroundings.messages import a_heartbeat
+from utility.jobs.plans import Why
 
 NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
 

@@ -17,18 +17,17 @@ import numpy as np
 
 from benchmarks.databases import utility_database
 from benchmarks.processes import peak_mb
-from benchmarks.series import household, levels, solar
+from benchmarks.town import household, levels, solar
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import make_blocks
-from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.model.units import QUARTER_S, SLOTS, unsigned64
 from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.world.world import town_of
 from utility.database.database import Database, open_database
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Rows, count_of
-from utility.exports.resolutions import Resolution
+from utility.exports.selection import Resolution
 from utility.exports.store.exports import Asked, readings_export
 from utility.exports.writers import Format, make_writer
 

@@ -15,7 +15,7 @@ from commonwatt.protocol.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, mete
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid
 from harness.docs.measured import Goal, Section, Table, percentile
-from harness.network.mqtt_asyncio import AsyncClient
+from harness.network.mqtt import AsyncClient
 from harness.real.site import Site
 
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from commonwatt.energy.physics.boundary import Boundary
-from commonwatt.energy.physics.places import blocks_of
-from commonwatt.energy.physics.plant import Order, Plant, plant_of, price_factor
-from commonwatt.energy.physics.town import PlantInputs, step_town
+from commonwatt.energy.places import blocks_of
+from commonwatt.energy.plant import Order, Plant, plant_of, price_factor
+from commonwatt.energy.step import Boundary, PlantInputs, step_town
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.settlement.splits import Array
-from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
-from commonwatt.town.town import Town
+from commonwatt.town.town import Town, TownFile
 from harness.docs.measured import Goal, Section, Table, number, percentile
-from meter_sim.physics.surroundings import Surroundings
+from meter_sim.load import Surroundings
 
 JUNE = 1_780_272_000  # 2026-06-01 00:00 UTC
 

@@ -15,35 +15,31 @@ from benchmarks.databases import utility_database
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town
 from harness.docs.measured import Goal, Section, Table, number
-from harness.real.jobs import compact
 from harness.real.postgres import Postgres
+from harness.settlement.compare import FIRST_DAY
 from harness.settlement.emulated import EmulatedTown, small_town
-from harness.settlement.truth import DAY
-from harness.surroundings.sent import append
+from harness.surroundings.messages import append, compact
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.bulk import insert_columns
 from utility.database.database import Database
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
-from utility.jobs.calendar_periods import Period
-from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
-from utility.jobs.store.job_leases import Turn
+from utility.jobs.plans import HERE, Period, Why
+from utility.jobs.store import Turn, mark
 from utility.jobs.tables import settlement_due
-from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
 from utility.registry.tables import controller, meter
-from utility.settlement.jobs.settlement import SettlementJob
+from utility.settlement.jobs import SettlementJob
 
-SOON = (DAY + 1) * 86_400 + 4 * 3600
+SOON = (FIRST_DAY + 1) * 86_400 + 4 * 3600
 
 
 def bench(*, smoke: bool = False) -> Section:
@@ -82,7 +78,7 @@ def bench(*, smoke: bool = False) -> Section:
 
 def _day(town: Town, quarters: int) -> list[Blocks]:
     found = []
-    for one in islice(EmulatedTown(town, "normal").quarters(DAY * QUARTERS_A_DAY - 1), quarters + 1):
+    for one in islice(EmulatedTown(town, "normal").quarters(FIRST_DAY * QUARTERS_A_DAY - 1), quarters + 1):
         read = one.readings
         keys = [(meter, kind, one.quarter) for meter, kind, _ in read.keys]
         found.append(make_blocks(keys, read.values, np.full(read.values.shape, Quality.EXACT)))
@@ -112,7 +108,7 @@ def _measured(database: Database, blocks: list[Blocks]) -> dict[str, float]:
     late = _fill(database, blocks)
     with database.writes.begin() as connection:
         numbers = list(connection.execute(select(controller.c.number)).scalars())
-        mark(connection, settlement_due, [(DAY, owner) for owner in numbers], Why.FIRST)
+        mark(connection, settlement_due, [(FIRST_DAY, owner) for owner in numbers], Why.FIRST)
     started, cpu = time.monotonic(), time.process_time()
     metrics = _run(database)
     result = {"day": time.monotonic() - started, "cpu": time.process_time() - cpu}

@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
-from benchmarks.databases import utility_database
-from benchmarks.row_store import Peer
-from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
-from benchmarks.town import packed_batch
+from benchmarks.databases import Peer, utility_database
+from benchmarks.town import KINDS, RESOLUTIONS_MWH, Values, household, packed_batch
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
@@ -26,13 +24,12 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid, Town
 from harness.docs.measured import Goal, Section, Table, spread
-from harness.real.jobs import compact
 from harness.real.postgres import Postgres
-from harness.surroundings.utility import ingest_of
+from harness.surroundings.messages import compact, ingest_of
 from harness.world.world import town_of
 from utility.database.database import Database
 from utility.outbox.changes import Append
-from utility.readings.ingest.ingest import MAX_GROUP
+from utility.readings.ingest import MAX_GROUP
 from utility.readings.store.writer import Writer
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from commonwatt.identity.devices import Device, Role
-from commonwatt.model.ids import ID_PATTERN
+from commonwatt.model.units import ID_PATTERN
 from commonwatt.protocol.topics import (
     ACKS,
     BATCHES,

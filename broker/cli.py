@@ -11,19 +11,17 @@ from typing import Annotated
 
 import typer
 
-from broker.admission.tls import Files
-from broker.embedded.broker import EmbeddedBroker
+from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.mosquitto import merged, rendered
+from broker.tls import Files
 from commonwatt.cli.options import Commands
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import BrokerSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
-from commonwatt.runtime.logs import start_log
-from commonwatt.runtime.service import serve
-from commonwatt.runtime.starts import wait_if_often
+from commonwatt.runtime.service import serve, start_log, wait_if_often
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 

@@ -6,13 +6,19 @@ from functools import partial
 from typing import Any
 
 from commonwatt.config.settings import BrokerSettings
-from commonwatt.doctor.certificates import certificate_findings, revocation_findings
-from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, bad, good, warning
-from commonwatt.doctor.machine import clock_findings
-from commonwatt.doctor.running import Running, port_findings
+from commonwatt.doctor.checks import (
+    Check,
+    Finding,
+    bad,
+    certificate_findings,
+    clock_findings,
+    good,
+    revocation_findings,
+    warning,
+)
+from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_devices
-from commonwatt.model.words import counted
+from commonwatt.model.text import counted
 
 
 def checks(settings: BrokerSettings, running: Running) -> Sequence[Check]:

@@ -6,9 +6,9 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from broker.access_rules import Action
-from broker.admission.connect import Refusal
-from broker.embedded.packets import Cut
-from commonwatt.model.byte_count import ByteCount
+from broker.connect import Refusal
+from broker.packets import Cut
+from commonwatt.model.units import ByteCount
 
 _PREFIX = "commonwatt_broker"
 _WAYS = ("in", "out")

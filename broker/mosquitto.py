@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from broker.access_rules import GRANTS, IDENTITY_PATTERNS, Action
-from broker.admission.pending_connections import MAX_WAITING
-from broker.embedded.packets import MAX_MESSAGE_BYTES
-from broker.embedded.subscriber_queue import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
+from broker.amqtt_broker import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
+from broker.listener import MAX_WAITING
+from broker.packets import MAX_MESSAGE_BYTES
 from commonwatt.config.settings import BrokerSettings
 from commonwatt.identity.devices import Device, Role, load_devices
 from commonwatt.model.exceptions import ConfigError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from commonwatt.model.words import counted, duration, moment, spaced
+from commonwatt.model.text import counted, duration, moment, spaced
 
 NO_RECORDS_AFTER_S = 1200  # seconds after the start before which missing records are no alarm
 SETTLES_S = 120  # seconds after the start before which silent meters and controllers are no alarm

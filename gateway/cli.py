@@ -11,22 +11,18 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import Commands, JsonOption, LimitOption
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import Commands, JsonOption, LimitOption, show
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
-from commonwatt.config.host import HostSettings
-from commonwatt.config.settings import GatewaySettings
+from commonwatt.config.settings import GatewaySettings, HostSettings
 from commonwatt.identity.passwords import save_password, weakness
+from commonwatt.model.calendar import FORMS
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import FORMS
 from commonwatt.protocol.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import only_one, run_service
-from commonwatt.runtime.starts import wait_if_often
+from commonwatt.runtime.service import only_one, run_service, wait_if_often
 from gateway.clique.clique import hosted_stores
-from gateway.host.files import hosted
-from gateway.host.host import run_host
+from gateway.host.host import hosted, run_host
 from gateway.line.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway

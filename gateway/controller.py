@@ -1,32 +1,38 @@
-"""The core of a controller: what a machine has once, and the microgrids that it hosts, each with a store of its own.
+"""The core of a controller: what a machine has once, the microgrids that it hosts, and what a successor knows.
 
 It keeps the time and the byte count of the LTE line, both in the store of its own microgrid, and decides which of the
 microgrids handle an event. Topics to and from the utility name the controller, those of meters their microgrid.
+
+What a controller that takes a microgrid over knows of it: states and spared places that the utility set (R12).
+The manager tells them to the others of the clique whenever they change. Ends travel with the sender's time, so that
+they last as long at a clock that differs.
 """
 
 import json
+from base64 import b85decode, b85encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.control.saving import Measure, saving_words
+from commonwatt.model.control import Measure, saving_words
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.machine import Machine
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.model.time import Machine, Now
+from commonwatt.model.units import ByteCount, ControllerId, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.protocol.clique_messages import MOST_STATES_BYTES
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change, Setting
 from gateway.control.epochs import Epochs, GrantedEpochs, NoEpochs
+from gateway.control.microgrid_states import ENDS, STATES_JSON, MicrogridStates, Sharing
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
@@ -46,15 +52,72 @@ from gateway.events import (
     Upgraded,
 )
 from gateway.line.line import METERS, line_of
+from gateway.line.saving import Saving, Sight
+from gateway.relay.outbox import Turns
 from gateway.relay.refill import Pace
-from gateway.relay.turns import Turns
-from gateway.saving.saving import Saving, Sight
 from gateway.shown import status
 from gateway.shown.program import ProgramTold
-from gateway.stored import Stored
+from gateway.stored import Change, Setting, Stored
 from gateway.takeover.member import Member
-from gateway.takeover.successor import take
 from gateway.timekeeper import Timekeeper
+
+
+def carried(core: HostedMicrogrid) -> dict[str, Any]:
+    """Return the states of a microgrid as JSON; what does not fit is left out, weights first: the utility sends it."""
+    states = core.modes.states
+    if states.sharing_at(core.now) is None:
+        in_force = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
+        states = replace(states, sharing=(in_force, *states.sharing))
+    told = _told(core, states)
+    for less in (_told(core, replace(states, weighting=())), {"spared": None}):
+        told |= less if len(json.dumps(told)) > MOST_STATES_BYTES else {}
+    return told
+
+
+def settings_of(core: HostedMicrogrid) -> object:
+    """Return a value that is equal as long as ``carried`` returns the same."""
+    states, periods = core.modes.states, core.utility_commands.tuned
+    is_of_file = states.sharing_at(core.now) is None
+    return states, is_of_file, dict(periods), core.modes.meters_mode.commanded, core.modes.spared
+
+
+def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
+    return {
+        "states": STATES_JSON.dump_python(states, mode="json"),
+        "periods": core.utility_commands.tuned,
+        "meters": core.modes.meters_mode.commanded,
+        "spared": b85encode(np.array(sorted(core.modes.spared), ">u8").tobytes()).decode(),
+    }
+
+
+def take(core: HostedMicrogrid, told: Mapping[str, Any], sent: EpochSeconds, now: Now) -> list[Effect[Change]]:
+    """Keep the states that the manager told; the strategy of this controller's settings file is none of the utility's.
+
+    Args:
+        told: What ``carried`` returned at the manager.
+        sent: The manager's time when it told them.
+
+    Raises:
+        ValueError, TypeError: They are not what ``carried`` returns.
+    """
+    states = STATES_JSON.validate_python(told.get("states")).shift(now - sent, ENDS)
+    # Judged as the command that sets them.
+    schedule = ControllerCommand(
+        id="", cmd=Action.SCHEDULE, until=0, periods=told.get("periods"), meters=told.get("meters")
+    )
+    spared = told.get("spared")  # `None`: they did not fit, or the manager's release does not tell them
+    meters = None if spared is None else np.frombuffer(b85decode(spared), ">u8").tolist()
+    own = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
+    core.modes.states = replace(states, sharing=tuple(one for one in states.sharing if one != own))
+    core.utility_commands.tuned = {str(name): seconds for name, seconds in (schedule.periods or {}).items() if seconds}
+    core.modes.meters_mode.commanded = schedule.meters
+    return [
+        *core.modes.states.kept(),
+        Write(Setting("periods", json.dumps(core.utility_commands.tuned))),
+        Write(Setting("meters_mode", schedule.meters or "")),
+        *([] if meters is None else core.modes.spare(meters)),
+    ]
+
 
 GOOD_TIME = "good_time"  # name of the setting that keeps the last good time
 HEARTBEAT = "heartbeat"  # the job of every ``HEARTBEAT_S`` seconds: send a heartbeat to the utility

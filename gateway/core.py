@@ -6,13 +6,12 @@ and then publishes the returned messages (docs/architecture.md). The time argume
 """
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.control.relaying import PUBLIC_WEIGHT
+from commonwatt.model.control import PUBLIC_WEIGHT
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log, Rejection
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId, MicrogridId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome
@@ -30,9 +29,7 @@ from commonwatt.protocol.topics import (
     parse_meter_up,
 )
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change, PeriodDone
-from gateway.collect.collector import Collector
-from gateway.collect.departures import Departures
+from gateway.collect import Collector, Departures
 from gateway.control.islanding import may_close_at
 from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
@@ -40,16 +37,15 @@ from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
 from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
-from gateway.household.household import Household
+from gateway.household import Household
+from gateway.relay.outbox import Turns
 from gateway.relay.refill import Pace
 from gateway.relay.relay import Relay
-from gateway.relay.turns import Turns
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.shown.devices import DevicesTold
-from gateway.stored import Stored
+from gateway.stored import Change, PeriodDone, Stored, Upkeep
 from gateway.takeover.member import Member
 from gateway.timekeeper import Timekeeper
-from gateway.upkeep import Upkeep
 
 RETRY = "retry"  # the job of every ``RETRY_S`` seconds: resend unconfirmed commands, relay new events, check the store
 

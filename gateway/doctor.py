@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.checks import (
+    Check,
+    Finding,
+    Level,
+    bad,
+    certificate_findings,
+    clock_findings,
+    disk_findings,
+    good,
+    revocation_findings,
+    warning,
+)
 from commonwatt.doctor.connection import Reported, Target, connection_findings
-from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, Level, bad, good, warning
-from commonwatt.doctor.machine import clock_findings, disk_findings
-from commonwatt.doctor.running import Running, port_findings
+from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.words import counted, moment
+from commonwatt.model.text import counted, moment
 from commonwatt.protocol.topics import all_meters_up, gateway_down
 from commonwatt.runtime.clock import load_clock, machine_s, wall_clock
-from commonwatt.sqlite.wal import read_log
+from commonwatt.sqlite import read_log
 from commonwatt.town.registry import load_registry
 from gateway.controller import GOOD_TIME
 from gateway.line.line import in_words, line_of

@@ -4,11 +4,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.time.machine import Machine
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.config.settings import Settings
+from commonwatt.model.time import Machine
+from commonwatt.model.units import ByteCount, EpochSeconds, MicrogridId
+from commonwatt.protocol.commands import Result
 from commonwatt.protocol.controller_commands import ControllerCommand
-from gateway.upgrade.wanted import Ended
+
+
+class Wanted(Settings):
+    """The release that the utility wants here."""
+
+    id: str  # the command's id
+    release: str  # its version
+    sha256: str  # the checksums of its packages, one for each processor, with commas between
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ``upgrade`` ended."""
+
+    id: str  # the command's id
+    result: Result  # ``done``, or ``refused``: the installed release stayed, or came back
+    why: str = ""  # why, if it was not done
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,7 @@ class ToldStates:
     """The manager of a microgrid says what the utility has set there."""
 
     microgrid: MicrogridId
-    states: Mapping[str, Any]  # as ``gateway.takeover.successor.carried`` returns it
+    states: Mapping[str, Any]  # as ``gateway.controller.carried`` returns it
     sent: EpochSeconds  # the manager's time
 
 

@@ -19,11 +19,10 @@ from threading import Lock
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.guesses import Guesses
 from commonwatt.identity.passwords import PasswordHash, load_password
-from commonwatt.look.flows import flow_picture, parts_of
-from commonwatt.look.palette import stylesheet
+from commonwatt.look.palette import flow_picture, parts_of, stylesheet
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import duration
-from commonwatt.network.http_pages import Request, Response
+from commonwatt.model.text import duration
+from commonwatt.network.http_server import Request, Response
 from commonwatt.network.tls import Stamp, stamp
 from gateway.alarms import View
 

@@ -1,4 +1,4 @@
-"""The gateway's shell: its connections, its ticker and its pages, around the work of the cores and their stores."""
+"""The gateway's shell: its connections, its ticker and its pages, around the work of the cores."""
 
 import asyncio
 import logging
@@ -7,24 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import ByteCount, MeterId, MicrogridId
 from commonwatt.protocol.clique_messages import States
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.protocol.reports import compressed, report_of
 from commonwatt.protocol.topics import COMMANDS
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.sqlite.damage import SqliteError
-from commonwatt.town.clique_file import beside
+from commonwatt.sqlite import SqliteError
+from commonwatt.town.cliques import beside
 from commonwatt.town.registry import RegisteredMeter
+from gateway.care.upgrade import Meters, Upgrades
+from gateway.care.witness import Witness
 from gateway.clique.clique import Clique
-from gateway.clique.hooks import Hooks
-from gateway.collect.slot_allowance import SLOTS_A_MINUTE
-from gateway.controller import HEARTBEAT, JOBS, Controller
+from gateway.clique.kept import Hooks, Registries
+from gateway.collect import SLOTS_A_MINUTE
+from gateway.controller import HEARTBEAT, JOBS, Controller, carried, settings_of
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
@@ -34,33 +36,63 @@ from gateway.events import (
     FromUtility,
     Granted,
     MachineRead,
+    Reported,
     Tick,
     ToldStates,
     Upgraded,
 )
-from gateway.household.link import HouseholdLink
 from gateway.line.line import INTERFACE
-from gateway.line.watch import LineWatch
-from gateway.links import HEAD_END, METERS, Links
-from gateway.loop.disk import Disk
+from gateway.links import HEAD_END, METERS, HouseholdLink, Links
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
-from gateway.loop.threads import THREADS
+from gateway.loop.machine import THREADS, Disk, LineWatch
 from gateway.loop.work import Work
-from gateway.registries import Registries
-from gateway.reporting import Reporting
 from gateway.shown.shown import Shown
-from gateway.takeover.successor import carried, settings_of
-from gateway.upgrade.upgrades import Upgrades
-from gateway.upgrade.verdict import Meters
-from gateway.witness.witness import Witness
 
 if TYPE_CHECKING:
-    from gateway.renewal import Renewal
-
-CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
+    from gateway.care.renewal import Renewal
 
 log = logging.getLogger(__name__)
+
+
+class Reporting:
+    """Makes reports and signatures beside a gateway's other work, which does not wait for them."""
+
+    def __init__(self, settings: GatewaySettings, work: Work, shown: Shown, inbox: Inbox, witness: Witness) -> None:
+        self._witness = witness
+        self._settings, self._work, self._shown, self._inbox = settings, work, shown, inbox
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self) -> None:
+        """Begin a report or a signature that the utility wants."""
+        for command in self._work.controller.own.utility_commands.reports.values():
+            if command.cmd not in self._under_way or self._under_way[command.cmd].done():
+                make = self._report if command.cmd == Action.REPORT else self._sign
+                self._under_way[command.cmd] = asyncio.create_task(make(command), name=command.cmd)
+
+    async def _report(self, command: ControllerCommand) -> None:
+        # Imported here: the doctor would take memory in every gateway, and reports are rare.
+        from gateway.care.report import make_report
+
+        now = int(self._work.controller.own.now)
+        try:
+            status = await THREADS.run(self._shown.status)
+            report = await THREADS.run(make_report, self._settings, status, now)
+        except Exception as error:
+            log.exception("the report %s failed", command.id)
+            report = report_of(compressed(f"the report could not be made: {error!r}"))
+        self._inbox.put(Reported(command, {"report": report}))
+
+    async def _sign(self, command: ControllerCommand) -> None:
+        try:
+            said = await THREADS.run(self._witness.sign, command.month or "", command.code or "", command.replaces)
+        except (ConfigError, OSError) as error:
+            log.error("the code of %s is not signed: %s", command.month, error)
+            said = {"result": "partial", "reason": str(error)[:200]}  # not refused: the utility asks again
+        self._inbox.put(Reported(command, said))
+
+
+CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
 
 class Shell:
@@ -139,7 +171,7 @@ class Shell:
 
     def _load_renewals(self) -> None:
         # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
-        from gateway.renewal import renewals_of
+        from gateway.care.renewal import renewals_of
 
         is_connected = self._links.each[HEAD_END].is_current
         self._renewals = list(renewals_of(self._settings, lambda: self._controller.own.now, is_connected))

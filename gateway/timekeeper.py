@@ -11,10 +11,8 @@ from statistics import median
 
 from pydantic import BaseModel, ValidationError
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.machine import Machine
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import MADE, SLOT_S, EpochSeconds
+from commonwatt.model.time import Machine, Now, Trust
+from commonwatt.model.units import MADE, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import FUTURE_S
 
 TOLERANCE_S = 2  # times are reported in whole seconds; smaller differences count as agreement

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from harness.console import Browser as Person
+from harness.console import faults_of_words
 from harness.network.waiting import PATIENCE_S
 from harness.real.parts import real_part
-from harness.words import faults_of_words
 from utility.webkit.rights import COOKIE
 
 _TEXT = """() => { const it = document.querySelector("main").cloneNode(true);

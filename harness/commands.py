@@ -16,15 +16,15 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from harness.console import password_hash
 from harness.furnished import token_of
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import access
 from utility.assembly.application import make_app
-from utility.assembly.break_glass import way_into
+from utility.assembly.cli import way_into
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
 from utility.database.health import Health
-from utility.webkit.cli import options
-from utility.webkit.cli.service import WAY, Way
+from utility.webkit import cli as options
+from utility.webkit.cli import WAY, Way
 from utility.webkit.services import Api
 
 WHO = "--as"  # before a command's words of a test: the person who is logged in

@@ -44,11 +44,11 @@ CORES = {
         (f"{_GATEWAY}/test_takeover.py", f"{_GATEWAY}/test_successor.py", "tests/world/test_takeover.py"),
     ),
     "delivery": Core(
-        ("gateway/relay/*.py", "gateway/collect/*.py", "commonwatt/device/records/*.py"),
+        ("gateway/relay/*.py", "gateway/collect.py", "commonwatt/device/records.py"),
         ("tests/unit/device", _GATEWAY),
     ),
     "billing": Core(
-        tuple(f"utility/billing/{name}.py" for name in ("corrections", "entries", "lines", "money", "pools", "sums")),
+        tuple(f"utility/billing/{name}.py" for name in ("bill", "rules/lines", "rules/sums", "stored_run")),
         ("tests/unit/utility/billing",),
     ),
 }

@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from sqlalchemy import create_engine
 
 from commonwatt.runtime.clock import Clock
-from harness.network.one_loop import run
-from utility.access.roles import Role
+from harness.console import run
+from utility.access.people import Role
 from utility.access.store import access
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics

@@ -7,19 +7,16 @@ from typing import Any
 
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import Extension, damage_of
+from commonwatt.doctor.checks import Check, Finding, bad, clock_findings, disk_findings, good, warning
 from commonwatt.doctor.connection import Reported, connection_findings
-from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, bad, good, warning
-from commonwatt.doctor.machine import clock_findings, disk_findings
 from commonwatt.doctor.meters import meter_certificate_findings, meter_target, store_findings
-from commonwatt.doctor.running import Running, port_findings
+from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_tokens
-from commonwatt.model.ids import MeterId
-from commonwatt.model.words import counted
+from commonwatt.model.text import counted
+from commonwatt.model.units import MeterId
 from commonwatt.town.loading import load_town
-from meter_sim.hosting import hosted
-from meter_sim.plant_store import PLANT_TABLES
-from meter_sim.truth import TRUTH
+from meter_sim.fleet import hosted
+from meter_sim.store import PLANT_TABLES, TRUTH
 
 _COPY = "copy the folder of this microgrid from the office again"
 

@@ -1,17 +1,19 @@
-"""Faults of the world that a person sets while a fleet runs, in a file beside its store (docs/islanding.md)."""
+"""Faults of the world that a person sets, what a frozen or lying meter reports, and the boundary switch (C5)."""
 
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import STABLE_S, UNMANAGED_S, SupplyState
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import ID_PATTERN
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.records import RecordType, State
+from commonwatt.model.units import ID_PATTERN, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.protocol.commands import Epoch, Held
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.scenario import Scenario
 
@@ -110,3 +112,106 @@ class FaultsFile:
             except ConfigError as error:
                 _log.error("%s; the faults stay as they were", error)
         return self._faults
+
+
+Readings = Mapping[RecordType, MilliwattHours]
+
+
+class FalseReadings:
+    """The readings that meters of a microgrid report."""
+
+    def __init__(self) -> None:
+        self._frozen: dict[MeterId, Readings] = {}
+
+    def of(self, meter: MeterId, readings: Readings, fault: MeterFault | None, at: EpochSeconds) -> Readings:
+        """Return what a meter reports of the slot that starts at ``at``.
+
+        Frozen: the readings of the first slot of the fault. Lying: the level, or without a battery the energy, is off.
+        """
+        what = None if fault is None or at >= fault.until else fault.what
+        if what != "frozen":
+            self._frozen.pop(meter, None)
+        if what == "frozen":
+            return self._frozen.setdefault(meter, readings)
+        if what == "lying" and fault is not None:
+            kind = RecordType.STORED if RecordType.STORED in readings else RecordType.THROUGH
+            return {**readings, kind: max(0, readings[kind] + fault.by_mwh)}
+        return readings
+
+
+Pair: TypeAlias = tuple[Epoch, int]  # the epoch and the sequence of a command
+
+
+class Kept(NamedTuple):
+    """What the switch keeps over a restart of the emulator."""
+
+    is_open: bool  # whether it is open
+    opened_by: Pair = ((0, 0), 0)  # the newest command when it opened: a later one releases it
+
+
+class BoundarySwitch:
+    """The boundary switch, slot by slot."""
+
+    def __init__(self, delay_s: Callable[[EpochSeconds], int], kept: Kept) -> None:
+        """Take the microgrid's own delay by the voltage's return (``return_delay_s``), and what it kept before."""
+        self.is_open = kept.is_open  # whether it is open
+        self.voltage = True  # whether the town's side had voltage in the last slot
+        self._delay_s = delay_s
+        self._wait_s = UNMANAGED_S
+        self._stable_since: EpochSeconds | None = None
+        self._held_until: EpochSeconds = 0
+        self._opened_by = kept.opened_by
+
+    @property
+    def kept(self) -> Kept:
+        """What it keeps over a restart."""
+        return Kept(self.is_open, self._opened_by)
+
+    def step(self, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
+        """Decide about the slot that starts at ``at``.
+
+        Args:
+            voltage: Whether the town's side has voltage.
+            held: The boundary meter's desired state of isolation; ``None``: it never had one.
+            at: The slot's start.
+        """
+        self.voltage = voltage
+        isolated = held is not None and held.value == "on" and (held.until is None or held.until > at)
+        pair = ((0, 0), 0) if held is None else _pair(held)
+        if isolated or (not voltage and not self.is_open):
+            self._opened_by = pair
+        if not voltage:
+            self.is_open, self._stable_since = True, None
+            return
+        if self._stable_since is None:
+            self._wait_s = UNMANAGED_S + self._delay_s(at)
+        # The earlier one: the clock may have been set back.
+        self._stable_since = at if self._stable_since is None else min(self._stable_since, at)
+        if isolated or not self.is_open:
+            self.is_open, self._held_until = isolated, at
+            return
+        if held is not None and held.value == "off" and pair > self._opened_by:
+            self.is_open = at - self._stable_since < STABLE_S
+        else:
+            # The clock may have been set back.
+            self._held_until = min(self._held_until, at)
+            self.is_open = at - max(self._stable_since, self._held_until) < self._wait_s
+
+    @property
+    def bits(self) -> State:
+        """The state bits of the boundary's meters."""
+        bits = State(0)
+        if not self.voltage:
+            bits |= State.DEAD_FEEDER
+        if self.is_open:
+            bits |= State.SWITCH_OPEN
+        return bits | State.OFF_GRID if bits else bits
+
+
+def newest(held: Iterable[Held | None]) -> Held | None:
+    """Return the state that the newest command set; ``None``: there was none."""
+    return max(filter(None, held), key=_pair, default=None)
+
+
+def _pair(held: Held) -> Pair:
+    return held.epoch, held.seq

@@ -1,22 +1,156 @@
-"""The load of places: a steady part, appliances that switch on and off, and heating and cooling (T1-T3).
-
-Each place's habits come from the town's seed: no two places are alike, and each has its configured average.
-"""
+"""Weather, sun and load of all places by step, the same for the same town and time (T1-T3, T7; pure)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from hashlib import blake2b
+from math import cos, pi
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.places import Places, places_of
+from commonwatt.energy.step import Inputs
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.town.town import Function
-from meter_sim.sun import DAY_S, DAY_SLOTS
-from meter_sim.weather import chance, seed_of
+from commonwatt.town.town import Function, Microgrid, Town, TownTable, average_w
+
+DAY_S = 86_400  # seconds in a UTC day
+DAY_SLOTS = DAY_S // SLOT_S  # metering slots in a UTC day
+FULL_SUN_W_M2 = 1000.0  # irradiance at which panels are rated: full sun, watts per square metre
+
+_Array = NDArray[np.float64]
+
+_J2000_S = 946_728_000  # UTC epoch seconds of 2000-01-01 12:00
+_TERRESTRIAL_S = 69.0  # terrestrial time minus UTC; the sun moves 0.001 degrees in two minutes more or less
+_LOWEST_REFRACTED = -0.83337  # elevation, degrees, at which the upper edge of the sun is at the horizon
+
+
+class Sun:
+    """The clear-sky sun over one place on Earth."""
+
+    def __init__(self, latitude: float, longitude: float) -> None:
+        self._latitude = latitude
+        self._longitude = longitude
+
+    def day(self, day: int) -> _Array:
+        """Return the fraction of full sun, 0 to 1, in each of the 5,760 slots of a UTC day counted from 1970."""
+        return _clear_day(self._latitude, self._longitude, day)
+
+    def fraction(self, time: EpochSeconds, step_s: int = SLOT_S) -> float:
+        """Return the fraction of full sun, 0 to 1, in the step that starts at ``time`` and ends on the same UTC day."""
+        slot = time % DAY_S // SLOT_S
+        return float(self.day(time // DAY_S)[slot : slot + step_s // SLOT_S].mean())
+
+
+@lru_cache(maxsize=8)
+def _clear_day(latitude: float, longitude: float, day: int) -> _Array:
+    """Return the fraction of full sun at the middle of each slot of a UTC day."""
+    seconds = day * DAY_S + SLOT_S / 2 + SLOT_S * np.arange(DAY_SLOTS, dtype=np.float64)
+    cosine = np.cos(np.radians(apparent_zenith(seconds, latitude, longitude)))
+    # Haurwitz's clear sky (1945) needs the zenith alone.
+    up = np.maximum(cosine, 1e-9)
+    irradiance = np.where(cosine > 0, 1098.0 * up * np.exp(-0.059 / up), 0.0)
+    return np.clip(irradiance / FULL_SUN_W_M2, 0.0, 1.0)
+
+
+def apparent_zenith(seconds: _Array, latitude: float, longitude: float) -> _Array:
+    """Return the angle between the refracted sun and the vertical, degrees.
+
+    Args:
+        seconds: UTC epoch seconds, (n,).
+        latitude: Degrees north.
+        longitude: Degrees east.
+    """
+    right_ascension, declination = _equatorial(seconds + _TERRESTRIAL_S)
+    hour_angle = np.radians(_sidereal(seconds) + longitude) - right_ascension
+    north = np.radians(latitude)
+    sine = np.sin(north) * np.sin(declination) + np.cos(north) * np.cos(declination) * np.cos(hour_angle)
+    elevation = np.degrees(np.arcsin(sine))
+    refraction = 1.02 / (60 * np.tan(np.radians(elevation + 10.3 / (elevation + 5.11))))
+    refraction *= 1013.25 / 1010 * 283 / (273 + 12)
+    return np.asarray(90 - elevation - np.where(elevation > _LOWEST_REFRACTED, refraction, 0.0), np.float64)
+
+
+def _equatorial(seconds: _Array) -> tuple[_Array, _Array]:
+    """Return the sun's apparent right ascension and declination, radians (Meeus 25)."""
+    t = (seconds - _J2000_S) / (36_525 * DAY_S)
+    mean_longitude = 280.46646 + t * (36_000.76983 + t * 0.0003032)
+    anomaly = np.radians(357.52911 + t * (35_999.05029 - t * 0.0001537))
+    centre = (
+        (1.914602 - t * (0.004817 + t * 0.000014)) * np.sin(anomaly)
+        + (0.019993 - t * 0.000101) * np.sin(2 * anomaly)
+        + 0.000289 * np.sin(3 * anomaly)
+    )
+    node = np.radians(125.04 - 1934.136 * t)
+    longitude = np.radians(mean_longitude + centre - 0.00569 - 0.00478 * np.sin(node))
+    obliquity = np.radians(23.439291 - t * 0.0130042 + 0.00256 * np.cos(node))
+    right_ascension = np.arctan2(np.cos(obliquity) * np.sin(longitude), np.cos(longitude))
+    return right_ascension, np.arcsin(np.sin(obliquity) * np.sin(longitude))
+
+
+def _sidereal(seconds: _Array) -> _Array:
+    """Return the mean sidereal time at Greenwich, degrees (Meeus 12.4)."""
+    days = (seconds - _J2000_S) / DAY_S
+    t = days / 36_525
+    return np.asarray(280.46061837 + 360.98564736629 * days + t * t * 0.000387933, np.float64)
+
+
+OVERCAST_SHARE = 0.35  # share of days that are overcast
+OVERCAST_LOSS = (0.10, 0.15)  # least and greatest share of the sun that an overcast day takes away (T7)
+
+_YEAR_S = 365.2425 * DAY_S
+_COLDEST_S = 20 * DAY_S  # the coldest time of the northern year, seconds after New Year
+_WARMEST_HOUR = 15  # the warmest hour of the day, by the sun's time
+_MEAN_C, _SEASON_C, _DAY_C = 10.5, 12.5, 5.0
+"""The year's mean temperature, and the amplitudes of the year and of the day, degrees Celsius."""
+
+
+def seed_of(*parts: object) -> int:
+    """Return 64 bits that depend on every part, the same in every process and on every machine."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def chance(*parts: object) -> float:
+    """Return a number in [0, 1), derived from ``seed_of`` the parts."""
+    return (seed_of(*parts) >> 11) / 2**53
+
+
+class Weather:
+    """A town's weather; scenarios override ``overcast`` or ``temperature_c``."""
+
+    def __init__(self, table: TownTable) -> None:
+        self._table = table
+        self._zone = ZoneInfo(table.timezone)
+        self._sun = Sun(table.latitude, table.longitude)
+
+    def solar(self, time: EpochSeconds, step_s: int = SLOT_S) -> float:
+        """Return the fraction of full sun, 0 to 1, that reaches the panels in the step that starts at ``time``."""
+        return self._sun.fraction(time, step_s) * self.clouds(time)
+
+    def overcast(self, day: date) -> bool:
+        """Whether a local day is overcast."""
+        return chance(self._table.seed, "overcast", day) < OVERCAST_SHARE
+
+    def clouds(self, time: EpochSeconds) -> float:
+        """Return the share of the sun that clouds let through: 1, or 0.85 to 0.90 throughout an overcast day (T7)."""
+        day = datetime.fromtimestamp(time, self._zone).date()
+        if not self.overcast(day):
+            return 1.0
+        least, greatest = OVERCAST_LOSS
+        return 1.0 - least - (greatest - least) * chance(self._table.seed, "clouds", day)
+
+    def temperature_c(self, time: EpochSeconds) -> float:
+        """Return the outdoor temperature in degrees Celsius: one wave through the year and one through the day."""
+        season = cos(2 * pi * (time - _COLDEST_S) / _YEAR_S)
+        if self._table.latitude < 0:
+            season = -season
+        sun_hour = time % DAY_S / 3600 + self._table.longitude / 15
+        return _MEAN_C - _SEASON_C * season + _DAY_C * cos(2 * pi * (sun_hour - _WARMEST_HOUR) / 24)
+
 
 COMFORT_C = 18.0  # outdoor temperature without heating or cooling, degrees Celsius
 # The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test compares it with the curve.
@@ -287,3 +421,47 @@ def _local_midnight(local_day: int, timezone: str) -> EpochSeconds:
     """Return the start of a local day, which is counted from 1970."""
     begin = _EPOCH + timedelta(days=local_day)
     return int(datetime(begin.year, begin.month, begin.day, tzinfo=ZoneInfo(timezone)).timestamp())
+
+
+class Surroundings:
+    """The sun and the loads of microgrids by step; without commands."""
+
+    def __init__(self, town: Town, blocks: Sequence[Places], weather: Weather | None = None) -> None:
+        """Take the town, its microgrids as arrays and, from a scenario, other weather."""
+        self.blocks, self.seed = blocks, town.table.seed  # the microgrids, and what decides of chance
+        self.weather = weather or Weather(town.table)  # the weather; it may be replaced between two steps
+        self._loads = [
+            Loads(
+                [one for name in places.microgrids for one in consumers_of(town, town.microgrids[name])], places.step_s
+            )
+            for places in blocks
+        ]
+
+    def at(self, time: EpochSeconds) -> list[Inputs]:
+        """Return the inputs of the step that starts at ``time``, one for each block."""
+        inputs = []
+        for places, loads in zip(self.blocks, self._loads, strict=True):
+            # The mean of the temperatures at which its slots start.
+            temperature = self.weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
+            load = loads.at(time, temperature).reshape(places.shape[0], -1)
+            if places.sources:
+                used, load = load, np.zeros(places.shape, dtype=np.int64)
+                load[:, places.users] = used
+            sun = self.weather.solar(time, places.step_s)
+            inputs.append(Inputs(load=load, generation=places.generation(sun)))
+        return inputs
+
+
+def consumers_of(town: Town, microgrid: Microgrid) -> list[Consumer]:
+    """Return the places of a microgrid that use energy, in their order, as the load model takes them."""
+    return [
+        Consumer(
+            seed=town.table.seed,
+            place=f"{microgrid.id}/{place.location}",
+            function=place.incoming.function,
+            average_w=average_w(town.table, place.incoming.function),
+            timezone=town.table.timezone,
+        )
+        for place in places_of(microgrid)
+        if place.incoming is not None
+    ]

@@ -1,4 +1,4 @@
-"""The emulated meters of one microgrid: their cores, connections and store (M1-M9, K2).
+"""The emulated meters of one microgrid: cores, connections, store, own batteries (M1-M9, K2).
 
 They work in turns. A turn feeds the cores the received messages, the due timers and at most one slot of the world;
 makes one commit for the whole microgrid; then publishes the messages (``commonwatt.device.shell``).
@@ -8,45 +8,72 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
-from commonwatt.cliques.installed import installed
-from commonwatt.cliques.warm import warm_meters
+from commonwatt.cliques import installed, warm_meters
 from commonwatt.config.meters import InstalledBroker, MetersSettings
-from commonwatt.device.brokers import Brokers, Installed
-from commonwatt.device.changes import new_meter, under_token
-from commonwatt.device.commands.desired_states import Commanded
-from commonwatt.device.description import Description
-from commonwatt.device.meter import Limits, Meter
-from commonwatt.device.records.delivery import Tally
-from commonwatt.device.sessions import Sessions
+from commonwatt.device.changes import Description, new_meter, under_token
+from commonwatt.device.commands import Commanded
+from commonwatt.device.meter import Limits, Meter, Timers
+from commonwatt.device.records import Tally
+from commonwatt.device.sessions import Brokers, Installed, Sessions
 from commonwatt.device.shell import DeviceShell, Other
 from commonwatt.device.store import DeviceStore
-from commonwatt.device.timers import Timers
 from commonwatt.identity.devices import broker_token, digest
-from commonwatt.model.control.return_delay import return_delay_s
+from commonwatt.model.control import return_delay_s
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.watchdog import Work
 from commonwatt.town.revocation import check_of
 from commonwatt.town.town import Function, Microgrid
-from meter_sim.backup import Backup
-from meter_sim.false_readings import FalseReadings
-from meter_sim.faults import Faults, FaultsFile, MeterFault, percent_at
+from meter_sim.faults import BoundarySwitch, FalseReadings, Faults, FaultsFile, Kept, MeterFault, newest, percent_at
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import Figures
-from meter_sim.passed import Passed
-from meter_sim.physics.microgrid import Circumstances, Step
-from meter_sim.switch import BoundarySwitch, Kept, newest
-from meter_sim.truth import Change, Slot, cold_places, dark_since, has_slot, kept_switch, last_slot
+from meter_sim.physics import Circumstances, Step
+from meter_sim.store import Change, Slot, cold_places, dark_since, has_slot, kept_switch, last_slot
 from meter_sim.world import Failures
+
+RUNS_S = 48 * 3600
+"""Seconds for which a meter runs without voltage. When the voltage returns, its battery is full at once."""
+
+
+class Backup:
+    """Since when meters have had no voltage."""
+
+    def __init__(self, since: Mapping[MeterId, EpochSeconds]) -> None:
+        self.since = dict(since)  # the beginning of the first slot without voltage, by meter; absent: it has voltage
+
+    def step(self, at: EpochSeconds, dark: Collection[MeterId]) -> bool:
+        """Take the meters without voltage in the slot that starts at ``at``; return whether anything changed."""
+        if self.since.keys() == set(dark):
+            return False
+        self.since = {meter: self.since.get(meter, at) for meter in dark}
+        return True
+
+    def dead(self, at: EpochSeconds) -> frozenset[MeterId]:
+        """Return the meters that are dead in the slot that starts at ``at``."""
+        return frozenset(meter for meter, since in self.since.items() if at - since >= RUNS_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """A slot of the world that the meters measure."""
+
+    slot_end: EpochSeconds  # end of the slot
+    step: Step  # what happened in it
+    bits: State  # what the boundary's meters sense
+    dead: frozenset[MeterId]  # meters whose own battery is empty
+    dark: Mapping[MeterId, EpochSeconds] | None  # since when meters have had no voltage, if that changed
+    switch: Kept  # what the boundary switch keeps
+    faults: Mapping[str, MeterFault]  # faults of meters
+    cut: bool  # whether no meter reaches its controller
+
 
 # Most slots that wait for a store which can't be written: a day. Of more, the oldest are lost, and counted.
 MAX_WAITING = 86_400 // SLOT_S

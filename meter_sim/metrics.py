@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.model.control.supply import SupplyState
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.control import SupplyState
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 from commonwatt.runtime.metric_families import Row, Tally, counter, families, gauge, tallied
 
 

@@ -8,25 +8,24 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from commonwatt.config.meters import PlantSettings
-from commonwatt.device.records.delivery import Tally
+from commonwatt.device.records import Tally
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
-from commonwatt.energy.physics.plant import PlantStep, plant_of
-from commonwatt.energy.physics.town import PlantInputs
+from commonwatt.energy.plant import PlantStep, plant_of
+from commonwatt.energy.step import PlantInputs
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.network.liveness import Liveness
-from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.mqtt import Liveness, MqttLink
 from commonwatt.network.tls import client_tls
 from commonwatt.protocol.topics import PLANT, gateway_down
 from commonwatt.town.town import Town
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import PlantFigures
-from meter_sim.outside import OutsideWorld, Region
 from meter_sim.plant_core import Change, PlantCore, PlantState, mean_watts
-from meter_sim.plant_store import load
+from meter_sim.store import load
+from meter_sim.world import OutsideWorld, Region
 
 BEGINS_AT_PERCENT = 75  # level of a new plant's battery
 REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again

@@ -3,7 +3,7 @@
 Pure: message and time in, effects out. A host with the plant's physics uses it so, and performs the effects of each
 call in their order (commit every ``Write``, then publish)::
 
-    core = PlantCore(physical, price_permille, *load(connection))        # meter_sim.plant_store
+    core = PlantCore(physical, price_permille, *load(connection))        # meter_sim.store
     effects = core.receive(payload, now)                                 # a message on cw1/plant/d/cmd
     order = core.setpoint(slot_start)                                    # for run_plant or step_town
     effects = core.measured(slot_start, step)                            # the slot's PlantStep; commit with the slot
@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from commonwatt.energy.physics.plant import Order, Plant, PlantStep
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.energy.plant import Order, Plant, PlantStep
+from commonwatt.model.control import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter

@@ -11,19 +11,17 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.cli.options import Commands
-from commonwatt.cli.tables import show
-from commonwatt.energy.simulation.changes import changed
+from commonwatt.cli.options import Commands, show
+from commonwatt.energy.simulation import changed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
-from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
-from commonwatt.town.scenario import Scenario, load, names
+from commonwatt.town.scenario import Conditions, Scenario, load, names
 from commonwatt.town.town import Town
 from scenarios.report import as_json, equal, rows_against, table
 from scenarios.simulation import emulated
-from utility.supply.simulated.policies import POLICIES
+from utility.supply.simulated import POLICIES
 from utility.tariffs.tariff import read_tariff
 
 app = Commands(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
@@ -124,8 +122,8 @@ def _run_stored(
     """Replay stored days; write what they would have been to files, and show it."""
     # They open the utility's database, which no other command here does.
     from utility.replay.decisions import replay
-    from utility.webkit.cli.options import from_file
-    from utility.webkit.cli.options import load as settings_of
+    from utility.webkit.cli import from_file
+    from utility.webkit.cli import load as settings_of
 
     start, end = (each.date() for each in days)
     if end < start:

@@ -6,9 +6,7 @@ One policy may be compared with all others: the differences of their figures.
 import json
 from collections.abc import Mapping, Sequence
 
-from commonwatt.energy.simulation.decided import equal_rows
-from commonwatt.energy.simulation.fairness import fairness
-from commonwatt.energy.simulation.figures import KINDS, Figures, Sample
+from commonwatt.energy.figures import KINDS, Figures, Sample, equal_rows, fairness
 
 MWH = 10**9  # milliwatt-hours in a megawatt-hour
 _COLUMNS = {

@@ -3,14 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.physics.places import Places
-from commonwatt.energy.simulation.simulation import Policy, Simulation
+from commonwatt.energy.places import Places
+from commonwatt.energy.simulation import Policy, Simulation
 from commonwatt.model.units import QUARTER_S
-from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import Conditions
 from commonwatt.town.town import Town
-from meter_sim.outside import Sky
-from meter_sim.physics.surroundings import Surroundings
-from meter_sim.weather import seed_of
+from meter_sim.load import Surroundings, seed_of
+from meter_sim.world import Sky
 
 
 class _Emulated(Surroundings):

@@ -105,7 +105,6 @@ _REAL_WORDS = ("both_kinds", "mark.real", "postgresql")  # one of them is in eac
 _ENDS = {"integration": 0.8, "others": 0.9, "world": 1.0}
 # Files whose tests share nothing.
 _ALONE = (
-    "integration/test_archive_kills.py",
     "integration/test_benchmarks.py",
     "integration/test_clocks.py",
     "integration/test_late_readings.py",

@@ -11,8 +11,20 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from adapters.energy.counter import TOGETHER_MS, WINDOW_MS, Counted, Counter, CounterLimits, Outcome, Point, Read
-from adapters.energy.spread import EpochMilliseconds, Run, Spread, Steps
+from adapters.energy.counter import (
+    TOGETHER_MS,
+    WINDOW_MS,
+    Counted,
+    Counter,
+    CounterLimits,
+    EpochMilliseconds,
+    Outcome,
+    Point,
+    Read,
+    Run,
+    Spread,
+    Steps,
+)
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 

@@ -1,29 +1,96 @@
-"""Readers: the rules of all meters, compiled; a message in, readings of our meters out."""
+"""Readers: the rules of all meters and of presets, compiled; a message in, readings of our meters out."""
 
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from adapters.energy.channel import ChannelRule
-from adapters.energy.counter import CounterLimits
-from adapters.energy.spread import EpochMilliseconds
+from adapters.energy.counter import CounterLimits, EpochMilliseconds
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Sample
-from adapters.mapping.presets import presets_of
 from adapters.mapping.sparkplug import KINDS, NAMESPACE, Node, check_node
-from adapters.mapping.times import times_of
-from adapters.mapping.values import NOTATIONS, PER_UNIT, UnreadableError, converted, decimal, float_of, scaled, summed
-from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
+from adapters.mapping.values import (
+    NOTATIONS,
+    PER_UNIT,
+    UnreadableError,
+    converted,
+    decimal,
+    float_of,
+    scaled,
+    summed,
+    times_of,
+)
+from commonwatt.config.adapter import AdapterCommand, AdapterMeter, AdapterRule, AdapterSettings, check_topic
+from commonwatt.config.files import check_model
 from commonwatt.model.exceptions import SettingError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MilliwattHours
+from commonwatt.model.units import MeterId, MilliwattHours
 from commonwatt.model.validation import MARGIN_PERCENT
+
+OWN_PRESET = "preset %s: the rules and commands of this file count, not Commonwatt's of the same name"
+_FOLDER = Path(__file__).parents[1] / "presets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The rules for one maker's messages, and the commands for its devices."""
+
+    name: str  # its name in ``preset`` of a meter
+    title: str  # makers and devices
+    source: str  # what a meter's ``source`` is, and its ``channel`` if it has one
+    sources: tuple[str, ...]  # where the shape of the messages is documented
+    notes: str  # what a person who sets up such a meter must know
+    rules: tuple[AdapterRule, ...]  # the rules, in their order of preference for each record type
+    commands: tuple[AdapterCommand, ...]  # the commands, one of a kind
+
+
+@cache
+def known_presets() -> dict[str, Preset]:
+    """Return Commonwatt's presets by name."""
+    return {path.stem: _load(path) for path in sorted(_FOLDER.glob("*.toml"))}
+
+
+def replaced_by(settings: AdapterSettings) -> list[str]:
+    """Return the file's presets that count in place of Commonwatt's: one of a later release must not change a file."""
+    return sorted(known_presets().keys() & {rule.preset for rule in settings.rule})
+
+
+def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
+    """Return the rules of every preset, including the presets in the adapter's own file."""
+    found = {name: preset.rules for name, preset in known_presets().items()}
+    found |= {rule.preset: () for rule in settings.rule}
+    for rule in settings.rule:
+        found[rule.preset] = (*found[rule.preset], rule)
+    for n, meter in enumerate(settings.meter):
+        if meter.preset not in found:
+            why = f"no preset {meter.preset!r}; there are: {', '.join(sorted(found))}"
+            raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: {why}")
+    return found
+
+
+def _load(path: Path) -> Preset:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    every = {"preset": path.stem} | content.get("every_rule", {})
+    rules = tuple(check_model(path, AdapterRule, every | rule) for rule in content["rule"])
+    commands = content.get("command", [])
+    return Preset(
+        name=path.stem,
+        title=content["title"],
+        source=content["source"],
+        sources=tuple(content["sources"]),
+        notes=content["notes"],
+        rules=rules,
+        commands=tuple(check_model(path, AdapterCommand, {"preset": path.stem} | command) for command in commands),
+    )
+
 
 POWER_GAP_S = 300  # most seconds between two powers over which energy counts
 Found: TypeAlias = Sequence[Sample] | UnreadableError | None  # the samples of a message; ``None``: the device died

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapters.energy.spread import EpochMilliseconds
+from adapters.energy.counter import EpochMilliseconds
 from adapters.mapping.payloads import MAX_BYTES, Moments, Sample
 from adapters.mapping.values import UnreadableError
 

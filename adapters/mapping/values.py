@@ -1,14 +1,17 @@
-"""Numbers in foreign payloads: from decimal text to whole milliwatt-hours or milliwatts, never through floats."""
+"""Numbers and times in foreign payloads, without floating point; which of them to believe."""
 
 import json
 import re
 import struct
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import cache
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
+from adapters.energy.counter import EpochMilliseconds
 from commonwatt.model.units import MilliwattHours
 
 MAX_TEXT = 28  # longest number in a payload, characters: as many digits as decimal arithmetic keeps exactly
@@ -41,7 +44,7 @@ _SPELLED = {"wh": "Wh", "kwh": "kWh", "w": "W", "kw": "kW", "j": "J"}
 
 # The digit at the end, and the letter after it, keep the time in proportion to the length.
 _WITH_UNIT = re.compile(r"\s*([-+]?[\d.,]*\d(?:[eE][-+]?\d+)?)\s*((?![eE][-+\d])[^\W\d_]\w*|%)\s*", re.ASCII)
-_GERMAN = re.compile(r"\s*([-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?)\s*([^\W\d_]\w*|%)?\s*", re.ASCII)
+_GERMAN_NUMBER = re.compile(r"\s*([-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?)\s*([^\W\d_]\w*|%)?\s*", re.ASCII)
 _HEXADECIMAL = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
 _LONGEST = MAX_TEXT + 12  # characters of a number with a unit
 
@@ -85,7 +88,7 @@ def decimal(value: object) -> tuple[Decimal, str]:
     except UnreadableError as error:
         if not isinstance(value, str) or len(value) > _LONGEST:
             raise
-        if "," in value and _GERMAN.fullmatch(value):
+        if "," in value and _GERMAN_NUMBER.fullmatch(value):
             raise UnreadableError(
                 f'not a number: {value!r}; with a decimal comma its rule has number = "de"'
             ) from error
@@ -96,7 +99,7 @@ def decimal(value: object) -> tuple[Decimal, str]:
 
 def german(value: object) -> tuple[Decimal, str]:
     """Return a number with a decimal comma, and dots between thousands, and its unit."""
-    if not isinstance(value, str) or len(value) > _LONGEST or (parts := _GERMAN.fullmatch(value)) is None:
+    if not isinstance(value, str) or len(value) > _LONGEST or (parts := _GERMAN_NUMBER.fullmatch(value)) is None:
         _refuse("a number with a decimal comma", value)
     return number(parts[1].replace(".", "").replace(",", ".")), parts[2] or ""
 
@@ -188,3 +191,74 @@ def summed(value: Any, notation: Callable[[object], tuple[Decimal, str]]) -> tup
     if len({unit for _, unit in found}) > 1:
         raise UnreadableError("a list of several units")
     return sum((one for one, _ in found), Decimal(0)), found[0][1]
+
+
+TOLERANCE_MS = 300_000  # most milliseconds between a device's time and the arrival of its message
+QUEUED_MS = 7 * 86_400_000  # most milliseconds that a message may be late if its source keeps messages
+
+# From which number on an epoch counts milliseconds, microseconds, nanoseconds.
+_FINER_FROM = (10**11, 10**14, 10**17)
+_DSMR = re.compile(r"(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})([SW])", re.ASCII)
+_GERMAN_DATE = re.compile(r"(\d\d)\.(\d\d)\.(\d{4})", re.ASCII)
+_FEWEST_DIGITS = 9
+
+
+def times_of(value: object, zone: ZoneInfo, arrival: EpochMilliseconds | None = None) -> tuple[EpochMilliseconds, ...]:
+    """Return the instants that a device's time may mean: two in the hour that comes twice in autumn.
+
+    ``now`` and seconds are relative to the arrival; none without it.
+    """
+    if not isinstance(value, str) or len(value) > 40:
+        raise UnreadableError(f"no time: {str(value)[:40]!r}")
+    text = value.strip()
+    if text[-1:] in ("S", "W") and (dsmr := _DSMR.fullmatch(text)) is not None:
+        year, month, day, hour, minute, second = (int(part) for part in dsmr.groups()[:6])
+        # Central European time: S is summer time, one hour more.
+        offset = timezone(timedelta(hours=2 if dsmr[7] == "S" else 1))
+        return (_ms(_made(text, 2000 + year, month, day, hour, minute, second).replace(tzinfo=offset)),)
+    if text.startswith("now"):
+        return () if arrival is None else (arrival + int(number(text[3:]) * 1000),)
+    if text[2:3] == ".":
+        text = _GERMAN_DATE.sub(r"\3-\2-\1", text, count=1)
+    is_number = text[4:5] != "-" and text.replace(".", "", 1).isdecimal()
+    try:
+        found = None if is_number and len(text) >= _FEWEST_DIGITS else datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None:
+        if not is_number:
+            raise UnreadableError(f"no time: {text!r}")
+        # A small number counts from the device's start: a clock of 1970, which is wrong.
+        epoch = number(text)
+        return (int(epoch * 1000 / 1000 ** sum(epoch >= finer for finer in _FINER_FROM)),)
+    if found.tzinfo is not None:
+        return (_ms(found),)
+    summer = found.replace(tzinfo=zone)
+    winter = summer.replace(fold=1)
+    return (_ms(summer),) if summer.utcoffset() == winter.utcoffset() else (_ms(summer), _ms(winter))
+
+
+def instant(
+    possible: tuple[EpochMilliseconds, ...], arrival: EpochMilliseconds, *, queued: bool
+) -> EpochMilliseconds | None:
+    """Return the device's time if it counts; ``None``: the device's clock is wrong."""
+    nearest = min(possible, key=lambda time: abs(time - arrival), default=None)
+    if nearest is None:
+        return None
+    latest = arrival + TOLERANCE_MS
+    earliest = arrival - (QUEUED_MS if queued else TOLERANCE_MS)
+    return nearest if earliest <= nearest <= latest else None
+
+
+def _made(text: str, *parts: int) -> datetime:
+    try:
+        return datetime(*parts)  # type: ignore[arg-type]  # noqa: DTZ001 - its zone follows
+    except ValueError:
+        raise UnreadableError(f"no time: {text!r}") from None
+
+
+def _ms(time: datetime) -> EpochMilliseconds:
+    try:
+        return int(time.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise UnreadableError(f"no time: {time}") from None

@@ -15,7 +15,7 @@ from rich.table import Table
 from commonwatt.audit.comparison import Audit, audit_files
 from commonwatt.audit.folder import audit_folder
 from commonwatt.model.records import RecordType
-from commonwatt.model.words import moment
+from commonwatt.model.text import moment
 from commonwatt.runtime.service import EXIT_FAILED
 
 MEASURES = {

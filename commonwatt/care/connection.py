@@ -8,7 +8,7 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.model.words import printable
+from commonwatt.model.text import printable
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 

@@ -15,9 +15,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from commonwatt.care.code import CodeSecrets, Invitation, decrypt, signed_text, unseal
 from commonwatt.care.connection import CareConnection, CareUnreachable, request
-from commonwatt.care.sealing import CodeSecrets, decrypt, signed_text, unseal
-from commonwatt.care.words import Invitation
 from commonwatt.identity.authority import BROKER_FILE, DEVICE_FILE
 from commonwatt.identity.certificates import Signer
 from commonwatt.identity.chains import check_issued, new_key_pem, request_of

@@ -14,22 +14,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from commonwatt.care.sealing import CodeSecrets, encrypt
-from commonwatt.care.words import Code, Invitation
+from commonwatt.care.code import Code, CodeSecrets, Invitation, encrypt
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
-from commonwatt.identity.authority import CA_FILE, FOLDER, Authority
+from commonwatt.identity.authority import CA_FILE, ENROLMENT_FILE, FOLDER, Authority
 from commonwatt.identity.devices import digest, load_tokens
 from commonwatt.identity.enrolment import all_devices
-from commonwatt.identity.enrolment_authority import ENROLMENT_FILE
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import moment
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import moment
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.bundle import JOINS_FILE, pack, signed
-from commonwatt.site.file import FILE, SiteFile, load_site
-from commonwatt.site.places import MADE_THERE, broker_of, cares_of
+from commonwatt.site.places import FILE, MADE_THERE, SiteFile, broker_of, cares_of, load_site
 from commonwatt.town.town import Town
 
 SHEET = "labels.html"  # the sheet, in the office's folder

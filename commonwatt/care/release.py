@@ -1,19 +1,22 @@
-"""A release file: a package that the town's offline authority signed.
+"""A release file: a package that the town's offline authority signed; and one that root installs by hand.
 
 ``NAME.release`` is a line of JSON, the manifest; a line with its signature, hexadecimal; and the Debian package.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
+from commonwatt.care.installing import FOLDER, NEW, RESULT, Installing, Outside, alone, machine, read_state
 from commonwatt.config.settings import Settings
-from commonwatt.model.exceptions import ConfigError
-from commonwatt.runtime.files import replacing
-from commonwatt.runtime.packages import fields_of
+from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.runtime.files import replace_file, replacing
+from commonwatt.site.machine import fields_of
 
 if TYPE_CHECKING:
     from commonwatt.identity.authority import Authority
@@ -98,3 +101,32 @@ def check(text: str, signature: str, authority: bytes) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValueError as error:
         raise ConfigError("the release has no readable manifest or signature") from error
+
+
+def install_by_hand(
+    package: Path, version: str, say: Callable[[str], None], folder: Path = FOLDER, outside: Outside | None = None
+) -> None:
+    """Install a package that was not fetched: root vouches for it, in place of a signature.
+
+    Args:
+        version: The package's version.
+        say: Takes lines for the technician.
+        folder: Root's folder of upgrades.
+        outside: The machine; ``None``: this one.
+
+    Raises:
+        CommonwattError: Another upgrade lasts, or it was not installed, or went back; the text says why.
+    """
+    installing = Installing(folder=folder, outside=outside or machine())
+    with alone(folder):
+        if (state := read_state(folder)) is not None:
+            raise CommonwattError(f"the upgrade to {state['version']} lasts; see: journalctl -u upgrade-commonwatt")
+        replace_file(folder / NEW, package.read_bytes(), mode=0o644)
+        before = installing.outside.installed()
+        installing.begin({"id": f"by hand {token_hex(8)}", "version": version, "before": before})
+        say("  installing; its gateway gives a verdict within ten minutes")
+        installing.go_on()
+        result = read_state(folder, RESULT) or {}
+    if result.get("result") != "done":
+        raise CommonwattError(f"{result.get('result')}: {result.get('why')}; data waits, nothing is lost")
+    say("  done")

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.care.labels import refresh_joins
-from commonwatt.cli.options import Commands, JsonOption
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import Commands, JsonOption, show
 from commonwatt.identity.authority import Authority, Issued
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import load_devices
@@ -24,8 +23,8 @@ from commonwatt.identity.enrolment import (
     revoke_devices,
     wanted,
 )
+from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import iso
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
 from commonwatt.town.revocation import write_revoked_list

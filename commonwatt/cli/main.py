@@ -1,24 +1,63 @@
-"""The command ``commonwatt``: the parts' commands, found by entry point, and the commands about all parts."""
+"""The command ``commonwatt``: the parts' commands by entry point, those about all parts, and their outline."""
 
 import gc
+import json
 import os
 import sys
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from commonwatt.cli.options import Commands
-from commonwatt.cli.outline import add_outline, group_in_outline
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
-from commonwatt.config.parts import PARTS, command_of, settings_of
-from commonwatt.config.settings import Settings
+from commonwatt.config.settings import PARTS, Settings, command_of, settings_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import server_context
+
+FILE = Path(__file__).with_name("outline.json")
+
+Outline: TypeAlias = dict[str, Any]  # ``help``; of a group also ``commands``: the outlines of its commands, in order
+
+
+@cache
+def outline() -> Outline:
+    """Return the outline of ``commonwatt``."""
+    found: Outline = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def group_in_outline(name: str) -> typer.Typer | None:
+    """Return a program that only shows the help of one group; ``None``: there is none, or it has options of its own."""
+    if not outline()["commands"].get(name, {}).get("commands"):
+        return None
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    add_outline(app, (), name)
+    return app
+
+
+def add_outline(app: typer.Typer, group: tuple[str, ...], name: str) -> None:
+    """Add a command, or a group with its commands, that shows the help's line and does nothing.
+
+    Args:
+        group: The groups that it is in, below ``commonwatt``.
+    """
+    found = outline()
+    for word in (*group, name):
+        found = found["commands"].get(word, {"help": None})
+    if "commands" not in found:
+        app.command(name, help=found["help"])(lambda: None)
+        return
+    inner = typer.Typer(no_args_is_help=True, help=found["help"])
+    for each in found["commands"]:
+        add_outline(inner, (*group, name), each)
+    app.add_typer(inner, name=name)
+
 
 _BROKER_CAS = ("ca", "broker_ca", "head_end_ca")
 """Settings with the authority of a broker, to which a part shows its own certificate."""
@@ -28,9 +67,9 @@ _OF_ALL_PARTS = {
     "demo": "commonwatt.demo.cli:demo",
     "audit": "commonwatt.audit.command:audit_command",
     "config": "commonwatt.cli.main:config_app",
-    "doctor": "commonwatt.cli.doctor:doctor",
+    "doctor": "commonwatt.cli.status:doctor",
     "enroll": "commonwatt.cli.enroll:app",
-    "join": "commonwatt.cli.join:join_command",
+    "join": "commonwatt.cli.site:join_command",
     "site": "commonwatt.cli.site:app",
     "status": "commonwatt.cli.status:status",
     "town": "commonwatt.cli.town:app",
@@ -85,7 +124,7 @@ def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one p
 
 
 def _check_by_part(file: Path, part: str) -> None:
-    from commonwatt.doctor.doctors import check_settings
+    from commonwatt.doctor.running import check_settings
 
     try:
         check_settings(part, load_settings(file, part, settings_of(part)), partial(place_of, file))
@@ -99,7 +138,7 @@ def config_example(part: Annotated[str, typer.Argument(help=", ".join([*PARTS, "
     if part not in (*PARTS, "site"):
         raise typer.BadParameter(f"{part!r} is no part; choose one of: {', '.join(PARTS)}, site")
     if part == "site":
-        from commonwatt.site.file import EXAMPLE  # Not at the top: it would take memory in each service.
+        from commonwatt.site.places import EXAMPLE  # Not at the top: it would take memory in each service.
 
         sys.stdout.write(EXAMPLE)
     else:

@@ -1,30 +1,34 @@
-"""``commonwatt site``: a town's files from its site file, one bundle for each machine, and its installation."""
+"""``commonwatt site``: a town's files and bundles from its site file; ``commonwatt join``: a controller joins."""
 
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commonwatt.care.by_hand import install_by_hand
+from commonwatt.care.code import Invitation
+from commonwatt.care.connection import PORT, CareRefused
+from commonwatt.care.joining import KEYS_FILE, join
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
+from commonwatt.care.release import install_by_hand
 from commonwatt.care.release import sign as sign_release
 from commonwatt.cli.options import Commands
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import counted, moment
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import counted, moment
+from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
 from commonwatt.site import upgrade as upgrades
 from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
-from commonwatt.site.file import FILE, load_site
 from commonwatt.site.machine import STATE, Machine
 from commonwatt.site.office import certify, make_site
-from commonwatt.site.places import address_of, places_of
+from commonwatt.site.places import FILE, address_of, load_site, places_of
 from commonwatt.site.unpack import Unpacking, prepare
 from commonwatt.town.town import Town
 
@@ -212,3 +216,59 @@ def _list_machines(path: Path, town: Town) -> None:
 def option_of(site: Path) -> str:
     """Return the option that names the office's folder, for a command that is printed; empty for the default."""
     return "" if site == Path("site") else f" --site {shlex.quote(str(site))}"
+
+
+_JOIN_FILE = "commonwatt-join.txt"  # the label's text, on the boot partition
+_BOOT = ("/boot/firmware", "/boot")
+
+
+def join_command(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="The eight words of the label, or the text of its QR code.")
+    ] = None,
+    utility: Annotated[str | None, typer.Option(help="The utility's address on the label: HOST or HOST:PORT.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file with the label's text; it is deleted after joining.")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(help="Install below this folder, such as a mounted card, and start nothing.")
+    ] = Path("/"),
+) -> None:
+    """Join the town by the label's one-time code: get certificates, settings and tokens, and start the services.
+
+    The keys are made on this machine and never leave it. Without words and --file, the file commonwatt-join.txt on the
+    boot partition is read. The utility is refused if it is not the one of the label. If the answer is lost, the
+    same command works again within an hour; after that the office makes a new label.
+    """
+    machine = Machine.at(root)
+    there = [found for folder in _BOOT if (found := machine.path(folder) / _JOIN_FILE).exists()]
+    path = file or (there[0] if there and not words else None)
+    if path is None and not words:
+        raise ConfigError(f"give the eight words of the label, or put its text into {_BOOT[0]}/{_JOIN_FILE}")
+    try:
+        invitation = Invitation.parse(" ".join(words or ()) if path is None else path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if utility is not None or not invitation.addresses:
+        address = _address(utility or typer.prompt("The utility's address on the label"))
+        invitation = replace(invitation, addresses=(address,))
+    try:
+        unpacking = join(invitation, machine, version("commonwatt"), machine_s())
+    except CareRefused as error:
+        # Another exit code than of a broken line, after which the unit tries again.
+        raise ConfigError(f"refused: {error}") from error
+    install(machine, unpacking)
+    (machine.state / KEYS_FILE).unlink()
+    if path is not None:
+        path.unlink()
+    typer.echo(f"{unpacking.place} has joined {unpacking.bundle.manifest.town}. The label's code is used; destroy it.")
+
+
+def _address(text: str) -> str:
+    """Return an address with its port."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isdecimal():
+        host, port = text.strip(), str(PORT)
+    if fault := host_fault(host.strip("[]")):
+        raise ConfigError(f"--utility {text!r}: {fault}")
+    return f"{host}:{port}"

@@ -1,6 +1,12 @@
-"""``commonwatt status``: the status of a running part, from the ``http`` address in its file."""
+"""``commonwatt status`` and ``commonwatt doctor``: what a part reports, an examination, and remedies."""
 
+import errno
 import json
+import os
+import pwd
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,13 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from commonwatt.cli.options import JsonOption
-from commonwatt.config.files import check_file, load_settings
-from commonwatt.config.parts import settings_of
-from commonwatt.doctor.doctors import doctor_of
-from commonwatt.doctor.findings import Level, with_file, worst
-from commonwatt.doctor.running import fetch_status, local_headers
+from commonwatt.config.files import check_file, check_named_files, load_settings
+from commonwatt.config.settings import command_of, settings_of
+from commonwatt.doctor.checks import Finding, Level, bad, good, run_check, version_findings, with_file, worst
+from commonwatt.doctor.running import doctor_of, fetch_status, local_headers, look, service_findings
 from commonwatt.model.exceptions import CommonwattError, ConfigError, text_of
-from commonwatt.model.words import moment
+from commonwatt.model.text import counted, moment
+from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.service import EXIT_FAILED
+from commonwatt.site.machine import PROGRAM
 
 MAX_LINE = 200  # most characters of a line in the terminal; longer values are counted
 
@@ -115,3 +123,120 @@ def _text(value: object) -> str:
 
 def _bracketed(text: str, value: object) -> str:
     return f"({text})" if isinstance(value, dict | list) and value else text
+
+
+COLOURS = {Level.GOOD: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
+
+
+def doctor(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The part's file (TOML), of any part.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a part on its own machine: what works, what is wrong, and what to do; exit code 1 if something is bad.
+
+    It checks the settings, the clock, the disk and its speed, the store, certificates, the registry, ports, and each
+    connection by one attempt. It works whether the part runs or not, and does not disturb a running part. Each line is
+    good, warning or bad; a line that is not good is followed by what to do. Begin with the first bad line: the later
+    ones may be its effects.
+
+    As root it continues as the owner of the file, so that it has the rights of the service.
+    """
+    _continue_as_owner(config)
+    findings: list[Finding] = []
+    if not as_json:
+        typer.echo(f"examining {config} at {moment(machine_s())}; all times are UTC\n")
+    for finding in examine(config):
+        findings.append(with_file(finding, config))
+        if not as_json:
+            _show(findings[-1])
+    first = worst(findings)
+    failed = first is not None and first.level is Level.BAD
+    if as_json:
+        content = {"config": str(config), "time": machine_s(), "good": not failed}
+        typer.echo(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1))
+    else:
+        typer.echo(f"\n{_summary(findings, first)}")
+    if failed:
+        raise SystemExit(EXIT_FAILED)
+
+
+def examine(config: Path) -> Iterator[Finding]:
+    """Yield the findings about the part of a file, causes before effects."""
+    try:
+        part = check_file(config)
+        settings = load_settings(config, part, settings_of(part))
+    except ConfigError as error:
+        yield from _faults("settings", error)
+        return
+    yield good("settings", f"every key is right, for: {command_of(part).removesuffix(' run')}")
+    try:
+        check_named_files(config, part)
+    except ConfigError as error:
+        yield from _faults("files", error)
+    else:
+        yield good("files", "all files that it names can be read, and are of this part")
+    running = look(config, part, settings)
+    yield from service_findings(running)
+    try:
+        checks = doctor_of(part).checks(settings, running)
+    except ModuleNotFoundError as error:
+        extra = "sim" if part == "meters" else part
+        yield bad("program", f"{error.name} is not installed", f"install it: pip install 'commonwatt[{extra}]'")
+        return
+    for check in checks:
+        yield from run_check(check)
+    yield from version_findings()
+
+
+def _faults(check: str, error: ConfigError) -> Iterator[Finding]:
+    """Yield a finding for each line of an error about a file."""
+    for line in str(error).splitlines():
+        remedy = "correct the file; docs/reference/settings.md has every key"
+        if check == "files" and os.strerror(errno.EACCES) in line:
+            remedy = "give it to the service's user: sudo chown commonwatt:commonwatt, and the name of that file"
+        elif check == "files":
+            remedy = "copy this place's folder from the office again, or correct the path in the file"
+        elif line.endswith(os.strerror(errno.ENOENT)):
+            remedy = "give the path of the part's file, such as /var/lib/commonwatt/r001/gateway.toml"
+        elif line.endswith(os.strerror(errno.EACCES)):
+            remedy = "run this command as the service's user, or as root: sudo commonwatt doctor ..."
+        yield bad(check, line, remedy)
+
+
+def _show(finding: Finding) -> None:
+    level = typer.style(f"{finding.level:<8}", fg=COLOURS[finding.level], bold=finding.level is Level.BAD)
+    typer.echo(f"{level} {finding.check}: {finding.found}")
+    if finding.remedy:
+        typer.echo(f"         -> {finding.remedy}")
+
+
+def _summary(findings: list[Finding], first: Finding | None) -> str:
+    counts = Counter(finding.level for finding in findings)
+    text = f"{counts[Level.BAD]} bad, {counted(counts[Level.WARNING], 'warning')}, {counts[Level.GOOD]} good"
+    if first is None:
+        return f"{text}: all is good"
+    if first.level is Level.BAD:
+        return f"{text}. First, {first.check}: {first.remedy}"
+    return f"{text}: it can work; see what the warnings say"
+
+
+def _continue_as_owner(config: Path) -> None:
+    """Continue with the rights of the file's owner instead of root's.
+
+    Root can read and write everything, which would hide wrong rights, and leave lock files that the service can't open.
+
+    Raises:
+        ConfigError: The owner can't read this program, of which more modules are to be loaded.
+    """
+    if os.geteuid() == 0 and config.exists() and (owner := config.stat()).st_uid != 0:
+        try:
+            os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        except KeyError:
+            os.setgroups([])  # The folder is of another machine, whose users have no names here.
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+        if unreadable := [path for path in (os.__file__, typer.__file__, __file__) if not os.access(path, os.R_OK)]:
+            raise ConfigError(
+                f"the owner of {config} (user id {owner.st_uid}) can't read this program ({unreadable[0]}); start the "
+                f"installed one: sudo {PROGRAM} doctor --config {config}"
+            )

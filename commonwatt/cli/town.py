@@ -8,12 +8,9 @@ import typer
 from commonwatt.cli.options import Commands
 from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import counted
-from commonwatt.town.file import TownFile
-from commonwatt.town.loading import WHOLE_TOWN, town_of
-from commonwatt.town.places import places_text
-from commonwatt.town.stated import places_of_town
-from commonwatt.town.town import Function
+from commonwatt.model.text import counted
+from commonwatt.town.loading import WHOLE_TOWN, places_of_town, places_text, town_of
+from commonwatt.town.town import Function, TownFile
 
 app = Commands(no_args_is_help=True, help="Make a town file.")
 

@@ -12,9 +12,8 @@ from typing import IO, Any
 
 from commonwatt.model.blocks import Blocks, concatenate, join, make_blocks
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import MAX_ABS_READING, SLOTS
+from commonwatt.model.units import MAX_ABS_READING, SLOTS, parse_id
 
 _CHUNK = 5_000
 

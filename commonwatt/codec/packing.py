@@ -20,14 +20,14 @@ from commonwatt.codec.packing_arrays import (
     IS_DELTA,
     IS_DIVIDED,
     MAX_DIVIDED_BITS,
+    MAX_PAYLOAD_BYTES,
     MAX_WIDTH,
+    Payloads,
     are_plain,
     pack_plain,
     unpack_plain,
 )
-from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
-from commonwatt.model.block_keys import Key, Keys
-from commonwatt.model.blocks import EXTRA, Blocks, Quality
+from commonwatt.model.blocks import EXTRA, Blocks, Key, Keys, Quality
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 

@@ -6,12 +6,13 @@
 from collections.abc import Iterator, Mapping
 from inspect import isclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from commonwatt.model.control.relaying import PUT_S
+from commonwatt.model.control import PUT_S
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, Addresses, is_loopback
 from commonwatt.protocol.commands import PutPeriod
@@ -391,3 +392,60 @@ class GatewaySettings(Settings):
     def serves_page(self) -> bool:
         """Whether the page and /status are served: on this machine, or with a password."""
         return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
+
+
+# Loaded when it is needed: the models of the other parts would take megabytes in each part.
+_MODELS = {
+    "adapter": "commonwatt.config.adapter:AdapterSettings",
+    "broker": "commonwatt.config.settings:BrokerSettings",
+    "gateway": "commonwatt.config.settings:GatewaySettings",
+    "host": "commonwatt.config.settings:HostSettings",
+    "meters": "commonwatt.config.meters:MetersSettings",
+    "utility": "commonwatt.config.utility:UtilitySettings",
+}
+PARTS = tuple(_MODELS)  # the parts; each is the name of its table
+
+
+def settings_of(part: str) -> type[Settings]:
+    """Return the model of a part's settings."""
+    model: type[Settings] = resolve_name(_MODELS[part])
+    return model
+
+
+def command_of(part: str) -> str:
+    """Return the command that runs a part, without its options."""
+    return "commonwatt gateway host" if part == "host" else f"commonwatt {part} run"
+
+
+MOST_CONTROLLERS = 200  # most controllers of a host
+
+
+class HostSettings(Settings):
+    """A host: the gateways of several controllers in one process, each with its own file, stores and connections."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (Reach("http", None, "http_plain_text"),)
+
+    controllers: tuple[MicrogridName, ...] = Field(
+        examples=[["r001", "r002"]], description="The controllers whose gateways run here, by name."
+    )
+    files: str = Field(
+        "../{controller}/gateway.toml",
+        pattern=r"\{controller\}",
+        description="The settings file of each, relative to this file; the same that `commonwatt gateway run` takes.",
+    )
+    http: Address | None = Field(
+        None,
+        description="Where /metrics (Prometheus) and, on this machine, /status and /status/CONTROLLER (JSON) are "
+        "served for all; a controller's page is served where its own file has `http`.",
+    )
+    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+
+    @model_validator(mode="after")
+    def _some_and_each_once(self) -> Self:
+        if not 1 <= len(self.controllers) <= MOST_CONTROLLERS:
+            raise ValueError(f"controllers must name 1 to {MOST_CONTROLLERS}")
+        if len(set(self.controllers)) != len(self.controllers):
+            raise ValueError("controllers names one twice")
+        return self

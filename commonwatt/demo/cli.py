@@ -13,12 +13,10 @@ from rich.progress import Progress
 from commonwatt.audit.command import left_out, table_of
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import PAST, audit_folder
+from commonwatt.demo.console import Players, invited, welcome
 from commonwatt.demo.layout import Layout, prepare
-from commonwatt.demo.people import invited, welcome
-from commonwatt.demo.players import Players
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
-from commonwatt.runtime.interrupts import EXIT_STOPPED
-from commonwatt.runtime.service import EXIT_FAILED, only_one
+from commonwatt.runtime.service import EXIT_FAILED, EXIT_STOPPED, only_one
 from commonwatt.town.loading import WHOLE_TOWN
 
 WHOLE = "whole"  # in place of a town file: the whole town

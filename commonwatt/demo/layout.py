@@ -14,10 +14,8 @@ from pathlib import Path
 
 from commonwatt.audit.folder import DATABASE
 from commonwatt.config.database_url import sqlite_url
-from commonwatt.demo.large.placing import ALONE
-from commonwatt.demo.large.servers import require_servers
-from commonwatt.demo.parts import Part, free_ports, write_parts, write_targets
-from commonwatt.demo.past import unpack
+from commonwatt.demo.large import ALONE, require_servers
+from commonwatt.demo.parts import Part, free_ports, unpack, write_parts, write_targets
 from commonwatt.identity.authority import FOLDER, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError

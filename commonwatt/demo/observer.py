@@ -11,8 +11,8 @@ from http.client import HTTPException
 from typing import Any
 
 from commonwatt.config.files import load_settings
-from commonwatt.config.parts import settings_of
-from commonwatt.demo.large.draining import arrived, is_drained
+from commonwatt.config.settings import settings_of
+from commonwatt.demo.large import arrived, is_drained
 from commonwatt.demo.layout import Layout
 from commonwatt.demo.parts import Part
 from commonwatt.demo.stage import Seen

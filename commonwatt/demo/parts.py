@@ -1,26 +1,50 @@
-"""The parts of the demonstration: its processes, each with its configuration file."""
+"""The parts of the demonstration: its processes, each with its configuration file, and its past.
+
+The past of the demonstration's own town: months of settled days, bills and readings, in an archive of this package.
+It is emulated; ``python -m harness.past`` makes the archive anew, the same bytes each time (docs/scenarios.md).
+"""
 
 import json
 import secrets
+import shutil
 import socket
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import zstandard
+
 from commonwatt.config.files import toml_table
-from commonwatt.config.parts import command_of
-from commonwatt.demo.large.placing import Places, placed
-from commonwatt.demo.large.servers import mosquitto
-from commonwatt.demo.past import LEVELS
+from commonwatt.config.settings import command_of
+from commonwatt.demo.large import Places, mosquitto, placed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.postgres import PrivatePostgres
-from commonwatt.town.clique_file import CLIQUE_FILE
-from commonwatt.town.cliques import orders_of, write_clique_files
+from commonwatt.town.cliques import CLIQUE_FILE, orders_of, write_clique_files
 from commonwatt.town.town import Town
+
+SHIPPED = Path(__file__).with_name("past.tar.zst")
+LEVELS = "levels.json"  # the file of the levels of batteries at the past's end, in the data folder
+WINDOW_BYTES = 1 << 27  # how far back the archive's compression refers
+
+
+def unpack(data: Path) -> None:
+    """Unpack the past into a data folder; nothing is left of an unpacking that was interrupted."""
+    with tempfile.TemporaryDirectory(dir=data, prefix=".past-") as name:
+        plain = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+        with (
+            SHIPPED.open("rb") as file,
+            plain.stream_reader(file) as reader,
+            tarfile.open(fileobj=reader, mode="r|") as archive,
+        ):
+            archive.extractall(name, filter="data")
+        shutil.copytree(name, data, dirs_exist_ok=True)
+
 
 _LOWEST_PORT = 10_000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")

@@ -1,13 +1,45 @@
-"""The changes that a meter's core writes to its store, and the state that the store loads at a start."""
+"""A meter's fields, the changes that its core writes to its store, and the state that the store loads."""
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log, RecordType
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 from commonwatt.protocol.commands import Epoch, Held, Kind
-from commonwatt.protocol.revoked_list import RevokedList
+from commonwatt.protocol.meter_messages import RevokedList
+from commonwatt.town.town import Battery
+
+
+class Description(Protocol):
+    """A meter."""
+
+    @property
+    def id(self) -> MeterId:
+        """Its 64-bit id."""
+
+    @property
+    def microgrid(self) -> str:
+        """The microgrid it belongs to."""
+
+    @property
+    def account(self) -> int:
+        """The account in its records; 0: none."""
+
+    @property
+    def record_types(self) -> tuple[RecordType, ...]:
+        """Its record types, ascending."""
+
+    @property
+    def battery(self) -> Battery | None:
+        """The battery whose sharing it controls; ``None``: no battery."""
+
+    @property
+    def commandable(self) -> frozenset[Kind]:
+        """The kinds of states that commands can set."""
+
+    @property
+    def push(self) -> bool:
+        """Whether it sends without a request (M4); otherwise it sends only on ``get``."""
 
 
 class LogRow(NamedTuple):

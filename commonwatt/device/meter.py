@@ -1,36 +1,118 @@
-"""The core of a meter: records readings in two logs, delivers them and executes commands (M1-M9; docs/architecture.md).
+"""The core of a meter: records readings in two logs, delivers them and executes commands (M1-M9).
 
 The core takes an event and the time, and returns effects: changes to commit, then messages to publish. It reads no
 clock and no random source; ``wake_at`` is the time of the next ``tick``. It is built from its stored state alone,
 so a new object is a meter after a power cut.
 """
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
-from commonwatt.device.commands import answers
-from commonwatt.device.commands.deferred import Deferred
-from commonwatt.device.commands.desired_states import DONE, Commanded, HeldStates, Verdict, possible
-from commonwatt.device.commands.questions import Question, Questions, puts_of
-from commonwatt.device.description import Description
-from commonwatt.device.low_level import LowLevel
-from commonwatt.device.records.aggregation import average, consolidate
-from commonwatt.device.records.delivery import PUT_QOS, Delivery, Tally, next_put, open_group
-from commonwatt.device.records.log import Aggregation, stored_log
-from commonwatt.device.records.recording import Reading, event, packed, quantised
-from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime, without_far_future
-from commonwatt.model.control.relaying import PUT_S
+from commonwatt.device import commands
+from commonwatt.device.changes import Change, Description, DesiredStates, MeterState, Stored
+from commonwatt.device.commands import (
+    DONE,
+    Commanded,
+    Deferred,
+    HeldStates,
+    Question,
+    Questions,
+    Verdict,
+    possible,
+    puts_of,
+)
+from commonwatt.device.records import (
+    PUT_QOS,
+    TOLERANCE_S,
+    Aggregation,
+    Delivery,
+    Reading,
+    Reported,
+    ReportedTime,
+    Tally,
+    average,
+    consolidate,
+    event,
+    next_put,
+    open_group,
+    packed,
+    quantised,
+    stored_log,
+    without_far_future,
+)
+from commonwatt.model.control import PUT_S
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import Log, RecordType, State, sensed
-from commonwatt.model.time.now import Trust
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.time import Trust
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import unpack_put_ack
+from commonwatt.town.town import Battery
+
+
+class LowLevel:
+    """The lowest mark that a level sent since the battery was last at its minimum was below."""
+
+    def __init__(self) -> None:
+        self._mark = 0  # 0: at the minimum or above; 1: below it; each whole percent of the capacity below adds 1
+        self._sent_at: EpochSeconds | None = None  # when the meter last sent a level by itself
+
+    def is_due(self, battery: Battery, level: MilliwattHours, at: EpochSeconds) -> bool:
+        """Return whether the level passed a further mark, or is back at the minimum; if so, count it as sent."""
+        mark = _mark(battery, level)
+        # After the clock was set back, the earlier time does not count.
+        recent = self._sent_at is not None and 0 <= at - self._sent_at < SLOT_S
+        if recent or self._mark >= mark > 0 or mark == self._mark:
+            return False
+        self._mark, self._sent_at = mark, at
+        return True
+
+    def sent(self, battery: Battery, level: MilliwattHours) -> None:
+        """Count a level that was sent on request."""
+        mark = _mark(battery, level)
+        self._mark = mark and max(mark, self._mark)
+
+
+def _mark(battery: Battery, level: MilliwattHours) -> int:
+    deficit = -(-battery.capacity * battery.minimum_percent // 100) - level
+    return 1 + deficit * 100 // battery.capacity if deficit > 0 else 0
+
+
+class Timers:
+    """One timer for each meter."""
+
+    def __init__(self) -> None:
+        self._at: dict[MeterId, float | None] = {}
+        self._heap: list[tuple[float, MeterId]] = []
+
+    def set(self, meter: MeterId, at: float | None) -> None:
+        """Replace a meter's timer; ``None``: remove it."""
+        if self._at.get(meter) != at:
+            self._at[meter] = at
+            if at is not None:
+                heapq.heappush(self._heap, (at, meter))
+
+    @property
+    def next(self) -> float | None:
+        """The time of the first timer; ``None``: no timer is set."""
+        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> list[MeterId]:
+        """Remove and return the meters whose timers are due."""
+        meters = []
+        while (at := self.next) is not None and at <= now:
+            meter = heapq.heappop(self._heap)[1]
+            self._at[meter] = None
+            meters.append(meter)
+        return meters
+
 
 CATCH_UP_RECORDS = 60  # backlog, in records, from which the next batch follows an acknowledgement at once
 
@@ -261,7 +343,7 @@ class Meter:
             command = unpack_json(Command, payload)
         except ProtocolError as error:
             self._tally["command", "malformed"] += 1
-            unread = answers.unread(payload, str(error))
+            unread = commands.unread(payload, str(error))
             return [self._answer(*unread, now)] if unread else []
         if command.cmd == "get" and command.what == "manager":
             return self._question(command, now, via)
@@ -360,7 +442,7 @@ class Meter:
         if delivery.log.batch() is not None or (command.from_id or 0) <= last:
             delivery.wanted = last if last >= (command.from_id or 0) else 0
             effects = self._send(log, now, command.to_id)
-        verdict, sent = answers.collected(delivery)
+        verdict, sent = commands.collected(delivery)
         outcome = self._outcome(command, verdict, now, sent=sent)
         return effects if command.quiet else [*effects, outcome]  # The put may be answer enough.
 
@@ -417,7 +499,7 @@ class Meter:
         return [self._level()] if self._low_level.is_due(battery, level, at) else []
 
     def _level(self) -> Publish:
-        return self._publish(topics.LEVELS, answers.level(self.state, self._level_at), qos=0)
+        return self._publish(topics.LEVELS, commands.level(self.state, self._level_at), qos=0)
 
     def _desired_states(self) -> DesiredStates:
         return self.desired_states.kept(self.description.id)
@@ -425,11 +507,11 @@ class Meter:
     def _publish(self, leaf: str, payload: bytes, qos: int = 1) -> Publish:
         return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)
 
-    def _outcome(self, command: Command, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
+    def _outcome(self, command: Command, verdict: Verdict, now: float, **found: Unpack[commands.Found]) -> Publish:
         self._tally["command", verdict.result] += 1
         return self._answer(command.id, command.cmd, verdict, now, **found)
 
-    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
+    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[commands.Found]) -> Publish:
         """Return the outcome of the command with id ``name``, with the meter's present state."""
         battery = self.description.battery
         outcome = Outcome(
@@ -446,8 +528,8 @@ class Meter:
             capacity_mwh=battery.capacity if battery else None,
             device=self.deferred.device,
             put_s=self.desired_states.put_s if Kind.PUT_PERIOD in self.description.commandable else None,
-            history=answers.ids_of(self.history),
-            events=answers.ids_of(self.events),
+            history=commands.ids_of(self.history),
+            events=commands.ids_of(self.events),
             **found,
         )
         return self._publish(topics.OUTCOMES, outcome.pack())

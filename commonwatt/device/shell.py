@@ -15,13 +15,12 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
-from commonwatt.device.records.delivery import Tally
+from commonwatt.device.records import Tally
 from commonwatt.device.sessions import CONNECTED, LOST, Arrived
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol import topics

@@ -29,14 +29,20 @@ from commonwatt.device.changes import (
 )
 from commonwatt.device.tables import ADDED, SCHEMA, TABLES
 from commonwatt.model.exceptions import ProtocolError, StoreError
-from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MeterId, signed64, unsigned64
 from commonwatt.protocol.commands import Held, Kind, known_kinds
-from commonwatt.protocol.revoked_list import RevokedList
-from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, is_damage, open_read_only, quarantine
-from commonwatt.sqlite.resync import write_log_again
-from commonwatt.sqlite.wal import read_log
+from commonwatt.protocol.meter_messages import RevokedList
+from commonwatt.sqlite import (
+    LOG_BYTES,
+    check_pages,
+    fails_check,
+    is_damage,
+    open_read_only,
+    quarantine,
+    read_log,
+    write_log_again,
+)
 
 _log = logging.getLogger(__name__)
 

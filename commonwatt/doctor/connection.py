@@ -13,7 +13,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from commonwatt.doctor.findings import Finding, bad, good
+from commonwatt.doctor.checks import Finding, bad, good
 from commonwatt.network.addresses import split_address
 from commonwatt.network.packets import BoundedClient, Oversize
 from commonwatt.network.tls import ClientTls

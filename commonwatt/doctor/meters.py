@@ -5,11 +5,10 @@ from pathlib import Path
 
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.meters import MetersSettings
-from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.checks import Finding, bad, certificate_findings, good, revocation_findings
 from commonwatt.doctor.connection import Target
-from commonwatt.doctor.findings import Finding, bad, good
 from commonwatt.doctor.running import Running
-from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MeterId
 from commonwatt.protocol.topics import meter_down
 
 

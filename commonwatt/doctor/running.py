@@ -1,24 +1,24 @@
-"""Whether a service runs on this machine, and what its /status reports; asked without disturbing it."""
+"""Whether a service runs here and what its /status reports; the services' own examinations."""
 
 import errno
 import json
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from commonwatt.config.parts import command_of
-from commonwatt.config.settings import Settings
+from commonwatt.config.settings import Settings, command_of
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.doctor.findings import Finding, bad, good, warning
+from commonwatt.doctor.checks import Check, Finding, bad, good, warning
 from commonwatt.identity.devices import load_tokens, local_key
 from commonwatt.identity.passwords import load_password
-from commonwatt.model.exceptions import text_of
+from commonwatt.model.exceptions import ConfigError, SettingError, text_of
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import is_locked
@@ -239,3 +239,43 @@ def _listening(settings: Settings) -> Iterator[tuple[str, str, int]]:
             yield key, address, error.errno or errno.EINVAL
         else:
             yield key, address, 0
+
+
+GROUP = "commonwatt.doctors"  # entry points of the services' doctors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """A service's examination."""
+
+    # Returns the checks of the service with these settings, in an order in which a cause stands before its effects.
+    checks: Callable[[Any, Running], Sequence[Check]]
+    # Returns what the content of a running service's /status shows.
+    judge: Callable[[dict[str, Any]], Iterable[Finding]]
+    # Raises ``SettingError`` for faults that the settings' model can't find; ``None``: it finds all.
+    check_settings: Callable[[Any], object] | None = None
+
+
+def doctor_of(part: str) -> Doctor:
+    """Load the doctor of a part.
+
+    Raises:
+        ModuleNotFoundError: A package that the part needs is not installed.
+    """
+    doctor = next(entry for entry in entry_points(group=GROUP) if entry.name == part).load()
+    assert isinstance(doctor, Doctor)
+    return doctor
+
+
+def check_settings(part: str, settings: Any, place: Callable[..., str]) -> None:
+    """Check the settings that only the part itself can check; ``place`` returns the words for a key, as ``place_of``.
+
+    Raises:
+        ConfigError: A setting is wrong; names its place.
+        ModuleNotFoundError: A package that the part needs is not installed.
+    """
+    try:
+        if (check := doctor_of(part).check_settings) is not None:
+            check(settings)
+    except SettingError as error:
+        raise ConfigError(f"{place(*error.keys)}: {error}") from error

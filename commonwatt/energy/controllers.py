@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.physics.boundary import NO_LIMIT_W
-from commonwatt.energy.physics.places import Places
-from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.places import Places
 from commonwatt.energy.shedding import Islands, energy_h, number_of, ranks, reduces, shed
-from commonwatt.energy.strategies import Strategy
-from commonwatt.energy.strategies.batteries import LEAST_S, Batteries
+from commonwatt.energy.step import NO_LIMIT_W, Inputs
+from commonwatt.energy.strategies import LEAST_S, Batteries, Strategy
 from commonwatt.model.units import EpochSeconds
 
 BAND_PERMILLE = 20  # band of sharing, as in the gateway's settings

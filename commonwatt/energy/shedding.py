@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.energy.strategies.batteries import Energies, Flags
+from commonwatt.energy.strategies import Energies, Flags
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.settlement.splits import row_sums
 from commonwatt.town.town import Function

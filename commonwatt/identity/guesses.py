@@ -11,7 +11,7 @@ from heapq import nsmallest
 from ipaddress import IPv6Address, ip_address
 from threading import Lock
 
-from commonwatt.runtime.bucket import Bucket
+from commonwatt.runtime.fair_queue import Bucket
 
 KNOWN_FOR_S = 30 * 86_400.0  # seconds for which an address counts as a person's after a login
 

@@ -1,4 +1,4 @@
-"""Interval blocks: one meter, one record type, one quarter-hour, 60 slots; and their join (docs/architecture.md).
+"""Interval blocks: one meter, one record type, one quarter-hour, 60 slots; keys, means and join.
 
 A slot has the *set* of values received at the best quality, nearly always one value. A join is the union of the sets
 at the best quality, so it is commutative, associative and idempotent: retries, duplicates, reordering and two
@@ -8,17 +8,65 @@ with extras is a conflict.
 Blocks come in batches (arrays over n blocks), never as one object each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.model.averaging import mean_of_group
-from commonwatt.model.block_keys import Key, Keys
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_SLOTS, SLOT_S, SLOTS
+
+Total = TypeVar("Total", int, npt.NDArray[np.int64])
+
+
+def mean_of_group(total: Total) -> Total:
+    """Return the mean of ten readings, rounded half up, from their sum; of one group, or of many as an array.
+
+    Twice ten readings of up to 2^53 stay below 2^63.
+    """
+    return (2 * total + GROUP_SLOTS) // (2 * GROUP_SLOTS)
+
+
+Key: TypeAlias = tuple[int, int, int]  # meter, record type and quarter of a block
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """The keys of n blocks; equal to a list of the same tuples."""
+
+    meter: npt.NDArray[np.uint64]  # uint64 (n,), meter ids
+    record_type: npt.NDArray[np.uint8]  # uint8 (n,)
+    quarter: npt.NDArray[np.uint32]  # uint32 (n,), epoch seconds // 900
+
+    @classmethod
+    def of(cls, keys: "Keys | Sequence[Key]") -> "Keys":
+        """Make ``Keys`` of (meter, type, quarter) tuples; return ``Keys`` unchanged."""
+        if isinstance(keys, Keys):
+            return keys
+        meter, record_type, quarter = zip(*keys, strict=True) if len(keys) else ((), (), ())
+        return cls(np.array(meter, np.uint64), np.array(record_type, np.uint8), np.array(quarter, np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.meter)
+
+    def __getitem__(self, row: int) -> Key:
+        return int(self.meter[row]), int(self.record_type[row]), int(self.quarter[row])
+
+    def __iter__(self) -> Iterator[Key]:
+        return zip(self.meter.tolist(), self.record_type.tolist(), self.quarter.tolist(), strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys | list) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Keys":
+        """Return the keys at ``rows``, in that order."""
+        return Keys(self.meter[rows], self.record_type[rows], self.quarter[rows])
+
 
 EXTRA = np.dtype([("row", np.int64), ("slot", np.uint8), ("value", np.int64)])
 """One value of a conflicting slot beyond the smallest: which block, which slot, which value."""

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 
 HISTORY_BYTES = 36  # length of a history record on the wire
 EVENT_BYTES = 24  # length of an event record on the wire

@@ -17,9 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, EventRecord, HistoryRecord, RecordType, Rejection
-from commonwatt.model.units import GROUP_S, MAX_ABS_READING, QUARTER_S, SLOT_S, VOLTS, EpochSeconds, MilliwattHours
+from commonwatt.model.units import (
+    GROUP_S,
+    MAX_ABS_READING,
+    QUARTER_S,
+    SLOT_S,
+    VOLTS,
+    EpochSeconds,
+    MeterId,
+    MilliwattHours,
+)
 
 FUTURE_S = 900  # how far ahead of the receiver's trusted clock a record may end
 

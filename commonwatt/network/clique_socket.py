@@ -13,13 +13,10 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from commonwatt.cliques.datagrams import rank_of
-from commonwatt.cliques.signs import BEAT_S, Beat
-from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.units import ControllerId
+from commonwatt.cliques import BEAT_S, Beat, rank_of
+from commonwatt.model.units import ByteCount, ControllerId
 from commonwatt.network.addresses import split_address
-from commonwatt.protocol.clique_datagrams import Datagrams, Party, Taken
-from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell
+from commonwatt.protocol.clique_messages import CliqueMessage, Datagrams, Party, SendBeat, Taken, Tell
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,10 @@
-"""The small HTTP server of parts that have no API: /metrics for Prometheus, /status for people, /health, and pages."""
+"""The small HTTP server of parts that have no API: /metrics for Prometheus, /status for people, /healthz.
+
+Check of the Host header, against DNS rebinding.
+An attacker's DNS can resolve evil.example to 127.0.0.1; a page from there may then read this server's pages as its
+own origin. The request's Host names that origin, and the page can't forge it: any other host name is refused.
+An IP address can't be rebound.
+"""
 
 import json
 import logging
@@ -8,23 +14,74 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from socketserver import BaseServer
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
 from commonwatt.identity.guesses import network_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
-from commonwatt.network.hosts import REFUSAL, is_ours
-from commonwatt.network.http_pages import MAX_BODY_BYTES, Pages, Request, Response
 from commonwatt.network.tls import server_context, stamp
+
+REFUSAL = "this server is not called so; ask by its address, or name it in http_hosts\n"
+"""The body of the answer to a request with another host name; its status is 421."""
+
+
+def is_ours(header: str | None, names: Collection[str]) -> bool:
+    """Return whether a request with this Host may be answered.
+
+    Args:
+        header: The Host header; ``None``: no header, so the client is no browser.
+        names: The server's host names, lower case, besides ``localhost``.
+    """
+    if header is None:
+        return True
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+        if host in names or host == "localhost":
+            return True
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+MAX_BODY_BYTES = 4096  # most bytes of a request's body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request whose host name was checked."""
+
+    method: str  # GET or POST
+    path: str  # the path without the query
+    address: str  # the client's IP address
+    headers: Mapping[str, str]  # the headers, by name in lower case
+    body: bytes = b""  # the body of a POST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """An answer."""
+
+    status: int = 200  # the HTTP status
+    body: str = ""  # the text
+    content_type: str = "text/plain; charset=utf-8"  # its type
+    headers: tuple[tuple[str, str], ...] = ()  # further headers
+    raw: bytes | None = None  # bytes in place of the text
+
+
+Pages: TypeAlias = Callable[[Request], Response | None]
+"""Answers a request, on the server's threads; ``None``: the server answers it."""
 
 # `_created` series for every counter would double the page and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 from weakref import WeakKeyDictionary
 
-from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.units import ByteCount
 from commonwatt.runtime.clock import boot_id
 
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)

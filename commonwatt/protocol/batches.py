@@ -12,11 +12,11 @@ from typing import TypeAlias
 import numpy as np
 import zstandard
 
-from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
-from commonwatt.model.block_keys import Keys
+from commonwatt.codec.packing_arrays import MAX_PAYLOAD_BYTES, Payloads
+from commonwatt.model.blocks import Keys
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 

@@ -6,15 +6,63 @@ handles duplicates, reordering, a deposed manager and supersession (docs/control
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from commonwatt.model.control.relaying import PUT_S
-from commonwatt.model.units import MAX_EPOCH, EpochSeconds
-from commonwatt.model.words import printable
-from commonwatt.protocol.device_states import ForeignDevice
+from commonwatt.model.control import PUT_S
+from commonwatt.model.text import printable
+from commonwatt.model.units import MAX_EPOCH, ControllerId, EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
+
+
+class Stage(StrEnum):
+    """How far a device obeys."""
+
+    UNKNOWN = "unknown"  # its state was not read yet
+    OFF = "off"  # nothing is asked of it, and it does nothing
+    ASKED = "asked"  # it was told, and has not shown that it obeys
+    OBEYS = "obeys"  # it shows the state that was asked
+    UNCONFIRMED = "unconfirmed"  # it was told, and can't show whether it obeys
+    DISOBEYS = "disobeys"  # it was told three times, and shows another state
+
+
+Failsafe = Literal["will", "watchdog", "none"]
+_FAILSAFES = get_args(Failsafe)
+
+
+class DeviceState(MessagePart):
+    """One commanded state of a foreign device."""
+
+    # How far it obeys; one of a later version is ``unknown``.
+    stage: Annotated[Stage, BeforeValidator(lambda given: given if given in set(Stage) else Stage.UNKNOWN)]
+    since: Moment  # since when, epoch seconds
+    # What ends the state if the adapter is gone; of a later version: nothing that is known.
+    failsafe: Annotated[Failsafe, BeforeValidator(lambda given: given if given in _FAILSAFES else "none")]
+    # Most seconds until it has ended then; absent: nothing ends it.
+    failsafe_s: Annotated[int, Field(ge=0, le=3600)] | None = None
+    # Of a device that disobeys: what it should do, and what it shows; for people.
+    finding: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Whether nothing ends it if the adapter is gone."""
+        return self.failsafe == "none"
+
+
+class ForeignDevice(MessagePart):
+    """A foreign device as its adapter knows it."""
+
+    name: Annotated[str, Field(max_length=64)]  # its name in topics
+    preset: Annotated[str, Field(max_length=32)]  # the preset that reads its messages
+    heard: Moment | None = None  # when its last message came; absent: none since its start
+    # What it can be told, by kind of state (``commands.Kind``; a later version may have others).
+    states: Annotated[dict[str, DeviceState], Field(max_length=6)] = Field(default_factory=dict)
+    # How many of its values were not used since the adapter's start, and the last of them, by reason.
+    ignored: Annotated[dict[str, tuple[Natural, Annotated[str, Field(max_length=80)]]], Field(max_length=12)] = Field(
+        default_factory=dict
+    )
+
 
 # (counter, rank) of the commanding manager; compared as a pair.
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
@@ -217,3 +265,30 @@ class Outcome(Answer):
     voltage_permille: Annotated[int, Field(ge=0, le=2000)] | None = None
     # Of a boundary meter, optional: the frequency of the town's side.
     frequency_millihertz: Annotated[int, Field(ge=0, le=100_000)] | None = None
+
+
+class Raises:
+    """What members said of one microgrid's counter.
+
+    One member alone raises it by ``EPOCH_STEP`` in all, in ``RAISES`` times, within ``RAISES_WITHIN_S``.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[ControllerId, int] = {}
+        self._raised: dict[ControllerId, tuple[float, int, int]] = {}  # since when, how often, by how much in all
+
+    def allow(self, sender: ControllerId, known: int, counter: int, now: float) -> bool:
+        """Return whether a member's word may raise a known counter, and note it.
+
+        What another member said, too, may always.
+        """
+        self._said[sender] = max(counter, self._said.get(sender, 0))
+        if counter <= known or any(said >= counter for name, said in self._said.items() if name != sender):
+            return True
+        since, times, raised = self._raised.get(sender, (now, 0, 0))
+        if now - since >= RAISES_WITHIN_S:
+            since, times, raised = now, 0, 0
+        if times >= RAISES or raised + counter - known > EPOCH_STEP:
+            return False
+        self._raised[sender] = since, times + 1, raised + counter - known
+        return True

@@ -11,8 +11,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from commonwatt.model.control.relaying import PUT_S
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import PUT_S, SupplyState
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import MAX_PUT_S, Answer, Epoch, Weight
 from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural

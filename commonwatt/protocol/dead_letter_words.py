@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from commonwatt.codec.packing import unpack
+from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError, ProtocolError
-from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, state_names, unpack_event, unpack_history
-from commonwatt.model.time.times import parse_time
-from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.model.words import moment, near, printable
+from commonwatt.model.text import moment, near, printable
+from commonwatt.model.units import QUARTER_S, EpochSeconds, parse_id
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome

@@ -13,9 +13,8 @@ import numpy as np
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, from_records
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HISTORY_BYTES, EventRecord, Log, RecordType, Rejection, unpack_history
-from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds
+from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MeterId
 from commonwatt.model.validation import Expected, judge_history, suspects
 from commonwatt.protocol.meter_messages import Refusal
 

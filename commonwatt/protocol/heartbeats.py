@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from commonwatt.model.units import MilliwattHours
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import Epoch, ForeignDevice
 from commonwatt.protocol.controller_commands import MetersMode, Strategy
-from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
 

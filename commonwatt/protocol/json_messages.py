@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationEr
 from pydantic.functional_validators import BeforeValidator
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import parse_id
+from commonwatt.model.units import parse_id
 from commonwatt.protocol.meter_messages import Refusal
 
 MAX_COMMAND_BYTES = 16_384  # most bytes of a JSON message; more gaps are requested in the next command

@@ -1,15 +1,17 @@
-"""The binary messages between a meter and its gateway (docs/protocol.md gives them byte by byte, with examples).
+"""The binary messages between a meter and its gateway, and the list of revoked controllers for meters.
 
 All are big-endian and end in the CRC-32 (IEEE, as in zlib) of all bytes before it.
 """
 
+import re
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
+from typing import Self
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
@@ -24,8 +26,9 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.model.time.now import Trust
-from commonwatt.model.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.time import Trust
+from commonwatt.model.units import MAX_ABS_READING, SLOT_S, ControllerId, EpochSeconds, MilliwattHours
+from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 VERSION = 1  # first byte of every binary message between meter and gateway
 MAX_PUT_RECORDS = 1000  # most records in a put (36 KB of history)
@@ -277,3 +280,35 @@ def _with_crc(data: bytes) -> bytes:
 def _check_crc(data: bytes, code: int, what: str) -> None:
     if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
         raise ProtocolError(code, f"{what}: checksum does not match")
+
+
+PURPOSE = "revoked controllers"  # what the authority's signature is for
+MAX_LISTED = 400  # most controllers in a list, so that it fits into a command
+
+_CONTROLLER = rf" {MICROGRID_PATTERN}:[1-9]\d{{0,4}}"
+_FORM = re.compile(rf"[1-9]\d{{0,15}}(?:{_CONTROLLER}){{0,{MAX_LISTED}}}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RevokedList:
+    """The controllers that are revoked; a list with a higher number replaces it whole."""
+
+    number: int = 0  # rises at each change; 0: no list yet
+    ranks: Mapping[ControllerId, int] = field(default_factory=dict)  # the rank of each, by name
+
+    @property
+    def text(self) -> str:
+        """What is signed, such as ``1790000000 r002:2 r007:7``."""
+        return " ".join([str(self.number), *(f"{name}:{rank}" for name, rank in self.ranks.items())])
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read the text of a list.
+
+        Raises:
+            ProtocolError: It is of another form, or too long.
+        """
+        if _FORM.fullmatch(text) is None:
+            raise ProtocolError(Refusal.MALFORMED, "no list of revoked controllers: NUMBER NAME:RANK ...")
+        number, *rows = text.split(" ")
+        return cls(int(number), {name: int(rank) for name, _, rank in (row.partition(":") for row in rows)})

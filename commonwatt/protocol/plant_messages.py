@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.protocol.commands import Answer
 from commonwatt.protocol.json_messages import Message, Moment, Natural
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
 
-from commonwatt.model.words import counted
+from commonwatt.model.text import counted
 
 Role = Literal["gives", "receives", "rests", "out"]
 

@@ -8,8 +8,7 @@ gateway, ``utility`` for the utility, ``plant`` for the town's plant, which has 
 import re
 from dataclasses import dataclass
 
-from commonwatt.model.ids import ID_PATTERN, MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ID_PATTERN, ControllerId, MeterId, MicrogridId
 
 ROOT = "cw1"  # first level of every topic; its number is the protocol's version
 UTILITY = "utility"  # the utility's identity

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.machine import Machine
+from commonwatt.model.time import Machine
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.runtime.files import read_object, write_private
 

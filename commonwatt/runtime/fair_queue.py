@@ -1,4 +1,4 @@
-"""A bounded queue that serves owners in turn, and within an owner its senders: deficit round robin by work (P7). Pure.
+"""Fairness among senders: a bounded queue that serves owners in turn, and a token bucket. Pure.
 
 A turn gives an owner a credit of work, its weight times ``QUANTUM``; it is served until the credit does not cover its
 next item, and keeps the rest for its next turn. An owner without items keeps no credit. So an owner with much work
@@ -195,3 +195,24 @@ class FairQueue(Generic[K, T]):
             self._turns.remove(name)
             del self._owners[name]
         return item
+
+
+@dataclass
+class Bucket:
+    """A balance that grows with time up to ``burst`` and may be overdrawn by one amount.
+
+    A sender that takes more without waiting, for example by repeated connections, is overdrawn by ``burst`` at most: it
+    then waits no longer than ``burst`` takes to refill.
+    """
+
+    rate: float  # gain per second
+    burst: float  # the highest balance
+    balance: float  # the balance at ``at``; below zero while overdrawn
+    at: float  # the second of the last update
+
+    def take(self, amount: float, now: float) -> float:
+        """Take ``amount`` at second ``now``; return the seconds until nothing is overdrawn."""
+        balance = min(self.burst, self.balance + max(0.0, now - self.at) * self.rate) - amount
+        self.balance = max(balance, -max(self.burst, amount))
+        self.at = now
+        return max(0.0, -self.balance / self.rate)

@@ -18,8 +18,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from commonwatt.model.exceptions import StoreError
-from commonwatt.settlement.microgrids import Qualities
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Energies, Qualities, Quantity
 from commonwatt.settlement.splits import Flags
 
 _VERSION = 1

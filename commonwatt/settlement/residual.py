@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from commonwatt.model.units import MilliwattHours
-from commonwatt.settlement.microgrids import Flow, QuarterReadings, signed_intake
-from commonwatt.settlement.settled import SettledQuality
+from commonwatt.settlement.quarters import Flow, QuarterReadings, SettledQuality, signed_intake
 from commonwatt.settlement.splits import Array, Flags
 
 

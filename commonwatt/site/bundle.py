@@ -20,18 +20,26 @@ from typing import Literal
 from pydantic import ValidationError
 
 from commonwatt.config.files import check_file, check_named_files, load_settings, named_files, place_of
-from commonwatt.config.parts import settings_of
-from commonwatt.config.settings import MicrogridName, Settings
-from commonwatt.identity.authority import CA_FILE, FOLDER, Authority
+from commonwatt.config.settings import MicrogridName, Settings, settings_of
+from commonwatt.identity.authority import CA_FILE, ENROLMENT_FILE, FOLDER, Authority
 from commonwatt.identity.certificates import check_signed
 from commonwatt.identity.devices import digest
-from commonwatt.identity.enrolment_authority import ENROLMENT_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
 from commonwatt.runtime.files import replace_file
-from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import ADAPTER_FILE, SECOND, folders_of, part_files, places_of, runs_mosquitto, sources_of
+from commonwatt.site.places import (
+    ADAPTER_FILE,
+    FILE,
+    SECOND,
+    TOWN_FILE,
+    folders_of,
+    load_site,
+    part_files,
+    places_of,
+    runs_mosquitto,
+    sources_of,
+)
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 

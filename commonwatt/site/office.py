@@ -17,15 +17,18 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
-from commonwatt.site.file import FILE, TOWN_FILE, SiteFile, load_site
 from commonwatt.site.places import (
     ADAPTER_TOKENS,
+    FILE,
     HEADER,
     MADE_THERE,
     SECOND,
+    TOWN_FILE,
     PartFile,
+    SiteFile,
     beats_of,
     certificates,
+    load_site,
     part_files,
 )
 from commonwatt.town.cliques import write_clique_files

@@ -15,27 +15,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.config.files import check_file, check_model, check_named_files, parse_toml
-from commonwatt.config.parts import command_of
-from commonwatt.config.settings import Settings
+from commonwatt.config.settings import Settings, command_of
 from commonwatt.identity.authority import CA_FILE, REVOKED_FILE
 from commonwatt.identity.certificates import details_of, listed_issuers
 from commonwatt.identity.chains import check_issued
 from commonwatt.identity.devices import digest
 from commonwatt.identity.renewing import CertificateFile
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import counted, moment
 from commonwatt.model.units import MADE, EpochSeconds
-from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import read_object, replace_file
 from commonwatt.runtime.service import only_one
 from commonwatt.site.bundle import Bundle, Manifest
-from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import AUTHORITY, PROGRAM, STATE, USER, Machine, missing_program
 from commonwatt.site.places import (
     ADAPTER_FILE,
     BACKUP_TIMER,
     HEADER,
     MADE_THERE,
+    TOWN_FILE,
     folders_of,
     is_on_sqlite,
     services_of,

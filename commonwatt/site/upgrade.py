@@ -10,8 +10,7 @@ from pathlib import Path
 from commonwatt.config.files import read_toml
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.packages import fields_of
-from commonwatt.site.machine import PROGRAM, STATE, USER, Machine
+from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, fields_of
 from commonwatt.site.places import is_on_sqlite
 from commonwatt.site.unpack import installed_on
 

@@ -1,7 +1,7 @@
-"""A microgrid's registry, ``registry.json``: its controller and meters (T8).
+"""A controller's files from the office: registry.json (T8), revoked-controllers.json.
 
-``commonwatt utility register`` writes it, the gateway reads it. Ids stand as decimal text, since many readers keep
-only 53 bits of a JSON number.
+``commonwatt utility register`` writes the registry, the gateway reads it. Ids stand as decimal text, since many readers
+keep only 53 bits of a JSON number.
 """
 
 from pathlib import Path
@@ -11,10 +11,11 @@ from pydantic import Field
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridName, Settings
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.json_messages import Id64
+from commonwatt.protocol.meter_messages import RevokedList
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.town import Direction, Function, Microgrid
 
@@ -82,3 +83,37 @@ def load_registry(path: Path) -> Registry:
     if len({meter.id for meter in registry.meters}) != len(registry.meters):
         raise ConfigError(f"{path}: a meter is there twice; make it anew with: commonwatt utility register")
     return registry
+
+
+REVOKED_FILE = "revoked-controllers.json"
+
+
+class SignedList(Settings):
+    """The content of the file."""
+
+    text: str  # the list, as ``RevokedList`` writes it
+    signature: Annotated[str, Field(pattern="^([0-9a-f]{2}){8,80}$")]  # the authority's, hexadecimal
+
+    def read(self) -> RevokedList:
+        """Return the list; its signature is checked by meters.
+
+        Raises:
+            ProtocolError: The text is of another form.
+        """
+        return RevokedList.read(self.text)
+
+
+def load_signed_list(path: Path) -> SignedList | None:
+    """Read the file; ``None``: there is none.
+
+    Raises:
+        ConfigError: It is not what the office writes.
+    """
+    if not path.exists():
+        return None
+    found = check_model(path, SignedList, read_object(path, "a list of revoked controllers", "copy it again"))
+    try:
+        found.read()
+    except ProtocolError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return found

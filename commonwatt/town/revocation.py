@@ -13,11 +13,11 @@ from commonwatt.identity.devices import Role, load_devices
 from commonwatt.identity.enrolment import DEVICES_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
-from commonwatt.protocol.revoked_list import MAX_LISTED, PURPOSE, RevokedList
+from commonwatt.protocol.meter_messages import MAX_LISTED, PURPOSE, RevokedList
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import write_private
-from commonwatt.town.clique_file import CLIQUE_FILE, load_cliques
-from commonwatt.town.revoked_file import REVOKED_FILE, SignedList, load_signed_list
+from commonwatt.town.cliques import CLIQUE_FILE, load_cliques
+from commonwatt.town.registry import REVOKED_FILE, SignedList, load_signed_list
 
 Check = Callable[[str, str], bool]  # whether a signature, hexadecimal, is the authority's, of a text
 

@@ -9,38 +9,136 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from commonwatt.cliques.signs import BEAT_S, Beat
+from commonwatt.cliques import BEAT_S, Beat, warm_meters
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError, ProtocolError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ByteCount, ControllerId, MeterId, MicrogridId
 from commonwatt.network.clique_socket import CliqueSocket
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Yield
-from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.topics import COMMANDS, OUTCOMES, parse_meter_up
-from commonwatt.town.clique_file import CliqueFile, Group, beside, load_cliques, parties
-from commonwatt.town.registry import RegisteredMeter
-from commonwatt.town.revoked_file import REVOKED_FILE, SignedList, load_signed_list
-from gateway.clique.hooks import Hooks
-from gateway.clique.kept import KeptEpochs
-from gateway.clique.questions import Questions
-from gateway.clique.revoked import RevokedOffer
-from gateway.clique.telling import LOOK_S, Telling
+from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_meter_up
+from commonwatt.town.cliques import CliqueFile, Group, beside, load_cliques, parties
+from commonwatt.town.registry import REVOKED_FILE, RegisteredMeter, SignedList, load_signed_list
+from commonwatt.town.town import Function
+from gateway.clique.kept import Hooks, KeptEpochs, Registries, RevokedOffer
 from gateway.events import FromMeter
-from gateway.registries import Registries
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Post, TakeStates
+from gateway.takeover.hearing import Hearing
 from gateway.takeover.member import Member
-from gateway.takeover.post import Post
+
+
+class Questions:
+    """The meters of each microgrid that a controller may manage."""
+
+    def __init__(self, own: ControllerId, meters: Mapping[MicrogridId, Mapping[MeterId, RegisteredMeter]]) -> None:
+        self._own = own
+        self._hearing = {name: Hearing(_warm(each)) for name, each in meters.items()}
+        self._was_connected = False
+        self._asked = 0
+
+    def register(self, microgrid: MicrogridId, meters: Mapping[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry of a microgrid by a changed one."""
+        self._hearing[microgrid].meters = frozenset(_warm(meters))
+
+    def heard(self, microgrid: MicrogridId, meter: MeterId, now: float) -> None:
+        """Note a message of a meter."""
+        self._hearing[microgrid].heard(meter, now)
+
+    def look(self, hooks: Hooks, members: Mapping[MicrogridId, Member], now: float) -> bool:
+        """Set what each member can do, and ask the meters that are silent; return whether any was asked."""
+        is_connected, before = hooks.is_connected(), self._asked
+        if self._was_connected and not is_connected:
+            for hearing in self._hearing.values():
+                hearing.lost()
+        self._was_connected = is_connected
+        commits = hooks.commits(self._own)
+        for name, member in members.items():
+            hearing, manages = self._hearing[name], member.commands
+            hearing.put_s = hooks.put_s(name)
+            reached = hearing.reached(now, manages=manages)
+            member.means.able = is_connected and hearing.is_enough(reached)
+            member.means.connected = reached
+            member.means.commits = commits and hooks.commits(name)
+            if is_connected:
+                self._ask(hooks, name, hearing.due(now, manages=manages), None)
+        return self._asked > before
+
+    def ask(self, hooks: Hooks, effect: AskMeters, meters: Iterable[MeterId]) -> None:
+        """Ask some of a microgrid's meters, those that were heard last."""
+        asked = self._hearing[effect.microgrid].nearest(list(meters), effect.count)
+        self._ask(hooks, effect.microgrid, asked, effect.about)
+
+    def _ask(self, hooks: Hooks, microgrid: MicrogridId, meters: Iterable[MeterId], about: ControllerId | None) -> None:
+        """Ask meters which epoch they hold, and whether a controller still acknowledges."""
+        for meter in meters:
+            self._asked += 1
+            question = Command(
+                id=f"{self._own}-manager-{self._asked}",
+                cmd="get",
+                issuer=self._own,
+                epoch=(0, 0),
+                what="manager",
+                about=about,
+            )
+            hooks.publish(Publish(meter_down(microgrid, meter, COMMANDS), question.pack(), qos=0))
+
+
+def _warm(meters: Mapping[MeterId, RegisteredMeter]) -> tuple[MeterId, ...]:
+    # The boundary's meters have this place's broker alone.
+    inside = (m for m in meters.values() if not m.replaced and m.function is not Function.BOUNDARY)
+    return warm_meters({meter.id: meter.battery_capacity_mwh is not None for meter in inside})
+
+
+LOOK_S = 1.0  # real seconds between two looks at what the utility has set
+TELL_AGAIN_S = (5.0, 60.0, 3_600.0)  # real seconds after which unchanged states are told again: any may be lost
+
+
+class Telling:
+    """The states that are told.
+
+    Args:
+        members: The controller's parts in its cliques.
+        send: Sends a message to those of a microgrid's clique.
+    """
+
+    def __init__(self, members: Mapping[MicrogridId, Member], send: Callable[[MicrogridId, Tell], object]) -> None:
+        self._members = members
+        self._send = send
+        # By managed microgrid, the states that were told last, when, and how often.
+        self._told: dict[MicrogridId, tuple[Mapping[str, Any] | None, float, int]] = {}
+        self._looked = 0.0
+
+    def look(self, hooks: Hooks, now: float) -> None:
+        """Tell what changed, and all now and then."""
+        if now - self._looked < LOOK_S:
+            return
+        self._looked = now
+        for name, member in self._members.items():
+            if not member.commands:
+                self._told.pop(name, None)
+                continue
+            states = hooks.states(name).states
+            before, at, times = self._told.get(name, (None, now, 0))
+            times = 0 if before != states else times
+            if times == 0 or now - at >= TELL_AGAIN_S[min(times, len(TELL_AGAIN_S)) - 1]:
+                self._told[name] = states, now, times + 1
+                self.tell(hooks, name, member.post.others)
+
+    def tell(self, hooks: Hooks, microgrid: MicrogridId, to: Iterable[ControllerId]) -> None:
+        """Tell some controllers the states of a microgrid."""
+        states = hooks.states(microgrid)
+        for other in to:
+            self._send(microgrid, Tell(other, states))
+
 
 log = logging.getLogger(__name__)
 

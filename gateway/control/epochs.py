@@ -11,11 +11,9 @@ from collections.abc import Iterable
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.commands import Epoch
-from gateway.changes import Change, Setting
-from gateway.stored import KeptSettings
+from gateway.stored import Change, KeptSettings, Setting
 from gateway.takeover.member import Member
 
 FIRST_EPOCH: Epoch = (1, 0)  # the epoch of a gateway with a new store

@@ -15,12 +15,14 @@ own delay, so that not all load returns at once. Each boundary meter is observed
 voltage opens the switch, and closing it needs all of them.
 """
 
+import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.protocol.commands import Epoch
+from gateway.stored import Setting
 
 REPORT_GOOD_FOR_S = 60  # a gap of more seconds between two reports may hide an excursion: the wait begins again
 # Voltages of the town's side at which the switch may close, per mille of the nominal one (IEEE 1547.1).
@@ -196,3 +198,32 @@ def contradiction(boundary: Boundary, notice: bool | None) -> str | None:
         return None
     said, seen = ("lost", "has voltage") if notice else ("back", "has no voltage")
     return f"the utility says that power is {said}, but the boundary sensor {seen}; the sensor is right"
+
+
+PHASE = "phase"  # setting that keeps the phase
+ISLAND = frozenset({Phase.ISLANDED, Phase.RESYNCHRONISING})  # the phases of an island
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPhase:
+    """A phase in which this gateway managed its microgrid; which places were off is in the desired states."""
+
+    phase: Phase  # the phase
+    since: EpochSeconds | None  # when it began; ``None``: the clock was not trusted then
+    epoch: Epoch  # the gateway's epoch: under another one, another controller may have managed the microgrid since
+    closed: bool = False  # whether the switch was closed against the gateway's own command to open
+
+    def kept(self) -> Setting:
+        """Return the setting that keeps it."""
+        return Setting(PHASE, json.dumps(asdict(self)))
+
+
+def kept_phase(text: str | None) -> KeptPhase | None:
+    """Return what ``KeptPhase.kept`` wrote; ``None``: nothing is stored."""
+    if text is None:
+        return None
+    fields = json.loads(text)
+    counter, rank = fields["epoch"]
+    return KeptPhase(
+        phase=Phase(fields["phase"]), since=fields["since"], epoch=(counter, rank), closed=fields.get("closed", False)
+    )

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.blocks import Blocks, empty, join
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, Quarter
 from commonwatt.model.validation import limits_of
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function

@@ -11,25 +11,30 @@ from dataclasses import replace
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.energy.strategies import COMPARING
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, State
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MicrogridId, MilliwattHours
-from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
+from commonwatt.protocol.commands import KINDS, Command, ForeignDevice, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
-from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.sharing_words import Why
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change, Desired, ForgetDesired, MeterInfo
-from gateway.control.broker_orders import BrokerOrders
-from gateway.control.disobeying import Disobeying
 from gateway.control.epochs import MAX_COUNTER, epochs_of
-from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
-from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
+from gateway.control.meter_view import (
+    INITIALIZE_AGAIN_S,
+    LIFETIMES,
+    MANY_TIMES,
+    UNKNOWN,
+    BrokerOrders,
+    CommandNote,
+    Counts,
+    Disobeying,
+    MeterView,
+    resend_after_s,
+)
 from gateway.control.plausibility import Doubt, Recorded
 from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
-from gateway.stored import Stored
+from gateway.stored import Change, Desired, ForgetDesired, MeterInfo, Stored
 from gateway.takeover.member import Member
 
 # Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed.

@@ -5,12 +5,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.device_states import Stage
+from commonwatt.model.time import Now
+from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.protocol.commands import Kind, Stage
 from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords, Why, reason_of_code, summary_of
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager

@@ -1,15 +1,22 @@
-"""What the manager knows of each meter, and what it counts."""
+"""What the manager knows of each meter: counts, disobedience, orders of brokers, lifetimes of states.
 
+How long each kind of desired state lasts, and when it is renewed: one table for all (docs/control.md).
+A state that is kept is renewed while its manager lives, and ends by itself at the meter when the manager is gone.
+"""
+
+import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from commonwatt.model.ids import MeterId
+from commonwatt.model.control import PUT_S
+from commonwatt.model.effects import Effect, Write
 from commonwatt.model.records import State
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import MAX_EPOCH, SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import MAX_EPOCH, SLOT_S, ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
-from commonwatt.protocol.device_states import ForeignDevice
-from gateway.changes import MeterInfo
+from commonwatt.protocol.commands import KINDS, NO_LIMIT, ForeignDevice, Kind, Outcome, Stage
+from gateway.stored import Change, KeptSettings, MeterInfo, Setting
 
 LEVEL_GOOD_FOR_S = 300
 """Seconds after which a level is too old to be shown or taken from a record, and an earlier one of another clock may
@@ -96,3 +103,114 @@ class Counts:
     outcomes: Counter[str] = field(default_factory=Counter)  # outcomes received, by result
     unknown_states: int = 0  # reports with unknown state bits
     lapses: int = 0  # states that ended at their meters before they were renewed, though they were wanted
+
+
+FIRST_S = 600  # seconds until a device that did not obey is told again; each further wait is twice as long
+DOUBLED = 4  # so many times: the longest is 160 minutes
+
+
+class Disobeying:
+    """The states that devices refused by not obeying."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[MeterId, Kind], tuple[int, EpochSeconds]] = {}
+
+    def take(self, meter: MeterId, outcome: Outcome, now: EpochSeconds) -> bool:
+        """Note whether a device obeys; return whether it just refused."""
+        kind = KINDS.get(outcome.cmd)
+        state = outcome.device.states.get(kind) if kind and outcome.device else None
+        if kind is None or state is None:
+            return False
+        refuses = outcome.result == "refused" and state.stage is Stage.DISOBEYS
+        if refuses and not self.waits(meter, kind, now):
+            times = self._until.get((meter, kind), (0, 0))[0]
+            self._until[meter, kind] = times + 1, now + (FIRST_S << min(times, DOUBLED))
+        elif state.stage in (Stage.OBEYS, Stage.UNCONFIRMED):
+            self._until.pop((meter, kind), None)
+        return refuses
+
+    def waits(self, meter: MeterId, kind: Kind, now: EpochSeconds) -> bool:
+        """Return whether a device did not obey, and is not told again yet."""
+        return (meter, kind) in self._until and now < self._until[meter, kind][1]
+
+    def shift(self, by_s: int) -> None:
+        """Shift all times after the clock was set by ``by_s``."""
+        self._until = {key: (times, until + by_s) for key, (times, until) in self._until.items()}
+
+
+_SETTING = "broker_orders"
+
+Order = tuple[ControllerId, ...]
+
+
+class BrokerOrders:
+    """The assigned orders of the meters of one microgrid."""
+
+    def __init__(self, microgrid: MicrogridId, store: KeptSettings) -> None:
+        kept = store.setting(_SETTING)
+        self._of: dict[MeterId, Order] = {int(meter): tuple(names) for meter, names in json.loads(kept or "{}").items()}
+        self._is_known = kept is not None
+        self._microgrid = microgrid
+
+    def set(self, orders: Mapping[MeterId, Order]) -> tuple[list[Effect[Change]], set[MeterId]]:
+        """Keep the orders in place of those before; return the writes, and the meters whose order changed."""
+        changed = {meter for meter in orders.keys() | self._of if orders.get(meter) != self._of.get(meter)}
+        self._of, self._is_known = dict(orders), True
+        kept = {str(meter): names for meter, names in sorted(self._of.items())}
+        return [Write(Setting(_SETTING, json.dumps(kept)))], changed
+
+    def of(self, meter: MeterId, of_manager: Order | None) -> Order | None:
+        """Return the order for a meter; empty: as installed, ``None``: nothing is said of it.
+
+        Args:
+            of_manager: The order so that meters reach the manager; empty: it is their own controller, ``None``: the
+                microgrid has no other manager.
+        """
+        own = self._of.get(meter, ())
+        if of_manager:
+            # Home is lost. A meter whose data goes elsewhere needs no other broker.
+            return own if own and own[0] != self._microgrid else of_manager
+        return own if of_manager is not None or self._is_known else None
+
+
+RESEND_S = 10  # seconds until an unconfirmed command is sent again; each further wait is twice as long
+RESEND_AT_MOST_S = 300  # longest of these waits, seconds
+MANY_TIMES = 6  # so many times sent, a command waits the longest; so does one that its meter refused, or does not have
+UNKNOWN = "unknown"  # the value of a state of which this store knows only the pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifetime:
+    """The values and times of a kind of desired state that a manager keeps."""
+
+    on: str | None  # its value while it is kept; ``None``: any but ``off``, the manager says which
+    off: str  # its value otherwise, which needs no end
+    for_s: int  # seconds until its end, from each renewal
+    renew_s: int  # it is renewed when no more seconds than this are left
+
+    def is_on(self, value: str) -> bool:
+        """Return whether a value is one of a state that is kept."""
+        return value not in (self.off, UNKNOWN) if self.on is None else value == self.on
+
+    def is_due(self, until: EpochSeconds, now: EpochSeconds) -> bool:
+        """Return whether a state with an end is to be renewed: few seconds are left, or more than it is ever given."""
+        return not self.renew_s < until - now <= self.for_s
+
+
+_SWITCHED = Lifetime(on="on", off="off", for_s=900, renew_s=300)
+
+LIFETIMES: Mapping[Kind, Lifetime] = {
+    Kind.SHARING: _SWITCHED,
+    Kind.REDUCING: _SWITCHED,
+    Kind.ISOLATED: _SWITCHED,
+    # It only shapes data: a long life costs nothing, and saves commands to hundreds of meters.
+    Kind.AGGREGATION: Lifetime(on="lossless", off="none", for_s=86_400, renew_s=28_800),
+    Kind.IMPORT_LIMIT: Lifetime(on=None, off=NO_LIMIT, for_s=900, renew_s=300),
+    Kind.PUT_PERIOD: Lifetime(on=None, off=str(PUT_S), for_s=86_400, renew_s=28_800),
+}
+"""By kind of state."""
+
+
+def resend_after_s(times: int) -> int:
+    """Return the seconds until a command that was sent so many times, and is not confirmed, is sent again."""
+    return min(RESEND_S << max(0, times - 1), RESEND_AT_MOST_S)

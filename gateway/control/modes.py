@@ -1,48 +1,129 @@
-"""The operating modes of one microgrid: its load reduced, or not; connected to the town, or an island (C5, A5, A8).
+"""The operating modes of one microgrid and their changes: load reduced, connected, or an island (C5, A5, A8).
 
 The modes follow from what the utility has set, from the boundary sensor, and from what the meters hold. The phase is
 stored before it is acted upon. After a start the boundary is unknown until it reports: the meters then keep the states
 that they hold, and the stored phase says how batteries share.
+
+Whether a microgrid decides alone, since the utility does not answer (P2, A5, docs/control.md).
+A pong is anything that the utility sends: an acknowledgement or a command. A gateway decides about its microgrid by
+itself at all times; without the utility it also prepares for a long silence, each strategy in its own way. Nothing here
+concerns the boundary switch: a silent utility is no reason for an island.
 """
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.control.return_delay import return_delay_s
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState, return_delay_s
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import EpochSeconds, MicrogridId
-from commonwatt.model.words import moment
+from commonwatt.model.text import moment
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
-from gateway.changes import Change, Setting
-from gateway.control.autonomy import Contact
 from gateway.control.islanding import (
+    ISLAND,
+    PHASE,
     REPORT_GOOD_FOR_S,
     Boundary,
+    KeptPhase,
     Phase,
     Sensor,
     Wish,
     contradiction,
     disagreement,
+    kept_phase,
     together,
     wish,
 )
-from gateway.control.kept_phase import ISLAND, PHASE, KeptPhase, kept_phase
 from gateway.control.manager import Manager
-from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import kept_states
-from gateway.control.mode_changes import MODE_CHANGES, ModeChanges
-from gateway.control.requests import Requests
+from gateway.control.requests import KeptMetersMode, Requests
 from gateway.control.rotation import Rotation, Turn
-from gateway.stored import KeptSettings
+from gateway.stored import Change, KeptSettings, Setting
+
+NO_ANSWER_S = 180  # least seconds without an answer of the utility after which a microgrid decides alone
+# The same in periods of relaying, each of which the utility answers: a demonstration's clock runs faster.
+MISSED_RELAYS = 3
+# The same, however seldom the gateway relays: a quiet connection is tested more often than that.
+NO_ANSWER_AT_MOST_S = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """When the utility last answered."""
+
+    heard: EpochSeconds  # the time of its last message; at first, of the gateway's start
+
+    def is_lost(self, now: EpochSeconds, relay_s: int) -> bool:
+        """Return whether the utility has not answered for too long.
+
+        Args:
+            relay_s: Seconds between two relays to the utility.
+        """
+        return now - self.heard > max(NO_ANSWER_S, min(MISSED_RELAYS * relay_s, NO_ANSWER_AT_MOST_S))
+
+    def words(self, now: EpochSeconds, relay_s: int) -> str | None:
+        """Return in words that the microgrid decides alone; ``None``: it does not."""
+        if not self.is_lost(now, relay_s):
+            return None
+        return f"the utility has not answered for {(now - self.heard) // 60} min: the microgrid decides alone"
+
+
+MODE_CHANGES = "mode_changes"  # setting that keeps the changes
+MOST = 50  # most changes that are kept; the oldest are forgotten first
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeChange:
+    """A change of a mode."""
+
+    time: EpochSeconds  # when the gateway changed it
+    mode: str  # the mode: ``phase``, ``places off``, ``reducing`` or ``import limit``
+    value: str  # its value from then on, in words
+    why: str  # the facts that changed it, in words
+
+    def __str__(self) -> str:
+        return f"{self.mode}: {self.value}" + (f" ({self.why})" if self.why else "")
+
+
+_AT_FIRST = {"phase": "connected", "places off": "0", "reducing": "off", "import limit": "none"}
+
+
+class ModeChanges:
+    """The last changes, also of earlier runs of the gateway."""
+
+    def __init__(self, kept: str | None) -> None:
+        """Take what the setting keeps; ``None``: nothing."""
+        # The changes, oldest first.
+        self.changes = deque((ModeChange(**one) for one in json.loads(kept or "[]")), maxlen=MOST)
+        self._values = _AT_FIRST | {change.mode: change.value for change in self.changes}
+        self._unlogged: list[ModeChange] = []
+
+    def note(self, modes: Mapping[str, tuple[str, str]], now: Now) -> list[Effect[Change]]:
+        """Keep the modes (value and reason by name) whose values are others than before."""
+        changed = [
+            ModeChange(time=now, mode=mode, value=value, why=why)
+            for mode, (value, why) in modes.items()
+            if self._values.get(mode) != value
+        ]
+        if not changed:
+            return []
+        self._values |= {change.mode: change.value for change in changed}
+        self.changes.extend(changed)
+        self._unlogged = [*self._unlogged, *changed][-MOST:]
+        return [Write(Setting(MODE_CHANGES, json.dumps([asdict(change) for change in self.changes])))]
+
+    def take_unlogged(self) -> list[ModeChange]:
+        """Return the changes since the last call, for the log."""
+        unlogged, self._unlogged = self._unlogged, []
+        return unlogged
+
 
 _SPARED = "spared"  # setting that keeps the meters of the places that must not be cut
 _EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)

@@ -16,9 +16,8 @@ from commonwatt.energy.shedding import (
     reduces,
     shed,
 )
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.time import Now
+from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function

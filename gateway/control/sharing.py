@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from commonwatt.energy.strategies import strategy_of
-from commonwatt.energy.strategies.batteries import LEAST_S, Batteries, Plan
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MilliwattHours
+from commonwatt.energy.strategies import LEAST_S, Batteries, Plan, strategy_of
+from commonwatt.model.units import MeterId, MilliwattHours
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.sharing_words import Why
-from gateway.control.lifetimes import LIFETIMES
+from gateway.control.meter_view import LIFETIMES
 from gateway.control.plausibility import Doubt
 
 REWEIGH = 250  # a donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal

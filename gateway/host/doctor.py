@@ -6,18 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from commonwatt.config.host import HostSettings
-from commonwatt.config.settings import GatewaySettings
-from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, Level, bad, good, run_check, warning, with_file
-from commonwatt.doctor.machine import clock_findings
-from commonwatt.doctor.running import Running, ask_service, port_findings
+from commonwatt.config.settings import GatewaySettings, HostSettings
+from commonwatt.doctor.checks import Check, Finding, Level, bad, clock_findings, good, run_check, warning, with_file
+from commonwatt.doctor.running import Doctor, Running, ask_service, port_findings
+from commonwatt.model.text import counted
 from commonwatt.model.units import ControllerId
-from commonwatt.model.words import counted
 from commonwatt.network.addresses import Address
 from gateway import doctor
-from gateway.host.files import file_of, hosted
-from gateway.host.shown import STATUS
+from gateway.host.host import STATUS, file_of, hosted
 
 
 def checks(settings: HostSettings, running: Running) -> Sequence[Check]:

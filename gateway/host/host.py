@@ -1,22 +1,202 @@
-"""A host: the gateways of several controllers in one process, on one loop. One that fails does not stop the others."""
+"""A host: the gateways of several controllers in one process, on one loop, and what it shows of them."""
 
 import asyncio
+import json
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
 
-from commonwatt.config.host import HostSettings
-from commonwatt.config.settings import GatewaySettings
+from prometheus_client.metrics_core import Metric
+
+from commonwatt.config.files import load_settings
+from commonwatt.config.settings import GatewaySettings, HostSettings
+from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.units import ControllerId
-from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import until_stopped
+from commonwatt.network.addresses import is_loopback
+from commonwatt.network.http_server import HttpServer, Request, Response
+from commonwatt.runtime.clock import Clock, load_clock
+from commonwatt.runtime.metric_families import Row, counter, families, gauge, registry_of
+from commonwatt.runtime.service import only_one, until_stopped
 from commonwatt.runtime.watchdog import Watchdog
-from gateway.host.controller import SLOW_S, HostedController
-from gateway.host.shown import serve
+from commonwatt.runtime.watchdog_metrics import register_process
+from gateway.loop.machine import THREADS
+from gateway.shell import Shell
+
+
+def file_of(config: Path, settings: HostSettings, controller: ControllerId) -> Path:
+    """Return the settings file of a controller of the host with the file ``config``."""
+    return (config.parent / settings.files.replace("{controller}", controller)).resolve()
+
+
+def hosted(config: Path, settings: HostSettings) -> dict[ControllerId, GatewaySettings]:
+    """Return the settings of each controller of a host.
+
+    Raises:
+        ConfigError: A file is wrong, of another controller or clock, or has the store of another one.
+    """
+    found: dict[ControllerId, GatewaySettings] = {}
+    stores: dict[Path, ControllerId] = {}
+    for name in settings.controllers:
+        path = file_of(config, settings, name)
+        one = load_settings(path, "gateway", GatewaySettings)
+        if one.controller != name:
+            raise ConfigError(f"{path}: is of {one.controller}, but {config} names it for {name}")
+        if (one.clock and one.clock.resolve()) != (settings.clock and settings.clock.resolve()):
+            raise ConfigError(f"{path}: its clock is another file than the clock of {config}; give both the same path")
+        other = stores.setdefault(one.store.resolve(), name)
+        if other != name:
+            raise ConfigError(f"{path}: {one.store} is the store of {other} too; give each controller its own")
+        found[name] = one
+    return found
+
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0  # real seconds until a gateway that stopped is opened again
+LIVED_S = 60.0  # real seconds of a run after which the wait begins anew
+SLOW_S = 5.0  # real seconds of lag from which a controller is called slow
+
+log = logging.getLogger(__name__)
+
+
+class HostedController:
+    """One controller.
+
+    Args:
+        phase: By which share of each period its periodic work is later than the first controller's, 0 to 1.
+    """
+
+    def __init__(self, settings: GatewaySettings, clock: Clock, watchdog: Watchdog, phase: float) -> None:
+        self.settings = settings
+        self.shell: Shell | None = None  # its running gateway; ``None``: it is stopped
+        self.why = "it is being opened"  # why it stopped last
+        self.stops = 0  # times it stopped by a failure
+        self._clock, self._watchdog, self._phase = clock, watchdog, phase
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Run it until ``stop`` is set; open it again when it stops, after a wait that grows."""
+        wait_s = FIRST_WAIT_S
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                await self._run(stop)
+            except (CommonwattError, OSError) as error:
+                self._stopped(str(error))
+            except Exception as error:
+                log.exception("%s failed", self.settings.controller)
+                self._stopped(repr(error))
+            if time.monotonic() - began >= LIVED_S:
+                wait_s = FIRST_WAIT_S
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        with only_one(self.settings.store, "another gateway"):
+            shell = await THREADS.run(Shell.open, self.settings, self._clock, self._phase)
+            self.shell = shell
+            try:
+                await shell.run(stop, self._watchdog, alone=False)
+            finally:
+                self.shell = None
+                await shell.settled()
+
+    def _stopped(self, why: str) -> None:
+        self.why = why
+        self.stops += 1
+        log.error("%s is stopped (%s); the others go on", self.settings.controller, why)
+
+    @property
+    def lag_s(self) -> float:
+        """Real seconds by which its work is late."""
+        return 0.0 if self.shell is None else self.shell.shown.lag_s
+
+    @property
+    def state(self) -> Literal["running", "slow", "stopped"]:
+        """Whether it works."""
+        if self.shell is None or self.shell.shown.failing:
+            return "stopped"
+        return "slow" if self.lag_s >= SLOW_S else "running"
+
+    def line(self) -> dict[str, object]:
+        """Return its line of the host's status, as JSON."""
+        shell = self.shell
+        if shell is None:
+            return {"state": "stopped", "why": self.why, "stops": self.stops, "lag_s": 0.0}
+        shown, committed_s = shell.shown, shell.shown.committed_s
+        return {
+            "state": self.state,
+            "why": shown.failing,
+            "stops": self.stops,
+            "lag_s": round(self.lag_s, 1),
+            "committed_s": None if committed_s is None else round(committed_s),
+            "store_failures": shown.store_failures,
+        }
+
+
+STATUS = "/status"
+
+Controllers = Mapping[ControllerId, HostedController]
+
+
+def status(controllers: Controllers) -> dict[str, object]:
+    """Return the host's status as JSON: a line for each controller."""
+    return {"controllers": {name: each.line() for name, each in controllers.items()}}
+
+
+def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) -> HttpServer | None:
+    """Serve the metrics and the status of a host; ``None``: its settings have no address for them.
+
+    Raises:
+        OSError: The address is in use.
+    """
+    if settings.http is None:
+        return None
+    registry = registry_of(lambda: host_metrics(controllers))
+    register_process(registry, "host", watchdog)
+
+    def pages(request: Request) -> Response | None:
+        """Answer for one controller; nothing of ``/status`` leaves this machine, since no password protects it."""
+        if request.method != "GET":
+            return Response(status=405, body="nothing can be sent here\n")
+        if not request.path.startswith(STATUS):
+            return None
+        if not is_loopback(f"{request.address}:0" if "." in request.address else f"[{request.address}]:0"):
+            return Response(status=403, body="ask on the host itself: commonwatt status --config FILE\n")
+        if request.path == STATUS:
+            return None
+        one = controllers.get(request.path.removeprefix(f"{STATUS}/"))
+        shell = None if one is None else one.shell
+        if shell is None:
+            return Response(status=404, body="no such controller runs here; see /status\n")
+        return Response(body=json.dumps(shell.shown.status()), content_type="application/json")
+
+    http = HttpServer(settings.http, registry, lambda: status(controllers), settings.http_hosts, pages=pages)
+    watchdog.thread("http", http.start())
+    return http
+
+
+_ROWS: tuple[Row[Controllers], ...] = (
+    gauge("up", "1 while the controller's gateway runs.",
+          lambda c: {name: one.state != "stopped" for name, one in c.items()}, "controller"),
+    gauge("lag_seconds", "Real seconds by which a controller's work is late.",
+          lambda c: {name: one.lag_s for name, one in c.items()}, "controller"),
+    counter("stops", "Times a controller's gateway stopped by a failure.",
+            lambda c: {name: one.stops for name, one in c.items()}, "controller"),
+    counter("store_failures", "Times a store of a controller failed.",
+            lambda c: {n: 0 if one.shell is None else one.shell.shown.store_failures for n, one in c.items()},
+            "controller"),
+)  # fmt: skip
+
+
+def host_metrics(controllers: Controllers) -> Iterator[Metric]:
+    """Yield the metrics of a host, with a sample for each controller."""
+    yield from families("commonwatt_host", _ROWS, controllers)
+
 
 ENDS_WITHIN_S = 4.0  # real seconds for the end of all
 LOOK_EVERY_S = 5.0  # real seconds between two looks for controllers that are slow
-
-log = logging.getLogger(__name__)
 
 
 async def run_host(

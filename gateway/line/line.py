@@ -1,4 +1,4 @@
-"""The controller's LTE line: its byte count by day, and the forecast for the month's end (C9, docs/lte.md).
+"""The controller's LTE line: its byte count by day, the forecast for the month's end, and the ladder (C9).
 
 The line has two sides, each counted by the process that has its connections: ``meters``, reported by the microgrid's
 broker, and ``utility``, counted by the gateway; or one side, ``interface``, the counters of its network interface.
@@ -9,19 +9,18 @@ seconds counted in them * seconds left in the month.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.control import MONTH_S, WORDS, LineRate, Measure
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.units import MADE, EpochSeconds
+from commonwatt.model.units import MADE, ByteCount, EpochSeconds
 from commonwatt.protocol.heartbeats import Month
-from gateway.changes import Change, Setting
-from gateway.stored import KeptSettings
+from gateway.stored import Change, KeptSettings, Setting
 
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
 
@@ -270,3 +269,119 @@ def _time_key(side: str) -> str:
 
 def _days_key(side: str) -> str:
     return f"lte_{side}_days"
+
+
+ENOUGH_FOR_CHANGE_S = 72_000
+"""Seconds for which each side must have been counted since the last change, before the next one: nearly a whole day."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """The line's use. Pairs are up and down."""
+
+    used: tuple[int, int]  # bytes of this month's whole days
+    rate: LineRate  # bytes a second since the last change
+    meters: LineRate  # the part of it on the meters' side; of a line with one side: all of it
+    left_s: int  # seconds left in the month
+
+    def expected(self, more: LineRate = (0, 0)) -> int:
+        """Return the bytes by the end of the month in the fuller direction, if ``more`` bytes a second come on top."""
+        rates = [one + other for one, other in zip(self.rate, more, strict=True)]
+        return int(max(used + rate * self.left_s for used, rate in zip(self.used, rates, strict=True)))
+
+    def a_month(self, more: LineRate = (0, 0)) -> int:
+        """Return the bytes of a whole month in the fuller direction, if ``more`` bytes a second come on top."""
+        return int(max(one + other for one, other in zip(self.rate, more, strict=True)) * MONTH_S)
+
+
+def outlook(days: Iterable[LineDay], today: date, since: int, left_s: int) -> Outlook | None:
+    """Return the outlook at the begin of a day; ``None``: too little was counted.
+
+    A day's byte count that is larger than all others counts as the second largest: one false report, of whatever
+    size, is none of a day.
+
+    Args:
+        days: The counted days of all sides.
+        today: The local day that begins.
+        since: The local day from which the present steps are in force.
+        left_s: Seconds left in the month.
+    """
+    rows = [row for row in days if row.day < today.toordinal()]
+    first, start = today.replace(day=1).toordinal(), max(since, (today - timedelta(RATE_DAYS)).toordinal())
+    used, rates = [0, 0], {}
+    for side in {row.side for row in rows}:
+        mine = [row for row in rows if row.side == side]
+        recent = [row for row in mine if row.day >= start]
+        if (counted_s := sum(row.seconds for row in recent)) < ENOUGH_FOR_CHANGE_S:
+            return None
+        sent, received = _sums(recent)
+        rates[side] = sent / counted_s, received / counted_s
+        used = [one + more for one, more in zip(used, _sums([r for r in mine if r.day >= first]), strict=True)]
+    if not rates:
+        return None
+    up, down = (sum(rate[way] for rate in rates.values()) for way in (0, 1))
+    meters = rates.get(METERS, (0.0, 0.0) if UTILITY in rates else (up, down))
+    return Outlook(used=(used[0], used[1]), rate=(up, down), meters=meters, left_s=left_s)
+
+
+def _sums(rows: Sequence[LineDay]) -> tuple[int, int]:
+    return _without_peak([row.sent for row in rows]), _without_peak([row.received for row in rows])
+
+
+def _without_peak(counts: list[int]) -> int:
+    ordered = sorted(counts)
+    return sum(ordered[:-1]) + (ordered[-2] if len(ordered) > 1 else sum(ordered[-1:]))
+
+
+TAKE_BACK_PERCENT = 85  # part of the allowance below which a month without the last step is low
+TAKE_BACK_DAYS = 7  # judged days in a row that must be low before the last step is taken back
+
+
+STEPS = tuple(Measure)
+MOST_STEPS = {"nothing": 0, "lossless": 3, "averages": 4}
+"""By the setting ``saves``, how many steps a gateway may take by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """How far a gateway has climbed."""
+
+    step: int = 0  # steps in force
+    since: int = 0  # local day of the last change, as ``date.toordinal`` numbers it
+    judged: int = 0  # local day of the last judgement
+    low_days: int = 0  # judged days in a row on which the month without the last step was low
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is in force."""
+        return STEPS[: self.step]
+
+    def judge(
+        self, today: int, outlook: Outlook | None, allowance: int, growth: Sequence[LineRate | None], *, at_risk: bool
+    ) -> tuple["Ladder", str]:
+        """Return the ladder after the judgement of a day, and why it changed; empty: it did not.
+
+        Args:
+            today: The local day.
+            outlook: The line's outlook; ``None``: too little was counted.
+            allowance: Allowed bytes in a month.
+            growth: By allowed step, the bytes a second that come on top without it; ``None``: not known.
+            at_risk: Whether the line's forecast is above its allowance.
+        """
+        most = len(growth)
+        judged = replace(self, judged=today, step=min(self.step, most), since=min(self.since, today))
+        if outlook is None:
+            return judged, ""
+        expected = outlook.expected()
+        if at_risk and expected > allowance and judged.step < most:
+            why = f"{gigabytes(expected)} expected by the month's end, {gigabytes(allowance)} allowed"
+            return Ladder(step=judged.step + 1, since=today, judged=today), f"{WORDS[STEPS[judged.step]]}: {why}"
+        if not judged.step or (more := growth[judged.step - 1]) is None:
+            return judged, ""
+        without = max(outlook.expected(more), outlook.a_month(more))
+        low_days = judged.low_days + 1 if without * 100 < allowance * TAKE_BACK_PERCENT else 0
+        if low_days < TAKE_BACK_DAYS:
+            return replace(judged, low_days=low_days), ""
+        why = f"{gigabytes(without)} a month without it for {TAKE_BACK_DAYS} days, {gigabytes(allowance)} allowed"
+        back = Ladder(step=judged.step - 1, since=today, judged=today)
+        return back, f"no longer: {WORDS[STEPS[back.step]]}: {why}"

@@ -1,18 +1,21 @@
-"""One microgrid's store in the shell: its file, its opening again after a failure, and what is shown of it."""
+"""One microgrid's store in the shell: its file, its opening after a failure, and the steps of the cores on it."""
 
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from commonwatt.model.units import EpochSeconds
-from commonwatt.sqlite.damage import SqliteError, is_damage, is_locked, quarantined_before
-from gateway.changes import Change
+from commonwatt.model.effects import Effect, Publish, Write, perform
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.sqlite import SqliteError, is_damage, is_locked, quarantined_before
 from gateway.core import HostedMicrogrid
-from gateway.loop.threads import THREADS
+from gateway.loop.machine import THREADS
 from gateway.shown.metrics import StoreFigures
 from gateway.store.recovery import Recovery, replace
 from gateway.store.released import open_in_use
 from gateway.store.store import Store
+from gateway.stored import Change
 
 
 class HostedStore:
@@ -91,3 +94,41 @@ class HostedStore:
                 "kept_quarantined": figures.kept_quarantined,
             },
         )
+
+
+@dataclass
+class Step:
+    """The effects of a group of events, by microgrid."""
+
+    effects: dict[MicrogridId, list[Effect[Change]]] = field(default_factory=dict)
+    failed: dict[MicrogridId, SqliteError] = field(default_factory=dict)  # why a microgrid's store failed in this step
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to do."""
+        return bool(self.effects or self.failed)
+
+    def add(self, microgrid: MicrogridId, effects: list[Effect[Change]]) -> None:
+        """Add the effects of an event on a microgrid's store."""
+        if effects:
+            self.effects.setdefault(microgrid, []).extend(effects)
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is to be committed."""
+        return any(isinstance(effect, Write) for effects in self.effects.values() for effect in effects)
+
+    async def perform(self, stores: Mapping[MicrogridId, HostedStore], publish: Callable[[Publish], object]) -> None:
+        """Commit each store's changes in one transaction of that store, then publish.
+
+        Nothing is published of a microgrid whose store failed; the others are not stopped.
+        """
+        messages: list[Publish] = []
+        for microgrid, effects in self.effects.items():
+            if microgrid in self.failed or microgrid not in stores:
+                continue
+            try:
+                await perform(effects, stores[microgrid].commit, messages.append)
+            except SqliteError as error:
+                self.failed[microgrid] = error
+        for message in messages:
+            publish(message)

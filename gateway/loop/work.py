@@ -9,20 +9,17 @@ from pathlib import Path
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.runtime.clock import Clock
-from commonwatt.sqlite.damage import SqliteError, is_full
+from commonwatt.sqlite import SqliteError, is_full
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change
 from gateway.controller import JOBS, Controller
 from gateway.events import Committed, Event, FromMeter, NotStored, Tick
-from gateway.loop.disk import Disk
-from gateway.loop.hosted_store import HostedStore
+from gateway.loop.hosted_store import HostedStore, Step
 from gateway.loop.inbox import Inbox
-from gateway.loop.step import Step
-from gateway.loop.threads import THREADS
-from gateway.store.opened_file import GoneError
+from gateway.loop.machine import THREADS, Disk
+from gateway.store.store import GoneError
+from gateway.stored import Change
 
 log = logging.getLogger(__name__)
 

@@ -1,26 +1,109 @@
-"""Chooses the content of the next batch from the data that the utility has not acknowledged (C1, C6).
+"""What goes to the utility next: whose turn it is, the content of a batch, and what was sent (C1, C6).
 
 The utility must never have averages and exact slots of one group: a slot keeps its best value, and the mean of ten
 slots beside nine of them is wrong. So averages of a block are sent only once, and only of quarters of which nothing
 was sent before; the store records that before they are sent; later the block is only sent whole and exact, even once
 the utility has acknowledged it so: its database may go back to the averages.
+
+Turns of the microgrids that a controller hosts, on its one line to the utility (P3). Pure.
+Live data goes at once. A backlog is sent a batch at a time, by the owner that has sent the fewest bytes for its weight.
+An owner without a backlog saves up nothing. What is in flight is bounded for all owners together: at 1 Mbit/s live
+data waits 4 s behind it at most.
 """
 
+from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, average, concatenate, join
-from commonwatt.model.control.relaying import SETTLED_S
-from commonwatt.model.ids import MeterId
+from commonwatt.model.control import ENOUGH_S, SETTLED_S, Relayed
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
-from gateway.changes import UNSENT, Part
-from gateway.stored import Key, Stored
+from gateway.stored import UNSENT, Key, Part, Stored
+
+WINDOW = 3  # batches in flight of all owners, and of one, at which no backlog is sent; live data may be one more
+WINDOW_BYTES = 256 * 1024  # bytes in flight of all owners at which no backlog is sent
+LATE_S = 10  # seconds after which an owner that did not ask again, or a batch without acknowledgement, counts no more
+
+
+class _Sent(NamedTuple):
+    time: EpochSeconds
+    size: int
+
+
+@dataclass
+class _Owner:
+    weight: float
+    served: float = 0.0  # bytes sent while it had a backlog, by weight
+    asked: EpochSeconds | None = None  # when it last asked for a turn; ``None``: it has no backlog, or can't send it
+    due: EpochSeconds | None = None  # since when it has live data to send
+    flying: dict[int, _Sent] = field(default_factory=dict)  # its batches in flight, by sequence
+
+
+class Turns:
+    """Decides which hosted microgrid sends a batch of its backlog next."""
+
+    def __init__(self) -> None:
+        self._owners: dict[MicrogridId, _Owner] = {}
+
+    def join(self, owner: MicrogridId) -> None:
+        """Add an owner, or begin anew with one whose store was opened again: nothing of it is in flight."""
+        self._owners[owner] = _Owner(1.0)
+
+    def weigh(self, owner: MicrogridId, weight: float) -> None:
+        """Set an owner's share of the bytes, relative to the others'."""
+        self._owners[owner].weight = weight
+
+    def due(self, owner: MicrogridId, now: EpochSeconds) -> None:
+        """Note that an owner has live data to send: nobody's backlog goes before it."""
+        self._owners[owner].due = now
+
+    def may_send(self, owner: MicrogridId, now: EpochSeconds) -> bool:
+        """Return whether an owner may send a batch of its backlog now; it has one."""
+        own = self._owners[owner]
+        others = [other for name, other in self._owners.items() if name != owner]
+        waiting = [other.served for other in others if _is_recent(other.asked, now)]
+        if waiting and not _is_recent(own.asked, now):
+            own.served = max(own.served, min(waiting))
+        own.asked, own.due = now, None
+        batches = (sent for owner in self._owners.values() for sent in owner.flying.values())
+        flying = [sent.size for sent in batches if _is_recent(sent.time, now)]
+        has_room = len(flying) < WINDOW and sum(flying) < WINDOW_BYTES
+        return (
+            has_room
+            and own.served <= min(waiting, default=own.served)
+            and not any(_is_recent(other.due, now) for other in others)
+        )
+
+    def sent(self, owner: MicrogridId, sequence: int, size: int, now: EpochSeconds) -> None:
+        """Note a batch that was sent; live data counts, too, as long as the owner has a backlog."""
+        own = self._owners[owner]
+        own.flying[sequence] = _Sent(now, size)
+        own.due = None
+        if own.asked is not None:
+            own.served += size / own.weight
+
+    def ended(self, owner: MicrogridId, sequence: int, *, lost: bool = False) -> None:
+        """Note that a batch is no longer in flight; what the line has lost is not counted as served."""
+        own = self._owners[owner]
+        sent = own.flying.pop(sequence, None)
+        if lost and sent is not None and own.asked is not None:
+            own.served -= sent.size / own.weight
+
+    def rest(self, owner: MicrogridId) -> None:
+        """Note that an owner has no backlog, or must not send it now."""
+        self._owners[owner].asked = self._owners[owner].due = None
+
+
+def _is_recent(time: EpochSeconds | None, now: EpochSeconds) -> bool:
+    # After the clock was set either way a time counts no more.
+    return time is not None and abs(now - time) <= LATE_S
+
 
 BATCH_PARTS = 2000  # most parts in one batch
 # Most bytes of parts in one batch: with the events and dead letters it stays below ``MAX_BATCH_BYTES``.
@@ -181,3 +264,51 @@ def _split(store: Stored, parts: list[Part], mode: Mode) -> tuple[list[Part], li
         whole |= new - averaged.keys()
     exact = [part for part in parts if part.key not in whole and part.key not in averaged]
     return exact + store.block_parts(whole), [part for siblings in averaged.values() for part in siblings]
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A batch that was sent and is not acknowledged."""
+
+    sent: EpochSeconds
+    selection: Selection
+    wanted: tuple[Key, ...] = ()
+
+    @property
+    def meters(self) -> frozenset[MeterId]:
+        """The meters whose data it holds."""
+        events = (event.meter_id for _, event in self.selection.events)
+        return frozenset(self.selection.blocks.meter.tolist()).union(events)
+
+
+@dataclass
+class Counts:
+    """Counts since the start."""
+
+    batches: Counter[str] = field(default_factory=Counter)  # batches, by what became of them
+    blocks: int = 0  # blocks in them
+    slots: int = 0  # readings in them
+    with_blocks: int = 0  # batches with blocks
+    size: int = 0  # bytes of these batches
+    since: EpochSeconds | None = None  # when the first batch was sent
+
+    def sent(self, blocks: Blocks, size: int, now: EpochSeconds) -> None:
+        """Count a batch of ``size`` bytes."""
+        self.since = now if self.since is None else self.since
+        self.batches["sent"] += 1
+        self.blocks += len(blocks)
+        if len(blocks):
+            self.slots += int((blocks.quality > 0).sum())
+            self.with_blocks += 1
+            self.size += size
+
+    def shift(self, by_s: int) -> None:
+        """Shift the time of the first batch after the time was set by ``by_s``."""
+        self.since = None if self.since is None else self.since + by_s
+
+    def relayed(self, now: EpochSeconds) -> Relayed | None:
+        """Return what was sent; ``None``: it was not counted for long enough."""
+        seconds = 0 if self.since is None else now - self.since
+        if seconds < ENOUGH_S or not self.slots:
+            return None
+        return Relayed(seconds=seconds, batches=self.with_blocks, blocks=self.blocks, slots=self.slots, size=self.size)

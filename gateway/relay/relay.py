@@ -8,31 +8,43 @@ from dataclasses import replace
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
-from commonwatt.model.control.relaying import SETTLED_S
+from commonwatt.model.control import SETTLED_S
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.batches import NO_FLAGS, SLOW_S, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.topics import BATCHES, gateway_up
-from gateway.changes import (
+from gateway.relay.outbox import (
+    ANY_QUARTER,
+    WINDOW,
+    Counts,
+    Flying,
+    InFlight,
+    Mode,
+    Selection,
+    Span,
+    Turns,
+    load,
+    select,
+)
+from gateway.relay.refill import REFILL_PARTS, Pace, Refill
+from gateway.stored import (
     AVERAGED,
+    RUN,
+    STRETCH_S,
     Change,
     ForgetMore,
     ForgetRelayed,
+    Key,
     Offered,
     OfferedFrom,
     Part,
     Relayed,
     ReplaceParts,
     Setting,
+    Stored,
+    missing,
 )
-from gateway.marks import RUN, STRETCH_S, missing
-from gateway.relay.outbox import ANY_QUARTER, Flying, Mode, Selection, Span, load, select
-from gateway.relay.refill import REFILL_PARTS, Pace, Refill
-from gateway.relay.sent import Counts, InFlight
-from gateway.relay.turns import WINDOW, Turns
-from gateway.stored import Key, Stored
 
 ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
 ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again, at the least

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.device_states import DeviceState, ForeignDevice
+from commonwatt.model.time import Now
+from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.protocol.commands import DeviceState, ForeignDevice
 
 AGAIN_S = 3_600
 MOST_BYTES = 8_000  # most bytes of devices in one heartbeat, half of what a message may have

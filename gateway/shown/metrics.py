@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.model.control.saving import REASONS
+from commonwatt.model.control import REASONS
 from commonwatt.model.records import RecordType, Rejection
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month

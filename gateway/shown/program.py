@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.time.now import Now
+from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.heartbeats import Program
-from gateway.changes import Change, Setting
 from gateway.shown.devices import AGAIN_S
-from gateway.stored import KeptSettings
+from gateway.stored import Change, KeptSettings, Setting
 
 DAY_S = 86_400
 KEPT_DAYS = 8  # days of which the free space is kept

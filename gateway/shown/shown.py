@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.time.recent import Recent
+from commonwatt.model.time import Recent
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.metric_families import registry_of
@@ -16,18 +16,16 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.alarms import View, alarms
+from gateway.care.witness import Witness
 from gateway.clique.clique import Clique
-from gateway.household.link import HouseholdLink
-from gateway.line.watch import LineWatch
-from gateway.links import HEAD_END, Links
-from gateway.loop.disk import Disk
+from gateway.links import HEAD_END, HouseholdLink, Links
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
+from gateway.loop.machine import Disk, LineWatch
 from gateway.loop.work import Work
 from gateway.page import Site
 from gateway.shown.metrics import Figures, gateway_metrics
 from gateway.shown.program import DAY_S
-from gateway.witness.witness import Witness
 
 RELEASE = version("commonwatt")
 ALARM_WINDOWS_S = {

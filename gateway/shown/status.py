@@ -4,18 +4,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from commonwatt.model.effects import Publish
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.model.time import Now
+from commonwatt.model.units import MeterId, MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.topics import STATUS, gateway_up
-from gateway.changes import RELAYED_SLOTS
 from gateway.control.manager import Manager
 from gateway.control.meter_states import batteries_view, meter_states, meters_view, sharing_codes, sharing_words
 from gateway.control.sharing import BatteryState
 from gateway.core import HostedMicrogrid
 from gateway.line.line import Line
-from gateway.marks import MARK, mark_of
+from gateway.stored import MARK, RELAYED_SLOTS, mark_of
 
 
 def heartbeat(

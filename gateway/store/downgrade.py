@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import counted
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from commonwatt.model.words import counted
 from commonwatt.protocol.commands import ALONE, Epoch, Kind
-from gateway.changes import Change, ForgetDesired, Setting
 from gateway.clique.kept import kept_epochs
 from gateway.control.epochs import MAX_COUNTER, OWN_EPOCH, own_epoch
 from gateway.store.recovery import open_checked
 from gateway.store.released import check_not_released
 from gateway.store.store import Store
+from gateway.stored import Change, ForgetDesired, Setting
 
 # Counters by which the epoch is above the highest that is known here: others may have gone further unheard. A meter
 # takes a step of ``EPOCH_STEP``, so one that lags behind is reached too.

@@ -17,19 +17,20 @@ from typing import Any, TypeVar
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.sqlite.damage import (
+from commonwatt.sqlite import (
     DamagedError,
     delete_database,
     fails_check,
+    image_of,
     is_full,
     make_disk_space,
     make_ready,
     put_in_place,
+    read_log,
+    readable,
     readable_rows,
     ready_of,
 )
-from commonwatt.sqlite.wal import image_of, read_log, readable
-from gateway.changes import DONE, AddDeadLetters, ForgetRelayed, Setting
 from gateway.store.store import Store
 from gateway.store.tables import (
     COLUMNS,
@@ -40,8 +41,7 @@ from gateway.store.tables import (
     part_is_sound,
     state_of,
 )
-from gateway.stored import DamagedRow
-from gateway.upkeep import dead_letter_about
+from gateway.stored import DONE, AddDeadLetters, DamagedRow, ForgetRelayed, Setting, dead_letter_about
 
 BACKUP_PARTS = 1_000_000  # most acknowledged parts copied from a damaged store, the newest: about 150 MB
 MAX_DEAD_LETTERS = 1000  # most damaged rows of one store kept as dead letters; the others are in the quarantined file

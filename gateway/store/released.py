@@ -10,12 +10,12 @@ from pathlib import Path
 
 from commonwatt.device.released import mark
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import moment
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import moment
 from commonwatt.runtime.files import replacing
-from gateway.changes import Setting
 from gateway.store.recovery import Recovery, open_checked
 from gateway.store.store import Store
+from gateway.stored import Setting
 
 RELEASED = "released"  # setting of a released store: when, epoch seconds; empty: no more
 # What to do about a released store that is wanted again.

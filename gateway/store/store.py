@@ -17,15 +17,27 @@ from typing import Self
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import from_records
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.ids import signed64
 from commonwatt.model.records import HistoryRecord, Rejection
-from commonwatt.model.units import SLOT_S
+from commonwatt.model.units import SLOT_S, signed64
 from commonwatt.protocol.dead_letters import event_dead_letter
-from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, SqliteError, fails_check, lenient_text
-from commonwatt.sqlite.resync import write_log_again
-from gateway.changes import (
+from commonwatt.sqlite import LOG_BYTES, DamagedError, SqliteError, fails_check, lenient_text, write_log_again
+from gateway.store.reads import FORGET_FROM, FORGETTING, StoreReads
+from gateway.store.tables import (
+    CHECKPOINT_BYTES,
+    COLUMNS,
+    FORGOTTEN,
+    KEY_COLUMNS,
+    NOT_ACKNOWLEDGED,
+    PAGE_BYTES,
+    SCHEMA_VERSION,
+    row_sum,
+    schema,
+)
+from gateway.stored import (
+    ACKNOWLEDGED,
     AVERAGED,
     DONE,
+    MARK,
     OFFERED,
     RELAYED_SLOTS,
     UNSENT,
@@ -49,21 +61,43 @@ from gateway.changes import (
     Relayed,
     ReplaceParts,
     Setting,
+    Stretch,
+    grown,
+    stretches,
 )
-from gateway.marks import ACKNOWLEDGED, MARK, Stretch, grown, stretches
-from gateway.store.opened_file import OpenedFile
-from gateway.store.reads import FORGET_FROM, FORGETTING, StoreReads
-from gateway.store.tables import (
-    CHECKPOINT_BYTES,
-    COLUMNS,
-    FORGOTTEN,
-    KEY_COLUMNS,
-    NOT_ACKNOWLEDGED,
-    PAGE_BYTES,
-    SCHEMA_VERSION,
-    row_sum,
-    schema,
-)
+
+
+class GoneError(sqlite3.OperationalError):
+    """The store's file was deleted, moved or replaced; the open file still has all committed data."""
+
+
+class OpenedFile:
+    """A store's file, recognised by its inode; a store in memory (``:memory:``) has none.
+
+    Raises:
+        OSError: There is no file at ``path``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = self._found()
+
+    def check(self) -> None:
+        """Check that the file is still at its path.
+
+        Raises:
+            GoneError: The file was deleted, moved or replaced.
+        """
+        try:
+            same = self._found() == self._inode
+        except OSError:
+            same = False
+        if not same:
+            raise GoneError(f"{self._path} was deleted, moved or replaced")
+
+    def _found(self) -> int:
+        return 0 if str(self._path) == ":memory:" else self._path.stat().st_ino
+
 
 # Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation.
 MAX_RANGES = 1000

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from commonwatt.cliques.signs import BEAT_S, Beat, Bits, Signs
+from commonwatt.cliques import BEAT_S, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.effects import Effect, Kept
+from gateway.takeover.effects import Effect, Kept, Post
 from gateway.takeover.member import Member
-from gateway.takeover.post import Post
 
 
 class Takeover:

@@ -1,14 +1,19 @@
-"""Which meters of a microgrid a controller reaches: by what they send, and by questions to those that are silent.
+"""What a controller hears: which meters it reaches, epochs that they report, and answers to a claim.
 
 The warm meters count alone, since the others have no session with a controller to which they do not send. A question to
 a meter without a session costs nothing on the line: the broker has nobody to send it to.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
-from commonwatt.model.control.relaying import PUT_S
-from commonwatt.model.ids import MeterId
+from commonwatt.cliques import PATIENT_S, Line
+from commonwatt.model.control import PUT_S
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
+from commonwatt.protocol.clique_messages import Ask
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 # Seconds without a message after which a meter counts as not reached, where it is commanded; with longer periods of
 # puts later, since half of it must be longer than a period.
@@ -83,3 +88,118 @@ class Hearing:
     def nearest(self, meters: Collection[MeterId], count: int) -> list[MeterId]:
         """Return the meters that were heard last, as many as asked for; all are known by their last messages."""
         return sorted(meters, key=lambda meter: self._heard.get(meter, -HOSTED_S), reverse=True)[:count]
+
+
+BELIEVED = 2  # so many meters are believed
+
+
+class Reports:
+    """The highest epoch that each meter of a microgrid reported since a time.
+
+    Args:
+        meters: How many meters the microgrid has.
+    """
+
+    def __init__(self, meters: int) -> None:
+        self.needed = min(BELIEVED, meters)  # how many meters are believed
+        self._most = meters // 2 + 1
+        self.by_meter: dict[MeterId, Epoch] = {}
+
+    def say(self, meter: MeterId, epoch: Epoch) -> None:
+        """Note what a meter reports."""
+        self.by_meter[meter] = max(epoch, self.by_meter.get(meter, (0, 0)))
+
+    def believed(self, known: Epoch) -> Epoch:
+        """Return the highest epoch that enough meters reported, and no fewer reported or exceeded; (0, 0): none.
+
+        No lawful manager goes further than a step above what is known; that more than a step was taken, most meters
+        must say. An epoch that others only exceed may be one meter's invention.
+        """
+        said = Counter(self.by_meter.values())
+        exceeding = 0
+        for epoch, by in sorted(said.items(), reverse=True):
+            exceeding += by
+            needed = self.needed if epoch[0] <= known[0] + EPOCH_STEP else max(self.needed, self._most)
+            if by >= self.needed and exceeding >= needed:
+                return epoch
+        return (0, 0)
+
+    def confirm(self, held: Epoch) -> bool:
+        """Return whether enough meters report no higher epoch, and too few a higher one that a manager could have."""
+        higher = sum(held < epoch and epoch[0] <= held[0] + EPOCH_STEP for epoch in self.by_meter.values())
+        return higher < self.needed <= sum(epoch <= held for epoch in self.by_meter.values())
+
+    def above(self, known: Epoch) -> int:
+        """Return a counter above a known epoch and all reported ones, but for one that a meter or two made up."""
+        base = max(known[0], self.believed(known)[0])
+        return 1 + max([base, *(epoch[0] for epoch in self.by_meter.values() if epoch[0] <= base + EPOCH_STEP)])
+
+    def within_step(self, meter: MeterId, held: Epoch) -> Epoch:
+        """Return the epoch under which a meter takes commands of a manager: one step above its own at most."""
+        own = self.by_meter.get(meter, held)
+        return held if own[0] == 0 else (min(held[0], own[0] + EPOCH_STEP), held[1])
+
+
+VOTE_S = 0.8  # seconds for which a voter probes before it says that there is no sign
+GIVEN_UP_S = 3.0  # seconds after which it says that it saw no loss, on a line that loses beats
+DOUBT_S = 60.0  # seconds after a vote for which the voter confirms nobody
+
+Saw = Literal["alive", "lost", "nothing"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that waits for its answer."""
+
+    by: ControllerId  # who asked
+    ask: Ask  # the question
+    at: float  # when it came
+
+
+@dataclass
+class Voter:
+    """The questions of one microgrid."""
+
+    microgrid: MicrogridId  # the microgrid
+    waiting: list[Asked] = field(default_factory=list)  # the questions without an answer so far
+    _doubted: tuple[Epoch, float] = ((0, 0), 0.0)
+
+    def ask(self, asked: Asked) -> None:
+        """Take a question, in place of an earlier one of the same controller."""
+        self.waiting = [one for one in self.waiting if one.by != asked.by] + [asked]
+
+    def take(self, now: float, lines: Mapping[int, Line], highest: Epoch) -> list[tuple[Asked, Saw]]:
+        """Return the questions whose time has come, with what was seen of the manager.
+
+        Args:
+            lines: The lines to the others who may manage, by their ranks.
+            highest: The highest epoch that is known here; of another rank, it is a newer manager's.
+        """
+        seen = []
+        for one in self.waiting:
+            is_newer = highest > one.ask.lost and highest[1] != one.ask.lost[1]
+            seen.append((one, self._saw(one, None if is_newer else lines.get(one.ask.lost[1]), now)))
+        self.waiting = [one for one, saw in seen if saw is None]
+        for one, saw in seen:
+            if saw == "lost":
+                self._doubted = one.ask.lost, now + DOUBT_S
+        return [(one, saw) for one, saw in seen if saw is not None]
+
+    def doubts(self, highest: Epoch, now: float) -> bool:
+        """Return whether it voted against the holder of an epoch just now, and so can't confirm it."""
+        return highest <= self._doubted[0] and now < self._doubted[1]
+
+    def _saw(self, one: Asked, line: Line | None, now: float) -> Saw | None:
+        """Return what was seen since the question; ``None``: it still looks. Without a line there is no loss."""
+        if line is None:
+            return "alive"
+        if line.since is None:
+            return "nothing"
+        if line.fails(self.microgrid, now):
+            return "lost"
+        if line.heard > one.at:
+            return "alive"
+        line.wanted_until = now + 1
+        if line.deadline_s(now) < PATIENT_S and now - one.at >= VOTE_S:
+            return "lost"
+        return "alive" if now - one.at > GIVEN_UP_S else None

@@ -3,22 +3,55 @@
 The rules and their reasons are in docs/controllers.md. A pure function of messages, meters' answers and time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from math import inf
 
-from commonwatt.cliques.signs import BEAT_S, PAUSE_S, PROBE_S, PROBES, Signs
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId
+from commonwatt.cliques import BEAT_S, PAUSE_S, PROBE_S, PROBES, Signs
+from commonwatt.model.units import ControllerId, MeterId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
-from commonwatt.protocol.commands import Epoch
-from commonwatt.protocol.raises import Raises
+from commonwatt.protocol.commands import Epoch, Raises
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
-from gateway.takeover.post import Means, Post
-from gateway.takeover.reports import Reports
-from gateway.takeover.states import State
-from gateway.takeover.voter import Asked, Voter
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Means, Post, TakeStates
+from gateway.takeover.hearing import Asked, Reports, Voter
+
+ASKED_METERS = 4  # meters that are asked at once
+METER_ANSWER_S = 3.0  # seconds within which a meter answers
+GIVEN_UP_S = 15.0  # seconds after which a claim without a result begins anew
+
+
+@dataclass
+class Claim:
+    """A claim that goes on."""
+
+    lost: ControllerId  # the controller believed lost
+    nonce: int  # its number, which the vote repeats
+    began: float  # when it began
+    asked: ControllerId | None  # the member that was asked; ``None``: there is none
+    vote: str | None = None  # what that member saw; ``None``: no answer so far
+    epochs: list[Epoch] = field(default_factory=list)  # the highest epochs that others named
+    meters_asked: float = -1e9  # when meters were asked last
+    acknowledged: dict[MeterId, bool] = field(default_factory=dict)  # what the meters saw
+
+    def is_granted(self, needed: int) -> bool:
+        """Return whether the member, or enough meters, saw the loss."""
+        return self.vote == "lost" or len(self.acknowledged) >= needed
+
+    @property
+    def refused(self) -> bool:
+        """Whether somebody saw life."""
+        return self.vote == "alive" or any(self.acknowledged.values())
+
+
+class State(StrEnum):
+    """A state."""
+
+    DOUBTS = "doubts"  # has an epoch, and asks whether it is still the highest
+    MANAGES = "manages"  # commands the meters
+    STANDS_BY = "stands by"  # knows another manager, or none
+    CLAIMS = "claims"  # asks whether the manager is lost
+    YIELDS = "yields"  # gave the microgrid up, and repeats that until the receiver answers
+
 
 RETURN_AFTER_S = 60.0  # seconds for which a controller is steady before it gets a microgrid back
 ANSWER_S = 10.0  # seconds within which it answers that it has it

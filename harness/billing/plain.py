@@ -15,7 +15,7 @@ from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from commonwatt.settlement.settled import Quantity, SettledQuarters
+from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from utility.billing.bill import Bill, LineKind
 from utility.registry.accounts import DatedRegistry, Installed
 

@@ -1,4 +1,4 @@
-"""Random towns with settled quarter-hours: moves, exchanges, changes of rates, missing data; and whole towns."""
+"""Random towns with settled quarter-hours: moves, exchanges, changes of rates, missing data; whole towns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +9,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pytest
 
-from commonwatt.model.time.local_calendar import month_quarters
-from commonwatt.model.units import Quarter
-from commonwatt.settlement.settled import Energies, Quantity, SettledQuarters
+from commonwatt.model.calendar import month_before, month_quarters
+from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.settlement.quarters import Energies, Quantity, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from utility.billing.inputs import RunInputs
+from utility.billing.store import billing_sources
+from utility.database.database import Database
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
-from utility.tariffs.file import TariffFile
+from utility.tariffs import store as tariffs
+from utility.tariffs.file import TariffFile, faults
 from utility.tariffs.tariff import Tariff
-from utility.tariffs.week import faults
 
 ZONE = "America/New_York"
 MONTHS = ("2026-10", "2026-11", "2027-03")
@@ -286,3 +289,62 @@ def whole_town(residential: int = 800) -> tuple[DatedRegistry, list[int]]:
     by_id = {m.id: m for m in meters}
     accounts = {number: Account(number=number, function=of) for number, of in functions_of(by_id).items()}
     return DatedRegistry(revision=1, meters=by_id, accounts=accounts), [m.id for m in meters]
+
+
+def found_in_store(monkeypatch: pytest.MonkeyPatch, world: World) -> World:
+    """Return a world that runs of bills and their documents are made of until the test ends."""
+    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
+    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: int(world.settled.version[0, 0]))
+    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
+    return world
+
+
+def published(database: Database, new: Tariff, now: EpochSeconds = 0, text: str = "") -> None:
+    """Propose a tariff as one person, and publish it as another."""
+    with database.writes.begin() as connection:
+        stored = tariffs.propose(connection, new, text, "anna", now)
+        tariffs.publish(connection, stored.name, stored.version, "ben", now)
+
+
+MONTH, KWH = "2026-11", 10**6
+
+
+def world_of(seed: int = 0) -> World:
+    """Return a town whose accounts never change; October and November are settled."""
+    world = random_world(seed)
+    registry = world.inputs.registry
+    meters = {
+        i: replace(m, start=None, end=None, holdings=tuple(replace(h, start=0, end=None) for h in m.holdings[:1]))
+        for i, m in registry.meters.items()
+    }
+    both = RunInputs(
+        month=MONTH,
+        timezone=ZONE,
+        registry=replace(registry, meters=meters, accounts={}),
+        tariffs=(tariff(),),
+        default="town",
+    )
+    october = replace(both, month=month_before(MONTH))
+    shape = len(world.settled.meters), both.until - october.first
+    energies = {q: np.zeros(shape, np.int64) for q in Quantity}
+    energies[Quantity.IMPORTED] += KWH // 50
+    settled = replace(
+        world.settled,
+        first=october.first,
+        energies=energies,
+        quality=np.full(shape, 4, np.uint8),
+        provisional=np.zeros(shape, np.bool_),
+        version=np.ones(shape, np.int32),
+    )
+    return World(inputs=both, settled=settled)
+
+
+def late(world: World, quantity: Quantity, energy: int) -> int:
+    """Change October's first quarter of a house's meter; return the house's account."""
+    wanted = "incoming" if quantity is Quantity.IMPORTED else "outgoing"
+    for row, meter in enumerate(world.settled.meters):
+        one = world.inputs.registry.meters[int(meter)]
+        if one.function == "house" and one.direction == wanted and one.holdings:
+            world.settled.energies[quantity][row, 0] += energy
+            return one.holdings[0].account
+    raise AssertionError

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from commonwatt.identity.authority import EnrolmentAuthority
 from commonwatt.identity.certificates import Kind
-from commonwatt.identity.enrolment_authority import EnrolmentAuthority
 from commonwatt.identity.renewing import CertificateFile
 
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from commonwatt.care.code import Code, CodeSecrets, signed_text, unseal
 from commonwatt.care.connection import CareRefused
-from commonwatt.care.sealing import CodeSecrets, signed_text, unseal
-from commonwatt.care.words import Code
 from commonwatt.identity.certificates import Kind, details_of, listed_issuers
 from commonwatt.identity.chains import check_issued, new_key_pem, request_of
 from commonwatt.identity.devices import digest
@@ -28,11 +27,10 @@ from commonwatt.identity.renewing import CertificateFile
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import own
 from commonwatt.runtime.files import write_private
-from harness.care.town import ADDRESSES, DAYS, CareTown
-from harness.real.enrolled import DAY_S, certificate
-from utility.care.api.joining import Joining
+from harness.care.certificates import ADDRESSES, DAY_S, DAYS, CareTown, certificate
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.store.codes import Use
+from utility.care.api.routes import Joining
+from utility.care.store import Use
 
 T = 1_790_000_000
 NAMES = ("r001", "r002", "r003")

@@ -19,10 +19,9 @@ from pathlib import Path
 
 from commonwatt.care.connection import CareUnreachable
 from commonwatt.identity.certificates import Kind, details_of
-from commonwatt.model.time.now import Now, Trust
-from gateway.renewal import LAST_RETRY_S, LOOK_S, Renewal
-from harness.care.town import CareTown
-from harness.real.enrolled import DAY_S
+from commonwatt.model.time import Now, Trust
+from gateway.care.renewal import LAST_RETRY_S, LOOK_S, Renewal
+from harness.care.certificates import DAY_S, CareTown
 
 T = 1_790_000_000
 CONTROLLERS, DAYS = 80, 400

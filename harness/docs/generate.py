@@ -17,16 +17,12 @@ from typing import Any
 
 import typer
 
-from commonwatt.cli.main import make_app
-from commonwatt.cli.outline import Outline
-from harness.docs.demonstration import KEYS, tour
+from commonwatt.cli.main import Outline, make_app
 from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.measured import BENCHMARKS, kept, made_page
-from harness.docs.metrics import all_metrics
+from harness.docs.metrics import all_metrics, rules_file
 from harness.docs.reliability import reliability_page
-from harness.docs.rules import rules_file
-from harness.docs.settings import reference
-from harness.docs.tables import console_page, controllers_page, exports_page, presets_page
+from harness.docs.tables import KEYS, console_page, controllers_page, exports_page, presets_page, reference, tour
 from harness.routes import routes_page
 
 _MADE = "Made from the code by `make docs`; a test compares the two.\n"

@@ -1,10 +1,12 @@
-"""Lists the metrics of every part, for ``docs/reference/metrics.md`` and the tests of dashboards and alerts."""
+"""The metrics of every part, Grafana's dashboards, and Prometheus' rules that are made from the alarms."""
 
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
@@ -14,18 +16,21 @@ from adapters.metrics import Figures as AdapterFigures
 from adapters.metrics import adapter_metrics
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.runtime.metric_families import families
-from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog import Notifier, Watchdog
 from commonwatt.runtime.watchdog_metrics import ROWS as WATCHDOG
+from gateway.alarms import KINDS as OF_GATEWAYS
 from gateway.controller import Controller
-from gateway.host.shown import host_metrics
+from gateway.host.host import host_metrics
 from gateway.shown.metrics import Figures as GatewayFigures
 from gateway.shown.metrics import gateway_metrics
 from gateway.store.store import Store
+from grafana.generator.__main__ import FOLDER
+from harness.docs.marked import DOCS
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import PlantFigures, Power, TownFigures, fleet_metrics, town_metrics
+from utility.alarms.alarm import KINDS as OF_UTILITY
 from utility.alarms.metrics import own_alarms
 from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import requests_of
@@ -145,3 +150,62 @@ def _info(metric: Metric, labels: tuple[str, ...] | None) -> MetricInfo:
     labels = tuple(getattr(metric, "_labelnames", ())) if labels is None else labels
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
     return MetricInfo(name, metric.type, labels, metric.documentation)
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    """Return each dashboard by its name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def panels_of(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows and panels from top to bottom, with those inside folded rows."""
+    return [each for panel in dashboard["panels"] for each in (panel, *panel.get("panels", ()))]
+
+
+RULES = DOCS.parent / "grafana" / "prometheus" / "rules.yml"
+MARK = (
+    "  # The rules below are made by `make docs`: the alarms that the utility and the gateways raise by themselves.\n"
+)
+URL = '{{ or $externalLabels.commonwatt_utility "http://127.0.0.1:8080" }}'
+
+_LEFT_OUT = ("controller", "head_end", "reason", "task", "repository", "check", "state")
+_LABELS = dict.fromkeys(_LEFT_OUT, "…")
+
+
+def rules_file() -> str:
+    """Return ``grafana/prometheus/rules.yml``: its text up to the mark, and the rules made from the alarms."""
+    head, _, _ = RULES.read_text(encoding="utf-8").partition(MARK)
+    utility = {name: (kind.severity.value, kind.summary.format(**_LABELS)) for name, kind in OF_UTILITY.items()}
+    gateways = {name: (kind.severity, kind.title) for name, kind in OF_GATEWAYS.items() if not kind.is_heard}
+    rules = [
+        _rule("Utility", "utility", severity, "0s", "", utility, "Alarms that wait for a person: {{ $value }}.")
+        for severity in ("critical", "warning")
+    ] + [
+        # Conditions of a gateway stand at once: what passes by itself in these minutes needs no person.
+        _rule("Gateway", "gateway", severity, wait, "{{ $labels.place }}: ", gateways, "Its page shows the figures.")
+        for severity, wait in (("critical", "5m"), ("warning", "10m"))
+    ]
+    return head + MARK + "  - name: commonwatt-alarms\n    rules:\n" + "\n".join(rules)
+
+
+def _rule(
+    title: str, part: str, severity: str, wait: str, where: str, kinds: Mapping[str, tuple[str, str]], text: str
+) -> str:
+    words = [(name, summary) for name, (each, summary) in sorted(kinds.items()) if each == severity]
+    chosen = [f'{{{{- else if eq $labels.alarm "{name}" }}}}{where}{summary}' for name, summary in words]
+    chosen[0] = chosen[0].replace("{{- else if", "{{ if")
+    return "\n".join(
+        (
+            f"      - alert: Commonwatt{title}{severity.capitalize()}",
+            f'        expr: commonwatt_{part}_alarms{{severity="{severity}"}} > 0',
+            f"        for: {wait}",
+            f"        labels: {{severity: {severity}}}",
+            "        annotations:",
+            "          summary: >-",
+            *(f"            {each}" for each in chosen),
+            "            {{- end }}",
+            f'          description: "{text} The console lists each alarm."',
+            f"          runbook_url: '{URL}/runbooks#commonwatt{{{{ $labels.alarm | toLower }}}}'",
+            "",
+        )
+    )

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from commonwatt.energy.physics.boundary import Boundary, Cause
-from commonwatt.energy.physics.places import Places
-from commonwatt.energy.physics.plant import Plant, PlantStep
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.physics.town import MicrogridsStep, PlantInputs, step_town
+from commonwatt.energy.places import Places
+from commonwatt.energy.plant import Plant, PlantStep
+from commonwatt.energy.step import Boundary, Cause, Inputs, MicrogridsStep, PlantInputs, step_town
 from commonwatt.settlement.splits import Array, row_sums
 from harness.energy.reference import (
     PlainInput,

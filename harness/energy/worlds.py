@@ -1,18 +1,22 @@
-"""Random towns for one step of the physics: limits, levels at their ends and minima, commands, faults."""
+"""Random towns for one step of the physics, and one microgrid beside a town that gives and takes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
 
-from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary
-from commonwatt.energy.physics.places import Places, Source
-from commonwatt.energy.physics.plant import Order, Plant
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.physics.town import PlantInputs
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.device.commands import Commanded
+from commonwatt.energy.places import Places, Source
+from commonwatt.energy.plant import Order, Plant
+from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, PlantInputs
+from commonwatt.model.control import SupplyState
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 from commonwatt.settlement.splits import Array, Flags
+from commonwatt.town.town import Microgrid, Town
+from meter_sim.load import Weather
+from meter_sim.physics import Circumstances, Levels, MeteredTown, Step
 
 _Values = TypeVar("_Values", Array, Flags)
 
@@ -137,3 +141,30 @@ def _boundary(rng: Generator, places: Places) -> Boundary:
     return Boundary(
         voltage=rng.random(rows) < 0.8, closed=rng.random(rows) < 0.8, import_limit_w=limit.astype(np.int64)
     )
+
+
+ON_GRID = Circumstances()
+
+
+class Alone:
+    """One microgrid, with a weather and a percentage of its ordinary load."""
+
+    def __init__(self, town: Town, microgrid: Microgrid, weather: Weather | None = None, percent: int = 100) -> None:
+        self._name, self._percent = microgrid.id, percent
+        self._town = MeteredTown(town, [microgrid], weather=weather)
+
+    def initial_levels(self, time: EpochSeconds) -> dict[MeterId, MilliwattHours]:
+        """Return its initial levels."""
+        return self._town.microgrids[self._name].initial_levels(time)
+
+    def step(
+        self,
+        levels: Levels,
+        time: EpochSeconds,
+        commanded: Mapping[MeterId, Commanded],
+        circumstances: Circumstances = ON_GRID,
+    ) -> Step:
+        """Return the result of a slot."""
+        here = replace(circumstances, commanded=commanded, demand_percent=self._percent)
+        steps, _ = self._town.step(time, {self._name: levels}, {self._name: here})
+        return steps[self._name]

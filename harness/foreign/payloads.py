@@ -10,15 +10,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from adapters.arrived import Arrived
 from adapters.core import Adapter, foreign_meter
-from adapters.mapping.presets import known_presets
-from adapters.mapping.readers import Readers, readers_of
+from adapters.mapping.readers import Readers, known_presets, readers_of
+from adapters.messages import Arrived
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.records import RecordType
-from harness.foreign.sparkplug import Edge, Metric
+from harness.foreign.devices import Edge, Metric
 
 RECORDINGS = Path(__file__).parents[2] / "tests" / "unit" / "adapters" / "recordings"
 T = 1_790_000_100

@@ -22,11 +22,11 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt.protocol.device_states import ForeignDevice
+from commonwatt.protocol.commands import ForeignDevice
 from commonwatt.runtime.clock import load_clock
 from harness.foreign.commanded import MAKERS, WATTS, Commanded, Habit
 from harness.network.waiting import PATIENCE_S, eventually, free_ports
-from harness.real import forks, mosquitto
+from harness.real import brokers, forks
 from harness.real.site import Site
 
 CAPACITY_WH = 10_000
@@ -201,8 +201,8 @@ class Street:
         (self.port,) = free_ports(1)
         self._folder = folder
         self.homes = [Home(77_001 + n, key, Commanded(MAKERS[key])) for n, key in enumerate(HOMES)]
-        self._run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", self.port)
-        self.source: mosquitto.Mosquitto | None = self._run_source()
+        self._run = brokers.open_to_all(folder / "mosquitto", "127.0.0.1", self.port)
+        self.source: brokers.Mosquitto | None = self._run_source()
         self.site = self._stack.enter_context(Site(folder / "site", self._town(), speed=SPEED))
         self.site.start("head-end", "utility", "r001 broker", "r001 gateway")
         self.adapter_log = folder / "adapter.log"
@@ -227,8 +227,8 @@ class Street:
         self.adapter = forks.start(command, self.adapter_log)
         return self.adapter
 
-    def _run_source(self) -> mosquitto.Mosquitto:
-        return mosquitto.Mosquitto(self._run, ("127.0.0.1", self.port), self._folder / "mosquitto.log")
+    def _run_source(self) -> brokers.Mosquitto:
+        return brokers.Mosquitto(self._run, ("127.0.0.1", self.port), self._folder / "mosquitto.log")
 
     def kill(self, what: str) -> None:
         """Kill a part, or all, by SIGKILL."""

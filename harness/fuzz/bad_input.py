@@ -20,13 +20,13 @@ import zstandard
 from prometheus_client import CollectorRegistry
 
 from commonwatt.codec.packing import pack
-from commonwatt.codec.payloads import Payloads
+from commonwatt.codec.packing_arrays import Payloads
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch, BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome
@@ -39,8 +39,7 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.town import Battery
 from gateway.shown.metrics import Figures, gateway_metrics
 from harness.surroundings.gateway import CAPACITY, START, World, batches, readings
-from harness.surroundings.records import a_record, ack_of, house_meter
-from harness.surroundings.utility import ingest_of
+from harness.surroundings.messages import a_record, ack_of, house_meter, ingest_of
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
 from utility.readings.store.dead_letters import dead_letters

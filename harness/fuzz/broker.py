@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.network.mqtt_raw import (
+from harness.network.mqtt import (
     DISCONNECT_PACKET,
     PINGREQ_PACKET,
     PINGRESP,
@@ -26,7 +26,7 @@ from harness.network.mqtt_raw import (
     text,
 )
 from harness.network.waiting import eventually
-from harness.real.broker_process import BrokerProcess
+from harness.real.brokers import BrokerProcess
 
 SENDERS = 40  # concurrent connections, each of another device
 PATIENCE_S = 20.0  # longest time until the broker answers or closes, seconds; longer is a hang

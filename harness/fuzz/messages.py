@@ -22,12 +22,12 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 from commonwatt.protocol.meter_messages import Level, Put
-from gateway.changes import AddDeadLetters, Change
-from gateway.collect.collector import DEAD_LETTERS_A_DAY
+from gateway.collect import DEAD_LETTERS_A_DAY
+from gateway.stored import AddDeadLetters, Change
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import GatewayBench, MeterBench, UtilityBench, batch_of, block
 from harness.surroundings.gateway import START, readings
-from harness.surroundings.records import ack_of
+from harness.surroundings.messages import ack_of
 from utility.readings.core import MAX_JUNK_A_DAY
 
 GOOD_EVERY = 50  # number of bad messages before each good one, which must be accepted

@@ -13,28 +13,26 @@ from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.office import OfficeSettings
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import OfficeSettings, UtilitySettings
+from commonwatt.model.calendar import midnight, month_before
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import midnight, month_before
 from commonwatt.town.loading import load_town
 from harness.billing.worlds import tariff
 from harness.commands import token_for
 from harness.ledger.checker import faults
-from utility.access.actor import Actor, Via
 from utility.access.decisions import Second
-from utility.access.roles import Role
-from utility.customers.contact import Contact
-from utility.customers.store.contacts import office_key, set_contact
+from utility.access.people import Actor, Role, Via
+from utility.customers.people import Contact
+from utility.customers.store import office_key, set_contact
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
+from utility.ledger import store
+from utility.ledger.bank import rf_reference
 from utility.ledger.decisions import Asked, close, decide, take_in
 from utility.ledger.entry import Entry, Kind, billed, open_items
-from utility.ledger.reference import rf_reference
-from utility.ledger.store import entries as store
-from utility.ledger.store.entries import C, entries_where
+from utility.ledger.store import C, entries_where
 from utility.registry.store.registration import fill_registry
-from utility.tariffs.store import tariffs
+from utility.tariffs import store as tariffs
 
 ZONE = ZoneInfo("America/New_York")
 FIRST = date(2026, 11, 3)

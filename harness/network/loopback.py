@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.units import ByteCount
 from harness.real.parts import miss
 
 ALONE = ("unshare", "--map-root-user", "--net")  # prefix that runs a command in its own network namespace

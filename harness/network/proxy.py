@@ -1,4 +1,4 @@
-"""A TCP proxy with the faults of real networks; for plain MQTT it can also drop, repeat and reorder single messages.
+"""A TCP proxy with the faults of real networks; for plain MQTT a judge decides the fate of each message.
 
 It runs on its own thread. While one way is blocked, ends and resets don't pass that way either, as on a real line. A
 message that is not simply passed on is still acknowledged to its sender, and its copies have QoS 0: the tests are of
@@ -13,12 +13,62 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self, TypeVar
 
-from harness.network.fates import Fate, Judge, Message, Way
+
+class Way(Enum):
+    """A direction of transmission."""
+
+    UP = "from the client to the server"
+    DOWN = "from the server to the client"
+
+
+class Fate(Enum):
+    """The proxy's treatment of a message."""
+
+    PASS = "passed"
+    DROP = "dropped"
+    TWICE = "passed twice"
+    SWAP = "overtaken by the next message of its way and connection"
+    HOLD = "held until release"
+
+
+@dataclass(frozen=True)
+class Message:
+    """A PUBLISH packet."""
+
+    way: Way  # which way it goes
+    topic: str  # its topic
+    payload: bytes  # its payload
+
+    @property
+    def leaf(self) -> str:
+        """The last level of its topic."""
+        return self.topic.rpartition("/")[2]
+
+
+Judge = Callable[[Message], Fate]
+
+
+def chance(seed: int, shares: Mapping[Fate, float], leaves: Collection[str] | None = None) -> Judge:
+    """Return a judge that draws fates at random, by their shares; other draws, and topics of other leaves, pass."""
+    rng = random.Random(seed)
+
+    def judge(message: Message) -> Fate:
+        if leaves is not None and message.leaf not in leaves:
+            return Fate.PASS
+        draw = rng.random()
+        for fate, share in shares.items():
+            if draw < share:
+                return fate
+            draw -= share
+        return Fate.PASS
+
+    return judge
+
 
 _T = TypeVar("_T")
 

@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.demo.layout import BUILT_IN_TOWN, STARTS_AT
-from commonwatt.demo.past import SHIPPED
+from commonwatt.demo.parts import SHIPPED
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Town
-from harness.past.archive import write_archive
 from harness.past.energy import Fault, Span
-from harness.past.making import Asked, Late, make
+from harness.past.making import Asked, Late, make, write_archive
 
 LATE_HOUSE = 3  # the account whose meter was late, so that its bill was corrected
 

@@ -8,11 +8,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId
-from commonwatt.settlement.overlay import Corrected
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MeterId, MicrogridId
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected
 from commonwatt.town.scenario import Announcement, Outage, Scenario
 from commonwatt.town.town import Function, Town
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown

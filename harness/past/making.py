@@ -1,10 +1,13 @@
-"""Makes a past: a database with settled months, issued bills and readings, and the files beside it."""
+"""Makes a past: a database with settled months, issued bills and readings; and its archive."""
 
 import asyncio
+import io
 import json
 import random
+import sqlite3
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,23 +16,23 @@ from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import zstandard
 
+from commonwatt.audit.folder import PAST
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.demo.past import LEVELS
+from commonwatt.demo.parts import LEVELS, WINDOW_BYTES
 from commonwatt.model.blocks import Blocks, empty, join
-from commonwatt.model.ids import MeterId
+from commonwatt.model.calendar import local_day, midnight, month_after, month_of, month_quarters
 from commonwatt.model.records import EventRecord, RecordType, State
-from commonwatt.model.time.local_calendar import local_day, midnight, month_after, month_of, month_quarters
-from commonwatt.model.time.now import Trust
-from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
+from commonwatt.model.time import Trust
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MeterId
 from commonwatt.runtime.clock import Clock
-from commonwatt.settlement.overlay import Corrected
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected
 from commonwatt.town.town import Town
 from harness.past.energy import Energy, Span
 from harness.past.office import NEXT_TARIFF, TARIFF, Office
-from harness.settlement.whole_day import settle_day
+from harness.settlement.compare import settle_day
 from harness.town_month.month import register
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
@@ -38,22 +41,19 @@ from utility.database.database import Database, open_database, save_setting
 from utility.database.health import Health
 from utility.database.numbers import Column
 from utility.database.town_zone import EMULATED_UNTIL
-from utility.jobs.calendar_periods import Period
-from utility.jobs.reasons import Why
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Period, Threads, Why
+from utility.jobs.store import Turn
 from utility.outbox.changes import Append
-from utility.readings.ingest.ingest import Ingest
+from utility.readings.ingest import Ingest
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, relayed_day, tally
 from utility.registry.layout import Day, layout_of
 from utility.settlement.day import Rules
+from utility.settlement.store.readings import DueDay, owners
 from utility.settlement.store.settled import save
-from utility.settlement.store.settlement_due import DueDay
-from utility.settlement.store.settlement_members import owners
-from utility.statistics.jobs.statistics import take_in
+from utility.statistics.jobs import take_in
 
 DATABASE = "utility.db"
 RESOLUTION = 100  # of the emulated meters, milliwatt-hours
@@ -321,3 +321,28 @@ async def _jobs(settings: UtilitySettings, database: Database, now: EpochSeconds
 def _without(readings: Corrected, meter: MeterId) -> Corrected:
     others = np.flatnonzero(readings.keys.meter != meter)
     return Corrected(keys=readings.keys.take(others), values=readings.values[others], quality=readings.quality[others])
+
+
+_LEVEL = 19
+
+
+def write_archive(asked: Asked, out: Path) -> None:
+    """Write the archive of a past that was made."""
+    packed = asked.folder / "packed.db"
+    with closing(sqlite3.connect(asked.folder / DATABASE)) as connection:
+        connection.execute("VACUUM INTO ?", (str(packed),))
+    (asked.folder / PAST).write_text(json.dumps({"until": asked.span.end}) + "\n")
+    releases = (path for path in sorted((asked.folder / "utility" / "releases").rglob("*")) if path.is_file())
+    files = {f"utility/{DATABASE}": packed}
+    files |= {str(path.relative_to(asked.folder)): path for path in releases}
+    files |= {name: asked.folder / name for name in (PAST, LEVELS, "utility/office-key")}
+    window_log = WINDOW_BYTES.bit_length() - 1
+    parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=window_log, enable_ldm=True)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, path in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = path.stat().st_size, 0o600
+            with path.open("rb") as file:
+                archive.addfile(entry, file)
+    out.write_bytes(zstandard.ZstdCompressor(compression_params=parameters).compress(content.getvalue()))

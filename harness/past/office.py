@@ -1,45 +1,75 @@
-"""What people did in the town's past: they published a tariff, issued bills, announced storms, made a release."""
+"""What people did in the town's past: households' names and payments, tariffs, bills, storms."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.time.local_calendar import local_day
-from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
-from commonwatt.model.words import duration
+from commonwatt.model.calendar import local_day
+from commonwatt.model.text import duration
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter
 from harness.past.energy import Fault
-from harness.past.households import COMES_TO_NAME, MOVER, contact_of, pays, statement
-from utility.access.actor import MACHINE, Actor, Via, on_machine
 from utility.access.decisions import Second
-from utility.access.roles import Role
-from utility.access.rules import NewPerson
+from utility.access.people import MACHINE, Actor, NewPerson, Role, Via, on_machine
 from utility.access.store import access
-from utility.access.store.acting import By
-from utility.access.store.audit_log import record
-from utility.alarms.kinds import KINDS
-from utility.alarms.lifecycle import Life, Stage
+from utility.access.store.audit_log import By, record
+from utility.alarms.alarm import KINDS, Life, Stage
 from utility.alarms.store import save_lives
 from utility.billing import decisions as billing
 from utility.control.decisions import announce_storm
-from utility.customers.store.contacts import office_key, set_contact
+from utility.customers.people import Contact
+from utility.customers.store import office_key, set_contact
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
+from utility.ledger.bank import rf_reference
 from utility.ledger.decisions import take_in
-from utility.ledger.reference import rf_reference
-from utility.ledger.store.entries import balances, remind
+from utility.ledger.store import balances, remind
 from utility.moves.move import Kind, Move, moved
 from utility.outbox.tables import command
 from utility.people.store import invite_person
-from utility.registry.dates import date_words
+from utility.registry.changes import date_words
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
-from utility.registry.store.moves import add_move
+from utility.registry.store.statements import add_move
 from utility.research import decisions as research
-from utility.research.jobs.open_release import release_open
+from utility.research.jobs.releases import release_open
 from utility.research.jobs.source import homes_in, source_of
 from utility.research.release import Asked, Tier
-from utility.supply.buying.situation import Storm
-from utility.supply.store.supply_view import save_storm
+from utility.supply.buying import Storm
+from utility.supply.store import save_storm
 from utility.tariffs import decisions as tariffs
+
+LATE_PAYER, LATE_FROM = 9, "2026-02"  # the account that pays no bill from a month on
+MOVER, COMES_TO_NAME = 12, "Noor Haddad"  # the account that moves out after the past's end, and who comes
+
+_FIRST = ("Ada", "Ben", "Carmen", "Dmitri", "Elif", "Femi", "Greta", "Hiro", "Ines", "Jonas", "Kemal")
+_LAST = ("Abbott", "Brandt", "Castillo", "Dogan", "Eriksen", "Fontaine", "Garcia")
+_STREETS = ("Orchard Lane", "Mill Road", "Station Street", "Hill View")
+_NAMES = [f"{first} {last}" for last, first in product(_LAST, _FIRST)]
+
+
+def contact_of(account: AccountNumber, *, name: str = "", street: str = "") -> Contact:
+    """Return who an account is; none is a person that there is: the addresses are of a town that there is not."""
+    return Contact(
+        name=name or _NAMES[account % len(_NAMES)],
+        street=street or f"{account % 40 + 1} {_STREETS[account % len(_STREETS)]}",
+        postcode="00000",
+        city="Commonwatt",
+        country="US",
+    )
+
+
+def pays(account: AccountNumber, month: str) -> bool:
+    """Return whether an account pays the bill of a month within its time."""
+    return account != LATE_PAYER or month < LATE_FROM
+
+
+def statement(rows: Sequence[tuple[str, int, str, str]]) -> bytes:
+    """Return a bank's table (CSV) of payments: the day, cents, the payer's words, the payer."""
+    lines = ["day,amount,currency,reference,text,payer,bank_reference"]
+    lines += [f"{day},{cents / 100:.2f},USD,,{text},{payer}," for day, cents, text, payer in rows]
+    return "\n".join(lines).encode()
+
 
 TARIFF, NEXT_TARIFF = (Path(__file__).with_name(name) for name in ("tariff.toml", "next_tariff.toml"))
 RESIDENT = 1  # the account of the resident

@@ -7,9 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from harness.network.waiting import become, cancelled
-from harness.powercut.disk import read_folder, records
+from harness.powercut.disk import Recorder, build, read_folder, records
 from harness.powercut.load import GATEWAYS_METERS, TOWN, PlayedGateway, PlayedMeter, Player
-from harness.powercut.recorder import Recorder, build
 from harness.powercut.recovered import Open, Recording, open_gateway, open_utility
 from harness.real.site import Site
 

@@ -1,4 +1,4 @@
-"""Computes the files that a power cut may leave, from a trace of all operations on them.
+"""Records all operations on files, and computes the files that a power cut may leave.
 
 The model is a disk behind a page cache, as adversarial as one without write barriers may be below a sync:
 
@@ -12,12 +12,16 @@ The model is a disk behind a page cache, as adversarial as one without write bar
   writes them, only another write of the same sector does. Which of them reached the disk is decided at that moment.
 """
 
+import itertools
 import random
 import struct
+import subprocess
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
+
+from harness.real.parts import real_part
 
 SECTOR = 512
 _HEAD = struct.Struct("=IIQQII")
@@ -214,3 +218,60 @@ class Disk:
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Return the files of a recorded folder; it has no subfolders."""
     return {str(path): path.read_bytes() for path in folder.resolve().iterdir() if not path.name.endswith("-shm")}
+
+
+SOURCE = Path(__file__).with_name("recorder.c")
+
+
+def build(folder: Path) -> Path:
+    """Compile the recorder into ``folder``; return the library."""
+    library = folder / "recorder.so"
+    subprocess.run(
+        [real_part("cc"), "-O2", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"],
+        check=True,
+    )
+    return library
+
+
+class Recorder:
+    """Record one process's operations on one folder, from its present content on.
+
+    Args:
+        library: The recorder.
+        folder: The recorded folder.
+        trace: The file of the trace.
+    """
+
+    def __init__(self, library: Path, folder: Path, trace: Path) -> None:
+        self.failing = trace.with_suffix(".failing")  # while this file exists, syncs of recorded files fail
+        self.base = read_folder(folder)  # the content of the folder before
+        self._library = library
+        self._folder = folder
+        self._trace = trace
+
+    def environment(self) -> dict[str, str]:
+        """Return the additions to the process's environment."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "POWERCUT_FOLDER": str(self._folder),
+            "POWERCUT_TRACE": str(self._trace),
+            "POWERCUT_FAILING": str(self.failing),
+        }
+
+    def position(self) -> int:
+        """Return the length of the trace; it includes all earlier commits."""
+        return self._trace.stat().st_size
+
+    def trace(self) -> bytes:
+        """Return the trace."""
+        return self._trace.read_bytes()
+
+    def opened_after_failure(self) -> bool:
+        """Return whether a database was opened after a failed sync."""
+        done = (record for _, record in records(self.trace()))
+        after = itertools.dropwhile(lambda record: record.kind is not Kind.SYNC_FAILED, done)
+        return any(record.kind is Kind.OPENED and record.path.endswith(".db") for record in after)
+
+    def content(self) -> dict[str, bytes]:
+        """Return the present content of the folder."""
+        return read_folder(self._folder)

@@ -25,7 +25,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.protocol.topics import ACKS, BATCHES, EVENTS, RECORDS, gateway_down, gateway_up, meter_down, meter_up
-from harness.surroundings.records import a_record
+from harness.surroundings.messages import a_record
 
 AGAIN_S = 0.5  # seconds after which an unacknowledged message is sent again
 

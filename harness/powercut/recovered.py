@@ -15,8 +15,8 @@ from sqlalchemy import select, true
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.units import unsigned64
 from gateway.store.store import Store
 from harness.powercut.disk import Disk, Kind, records
 from harness.powercut.load import GATEWAYS_METERS, GENERATION, Acknowledged, EventKey

@@ -16,7 +16,7 @@ from harness.docs.generate import blocks_of
 from harness.docs.marked import DOCS
 from harness.network.waiting import ended
 from harness.real import forks
-from harness.real.mosquitto import command as mosquitto
+from harness.real.brokers import command as mosquitto
 
 DEPLOY = DOCS.parent / "deploy"
 SYSTEMD, PGBACKREST = DEPLOY / "systemd", DEPLOY / "pgbackrest"

@@ -22,8 +22,8 @@ LEAVES_WITHIN_S = 0.3  # real seconds in which a message published wrongly befor
 When = Literal["before", "after"]
 
 SHELLS = {
-    "gateway": "gateway.loop.step",
-    "utility": "utility.readings.ingest.ingest",
+    "gateway": "gateway.loop.hosted_store",
+    "utility": "utility.readings.ingest",
     "meters": "commonwatt.device.shell",
 }
 """The module in which each part performs its effects."""

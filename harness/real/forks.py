@@ -29,7 +29,7 @@ _MAIN = "from commonwatt.__main__ import main; main()"
 
 _LOADED = (
     "alembic.command",
-    "broker.embedded.broker",
+    "broker.embedded",
     "gateway.cli",
     "gateway.shell",
     "meter_sim.cli",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.docs.dashboards import dashboards, panels_of
+from harness.docs.metrics import dashboards, panels_of
 from harness.real.parts import real_part
 
 GRAFANA = "11.6"

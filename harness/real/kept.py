@@ -10,8 +10,8 @@ from commonwatt.demo.layout import STARTS_AT
 from commonwatt.model.blocks import Blocks, Quality, empty
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S
-from gateway.changes import AppendParts, Part
 from gateway.store.store import Store
+from gateway.stored import AppendParts, Part
 
 METERS = range(90_001, 90_005)
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(

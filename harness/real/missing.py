@@ -4,8 +4,8 @@ import os
 import sys
 
 from harness.real.home_assistant import NEEDED, python
+from harness.real.packages import HISTORY, has_history
 from harness.real.parts import PARTS, path_of
-from harness.real.releases import HISTORY, has_history
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.docs.marked import DOCS
-from harness.real.debian import bare_root, inside
+from harness.real.packages import bare_root, inside
 from harness.real.parts import PARTS, path_of
 from harness.takeover.real.namespaces import why_not
 

@@ -18,10 +18,9 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.ticker import Ticker
 from utility.database.database import Database, open_database
-from utility.jobs.calendar_periods import Seconds
-from utility.jobs.plans import Plan
+from utility.jobs.plans import Plan, Seconds
 from utility.jobs.runner import Job, Schedule
-from utility.jobs.store.job_leases import Turn, mark_done
+from utility.jobs.store import Turn, mark_done
 
 RESULT = Table(
     "result",

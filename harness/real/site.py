@@ -16,19 +16,18 @@ from unittest.mock import patch
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import audit_folder
 from commonwatt.config.files import load_settings
-from commonwatt.config.parts import settings_of
+from commonwatt.config.settings import settings_of
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.doctor.running import local_headers
 from commonwatt.model.blocks import Blocks, concatenate, join
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.runtime.clock import save_clock
-from harness.network.fates import Judge
-from harness.network.proxy import Proxy
+from harness.network.proxy import Judge, Proxy
 from harness.network.waiting import PATIENCE_S, ended, eventually
 from harness.real import forks
+from harness.real.brokers import listens, render
 from harness.real.failpoint import When
-from harness.real.mosquitto import listens, render
 from utility.database.database import open_database
 from utility.readings.store.reads import all_blocks
 

@@ -8,11 +8,10 @@
 import argparse
 import sys
 
-from commonwatt.settlement.conventions import CONVENTIONS
+from commonwatt.settlement.sharing import CONVENTIONS
 from commonwatt.town.scenario import names
-from harness.settlement.compare import differences
+from harness.settlement.compare import days, differences, wrong_slots
 from harness.settlement.emulated import EmulatedTown, small_town
-from harness.settlement.truth import days, wrong_slots
 from utility.settlement.day import Rules
 
 LOSS_PERMILLE = 50

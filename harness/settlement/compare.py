@@ -1,14 +1,38 @@
-"""Compares settlement with the plain implementation."""
+"""A day settled at once, compared with the plain implementation and with what flowed in the emulator."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
-from commonwatt.settlement.overlay import applied, no_overlay
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
-from harness.settlement.plain import settle_plainly
-from harness.settlement.random_days import DAY, MICROGRID, RandomDay, random_day
-from harness.settlement.whole_day import settle_day
-from utility.registry.layout import layout_of
-from utility.settlement.day import Rules, SettledDay
+from commonwatt.model.blocks import empty
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MeterId, MicrogridId, Quarter
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay, settle
+from commonwatt.settlement.residual import DayResidual
+from commonwatt.settlement.splits import Flags
+from harness.settlement.emulated import EmulatedTown, Stream
+from harness.settlement.plain import DAY, MICROGRID, RandomDay, random_day, settle_plainly
+from utility.registry.layout import Day, Layout, alike, ids_of, layout_of
+from utility.settlement.day import Group, Rules, SettledDay, Settling, Table
+
+
+def settle_day(
+    day: Day,
+    layouts: Sequence[Layout],
+    readings: Callable[[Quarter], Corrected],
+    rules: Rules,
+    sharing: Mapping[MeterId, Flags] | None = None,
+) -> SettledDay:
+    """Settle a day of some microgrids, as ``Settling``.
+
+    Args:
+        readings: Returns the readings of a quarter; called for the last one of the day before, then in order.
+    """
+    settling = Settling(day, layouts, rules, sharing or {})
+    for quarter in settling.quarters:
+        settling.add(readings(quarter))
+    return settling.finished()
 
 
 def settled(day: RandomDay, convention: str) -> SettledDay:
@@ -42,3 +66,58 @@ def differences(seed: int, convention: str, quarters: int = QUARTERS_A_DAY) -> l
     if excess != plain.excess:
         wrong.append(f"excess of the residual: {excess}, plainly {plain.excess}")
     return wrong
+
+
+FIRST_DAY = 20_700  # the name of the first settled day
+
+
+def wrong_slots(town: EmulatedTown, rules: Rules, quarters: int, start_hour: int = 0) -> tuple[list[str], int]:
+    """Return the microgrids and slots that are settled differently from what flowed, and the energy shared inside.
+
+    A slot may differ by what its readings lack: less than the resolution of each, twice that of a level.
+    """
+    layouts = town.layouts(FIRST_DAY)
+    meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
+    groups = [Group(FIRST_DAY, members, meters, rules, {}) for members in alike(layouts)]
+    stream = town.quarters(FIRST_DAY * 96 - 1, start_hour)
+    before = Table(meters, next(stream).readings, RecordType.STORED)
+    wrong: list[str] = []
+    inside = 0
+    for number, quarter in enumerate(islice(stream, quarters)):
+        table = Table(meters, quarter.readings, RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
+        for group in groups:
+            found = settle(group.readings(number % 96, table, before), rules.convention)
+            for row, layout in enumerate(group._layouts):
+                true = quarter.truth[layout.microgrid]
+                # Rounded loads and sun; of a level before and after, with the loss of their difference.
+                allowed = (rules.resolution - 1) * (len(layout.meters) + 3 * len(layout.unmetered)) * 2
+                allowed += 2 * len(layout.unmetered) * bool(rules.battery_loss_permille)
+                pairs = {
+                    "inside": (found.shared_in[row].sum(axis=1), np.minimum(true.sent, true.taken)),
+                    "import": ((found.taken - found.shared_in)[row].sum(axis=1), true.imported),
+                    "export": ((found.sent - found.shared_out)[row].sum(axis=1), true.exported),
+                }
+                inside += int(pairs["inside"][1].sum())
+                for name, (settled, real) in pairs.items():
+                    if (off := int(np.abs(settled - real).max())) > allowed:
+                        wrong.append(f"{layout.microgrid}, quarter {number}: {name} off by {off} mWh, above {allowed}")
+        before = table
+    return wrong, inside
+
+
+def hours(town: EmulatedTown, rules: Rules, count: int, start_hour: int) -> dict[MicrogridId, DayResidual]:
+    """Return the residuals of some hours; nothing is read in the rest of the day."""
+    quarters = list(islice(town.quarters(FIRST_DAY * 96 - 1, start_hour), 4 * count + 1))
+    readings = {one.quarter: one.readings for one in quarters}
+    none = applied(empty(), no_overlay())
+    return dict(settle_day(FIRST_DAY, town.layouts(FIRST_DAY), lambda q: readings.get(q, none), rules).residuals)
+
+
+def days(town: EmulatedTown, rules: Rules, count: int) -> Iterator[dict[MicrogridId, DayResidual]]:
+    """Settle days in sequence; yield the residuals of all days so far, by microgrid."""
+    stream = Stream(town.quarters(FIRST_DAY * 96 - 1))
+    so_far: dict[MicrogridId, DayResidual] = {}
+    for day in range(FIRST_DAY, FIRST_DAY + count):
+        found = settle_day(day, town.layouts(day), stream, rules).residuals
+        so_far = {name: so_far[name].then(one) if name in so_far else one for name, one in found.items()}
+        yield so_far

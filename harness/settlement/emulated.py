@@ -11,24 +11,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.physics.boundary import Boundary
-from commonwatt.energy.physics.places import Places, places_of
-from commonwatt.energy.physics.step import Flows
-from commonwatt.model.block_keys import Keys
-from commonwatt.model.ids import MeterId
+from commonwatt.energy.places import Places, places_of
+from commonwatt.energy.step import Boundary, Flows
+from commonwatt.model.blocks import Keys
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarter
-from commonwatt.settlement.overlay import Corrected
-from commonwatt.settlement.settled import SettledQuality
-from commonwatt.town.conditions import Conditions
-from commonwatt.town.file import TownFile
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, Quarter
+from commonwatt.settlement.quarters import Corrected, SettledQuality
 from commonwatt.town.loading import town_of
-from commonwatt.town.scenario import Scenario, load
-from commonwatt.town.town import Direction, Function, Microgrid, Town
+from commonwatt.town.scenario import Conditions, Scenario, load
+from commonwatt.town.town import Direction, Function, Microgrid, Town, TownFile
 from scenarios.simulation import emulated
 from utility.registry.accounts import Installed
 from utility.registry.layout import Layout, layout_of
-from utility.supply.simulated.policies import POLICIES
+from utility.supply.simulated import POLICIES
 
 Array = NDArray[np.int64]
 THROUGH, GENERATION, STORED = RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED

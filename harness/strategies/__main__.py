@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from commonwatt.energy.strategies import STRATEGIES
-from commonwatt.energy.strategies.batteries import Batteries
+from commonwatt.energy.strategies import STRATEGIES, Batteries
 from harness.strategies.hours import MAX_SWITCHES, Hours, watch
-from harness.strategies.microgrids import mismatches, plain, random_batteries
 from harness.strategies.properties import PROPERTIES, table
+from harness.strategies.reference import mismatches, plain, random_batteries
 
 AT_ONCE = 5_000
 

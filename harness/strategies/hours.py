@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from commonwatt.energy.physics.boundary import Boundary
-from commonwatt.energy.physics.places import Places
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.physics.town import step_alone
+from commonwatt.energy.places import Places
+from commonwatt.energy.step import Boundary, Inputs, step_alone
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.units import SLOT_S
 from commonwatt.settlement.splits import Array, Flags
 from harness.energy.compare import imbalances
-from harness.strategies.loop import FULL_POWER_SLOTS, LEAST_SLOTS
-from harness.strategies.microgrids import PLACES, random_batteries
+from harness.strategies.reference import FULL_POWER_SLOTS, LEAST_SLOTS, PLACES, random_batteries
 
 SLOTS_AN_HOUR = 3600 // SLOT_S
 

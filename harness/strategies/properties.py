@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.energy.strategies import STRATEGIES
-from commonwatt.energy.strategies.batteries import Batteries, Flags, Plan
+from commonwatt.energy.strategies import STRATEGIES, Batteries, Flags, Plan
 
 Property = Callable[[Batteries, Plan], Flags]  # returns the microgrids that have the property
 

@@ -1,25 +1,97 @@
-"""A fleet of several microgrids on a virtual clock, without connections: a small town with a plant."""
+"""A fleet of several microgrids on a virtual clock, and a plant; what flowed, of the fleet's truth log."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from commonwatt.config.meters import MetersSettings, PlantSettings
-from commonwatt.device.records.delivery import Tally
-from commonwatt.device.store import open_store, reading_store
+from commonwatt.device.records import Tally
+from commonwatt.device.store import DeviceStore, open_store, reading_store
+from commonwatt.energy.plant import Need, Plant, run_plant
+from commonwatt.model.control import SupplyState
+from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import HISTORY_BYTES, unpack_history
+from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
+from harness.surroundings.databases import opened
 from meter_sim.faults import FaultsFile, path_of
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.meters import MicrogridMeters
-from meter_sim.outside import OutsideWorld
 from meter_sim.plant import EmulatedPlant
-from meter_sim.plant_store import PLANT_TABLES
-from meter_sim.truth import TRUTH, true_records
+from meter_sim.plant_core import PlantCore, PlantState
+from meter_sim.store import PLANT_TABLES, TRUTH, SlotEnergy, load, true_records
+from meter_sim.world import OutsideWorld
+
+
+def true_energy(store: DeviceStore) -> Iterator[tuple[int, SlotEnergy]]:
+    """Yield (slot end, what flowed in that slot), oldest first."""
+    for slot_end, energy in store.connection.execute("SELECT slot_end, energy FROM truth_energy ORDER BY slot_end"):
+        yield slot_end, json.loads(energy)
+
+
+CAPACITY = 12_000_000
+PHYSICAL = Plant(
+    capacity=CAPACITY,
+    power=12_500,
+    loss_permille=0,
+    line={SupplyState.NORMAL: 12_000, SupplyState.LOW: 4_000, SupplyState.CRITICAL: 1_200, SupplyState.EMPTY: 0},
+    feed_in=8_000,
+)
+"""A plant for a town with a mean load of 960 W."""
+
+LOAD = Need(wanted=4_000, public=0, offered=0)  # what the town takes in a slot, milliwatt-hours
+
+
+class PlantHost:
+    """The plant's process, whose memory a test throws away by ``start``."""
+
+    def __init__(self, dear_from: int, level: int = CAPACITY // 2) -> None:
+        self._level = level
+        self.file = sqlite3.connect(":memory:", check_same_thread=False)
+        opened.append(self.file.close)
+        for sql in PLANT_TABLES.added.values():
+            self.file.execute(sql)
+        self.sent: list[Publish] = []  # the messages it sent, oldest first
+        self.bought = 0  # energy bought by order so far, milliwatt-hours
+        self.supply = SupplyState.NORMAL  # what the regional grid reports
+        self.dear_from = dear_from  # from when on the regional price is 1.5 times the usual one
+        self.start()
+
+    def start(self) -> None:
+        """Start it from what it has stored."""
+        state, quarters = load(self.file)
+        self.core = PlantCore(PHYSICAL, self._price, state or PlantState(level=self._level), quarters)
+
+    def do(self, effects: Sequence[Effect[object]]) -> None:
+        """Commit, then publish."""
+        PLANT_TABLES.write(self.file, [e.change for e in effects if isinstance(e, Write)], "INSERT")
+        self.sent += [e for e in effects if isinstance(e, Publish)]
+
+    def slot(self, at: int) -> None:
+        """Run the slot that begins at ``at``."""
+        step = run_plant(PHYSICAL, self.core.state.level, LOAD, self.core.setpoint(at), self.supply)
+        self.bought += step.ordered
+        self.do(self.core.measured(at, step))
+        self.do(self.core.report(self.supply, at + SLOT_S))
+
+    def slots(self, begin: int, end: int) -> None:
+        """Run all slots from ``begin`` to ``end``."""
+        for at in range(begin, end, SLOT_S):
+            self.slot(at)
+
+    def bought_in(self, quarter: int) -> int:
+        """Return the energy that was bought by order in a finished quarter."""
+        return next(row.ordered for row in load(self.file)[1] if row.quarter == quarter)
+
+    def _price(self, time: int) -> int:
+        return 1500 if time // QUARTER_S * QUARTER_S >= self.dear_from else 1000
+
 
 T = 1_782_093_600  # 2026-06-21 22:00 in Boston: there is no sun
 NAMES = ("r001", "r002", "pub")

@@ -18,15 +18,15 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Put, PutAck, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.loop.work import Work
 from gateway.store.store import Store
+from gateway.stored import Change
 from gateway.timekeeper import Timekeeper
 from harness.network.waiting import cancelled
 from harness.surroundings.databases import opened
-from harness.surroundings.records import a_record
+from harness.surroundings.messages import a_record
 
 START = 1_782_000_000  # a quarter's start
 CAPACITY = 28_800_000

@@ -15,16 +15,14 @@ from dataclasses import dataclass, field
 from typing import Self
 from unittest.mock import patch
 
-from commonwatt.cliques.signs import Beat
-from commonwatt.device.commands.epoch_guard import EpochGuard
+from commonwatt.cliques import Beat
+from commonwatt.device.commands import EpochGuard
 from commonwatt.model.units import ControllerId
-from commonwatt.protocol.clique_datagrams import Datagrams, Party
-from commonwatt.protocol.clique_messages import SendBeat, Tell
+from commonwatt.protocol.clique_messages import Datagrams, Party, SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
 from gateway.takeover import member
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
-from gateway.takeover.post import Post
+from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Post
 from harness.world.exhaustive import search
 from harness.world.exhaustive.search import BrokenError as BrokenError
 from harness.world.exhaustive.search import must

@@ -11,23 +11,22 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.blocks import empty
-from commonwatt.model.time.local_calendar import month_quarters
+from commonwatt.model.calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId, Quarter
-from commonwatt.settlement.overlay import Corrected, applied, no_overlay
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from harness.commands import WHO, run_as, shown
+from harness.settlement.compare import settle_day
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
-from harness.settlement.whole_day import settle_day
 from utility.database.database import Database, open_database
 from utility.registry.accounts import Holding, Installed
 from utility.registry.layout import Day, layout_of
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.settlement.day import Rules, SettledDay
+from utility.settlement.store.readings import owners
 from utility.settlement.store.settled import save
-from utility.settlement.store.settlement_members import owners
 
 TARIFF = Path("docs/examples/tariff.toml")
 

@@ -8,9 +8,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from harness.world.campaign import Tally, keep, pool, run_many
-from harness.world.run import KINDS, attempt
-from harness.world.shrink import as_test, shortest
+from harness.world.campaign import KINDS, Tally, as_test, attempt, keep, pool, run_many, shortest
 from harness.world.world import Options
 
 

@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
-from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.meter import Effects, Limits, Meter, Timers
 from commonwatt.device.shell import COMMIT_RETRY_S, MAX_ARRIVED
 from commonwatt.device.store import DeviceStore, open_store
-from commonwatt.device.timers import Timers
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOT_S, MilliwattHours
+from commonwatt.model.units import SLOT_S, MeterId, MilliwattHours
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, parse_meter_up
 from commonwatt.town.town import Meter as Description
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
-from meter_sim.truth import TRUTH
+from meter_sim.store import TRUTH
 
 if TYPE_CHECKING:
     from harness.world.world import World

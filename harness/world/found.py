@@ -4,7 +4,7 @@ import sys
 from time import process_time
 
 from harness.world import campaign
-from harness.world.run import KINDS, attempt
+from harness.world.campaign import KINDS, attempt
 from harness.world.story import Violation
 from harness.world.world import Options
 

@@ -9,12 +9,11 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MeterId
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, RECORDS, gateway_up
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import AddDeadLetters, Change, Setting
 from gateway.controller import JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, NotStored, Quiet, Tick
@@ -23,7 +22,8 @@ from gateway.loop.inbox import MAX_GROUP, MAX_WAITING
 from gateway.loop.work import REOPEN_AFTER_S
 from gateway.store.store import Store
 from gateway.store.tables import part_is_sound
-from harness.world import bounds, masks
+from gateway.stored import AddDeadLetters, Change, Setting
+from harness.world import ending, masks
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
 
@@ -193,7 +193,7 @@ class GatewayNode(Node[Change]):
             self.refuse(group, now)
             self.asleep, self._failure = True, error
             self.later(REOPEN_AFTER_S, self._reopen)
-        bounds.check_gateway(self)
+        ending.check_gateway(self)
 
     def step(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
         """Handle a group of messages, and what follows from their commit."""

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 from commonwatt.codec.packing import pack
 from commonwatt.device import changes as at_meter
-from commonwatt.device.commands.desired_states import DEFAULT
+from commonwatt.device.commands import DEFAULT
 from commonwatt.device.meter import Meter
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, unpack_history
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId
 from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
-from gateway import changes as at_gateway
+from gateway import stored as at_gateway
 from harness.world import masks
 from harness.world.masks import Holdings, Key
 from utility.outbox import changes as at_utility

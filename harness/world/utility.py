@@ -12,39 +12,33 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.codec.packing import pack
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
-from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import Log, RecordType
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import QUARTER_S
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import QUARTER_S, unsigned64
 from commonwatt.protocol.dead_letters import LocalReason, quarantined_blocks
 from commonwatt.town.town import Town
-from harness.real.images import put_back
+from harness.surroundings.databases import put_back
 from harness.world import masks
 from harness.world.ledger import Snapshot
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
 from utility.database.database import Database, open_database, read_setting, save_setting
 from utility.database.engines import make_engine
-from utility.jobs.calendar_periods import Seconds
-from utility.jobs.plans import Plan
-from utility.jobs.store.job_leases import Turn, mark_done, take
+from utility.jobs.plans import Plan, Seconds
+from utility.jobs.store import Turn, mark_done, take
 from utility.outbox.changes import Append, Change, OpenCommand
-from utility.outbox.store.commands import open_commands
-from utility.readings.core import Core
-from utility.readings.events import CommandsOpen, FromGateway
+from utility.outbox.store import open_commands
+from utility.readings.core import CommandsOpen, Core, FromGateway, is_confirmed
 from utility.readings.gaps import settled_before
-from utility.readings.ingest.ingest import MAX_GROUP, MAX_QUEUED
-from utility.readings.ingest.plant import is_confirmed
+from utility.readings.ingest import MAX_GROUP, MAX_QUEUED
 from utility.readings.store.batches import execute
 from utility.readings.store.compactor import Compactor
-from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
-from utility.readings.store.gap_finder import GapFinder
-from utility.readings.store.marks import RUN, MovedError
+from utility.readings.store.gaps import GapFinder
 from utility.readings.store.parts import select_parts
-from utility.readings.store.quarantine import QUARANTINED
+from utility.readings.store.quarantine import QUARANTINED, release_confirmed
 from utility.readings.store.quarters import newest_of_two
-from utility.readings.store.writer import Writer
+from utility.readings.store.writer import RUN, MovedError, Writer
 from utility.readings.tables import dead_letter
 from utility.registry.store.registration import fill_registry
 from utility.registry.store.registry import load_snapshot

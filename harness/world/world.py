@@ -13,22 +13,20 @@ from typing import Any, NoReturn
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
-from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MeterId
 from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.town.loading import load_town
 from commonwatt.town.registry import RegisteredMeter, registry_of
 from commonwatt.town.town import Microgrid, Town
-from harness.world import bounds, ending, facts
-from harness.world.faults import Faults
+from harness.world import ending, masks
+from harness.world.faults import Faults, Rival
 from harness.world.fleet import Fleet
 from harness.world.gateway import GatewayNode, Holder
-from harness.world.invariants import INVARIANTS
 from harness.world.ledger import Ledger
 from harness.world.masks import Key
 from harness.world.network import CALM, Broker, Link, Weather
 from harness.world.node import Node
-from harness.world.rival import Rival
-from harness.world.story import Story, Violation
+from harness.world.story import INVARIANTS, Story, Violation
 from harness.world.utility import UtilityNode
 
 START = 1_782_000_000  # start of every world: the start of a quarter
@@ -51,7 +49,7 @@ class Options:
 
     hours: float = 2.0  # duration of measuring
     bug: str = ""  # a planted bug's name; empty: none
-    kind: str = "readings"  # what it is about: ``harness.world.run.KINDS``
+    kind: str = "readings"  # what it is about: ``harness.world.campaign.KINDS``
     only: tuple[str, ...] | None = None  # the faults that happen, by name; ``None``: all of the seed
 
     def command(self, seed: int) -> str:
@@ -194,7 +192,7 @@ class World:
         assert INVARIANTS.keys() >= {*what.partition(":")[0].split("/")}, what
         story = self.story.text(() if key is None else (str(key[0]),))
         if key is not None:
-            story += "\n\n" + "\n".join(facts.of_slots(self, key, slots))
+            story += "\n\n" + "\n".join(masks.of_slots(self, key, slots))
         raise Violation(self.seed, what, story, self._options.command(self.seed), tuple(self._faults.struck))
 
     def link_of(self, microgrid: str, meter: MeterId) -> Link:
@@ -240,7 +238,7 @@ class World:
         """Check what holds some time after the last fault."""
 
     def _check_bounds(self) -> None:
-        bounds.check_stores(self)
+        ending.check_stores(self)
         self.after(BOUNDS_EVERY_S, self._check_bounds)
 
     def drained(self) -> bool:

@@ -12,7 +12,7 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Write
 from commonwatt.model.records import HistoryRecord, RecordType, Rejection
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Month
@@ -22,23 +22,20 @@ from harness.console import Browser as Person
 from harness.console import standing_api
 from harness.parts import with_parts
 from harness.settlement.emulated import small_town
-from harness.surroundings.sent import batch, blocks
-from harness.surroundings.utility import a_heartbeat
+from harness.surroundings.messages import a_heartbeat, batch, blocks
 from harness.town_month.month import Asked, make
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
 from utility.lasting.jobs import lasting_of
 from utility.lasting.rules import Said
 from utility.outbox.changes import SawGateway
-from utility.readings.core import Core
-from utility.readings.events import FromGateway
+from utility.readings.core import Core, FromGateway
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot
-from utility.statistics.jobs.statistics import take_in
+from utility.statistics.jobs import take_in
 
 MONTH = "2026-10"
 NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlement

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from playwright.sync_api import expect
 
 from harness.browser import Visit
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.alarms.conditions import Facts
 from utility.alarms.decisions import alarms_of
 from utility.webkit.console.console import Console

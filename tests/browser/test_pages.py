@@ -1,4 +1,4 @@
-"""Every page of the navigation, in a real browser: on a phone, by night, without a mouse."""
+"""Every page in a real browser: on a phone, by night, without a mouse, and the page of the API."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,19 +7,33 @@ from urllib.parse import urlsplit
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from starlette.routing import Match
 
-from harness.authenticator import shown
 from harness.browser import Visit, by_keyboard, html_faults, visit
-from harness.console import PASSWORD
+from harness.console import PASSWORD, shown
 from harness.console import Browser as Person
 from tests.browser.conftest import METER, NOW
 from utility.access.passwords import hash_password
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import access
 from utility.webkit.console.navigation import NAVIGATION
 from utility.webkit.rights import COOKIE, SET_UP, Gate
+
+
+def test_a_program_writer_finds_a_route_with_its_schema_and_tries_it(window: Callable[..., Visit]) -> None:
+    viewer = window(Role.VIEWER)
+    viewer.open("/docs")
+    page = viewer.page
+    page.locator("[id^=operations-assembly-status_] .opblock-summary-control").click()
+    block = page.locator(".opblock.is-open")
+    expect(block).to_contain_text("curl -X GET")
+    expect(block).to_contain_text("httpx.get(")
+    block.get_by_role("button", name="Try it out").click()
+    block.get_by_role("button", name="Execute").click()
+    expect(block.locator(".live-responses-table")).to_contain_text("head_end_connected")
+    assert viewer.faults == []
+
 
 ACCOUNT = 1
 FILES = (".json", ".pdf", ".csv", ".html", "/pdf", "/receipt", "/energy", "/openapi.json", "/docs", "/runbooks")
@@ -215,3 +229,87 @@ def test_meter_is_found_with_three_keystrokes(window: Callable[..., Visit]) -> N
     seen.page.keyboard.press("Enter")
     seen.page.wait_for_url(f"**/console/meters/{METER}")
     assert seen.check() == []
+
+
+LONG_HEAD = """() => {
+  document.querySelector("h1").textContent = "What the next tariff would cost each home";
+  document.querySelector("#alarm-count a").textContent = "■ 12 critical ▲ 34 warnings ○ 5 silenced ○ 6 acknowledged";
+  document.querySelector(".top .account").append(" Alexandra Wojciechowska-Montgomery");
+}"""
+APART = """() => {
+  const parts = [...document.querySelectorAll(".top > *, .top .person > li")].filter(each => each.checkVisibility());
+  const boxes = parts.filter(each => !each.matches("ul")).map(each => each.getBoundingClientRect());
+  return boxes.every((box, at) => !at || box.left >= boxes[at - 1].right)
+    && boxes.at(-1).right <= document.documentElement.clientWidth;
+}"""
+HEIGHT = "document.querySelector('.top').offsetHeight"
+
+
+def test_the_head_is_one_line_at_1280_pixels_whatever_stands_in_it(window: Callable[..., Visit]) -> None:
+    seen = window(Role.OPERATOR)
+    seen.open("/console/town")
+    before = seen.page.evaluate(HEIGHT)
+    seen.page.evaluate(LONG_HEAD)
+    assert seen.page.evaluate(HEIGHT) == before
+    assert seen.page.evaluate(APART), "a part of the head lies upon another"
+    assert seen.check() == []
+
+
+def test_a_person_logs_out_on_a_phone_from_any_page(window: Callable[..., Visit]) -> None:
+    for account, role in ((1, Role.RESIDENT), (None, Role.VIEWER)):
+        seen = window(role, account=account, width=390, touch=True)
+        seen.open("/console/")
+        seen.page.get_by_role("button", name="Log out").tap()
+        seen.page.wait_for_url("**/console/login*")
+
+
+def test_the_keyboard_skips_to_the_content_with_the_first_stop(window: Callable[..., Visit]) -> None:
+    seen = window(Role.VIEWER)
+    seen.open("/console/town")
+    seen.page.keyboard.press("Tab")
+    skip = seen.page.get_by_role("link", name="Skip to the content")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport(ratio=1)
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.locator("#content")).to_be_focused()
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.querySelector('main').contains(document.activeElement)")
+
+
+def test_a_date_is_one_stop_of_the_tab_key(window: Callable[..., Visit]) -> None:
+    seen = window(Role.VIEWER)
+    seen.open("/console/meters/10001")
+    keys, first, last = seen.page.keyboard, seen.page.locator("[name=from]"), seen.page.locator("[name=to]")
+    by_keyboard(first, key="ArrowRight")
+    keys.press("Tab")
+    expect(last).to_be_focused()
+    keys.press("Shift+Tab")
+    expect(first).to_be_focused()
+    keys.press("Tab")
+    keys.press("Tab")
+    expect(seen.page.get_by_role("button", name="Show")).to_be_focused()
+
+
+def test_a_long_list_folds_what_a_phone_would_scroll_for_long(window: Callable[..., Visit]) -> None:
+    seen = window(Role.VIEWER, width=390)
+    seen.open("/console/meters")
+    rows = seen.page.locator("table.list tbody tr")
+    assert seen.page.evaluate("document.documentElement.scrollHeight") < 4000
+    assert not rows.last.is_visible()
+    seen.page.locator("main summary").last.click()
+    expect(rows.last).to_be_visible()
+    assert seen.check() == []
+
+
+def test_an_engineers_word_says_its_sentence_by_touch_and_by_key(window: Callable[..., Visit]) -> None:
+    for is_touched in (True, False):
+        seen = window(Role.ADMIN, width=390 if is_touched else 1280, touch=is_touched)
+        seen.open("/console/look")
+        word, shown = seen.page.locator("main abbr"), "word => getComputedStyle(word, '::after').content"
+        assert word.evaluate(shown) == "none"
+        if is_touched:
+            word.tap()
+        else:
+            by_keyboard(word, key="Shift")
+        assert "sends to the utility what its meters measured" in word.evaluate(shown)
+        assert seen.check() == []

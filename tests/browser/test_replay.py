@@ -7,11 +7,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from commonwatt.demo.layout import STARTS_AT
-from commonwatt.demo.past import unpack
+from commonwatt.demo.parts import unpack
 from harness.browser import Visit, served, visit
 from harness.console import Browser as Person
 from harness.console import standing_api
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.assembly.application import make_app
 from utility.database.database import open_database
 

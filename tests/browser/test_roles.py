@@ -1,22 +1,206 @@
-"""The main jobs of clerks, approvers and residents in a real browser, by keyboard alone or by touch on a phone."""
+"""The main jobs of every role in a real browser, by keyboard alone or by touch on a phone."""
 
+import hashlib
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect
 
-from harness.browser import Visit, by_keyboard, visit
+from commonwatt.model.calendar import parse_time
+from harness.browser import Visit, by_keyboard, press, visit
+from harness.console import PASSWORD
 from harness.console import Browser as Person
-from tests.browser.conftest import METER
-from utility.access.roles import Role
+from tests.browser.conftest import METER, NOW
+from utility.access.people import Role
 from utility.access.store import audit_log
-from utility.tariffs.store.tariffs import find_version
-from utility.tariffs.week import table_of
+from utility.database.database import Database
+from utility.research import store
+from utility.research.documents import Facts, data_columns, made_rows, name_columns
+from utility.research.jobs.files import Block, DataFile, write_release
+from utility.research.release import Asked, Tier
+from utility.tariffs.file import table_of
+from utility.tariffs.store import find_version
+
+
+@pytest.mark.parametrize("is_touched", [False, True], ids=["keys", "touch"])
+def test_administrator_invites_a_person_copies_the_link_and_disables_the_person(
+    window: Callable[..., Visit], tmp_path: Path, *, is_touched: bool
+) -> None:
+    name = "tina" if is_touched else "kim"
+    seen = window(Role.ADMIN, width=390 if is_touched else 1280, touch=is_touched)
+    page = seen.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+    seen.open("/console/users")
+    invite = page.locator("form", has=page.get_by_role("button", name="Make the invitation"))
+    by_keyboard(invite.get_by_label("Name at login"), name)
+    by_keyboard(invite.get_by_label("viewer"), key="Space")
+    by_keyboard(invite.get_by_label("Present password"), PASSWORD)
+    press(page.get_by_role("button", name="Make the invitation"), is_touched)
+    link = page.get_by_label("The link", exact=True).input_value()
+    assert (page.get_by_role("img", name="QR code of the link").bounding_box() or {"width": 0})["width"] > 200
+    press(page.get_by_role("button", name="Copy"), is_touched)
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == link
+    assert seen.check() == []
+    disable = page.get_by_role("button", name=f"Yes, disable {name}")
+    expect(disable).to_be_hidden()
+    press(page.get_by_role("button", name="Disable:"), is_touched)
+    press(disable, is_touched)
+    expect(page.get_by_text(f"{name} is disabled")).to_be_visible()
+    seen.open(f"/console/audit?subject={name}")
+    expect(page.get_by_role("cell", name="disabled a person")).to_be_visible()
+    with page.expect_download() as download:
+        press(page.get_by_role("link", name="Download these entries"), is_touched)
+    download.value.save_as(tmp_path / "log.csv")
+    assert "disabled a person" in (tmp_path / "log.csv").read_text()
+    assert seen.check() == []
+
+
+def test_clerk_enters_a_name_and_moves_an_account(window: Callable[..., Visit]) -> None:
+    seen = window(Role.CLERK, width=360)
+    seen.open("/console/bills/3")
+    page = seen.page
+    page.get_by_role("link", name="People and moves of the account").click()
+    people = page.get_by_role("region", name="Other people, or another name or address")
+    people.get_by_label("From this local day on").fill("2026-10-01")
+    people.get_by_label("Name").fill("Anna Müller")
+    people.get_by_label("Country, two letters").fill("DE")
+    people.get_by_role("button", name="Show what changes").click()
+    page.get_by_text("name: - → Anna Müller").wait_for()
+    assert not (faults := seen.check()), faults
+    page.get_by_role("button", name="Do it").click()
+    page.get_by_text("It is done.").wait_for()
+    move = page.get_by_role("region", name="Move", exact=True)
+    move.get_by_label("From this local day on").fill("2026-10-31 14:15")
+    move.get_by_label("Mail address").fill("nonsense")
+    move.get_by_role("button", name="Show what changes").click()
+    page.get_by_text("Is no mail address").wait_for()
+    seen.faults.clear()  # Chromium reports the answer 422.
+    assert not (faults := seen.check()), faults
+    move.get_by_label("Name").fill("Bert Beispiel")
+    move.get_by_label("Mail address").fill("")
+    move.get_by_role("button", name="Show what changes").click()
+    page.get_by_text("The home's meters at the move").wait_for()
+    assert not (faults := seen.check()), faults
+    page.get_by_role("button", name="Do it").click()
+    page.get_by_text("It is done.").wait_for()
+    assert "31 Oct 2026" in page.get_by_role("table", name="Meters").inner_text()
+    seen.open("/console/accounts")
+    page.get_by_label("Name or address").fill("bert")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_text("Bert Beispiel").wait_for()
+    assert not (faults := seen.check()), faults
+
+
+RELEASE = "aa11"
+
+
+@pytest.fixture(scope="module")
+def released(application: FastAPI) -> Path:
+    """An open release of made rows, written as each release is."""
+    asked = Asked(tier=Tier.OPEN, start=NOW - 172_800, end=NOW - 86_400)
+    attack = {"attack": "group by bills", "attacker": "has all bills", "success": 0.02, "by_guessing": 0.018}
+    kept = store.Kept(
+        id=RELEASE, tier=Tier.OPEN, since=asked.start // 900, until=asked.end // 900, options=asked.options,
+        attacks=[attack], groups={}, state="released", asked=NOW, asked_by="anna",
+    )  # fmt: skip
+    facts = Facts(
+        id=RELEASE, town="Centertown", asked=asked, version="0.3.0", homes=20, left_out=0, known_percent=100, attacks=[]
+    )
+    database: Database = application.state.gate.database
+    with database.writes.begin() as connection:
+        store.save_release(connection, kept)
+    folder: Path = application.state.console.api.settings.research.releases / RELEASE
+    folder.mkdir(parents=True)
+    rows = made_rows(Tier.OPEN)
+    values = [np.array([[1000 * int(row[place]) for row in rows]]) for place in (2, 3)]
+    times = np.array([parse_time(row[1], "start") for row in rows])
+    block = Block(names=["house-01"], times=times, values=values, shown=[np.ones_like(one, bool) for one in values])
+    files = [
+        DataFile(stem="groups", columns=name_columns(Tier.OPEN), rows=[("house-01", "house", 20)]),
+        DataFile(stem="sums", columns=data_columns(Tier.OPEN), blocks=lambda: [block]),
+    ]
+    write_release(folder, facts, files)
+    return folder
+
+
+@pytest.mark.parametrize("is_touched", [False, True], ids=["keys", "touch"])
+def test_researcher_finds_a_release_reads_its_dictionary_and_downloads_it(
+    window: Callable[..., Visit], released: Path, tmp_path: Path, *, is_touched: bool
+) -> None:
+    seen = window(Role.RESEARCHER, width=390 if is_touched else 1280, touch=is_touched)
+    page = seen.page
+
+    seen.open("/console/research")
+    assert seen.check() == []
+    press(page.get_by_role("link", name="homes", exact=True), is_touched)
+    expect(page.get_by_text("Made up, of no home")).to_be_visible()
+    expect(page.get_by_role("heading", name="How to get it")).to_be_visible()
+    expect(page.locator(".plot canvas").first).to_be_visible()
+    assert seen.check() == []
+    press(page.get_by_role("link", name="All releases"), is_touched)
+    press(page.get_by_role("link", name=RELEASE), is_touched)
+    expect(page.get_by_role("rowheader", name="used_wh")).to_be_visible()
+    expect(page.get_by_text("succeeds in 2.0% of its trials")).to_be_visible()
+    expect(page.locator(".plot canvas").first).to_be_visible()
+    assert seen.check() == []
+    with page.expect_download() as download:
+        press(page.get_by_role("button", name="Download sums.csv"), is_touched)
+    download.value.save_as(tmp_path / "sums.csv")
+    content = (tmp_path / "sums.csv").read_bytes()
+    assert content == (released / "sums.csv").read_bytes()
+    expect(page.get_by_text(hashlib.sha256(content).hexdigest())).to_be_visible()
+    assert download.value.suggested_filename == f"{RELEASE}-sums.csv"
+
+
+def test_release_fits_a_phone_by_night(window: Callable[..., Visit], released: Path) -> None:
+    del released
+    seen = window(Role.RESEARCHER, width=360, dark=True)
+    for path in ("", "/kinds/open", "/kinds/homes", f"/{RELEASE}"):
+        seen.open(f"/console/research{path}")
+        assert seen.check() == []
+
+
+@pytest.mark.parametrize("is_touched", [False, True], ids=["keys", "touch"])
+def test_resident_goes_back_to_a_month_and_takes_its_data(
+    window: Callable[..., Visit], tmp_path: Path, *, is_touched: bool
+) -> None:
+    seen = window(Role.RESIDENT, account=1, width=390 if is_touched else 1280, touch=is_touched)
+    page = seen.page
+
+    seen.open("/console/home")
+    press(page.get_by_role("link", name="Month", exact=True), is_touched)
+    expect(page.get_by_text("November 2026: kilowatt-hours by day")).to_be_visible()
+    press(page.get_by_role("link", name="The month before"), is_touched)
+    expect(page.get_by_text("October 2026: kilowatt-hours by day")).to_be_visible()
+    assert page.url.endswith("/console/home"), "the plot changes, the page stays"
+    # The town's readings are not stored in this fixture: what is settled of the month is plotted.
+    expect(page.locator("#course canvas").first).to_be_visible()
+    assert seen.check() == []
+    press(page.get_by_role("link", name="Settings"), is_touched)
+    with page.expect_download() as download:
+        press(page.get_by_role("button", name="Download"), is_touched)
+    download.value.save_as(tmp_path / "energy.xml")
+    assert "Green Button usage of account 1" in (tmp_path / "energy.xml").read_text()
+    assert seen.faults == []
+
+
+def test_console_can_be_installed_as_an_app(window: Callable[..., Visit]) -> None:
+    seen = window(Role.RESIDENT, account=1, width=390, touch=True)
+    seen.open("/console/home")
+    session = seen.page.context.new_cdp_session(seen.page)
+    found = session.send("Page.getInstallabilityErrors")["installabilityErrors"]
+    # Windows of tests are private ones.
+    assert [each["errorId"] for each in found] == ["in-incognito"]
+    assert session.send("Page.getAppManifest")["errors"] == []
+
 
 CHECKER = Path("docs/examples/check_bill.py")
 
@@ -83,7 +267,7 @@ def issued(person: Callable[..., Visit], address: str, published: None) -> None:
     expect(anna.get_by_text("An approver issues it").first).to_be_visible()
     ben.goto(anna.url)
     by_keyboard(ben.get_by_label("I have looked at what stands out"), key="Space")
-    # One more for the account that moves in test_office.py, if it ran before.
+    # One more for the account that moves in a test below, if it ran before.
     by_keyboard(ben.get_by_role("button", name=re.compile(r"^Issue 2[67] bills")))
     expect(ben.locator(".steps .done").nth(3)).to_contain_text("ben")
 

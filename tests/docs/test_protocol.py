@@ -1,7 +1,8 @@
-"""docs/protocol.md against the code: each example of bytes and of JSON, the names of messages and topics."""
+"""docs/protocol.md against the code: examples of bytes and of JSON, names of messages, topics and tables."""
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.codec import dumps, packing
 from commonwatt.demo.layout import BUILT_IN_TOWN
-from commonwatt.device.records.aggregation import average, consolidate
+from commonwatt.device.records import average, consolidate
+from commonwatt.device.store import open_store
 from commonwatt.model.blocks import join, make_blocks
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
@@ -26,19 +28,26 @@ from commonwatt.model.records import (
 )
 from commonwatt.model.units import SLOTS
 from commonwatt.model.validation import Expected, judge_event, judge_history
-from commonwatt.protocol import (
-    commands,
-    topics,
-)
+from commonwatt.protocol import commands, topics
 from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.controller_commands import HOSTED, Action, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import Message, unpack_json
-from commonwatt.protocol.meter_messages import unpack_level, unpack_put, unpack_put_ack
+from commonwatt.protocol.meter_messages import (
+    MAX_LISTED,
+    PURPOSE,
+    RevokedList,
+    unpack_level,
+    unpack_put,
+    unpack_put_ack,
+)
 from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantAction, PlantCommand, PlantOutcome, PlantReport
-from commonwatt.protocol.revoked_list import MAX_LISTED, PURPOSE, RevokedList
 from commonwatt.town.loading import load_town
+from gateway.store.store import Store
+from harness.docs.marked import DOCS
+from meter_sim.store import TRUTH
+from utility.assembly.tables import metadata
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)[ \t]*([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -382,3 +391,51 @@ def test_averages_round_half_up_and_keep_the_first_id_as_the_page_says() -> None
     ]
     one, both = average(group), consolidate([record._replace(reading=4) for record in group])
     assert [(r.record_id, r.reading) for r in (*one, *both)] == [(7, 1), (7, 4)]
+
+
+Tables = dict[str, list[str]]
+
+
+def tables_of(path: Path) -> Tables:
+    connection = sqlite3.connect(path)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = {
+        name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+        for name in names
+        if not name.startswith("sqlite_")
+    }
+    connection.close()
+    return found
+
+
+def gateway_tables(folder: Path) -> Tables:
+    Store.open(folder / "gateway.db").close()
+    return tables_of(folder / "gateway.db")
+
+
+def meters_tables(folder: Path) -> Tables:
+    open_store(folder / "meters.db", TRUTH).close()
+    return tables_of(folder / "meters.db")
+
+
+def utility_tables(folder: Path) -> Tables:
+    del folder
+    return {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables}
+
+
+def documented(heading: str) -> Tables:
+    """The tables in the section under ``heading``: rows of | `table` | `column`, `column` ... | what for |."""
+    _, _, section = (DOCS / "stores.md").read_text().partition(f"\n### {heading}\n")
+    section = re.split(r"^#{2,3} ", section, flags=re.MULTILINE)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", section, flags=re.MULTILINE)
+    return {name: re.findall(r"`(\w+)`", columns) for name, columns in rows}
+
+
+@pytest.mark.parametrize(
+    ("heading", "tables"),
+    [("Tables of a gateway", gateway_tables), ("Tables of the meters", meters_tables),
+     ("Tables of the utility", utility_tables)],
+)  # fmt: skip
+def test_every_table_and_column_is_described(heading: str, tables: object, tmp_path: Path) -> None:
+    assert callable(tables)
+    assert documented(heading) == tables(tmp_path), "describe it in docs/stores.md, section Tables"

@@ -24,7 +24,8 @@ from harness.commands import run_as
 from harness.docs.metrics import all_metrics
 from harness.foreign.devices import Device, Devices, dsmr, pulses, shelly, tasmota, zigbee
 from harness.network.waiting import ended, eventually, free_ports
-from harness.real import forks, mosquitto
+from harness.real import brokers as mosquitto
+from harness.real import forks
 from harness.real.site import Site
 
 METERS = {77: "tasmota", 78: "shelly-pm", 79: "zigbee2mqtt", 80: "dsmr", 81: "pulses-x"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from commonwatt.model.records import HistoryRecord, Log, RecordType
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put_ack
-from gateway.collect.slot_allowance import BURST_SLOTS
-from harness.network.mqtt_asyncio import AsyncClient
+from gateway.collect import BURST_SLOTS
+from harness.network.mqtt import AsyncClient
 from harness.network.waiting import become, eventually
 from harness.real.site import Site
 

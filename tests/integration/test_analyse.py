@@ -13,7 +13,7 @@ import pytest
 from distributed import Client
 
 from harness.network.waiting import eventually, free_port
-from harness.surroundings.town_files import make_exports, towns_table
+from harness.surroundings.stored import make_exports, towns_table
 
 pytestmark = pytest.mark.real
 

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from commonwatt.protocol.batches import unpack_batch
-from gateway.relay.turns import WINDOW
-from harness.network.fates import Fate, Message
+from gateway.relay.outbox import WINDOW
+from harness.network.proxy import Fate, Message
 from harness.network.waiting import eventually
 from harness.real.kept import LIVE, METERS, TOWN, keep, parts_of
 from harness.real.site import Site, sound

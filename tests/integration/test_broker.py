@@ -15,12 +15,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.embedded.broker import EmbeddedBroker, _Connection
-from broker.embedded.streams import ClientReader
+from broker.embedded import EmbeddedBroker, _Connection
 from broker.metrics import BrokerMetrics
+from broker.streams import ClientReader
 from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.protocol.topics import LTE, all_meters_up, meter_down, meter_up
-from harness.network.mqtt_raw import PINGREQ_PACKET, RawClient, connect_packet
+from harness.network.mqtt import PINGREQ_PACKET, RawClient, connect_packet
 from harness.network.waiting import eventually
 
 WAIT_S = 30.0
@@ -296,7 +296,7 @@ def test_a_device_that_connects_in_a_loop_keeps_no_places_and_fills_no_log(
         assert gateway.next()[1] == b"me too"
         assert sum(isinstance(each, _Connection) for each in gc.get_objects()) < 10
     assert running.count("held_back_packets_total") > 200
-    lines = [record.getMessage() for record in caplog.records if record.name == "broker.embedded.broker"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "broker.embedded"]
     assert not [line for line in lines if "did not end" in line]
     assert len(lines) < 10, lines
 

@@ -11,22 +11,22 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Quality
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter, load_registry
-from harness.network.links import link_of
+from harness.network.mqtt import link_of
 from harness.network.waiting import become, cancelled, eventually
-from harness.real.fake_clock import FakeClock
+from harness.real.parts import FakeClock
 from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
 RIGHT_S = 5  # a reported time is right when it differs by no more
 SOON = """
-import commonwatt.device.records.delivery as m
+import commonwatt.device.records as m
 m.PUT_S, is_due = 5, m.Delivery.is_due
 m.Delivery.is_due = lambda delivery, meter, now, _: is_due(delivery, meter, now, m.PUT_S)
 """  # a meter puts every 5 s

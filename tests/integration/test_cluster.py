@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.cluster.machines import DATABASES, DatabaseMachines, need_cluster
-from harness.cluster.page import block
+from harness.cluster.machines import DATABASES, DatabaseMachines, block, need_cluster
 from harness.cluster.writer import Seen, Writer, ask, look, only, prepare
 from harness.network.waiting import eventually
 from tests.unit.grafana.test_rules import RULES

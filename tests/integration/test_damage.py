@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from commonwatt.model.units import QUARTER_S
-from commonwatt.sqlite.damage import quarantined_before
+from commonwatt.sqlite import quarantined_before
 from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.site import Site, audited, sound

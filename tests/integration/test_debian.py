@@ -15,7 +15,7 @@ from deploy.debian.__main__ import make_root
 from deploy.debian.package import CONTROLLER, UTILITY, Release, build, version
 from deploy.debian.wheels import MACHINES, PYTHONS, SITE_PACKAGES, build_own, make_pip
 from harness.network.waiting import eventually
-from harness.real.debian import EPOCH, Root, bare_root, inside
+from harness.real.packages import EPOCH, Root, bare_root, inside
 from harness.real.parts import need_root, real_part
 from harness.real.site import Site
 

@@ -18,12 +18,11 @@ import pytest
 from commonwatt.model.records import State
 from commonwatt.protocol.topics import meter_down
 from harness.commands import shown
-from harness.network.fates import Fate, Message, Way, chance
-from harness.network.proxy import Proxy
+from harness.network.proxy import Fate, Message, Proxy, Way, chance
 from harness.network.waiting import eventually
 from harness.real import forks
+from harness.real.brokers import open_to_all
 from harness.real.failpoint import When
-from harness.real.mosquitto import open_to_all
 from harness.real.site import Site, sound
 from tests.integration.test_broker import WAIT_S, Client
 

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a running town, and every query of every dashboard and rule returns data."""
+"""A real Prometheus scrapes a running town, every query returns data; Alertmanager's routes by its own tool."""
 
 import re
 import subprocess
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.docs.dashboards import dashboards, panels_of
-from harness.docs.metrics import all_metrics
+from harness.docs.marked import DOCS
+from harness.docs.metrics import all_metrics, dashboards, panels_of
 from harness.network.waiting import eventually
 from harness.real.parts import real_part
 from harness.real.prometheus import SHIPPED, Prometheus
@@ -87,7 +87,7 @@ def test_rules_are_evaluated_and_silent_in_a_town_that_is_well(town: tuple[Site,
     assert [alert["labels"] for alert in prometheus.get("alerts")["alerts"] if alert["state"] == "firing"] == []
 
 
-# Of a PostgreSQL server; tests/unit/utility/database/test_backups.py reads them.
+# Of a PostgreSQL server; tests/unit/utility/database/test_database.py reads them.
 OF_BACKUPS = {"commonwatt_utility_archive_fails", "commonwatt_utility_backup_finished_timestamp_seconds"}
 # Of a town with care; tests/unit/utility/care/test_listener.py reads its counts.
 OF_CARE = {"commonwatt_utility_care_requests_total"}
@@ -111,7 +111,7 @@ def test_what_is_documented_is_shown_and_what_is_shown_is_documented(town: tuple
     }
     shown = prometheus.get("metadata")
     ours = {name for name in shown if name.startswith(("commonwatt_", "process_"))}
-    # Nor controllers that take over for each other; tests/unit/utility/takeover/test_assignments.py reads theirs.
+    # Nor controllers that take over for each other; tests/unit/utility/takeover/test_groups.py reads theirs.
     of_takeover = {name for name in documented if name.removeprefix("commonwatt_utility_") in TAKEOVER}
     assert len(of_takeover) == len(TAKEOVER)
     assert ours == documented.keys() - of_takeover - OF_BACKUPS - OF_CARE == shown.keys()
@@ -162,3 +162,24 @@ def test_an_alert_fires_with_its_texts_and_ends_when_somebody_has_acted(town: tu
     assert alert["annotations"]["summary"] == "r001: The store was found damaged."
     damaged.unlink()
     eventually(lambda: not firing())
+
+
+ROUTES = DOCS.parent / "grafana" / "prometheus" / "alertmanager.yml"
+
+
+def test_shipped_routes_are_sound_and_call_a_person_for_what_is_critical() -> None:
+    amtool = str(real_part("amtool"))
+    subprocess.run([amtool, "check-config", str(ROUTES)], check=True, capture_output=True)
+    for severity, name, receiver in (
+        ("critical", "GatewaySilent", "on-call"),
+        ("warning", "Residual", "office"),
+        ("warning", "BacklogOld", "office"),
+    ):
+        asked = [amtool, "config", "routes", "test", f"--config.file={ROUTES}"]
+        told = subprocess.run(
+            [*asked, "alertname=CommonwattUtilityWarning", f"alarm={name}", f"severity={severity}"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert told.stdout.strip() == receiver

@@ -12,19 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.admission.guard import CONNECT_TIMEOUT_S
-from broker.admission.pending_connections import MAX_WAITING
+from broker.listener import CONNECT_TIMEOUT_S, MAX_WAITING
 from harness.fuzz.broker import fuzz
-from harness.network.mqtt_raw import (
-    RawClient,
-    connect_packet,
-    packet,
-    publish_packet,
-    read_to_the_end,
-    text,
-)
+from harness.network.mqtt import RawClient, connect_packet, packet, publish_packet, read_to_the_end, text
 from harness.network.waiting import eventually
-from harness.real.broker_process import BrokerProcess
+from harness.real.brokers import BrokerProcess
 
 METERS = {"r001": ["1", "2", "3"], "r002": ["4"]}
 BOUND_S = 4.0  # how long a message there and back may take whatever others do; it takes milliseconds
@@ -244,7 +236,7 @@ def cuts(broker: BrokerProcess) -> float:
 
 STALLED = """
 import sys
-from harness.network.mqtt_raw import RawClient
+from harness.network.mqtt import RawClient
 client = RawClient(int(sys.argv[1]), "r002", sys.argv[2])
 assert client.subscribe("cw1/r002/d/+") == 1
 print("ready", flush=True)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from commonwatt.model.time.times import iso
+from commonwatt.model.calendar import iso
 from harness.real.home_assistant import ask
-from tests.unit.gateway.test_household import OUT, TOPICS, House
-from tests.unit.gateway.test_household_prices import DAY, HOUR, listed, move_to
+from tests.unit.gateway.test_household import DAY, HOUR, OUT, TOPICS, House, listed, move_to
 
 pytestmark = pytest.mark.real
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.network.mqtt_raw import PUBLISH, RawClient, connect_packet, packet, publish_packet, text
-from harness.real.broker_process import BrokerProcess
+from harness.network.mqtt import PUBLISH, RawClient, connect_packet, packet, publish_packet, text
+from harness.real.brokers import BrokerProcess
 
 UP, DOWN, ALL_UP = "cw1/r001/1/u/rec", "cw1/r001/1/d/ack", "cw1/r001/+/u/+"
 

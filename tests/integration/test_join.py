@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.care.words import Code, Invitation
+from commonwatt.care.code import Code, Invitation
 from commonwatt.cli.status import ask
 from commonwatt.identity.certificates import details_of
 from commonwatt.identity.devices import digest

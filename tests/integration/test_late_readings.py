@@ -21,8 +21,8 @@ from commonwatt.town.town import Direction, Meter
 from harness.commands import WHO, run_as, shown
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
-from harness.real.fake_clock import FakeClock
-from harness.settlement.stored import store, town_blocks, without
+from harness.real.parts import FakeClock
+from harness.surroundings.stored import store, town_blocks, without
 from harness.town_month.month import TARIFF, register
 from utility.database.database import open_database
 

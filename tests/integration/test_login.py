@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from commonwatt.runtime.clock import machine_s
-from harness.authenticator import shown, wrong
 from harness.commands import token_for
-from harness.console import PASSWORD
+from harness.console import PASSWORD, shown, wrong
 from harness.real.site import Site
-from utility.access.actor import on_machine
+from utility.access.people import on_machine
 from utility.access.secrets import digest
-from utility.access.store import api_tokens, audit_log
-from utility.access.store.acting import By
+from utility.access.store import access, audit_log
+from utility.access.store.audit_log import By
 from utility.access.store.second_factors import confirm, offer
 from utility.alarms import store as alarms
 from utility.database.database import Database, open_database
@@ -93,7 +92,7 @@ def test_commands_decide_as_the_person_who_typed_password_and_code(
     assert "anna proposed it; a second person" in run("tariff", "approve", "town", code=2)
     with database.reads.begin() as connection:
         (entry,) = audit_log.entries(connection, audit_log.Wanted(action="tariff."), 9)
-        token = api_tokens.tokens(connection, "anna", 1)[0]
+        token = access.tokens(connection, "anna", 1)[0]
         stored = connection.exec_driver_sql("SELECT digest FROM api_token WHERE no = ?", (token.no,)).scalar()
     assert (entry["via"], entry["token"]) == ("token", token.no), "it is listed with the login"
     assert ("commonwatt login at" in token.label, sorted(token.roles)) == (True, ["approver", "clerk"])

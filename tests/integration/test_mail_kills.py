@@ -11,17 +11,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from commonwatt.config.office import MailSettings, OfficeSettings
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
 from harness.network.waiting import eventually
 from tests.unit.utility.mail.test_mail import Post
 from tests.unit.utility.mail.test_mail import post as _post
-from utility.customers.contact import Contact
-from utility.customers.store.contacts import office_key, set_contact
+from utility.customers.people import Contact
+from utility.customers.store import office_key, set_contact
 from utility.database.database import Database, open_database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
 from utility.mail.jobs import send_mails
 from utility.mail.message import CONFIRM, State, proof
 from utility.mail.store import add_mails

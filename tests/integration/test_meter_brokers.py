@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt.cliques.warm import warm_meters
+from commonwatt.cliques import warm_meters
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import (
     broker_token,
@@ -25,7 +25,7 @@ from commonwatt.identity.devices import (
 )
 from commonwatt.model.blocks import concatenate, join
 from commonwatt.model.records import Log
-from commonwatt.protocol.revoked_list import PURPOSE
+from commonwatt.protocol.meter_messages import PURPOSE
 from commonwatt.town.town import Function
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks

@@ -28,7 +28,7 @@ from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.loading import load_town
 from harness.network.waiting import PATIENCE_S, ended, eventually, free_port
 from harness.real import forks
-from harness.surroundings.records import ack_of
+from harness.surroundings.messages import ack_of
 
 WAIT_S = 30.0
 START = 1_790_000_100

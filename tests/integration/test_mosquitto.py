@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from broker.access_rules import Action, allowed
+from commonwatt.identity.authority import EnrolmentAuthority
 from commonwatt.identity.certificates import Kind, pem
 from commonwatt.identity.devices import Device, Role, save_devices
-from commonwatt.identity.enrolment_authority import EnrolmentAuthority
-from harness.network.mqtt_raw import (
+from harness.care.certificates import DAY_S, authority, certificate, now
+from harness.network.mqtt import (
     CONNACK,
     PINGREQ_PACKET,
     PINGRESP,
@@ -26,13 +27,11 @@ from harness.network.mqtt_raw import (
     text,
 )
 from harness.network.waiting import eventually, free_port
-from harness.real.enrolled import DAY_S, authority, certificate, now
-from harness.real.mosquitto import Mosquitto, render
+from harness.real.brokers import Mosquitto, render
 from harness.real.site import Site, sound
 from tests.integration.test_tls import acknowledged, stored
-from tests.unit.broker.test_mosquitto import PROPER
-from tests.unit.broker.test_mosquitto import device as registered
-from tests.unit.broker.test_rules import DEVICES, EVERYTHING
+from tests.unit.broker.test_mosquitto import DEVICES, EVERYTHING, PROPER
+from tests.unit.broker.test_mosquitto import registered as registered
 from tests.unit.commonwatt.test_enrolment_authority import with_two_names
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'

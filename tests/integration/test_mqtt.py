@@ -14,7 +14,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.network import mqtt
 from commonwatt.network.mqtt import MqttLink
-from harness.network.links import link_of
+from harness.network.mqtt import link_of
 from harness.network.waiting import become, cancelled, free_port
 from harness.real.site import Site
 

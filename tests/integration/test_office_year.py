@@ -25,17 +25,15 @@ from harness import green_button
 from harness.commands import WHO, run_as
 from harness.console import Browser
 from harness.ledger.checker import faults
-from harness.office.bank import Bank, reference
 from harness.office.desk import Desk
-from harness.office.town import OfficeTown
+from harness.office.town import Bank, OfficeTown, reference
 from tests.unit.utility.mail.test_mail import Post
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.assembly.backup.backup import copy
-from utility.billing.store.billing import bills_of_run
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
-from utility.ledger.store.entries import remind
+from utility.billing.store.runs import bills_of_run
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
+from utility.ledger.store import remind
 from utility.mail.jobs import send_mails
 
 SIGN = "Canarius"  # in each name, street and mail address; nothing else has it

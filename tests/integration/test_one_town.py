@@ -17,7 +17,7 @@ from commonwatt.energy.shedding import TURN_S
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.commands import Kind
-from commonwatt.sqlite.damage import quarantined_before
+from commonwatt.sqlite import quarantined_before
 from harness.commands import shown
 from harness.network.waiting import eventually
 from harness.real import forks

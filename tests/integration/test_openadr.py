@@ -12,26 +12,25 @@ from typing import Any
 import pytest
 
 from commonwatt.identity.certificates import Kind
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.runtime.clock import machine_s
 from harness.billing.worlds import tariff
+from harness.care.certificates import authority, certificate
 from harness.furnished import token_of
 from harness.network.waiting import eventually
 from harness.real import forks, parts
-from harness.real.clients import client
-from harness.real.enrolled import authority, certificate
-from harness.real.mosquitto import listens
+from harness.real.brokers import listens
+from harness.real.packages import client
 from harness.real.site import Site
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import access
 from utility.access.tables import api_token
 from utility.database.database import open_database
 from utility.database.town_zone import zone_of
 from utility.openadr.api import BASE
-from utility.supply.announcing import RATION_S
-from utility.supply.rationing import Ration
-from utility.supply.store.rations import NewRation, tell
-from utility.tariffs.store import tariffs
+from utility.supply.rationing import RATION_S, Ration
+from utility.supply.store import NewRation, tell
+from utility.tariffs import store as tariffs
 
 pytestmark = pytest.mark.real
 

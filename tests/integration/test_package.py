@@ -23,10 +23,9 @@ from deploy.debian.wheels import PROJECT, SITE_PACKAGES, copy_own
 from harness.docs.marked import DOCS
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
-from harness.real.debian import EPOCH, Root, make_package, make_tree, need_debian
 from harness.real.deploy import SYSTEMD, office, started, steps
 from harness.real.kept import METERS, TOWN, parts_of
-from harness.real.releases import RELEASE_0_3, old_release
+from harness.real.packages import EPOCH, RELEASE_0_3, Root, make_package, make_tree, need_debian, old_release
 from harness.real.site import Site
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]

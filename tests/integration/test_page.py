@@ -14,10 +14,10 @@ from commonwatt.cli.main import make_app
 from commonwatt.identity.certificates import Kind
 from gateway.cli import app
 from gateway.page import PAGE
+from harness.care.certificates import authority, certificate
 from harness.network.waiting import eventually
 from harness.real import forks
-from harness.real.enrolled import authority, certificate
-from harness.real.mosquitto import listens
+from harness.real.brokers import listens
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'

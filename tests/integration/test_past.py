@@ -10,7 +10,7 @@ from commonwatt.model.units import QUARTER_S
 from harness.real.demonstration import FORKING
 from tests.integration.test_town import PERFECT, amiss, demo, report_of, running
 from utility.billing.bill import LineKind
-from utility.billing.store.billing import bills_of_run, runs
+from utility.billing.store.runs import bills_of_run, runs
 from utility.database.database import Database, open_database
 from utility.readings.store.batches import execute, fresh
 from utility.readings.tables import compacted, gap

@@ -18,7 +18,7 @@ from commonwatt.model.exceptions import StoreError
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site, sound
-from utility.assembly.recovery.examination import examined
+from utility.assembly.recovery import examined
 from utility.database import database, engines
 from utility.database.checks import is_away
 

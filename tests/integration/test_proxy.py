@@ -12,8 +12,7 @@ import pytest
 
 from commonwatt.identity.devices import load_tokens
 from commonwatt.protocol.topics import meter_down, meter_up
-from harness.network.fates import Fate, Message, Way, chance
-from harness.network.proxy import Proxy
+from harness.network.proxy import Fate, Message, Proxy, Way, chance
 from harness.network.waiting import eventually
 from harness.real.site import Site
 from tests.integration.test_broker import Client

@@ -1,18 +1,23 @@
-"""Certificates of a gateway and its meters have ended without the utility: they go on; the gateway renews its own."""
+"""Certificates of a gateway and its meters have ended; they are renewed, and a Mosquitto reads its own anew."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from commonwatt.identity.authority import Authority
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.authority import ENROLMENT_FILE, Authority
 from commonwatt.identity.certificates import Kind, details_of
 from commonwatt.identity.devices import Role, load_devices
-from commonwatt.identity.enrolment_authority import ENROLMENT_FILE
-from gateway.renewal import LAST_RETRY_S
+from commonwatt.identity.renewing import CertificateFile
+from gateway.care import renewal
+from gateway.care.renewal import LAST_RETRY_S
+from harness.care.certificates import authority, certificate, now
 from harness.network.waiting import eventually, free_port
-from harness.real.enrolled import certificate, now
+from harness.real.brokers import listens, open_to_all
+from harness.real.deploy import MOSQUITTO
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
@@ -83,3 +88,37 @@ def test_a_revoked_gateway_is_refused_and_the_utility_says_so(site: Site) -> Non
     alarm = 'commonwatt_utility_alarms{alarm="RenewalRefused",severity="warning"}'
     eventually(lambda: site.metric("utility", alarm) == 1)
     site.stop(*reversed((*UTILITY, *OWN)))
+
+
+@pytest.mark.real
+def test_mosquitto_reads_a_renewed_certificate(tmp_path: Path) -> None:
+    made = authority(tmp_path / "site")
+    path = certificate(made, Kind.BROKER, "r001", file="r001/broker.pem")
+    port = free_port()
+    open_to_all(path.parent / "mosquitto", "127.0.0.1", port)
+    config = path.parent / "mosquitto" / "mosquitto.conf"
+    with config.open("a") as file:
+        file.write(f"certfile {path}\nkeyfile {path}\nuser root\n")
+    settings = GatewaySettings(microgrid="r001", broker=f"127.0.0.1:{port}", broker_ca=path.with_name("ca.pem"))
+    shown = CertificateFile(path, path.with_name("ca.pem"), "r001")
+    running = subprocess.Popen([MOSQUITTO, "-c", str(config)])
+    try:
+        eventually(lambda: listens("127.0.0.1", port))
+        assert renewal._serves(settings, shown)
+        certificate(made, Kind.BROKER, "r001", file="r001/broker.pem")
+        assert not renewal._serves(settings, shown)
+        eventually(lambda: renewal._serves(settings, shown))
+        assert running.poll() is None
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def test_no_other_program_gets_the_signal(tmp_path: Path) -> None:
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        renewal._reload_mosquitto(tmp_path)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()

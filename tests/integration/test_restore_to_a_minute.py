@@ -14,21 +14,18 @@ from sqlalchemy.pool import NullPool
 
 from commonwatt.audit.comparison import Audit
 from commonwatt.protocol.controller_commands import Action
-from harness.billing.found import found_in_store
-from harness.billing.two_months import world_of
-from harness.billing.worlds import tariff
+from harness.billing.worlds import found_in_store, tariff, world_of
 from harness.network.proxy import Proxy
 from harness.network.waiting import eventually
-from harness.real.pgbackrest import PgBackRest
-from harness.real.postgres import Postgres
+from harness.real.postgres import PgBackRest, Postgres
 from harness.real.site import Site, audited
-from utility.access.actor import on_machine
+from utility.access.people import on_machine
 from utility.billing.decisions import draft
-from utility.billing.store.billing import check_run, issue_run
+from utility.billing.store.runs import check_run, issue_run
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change
 from utility.database.database import open_database
-from utility.tariffs.store import tariffs
+from utility.tariffs import store as tariffs
 
 ALL = os.environ.get("RESTORES") == "all"  # ``make soak``
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from commonwatt.cliques.warm import warm_meters
+from commonwatt.cliques import warm_meters
 from commonwatt.identity.enrolment import alone, revoke_devices
 from commonwatt.site.office import make_site
 from commonwatt.town.revocation import write_revoked_list

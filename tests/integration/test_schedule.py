@@ -16,9 +16,10 @@ from sqlalchemy import select
 
 from commonwatt.runtime.clock import Clock
 from harness.network.waiting import eventually
-from harness.real import databases, forks
+from harness.real import forks
 from harness.real.postgres import Postgres
 from harness.real.scheduler import PERIOD_S, RESULT
+from harness.surroundings import databases
 from utility.database.database import Database, open_database
 
 kind = databases.both_kinds

@@ -11,19 +11,17 @@ from pathlib import Path
 import paho.mqtt.publish as publish
 import pytest
 
-from adapters.arrived import Arrived
 from adapters.doctor import DOCTOR
-from adapters.handled import Handled
-from adapters.recordings import messages_in
+from adapters.messages import Arrived, Handled, messages_in
 from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.config.files import load_settings
 from commonwatt.doctor.running import Running
 from commonwatt.identity.certificates import Kind
 from commonwatt.network.tls import server_context, trust
+from harness.care.certificates import authority, certificate
 from harness.network.waiting import eventually, free_ports
-from harness.real import forks, mosquitto
-from harness.real.enrolled import authority, certificate
+from harness.real import brokers, forks
 
 DISCOVERIES = Path(__file__).parents[1] / "unit" / "adapters" / "discoveries"
 
@@ -32,8 +30,8 @@ DISCOVERIES = Path(__file__).parents[1] / "unit" / "adapters" / "discoveries"
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("mosquitto")
     (port,) = free_ports(1)
-    run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", port)
-    with mosquitto.Mosquitto(run, ("127.0.0.1", port), folder / "log"):
+    run = brokers.open_to_all(folder / "mosquitto", "127.0.0.1", port)
+    with brokers.Mosquitto(run, ("127.0.0.1", port), folder / "log"):
         yield port
 
 
@@ -119,7 +117,7 @@ def test_a_message_that_is_too_long_stops_no_adapter_and_comes_no_more(port: int
 @pytest.mark.parametrize("mqtt", ["3.1.1", "5"])
 def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, mqtt: str) -> None:
     (port,) = free_ports(1)
-    run = mosquitto.open_to_all(tmp_path / "mosquitto", "127.0.0.1", port)
+    run = brokers.open_to_all(tmp_path / "mosquitto", "127.0.0.1", port)
     file = tmp_path / "mosquitto" / "mosquitto.conf"
     file.write_text(file.read_text().replace("allow_anonymous true", "allow_anonymous false"))
     settings = AdapterSettings.model_validate(
@@ -132,7 +130,7 @@ def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, 
             super()._disconnected(*given)  # type: ignore[arg-type]
             ended.append(self.complaint)
 
-    with mosquitto.Mosquitto(run, ("127.0.0.1", port), tmp_path / "log"):
+    with brokers.Mosquitto(run, ("127.0.0.1", port), tmp_path / "log"):
         source = Watched(settings=settings.source[0], client_id="a", filters=["#"], now=lambda: 0.0, wake=lambda: None)
         source.start()
         eventually(lambda: bool(ended))

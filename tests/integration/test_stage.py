@@ -8,7 +8,7 @@ import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
-from commonwatt.demo.people import SEES
+from commonwatt.demo.console import SEES
 from commonwatt.demo.tour import stage_of
 from harness.console import PASSWORD
 from harness.network.waiting import eventually

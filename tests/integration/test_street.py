@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commonwatt.protocol.device_states import Stage
+from commonwatt.protocol.commands import Stage
 from harness.foreign.commanded import Habit
 from harness.foreign.street import Street, street
 from harness.network.waiting import PATIENCE_S, eventually

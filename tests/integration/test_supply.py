@@ -12,11 +12,11 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantOutcome
 from commonwatt.protocol.topics import OUTCOMES, PLANT, gateway_down
 from harness.commands import shown
-from harness.network.links import link_of
+from harness.network.mqtt import link_of
 from harness.network.waiting import PATIENCE_S, become, cancelled
 from harness.real.site import Site
-from harness.surroundings.plant import PlantHost
-from meter_sim.plant_store import load
+from harness.surroundings.fleet import PlantHost
+from meter_sim.store import load
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 SPEED = 60

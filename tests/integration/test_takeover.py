@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.takeover.real.namespaces import need_namespaces
-from harness.takeover.real.run import LOST, Seen, look, old_commands
-from harness.takeover.real.town import Town, gateway, stop_all
+from harness.takeover.real.town import LOST, Seen, Town, gateway, look, old_commands, stop_all
 
 pytestmark = pytest.mark.real
 

@@ -15,9 +15,9 @@ from typing import Self
 
 import pytest
 
-from broker.admission.tls import Files
-from broker.embedded.broker import EmbeddedBroker
+from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
+from broker.tls import Files
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
@@ -25,12 +25,11 @@ from commonwatt.model.effects import Publish
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import LTE
-from harness.network.links import link_of
-from harness.network.mqtt_raw import connect_packet
+from harness.care.certificates import authority, certificate, now
+from harness.network.mqtt import connect_packet, link_of
 from harness.network.proxy import Proxy
 from harness.network.waiting import become, cancelled, ended, eventually, free_port
 from harness.real import forks
-from harness.real.enrolled import authority, certificate, now
 from harness.real.site import Site, audited, sound
 
 UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.commands import shown
-from harness.docs.demonstration import KEYS
+from harness.docs.tables import KEYS
 from harness.real import forks
 from harness.real.demonstration import FORKING, TOWN
 from harness.real.site import audited

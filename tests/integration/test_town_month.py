@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
 from harness.commands import WHO, shown
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, make

@@ -10,8 +10,7 @@ import psycopg
 import pytest
 
 from harness.network.waiting import eventually
-from harness.real.pgbackrest import PgBackRest
-from harness.real.postgres import Postgres
+from harness.real.postgres import PgBackRest, Postgres
 from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'

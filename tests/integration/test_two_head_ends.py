@@ -10,7 +10,7 @@ import pytest
 
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
-from harness.real.mosquitto import Mosquitto, render
+from harness.real.brokers import Mosquitto, render
 from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'

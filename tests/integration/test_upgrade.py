@@ -18,7 +18,7 @@ from commonwatt.demo.layout import set_ceiling
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.commands import ALONE
 from harness.network.waiting import PATIENCE_S, eventually
-from harness.real.releases import RELEASE_0_3, need_history, old_release
+from harness.real.packages import RELEASE_0_3, need_history, old_release
 from harness.real.site import Site, audited
 
 NAMES = ("r001", "r002")

@@ -31,11 +31,11 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import gateway_down, gateway_up
+from harness.care.certificates import now
 from harness.commands import shown
-from harness.network.links import link_of
+from harness.network.mqtt import link_of
 from harness.network.waiting import become, cancelled, ended, free_port
 from harness.real import forks
-from harness.real.enrolled import now
 
 WAIT_S = 30.0
 QUARTER = now() // QUARTER_S - 2

@@ -18,9 +18,8 @@ from commonwatt.model.effects import Publish
 from commonwatt.network import mqtt
 from commonwatt.runtime.watchdog import EXIT_STUCK
 from gateway.controller import HEARTBEAT_S
-from harness.network.fates import Fate, Message, Way
-from harness.network.links import link_of
-from harness.network.proxy import Proxy
+from harness.network.mqtt import link_of
+from harness.network.proxy import Fate, Message, Proxy, Way
 from harness.network.waiting import become, cancelled, ended, eventually
 from harness.real import forks
 from harness.real.site import Site, sound

@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 
 from harness.world import campaign
+from harness.world.campaign import attempt
 from harness.world.found import HOURS
-from harness.world.run import attempt
 from harness.world.story import Violation
 from harness.world.world import Options, Run
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from harness.world.run import simulate
+from harness.world.campaign import simulate
 from harness.world.world import Options
 
 SEEDS, HOURS = (15, 35), 0.5  # one of them issues bills, and files of one rot

@@ -12,19 +12,17 @@ import pytest
 from commonwatt.protocol.clique_messages import Known, Tell
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import Kept
-from gateway.takeover.member import RETRY_S
-from gateway.takeover.post import Post
-from gateway.takeover.states import State
+from gateway.takeover.effects import Kept, Post
+from gateway.takeover.member import RETRY_S, State
 from harness.takeover.small import Bounds, BrokenError, Explorer
+from harness.world.campaign import attempt
 from harness.world.clique.begun import begun, home, passes, taken_over
+from harness.world.clique.faults import Thief
 from harness.world.clique.part import NAMES, ORDERS, RANKS
 from harness.world.clique.planted import CLIQUE_BUGS
-from harness.world.clique.states import TRANSITIONS, manager
-from harness.world.clique.thief import Thief
+from harness.world.clique.watch import TRANSITIONS, manager
 from harness.world.clique.world import CliqueWorld
 from harness.world.found import FOUND_IN_CLIQUE
-from harness.world.run import attempt
 from harness.world.story import Violation
 from harness.world.world import Options
 

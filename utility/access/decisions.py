@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import moment
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import moment
-from utility.access.actor import Actor, Via
-from utility.access.roles import Role
-from utility.access.rules import DAY_S
-from utility.access.store.second_people import Standing, record_refusal, standings
+from utility.access.people import DAY_S, Actor, Role, Via
+from utility.access.store.audit_log import Standing, record_refusal, standings
 from utility.database.base import Connection
 from utility.database.database import Database
 

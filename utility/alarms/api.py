@@ -6,13 +6,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from utility.alarms.board import Row
+from utility.alarms.board import MAX_NOTE, Row
 from utility.alarms.decisions import Board, alarms_of
-from utility.alarms.silences import MAX_NOTE
-from utility.webkit.parameters import LOCAL_TIMES, Time
+from utility.webkit.requests import LOCAL_TIMES, Time, refusing
 from utility.webkit.rights import READS_TOWN, HandlesAlarms
 from utility.webkit.services import RequestApi
-from utility.webkit.shapes import refusing
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 Note = Annotated[str, Field(min_length=1, max_length=MAX_NOTE, description="Why, one line.")]

@@ -12,17 +12,27 @@ from dataclasses import dataclass, replace
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
-from utility.access.actor import Actor
+from utility.access.people import Actor
 from utility.alarms import store as store
-from utility.alarms.alarm import PREFIX
-from utility.alarms.board import Acknowledgement, Counts, Row, State, counted, mark_of, rows
+from utility.alarms.alarm import PREFIX, Life, Stage, advance
+from utility.alarms.board import (
+    Acknowledgement,
+    Counts,
+    Row,
+    Silence,
+    State,
+    check_note,
+    check_place,
+    check_window,
+    counted,
+    mark_of,
+    rows,
+    subject_of,
+)
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
-from utility.alarms.lifecycle import Life, Stage, advance
-from utility.alarms.silences import Silence, check_note, check_place, check_window, subject_of
 from utility.database.database import Database
-from utility.jobs.catalogue import catalogue
-from utility.jobs.plans import Plan
-from utility.jobs.store.listing import JobAnswer, listed
+from utility.jobs.plans import Plan, catalogue
+from utility.jobs.store import JobAnswer, listed
 from utility.readings.store.reads import is_controller
 from utility.webkit.services import Api
 

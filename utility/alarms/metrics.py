@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.runtime.metric_families import Row, families, gauge
-from utility.alarms.kinds import KINDS
+from utility.alarms.alarm import KINDS
 from utility.database.metrics import PREFIX
 
 _ROWS: tuple[Row[Mapping[str, int] | None], ...] = (

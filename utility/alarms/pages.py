@@ -6,14 +6,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import parse_time
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
 from utility.alarms.api import runbook_of
 from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
-from utility.alarms.jobs.notify import notifier_of
-from utility.control.forms import local_input
+from utility.alarms.jobs import notifier_of
+from utility.control.changes import local_input
 from utility.webkit.console.answers import ROWS, Number, Skip, address, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import HandlesAlarms, ReadsTown

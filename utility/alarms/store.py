@@ -8,20 +8,17 @@ from sqlalchemy import Connection, Row, RowMapping, Table, delete, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import Actor
-from utility.access.store.audit_log import record
-from utility.access.store.second_people import BROKEN, REFUSED, unseen
-from utility.alarms.alarm import PREFIX, Alarm
-from utility.alarms.board import Acknowledgement
+from utility.access.people import Actor
+from utility.access.store.audit_log import BROKEN, REFUSED, record, unseen
+from utility.alarms.alarm import PREFIX, Alarm, Life, Stage
+from utility.alarms.board import Acknowledgement, Silence
 from utility.alarms.conditions import Counted
-from utility.alarms.lifecycle import Life, Stage
-from utility.alarms.silences import Silence
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
 from utility.billing.store.witnesses import refused
 from utility.corrections.store.checking import count_open
 from utility.database.database import count_rows, read_setting, upsert
 from utility.readings.store.quarantine import count_quarantined
-from utility.settlement.store.settlement_view import RESIDUAL_DAYS, residuals
+from utility.settlement.store.settled import RESIDUAL_DAYS, residuals
 
 ROLLOUT_STOPPED = "rollout_stopped"  # the setting with why the newest rollout stopped by itself; empty: it did not
 KEPT_S = 90 * 86_400  # clock seconds for which an alarm that is over, and what people did about it, is kept

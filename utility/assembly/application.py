@@ -1,37 +1,45 @@
 """The utility's API (K4, U1): stored data and status for programs and people; see /docs and /openapi.json.
 
 Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints run on threads, each
-with a connection of its own. Every route has a rule (``utility.webkit.rights``).
+with a connection of its own. Every route has a rule (``utility.webkit.rights``). A request that fails is answered by a
+page for people, by JSON for programs; neither tells what the program is made of.
 """
 
+import json
 import logging
 from functools import cache
 from importlib.metadata import version
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
+from commonwatt.model.exceptions import ConfigError
 from utility.access.decisions import pairs
-from utility.access.roles import NEED_SECOND_FACTOR
-from utility.access.store.second_people import standings
+from utility.access.passwords import BusyError
+from utility.access.people import NEED_SECOND_FACTOR
+from utility.access.store.audit_log import standings
 from utility.alarms import api as alarms
-from utility.assembly.console import PAGES, begin_console
-from utility.assembly.refusals import add_refusals
-from utility.billing.api import billing
+from utility.assembly.console import PAGES, begin_console, failed_page, refused_page, unknown_page, wrong_form
+from utility.billing import api as billing
+from utility.billing.proof import AlteredBillError
 from utility.collection import api as collection
 from utility.control import api as control
 from utility.corrections import api as corrections
-from utility.database.base import SQLAlchemyError
+from utility.database.base import DataError, SQLAlchemyError
+from utility.database.checks import is_unknown
 from utility.exports import api as exports
 from utility.fleet import api as fleet
 from utility.households import api as households
 from utility.openadr import api as openadr
+from utility.openadr.api import BASE, problem
 from utility.outbox.changes import Refused
-from utility.overview.api import days, jobs, troubles
+from utility.overview import api as overview
 from utility.people import api as people
 from utility.readings import api as readings
 from utility.readings.columns import LteLine
@@ -40,19 +48,104 @@ from utility.registry import api as registry
 from utility.research import api as research
 from utility.settlement import api as settlement
 from utility.statistics import api as statistics
-from utility.statistics.preview import api as previews
-from utility.supply.store.supply_view import supply_view
+from utility.supply.store import supply_view
 from utility.takeover import api as takeover
 from utility.tariffs import api as tariffs
 from utility.webkit import api as works
 from utility.webkit.console.static_files import load_static
-from utility.webkit.headers import bounded_body, with_headers
+from utility.webkit.middleware import SECURITY_HEADERS, bounded_body, with_headers
 from utility.webkit.page import DOCS_POLICY, POLICY, docs_page, for_people, runbooks_page
-from utility.webkit.parameters import Limit, MicrogridName
-from utility.webkit.rights import OPEN, READS_TOWN, USES_CONSOLE, Allowed, Gate, rule_of, unruled
+from utility.webkit.requests import Limit, MicrogridName
+from utility.webkit.rights import OPEN, READS_TOWN, USES_CONSOLE, Allowed, Gate, RefusedRequestError, rule_of, unruled
 from utility.webkit.services import Api, RequestApi
 
 log = logging.getLogger(__name__)
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Add a handler for each kind of error."""
+
+    @app.exception_handler(RefusedRequestError)
+    async def refused(request: Request, error: RefusedRequestError) -> Response:
+        if _is_page(request):
+            return await refused_page(request, error)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return _told(request, error.text, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> Response:
+        if _is_page(request):
+            return await wrong_form(request, error)
+        if request.url.path.startswith(BASE):
+            return problem(400, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
+        # What was sent is not repeated: it may be a number or a character that no answer can have.
+        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+        return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> Response:
+        text, why = str(error.detail) if _is_page(request) else error.detail, error.__cause__
+        if _is_page(request) and isinstance(why, ConfigError):
+            text = text.replace(str(why), why.text)  # without the command for a terminal
+        return await _answered(request, text, error.status_code, dict(error.headers or {}))
+
+    @app.exception_handler(ConfigError)
+    async def unusable(request: Request, error: ConfigError) -> Response:
+        log.warning("%s can't be done: %s", request.scope["route"].path, error)
+        return await _answered(request, error.text, 422)
+
+    @app.exception_handler(AlteredBillError)
+    async def altered(request: Request, error: AlteredBillError) -> Response:
+        log.error("%s", error)
+        return await _answered(request, str(error), 409)
+
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> Response:
+        return await _answered(request, str(error), 503, {"Retry-After": "5"})
+
+    @app.exception_handler(DataError)
+    async def impossible(request: Request, error: DataError) -> Response:
+        log.info("a request has a value that the database does not take: %s", error.orig)
+        return await _answered(request, "a value has characters or digits that can't be stored or searched for", 422)
+
+    @app.exception_handler(SQLAlchemyError)
+    def unreadable(request: Request, error: SQLAlchemyError) -> Response:
+        api: Api = request.app.state.api
+        api.health.failed(error, "an API request")
+        api.metrics.store_errors.inc()
+        if is_unknown(error):
+            unknown = "whether that was stored is unknown: the database did not answer; look before you do it again"
+            return _told(request, unknown, 503)
+        return _told(request, "the database can't be read; see /status", 503)
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, _: Exception) -> Response:
+        # The server logs it. This answer does not pass through `with_headers`.
+        return _told(request, "that failed by a fault of this program, which its log has", 500, SECURITY_HEADERS)
+
+
+def _is_page(request: Request) -> bool:
+    return request.url.path.startswith("/console/")
+
+
+async def _answered(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return (
+        await failed_page(request, text, status, headers)
+        if _is_page(request)
+        else _told(request, text, status, headers)
+    )
+
+
+def _told(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer that needs no database."""
+    if _is_page(request):
+        answer = unknown_page(request, text, status)
+        answer.headers.update(headers or {})
+        return answer
+    if request.url.path.startswith(BASE):
+        return problem(status, text, headers)
+    return JSONResponse({"detail": text}, status, headers)
+
 
 _DESCRIPTION = "Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
 
@@ -116,24 +209,22 @@ _ROOMS = (
     readings.router,
     settlement.router,
     registry.router,
-    days.router,
-    troubles.router,
+    overview.router,
     takeover.router,
     exports.router,
     alarms.router,
     corrections.router,
     tariffs.router,
-    previews.router,
+    statistics.router,
     works.router,
     billing.router,
     research.router,
     fleet.router,
-    jobs.jobs_router,
+    overview.jobs_router,
     households.router,
     people.router,
     control.router,
     collection.router,
-    statistics.router,
     openadr.router,
 )
 router = APIRouter()
@@ -272,7 +363,7 @@ def meters(
 
     `account` is the account that has the meter now; 0: nobody.
     """
-    return {"meters": api.database.read(reads.meters, microgrid, after, limit, int(api.clock.now()))}
+    return {"meters": api.database.read(reads.meter_rows, microgrid, after, limit, int(api.clock.now()))}
 
 
 def _refusal(refused: Refused | None) -> dict[str, object] | None:

@@ -1,53 +1,269 @@
-"""``commonwatt utility``: register a town, run the service, print data; more in ``commands``, ``views``, ``upkeep``."""
+"""``commonwatt utility``: register a town, run the service, print data; migrate, recover, back up; break the glass."""
 
+import asyncio
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
+from commonwatt.cli.main import make_app as make_commands
+from commonwatt.cli.options import show
 from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
+from commonwatt.config.utility import PGBACKREST, UtilitySettings
+from commonwatt.doctor.running import look
 from commonwatt.identity.enrolment import alone
-from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import LOCAL_FORMS
+from commonwatt.model.calendar import LOCAL_FORMS
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.text import counted
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
-from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock, wall_clock
-from commonwatt.runtime.service import run_service
+from commonwatt.runtime.service import run_service, stop_told
 from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Town
-from utility.assembly import break_glass
-from utility.assembly import upkeep as cli_upkeep
+from utility.access.people import Role
+from utility.access.secrets import new_secret
+from utility.access.store.audit_log import BROKEN, record
+from utility.assembly.backup.backup import Tell, backup, command_line, restore
+from utility.assembly.recovery import recover
 from utility.collection import cli as cli_collection
-from utility.control.cli import gateway_commands
-from utility.control.cli import storm as cli_storm
-from utility.database.database import open_database
+from utility.control import cli as control
+from utility.database.database import Database, new_store_id, open_database, sqlite_path
 from utility.overview import cli as cli_jobs
-from utility.people.cli import people as cli_people
-from utility.readings.cli import quarantine as cli_quarantine
+from utility.people import cli as cli_people
+from utility.readings import cli as cli_quarantine
 from utility.readings.store import reads
 from utility.registry.store.accounts import accounts_at
 from utility.registry.store.enrolment import enrol, refuse_lost, refuse_moved
 from utility.registry.store.registration import fill_registry
-from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, opened, place_of_database, time_option
+from utility.research.decisions import short
+from utility.webkit.cli import (
+    WAY,
+    Commands,
+    ConfigOption,
+    Way,
+    from_file,
+    load,
+    local_actor,
+    opened,
+    place_of_database,
+    time_option,
+)
+
+upkeep_app = Commands()
+
+_UNCHANGED = "stopped; the database is unchanged"
+
+
+@upkeep_app.command()
+def migrate(
+    config: ConfigOption,
+    new_store: Annotated[
+        bool, typer.Option("--new-store", help="Give it a new store id: every gateway sends its backup again.")
+    ] = False,
+) -> None:
+    """Make the database, or bring it up to date, and say from which schema to which; `run` does the same at its start.
+
+    Gateways notice by themselves that a database was restored, and send again what it lacks. To have each send its
+    whole backup, stop the service, use --new-store, and start the service again.
+    """
+    settings, _ = load(config)
+    with opened(settings.database, create=True, named=place_of_database(config)) as database:
+        store_id = database.write(new_store_id) if new_store else database.store_id
+        before, schema = database.schema
+    if before is None:
+        done = f"the database is made, with schema {schema}"
+    elif before != schema:
+        done = f"the database is brought from schema {before} to {schema}"
+    else:
+        done = f"the database is up to date, with schema {schema}"
+    typer.echo(f"{done}; its store is {store_id:x}")
+
+
+@upkeep_app.command("recover")
+def recovery_command(config: ConfigOption) -> None:
+    """Replace a damaged SQLite database by a new one with all undamaged rows; stop the service first.
+
+    The damaged file is kept beside the new one, under a name with the date; the newest three are kept. Start the
+    service afterwards: the gateways send their backups again, and the gap finder requests the rest. If meters are
+    missing, register the town again. People whose second factor is lost are named; they need a new link.
+    """
+    settings, clock = load(config)
+    path = _file(settings)
+    with stop_told(_UNCHANGED):
+        done = recover(path, int(clock.now()))
+    show("recovered rows", done.table(), ("table", "taken over", "damaged"))
+    for what in done.unreadable:
+        typer.echo(what)
+    for name in done.closed:
+        again = command_line(config, "people", "link", name)
+        typer.echo(f"{name}: the second factor is lost, so the password was deleted; make a new link with: {again}")
+    old = "the damaged database" if done.found_damage else "no damaged row was found; the old database"
+    kept = f"{old} is kept as {done.quarantined}" if done.quarantined else "the recovery begun before is finished"
+    typer.echo(f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for")
+
+
+@upkeep_app.command("backup")
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="The file to write; must not exist yet.")], config: ConfigOption
+) -> None:
+    """Write a backup of an SQLite database; the service may keep running.
+
+    The backup is a snapshot. Before it gets its name it is checked completely, as `restore` does: a file with
+    that name can be restored. Damaged parts are copied as they are, and reported: the exit code is then 1.
+    Tokens and settings are separate files: back them up too. A PostgreSQL database is backed up by pgBackRest: see
+    docs/stores.md.
+    """
+    settings, _ = load(config)
+    path = _file(settings)
+    with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
+        damaged = backup(path, file, config, tell)
+    size = file.stat().st_size
+    again = command_line(config, "restore", file)
+    typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; restore with: {again}")
+    if damaged:
+        raise StoreError(
+            f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
+            f"the backup. Check the database with: {command_line(config, 'dump')} > /dev/null "
+            "(what is damaged is quarantined and asked for again), then make another"
+        )
+
+
+@upkeep_app.command("restore")
+def restore_command(
+    file: Annotated[Path, typer.Argument(help="A backup, made by `commonwatt utility backup`.")],
+    config: ConfigOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a database that is not empty.")] = False,
+) -> None:
+    """Replace an SQLite database by a backup; stop the service first.
+
+    The backup is checked completely first; if it is invalid, or the command is interrupted, the database is unchanged.
+    The restored database has a new store id, so that the gateways send again what was acknowledged since the backup
+    was made, as far back as they keep it.
+
+    A replaced file is kept beside it, as FILE.replaced-DATE; the newest three of those are kept. A PostgreSQL database
+    is restored by pgBackRest: see docs/stores.md.
+    """
+    settings, clock = load(config)
+    path = _file(settings)
+    with stop_told(_UNCHANGED), _progress("restore") as tell:
+        quarantined = restore(path, file, int(clock.now()), config, replace=replace, tell=tell)
+    if quarantined is not None:
+        typer.echo(f"what was there is kept as {quarantined}")
+    typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
+
+
+def _file(settings: UtilitySettings) -> Path:
+    path = sqlite_path(settings.database)
+    if path is None:
+        raise ConfigError(f"database: this command is for an SQLite file; {PGBACKREST}")
+    return path
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Tell]:
+    """Show the progress on the terminal."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+glass_app = Commands()
+
+
+@glass_app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def break_glass(
+    config: ConfigOption,
+    why: Annotated[str, typer.Option("--why", prompt="Reason", help="The reason, kept in the audit log.")],
+    words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The command, without --config.")],
+) -> None:
+    """Run a command that needs a clerk's login while the service can't run, as USER@this-machine.
+
+    It is refused while the service runs. It is an alarm until an administrator has seen it. It approves and issues
+    nothing, and what it proposes or checks, a person proposes or checks again.
+
+    Example: `utility break-glass --config utility.toml --why "disk of the service broke" corrections approve --meter
+    10002`.
+    """
+    settings, clock = load(config)
+    reason = short("--why", why, 200)
+    if look(config, "utility", settings).runs:
+        raise ConfigError(f"the service runs: log in with: commonwatt login --config {config}")
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        with database.writes.begin() as connection:
+            words_text = " ".join(words)
+            record(connection, local_actor(), int(clock.now()), BROKEN, words_text, after=reason)
+        with inside(settings, clock, database):
+            make_commands(words[0])([*words, "--config", str(config)], standalone_mode=False)
+
+
+@contextmanager
+def inside(settings: UtilitySettings, clock: Clock, database: Database) -> Iterator[None]:
+    """Have commands ask an application in this process, as a clerk without a name."""
+    # Imported for this command only: the import takes longer than most other commands.
+    from utility.assembly.application import make_app
+    from utility.assembly.metrics import UtilityMetrics
+    from utility.database.health import Health
+    from utility.webkit.services import Api
+
+    key = new_secret()
+    api = Api(
+        database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None), settings=settings, local_key=key
+    )
+    made = make_app(api)
+    machine = replace(local_actor(), roles=frozenset({Role.CLERK}))
+    made.state.gate = replace(made.state.gate, machine=machine)
+    reset = WAY.set(way_into(made, key))
+    try:
+        yield
+    finally:
+        WAY.reset(reset)
+
+
+def way_into(made: Any, token: str) -> Way:
+    """Return how to ask an application in this process, with a token."""
+
+    def ask(_settings: UtilitySettings, method: str, path: str, content: object) -> tuple[int, bytes]:
+        body = b"" if content is None else json.dumps(content).encode()
+        where, _, query = path.partition("?")
+        headers = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {token}".encode())]
+        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        scope = {"type": "http", "method": method, "path": where, "query_string": query.encode(), "headers": headers}
+        scope |= {"raw_path": where.encode(), "scheme": "http", "client": ("127.0.0.1", 0), "http_version": "1.1"}
+        told: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            told.append(message)
+
+        asyncio.run(made(scope, receive, send))
+        return told[0]["status"], b"".join(message.get("body", b"") for message in told[1:])
+
+    return ask
+
 
 app = Commands(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-for module in (gateway_commands, cli_collection, cli_upkeep, break_glass):
-    app.add_typer(module.app)
+for commands in (control.app, cli_collection.app, upkeep_app, glass_app):
+    app.add_typer(commands)
 app.add_typer(cli_quarantine.quarantine_app)
-app.add_typer(cli_storm.storm_app)
+app.add_typer(control.storm_app)
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_people.people_app, name="people")
 

@@ -1,6 +1,8 @@
-"""Adds the console's pages to the application."""
+"""Adds the console's pages to the application, and ends what was made with an API token, in every room."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from urllib.parse import quote
 
@@ -9,83 +11,93 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from commonwatt.config.faults import typed_words
+from commonwatt.config.files import typed_words
+from commonwatt.model.exceptions import ConfigError
+from utility.access.people import Actor
+from utility.access.store import audit_log
 from utility.alarms import pages as alarms
-from utility.assembly.ending import end_made
-from utility.billing.pages import bills, runs
+from utility.alarms.decisions import alarms_of
+from utility.billing import pages as billing
 from utility.control import pages as control
+from utility.control.decisions import cancel_change
 from utility.corrections import pages as corrections
 from utility.fleet import pages as fleet
-from utility.households.pages import home, home_bills
+from utility.households import pages as households
 from utility.lasting import pages as lasting
 from utility.ledger import pages as ledger
 from utility.mail import pages as mail
 from utility.moves import pages as moves
-from utility.overview.pages import (
-    completeness,
-    devices,
-    find,
-    jobs,
-    meters,
-    microgrids,
-    quarantine,
-    system,
-    tour,
-    town,
-)
-from utility.people.pages import account, audit, login, second_factor, tokens, users
+from utility.overview.pages import devices, meters, microgrids, quarantine, tour, town
+from utility.overview.pages import jobs as pages
+from utility.people.pages import audit, login, users
 from utility.registry import pages as registry
 from utility.replay import pages as replay
 from utility.research import pages as research
 from utility.statistics import pages as statistics
-from utility.statistics.preview import pages as preview
-from utility.statistics.preview.api import begin_preview
-from utility.tariffs.pages import drafts, rates
+from utility.statistics.api import begin_preview
+from utility.tariffs import pages as tariffs
+from utility.webkit.console import live, static_files
 from utility.webkit.console import pages as works
-from utility.webkit.console import static_files, stream
 from utility.webkit.console.again import form_again
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import entries_for
 from utility.webkit.rights import OPEN, RefusedRequestError, UsesConsole, actor_of
 from utility.webkit.services import Api
 
+
+def end_made(api: Api, actor: Actor, token: int) -> int:
+    """End what was made with a token and still holds; return how much.
+
+    These are planned changes of gateways, silences and acknowledgements. What it sent, decided or proposed stays.
+    """
+    now, wanted = int(api.clock.now()), audit_log.Wanted(token=token)
+    ended = 0
+    # However many: a thief could bury what matters under others.
+    for entry in audit_log.all_entries(api.database, wanted):
+        subject, after = entry["subject"], json.loads(entry["after"] or "null")
+        with suppress(ConfigError):  # It holds no more, or was ended by another person.
+            match entry["action"]:
+                case "command.plan":
+                    cancel_change(api.database, actor, int(subject.removeprefix("change ")), now)
+                case "alarm.silence":
+                    alarms_of(api).end_silence(actor, after["no"])
+                case "alarm.acknowledge":
+                    alarms_of(api).withdraw(actor, after["no"])
+                case _:
+                    continue
+            ended += 1
+    return ended
+
+
 router = APIRouter(include_in_schema=False)
 PAGES = (
     static_files.router,
-    stream.router,
+    live.router,
     router,
     login.router,
     town.router,
-    completeness.router,
     microgrids.router,
     lasting.router,
     registry.router,
     meters.router,
-    find.router,
-    home.router,
-    home_bills.router,
+    households.router,
     alarms.router,
     quarantine.router,
     corrections.make_router(quarantine.tabs),
-    drafts.make_drafts_router(begin_preview),
-    rates.make_rates_router(begin_preview),
-    preview.router,
-    runs.router,
-    bills.router,
+    tariffs.make_drafts_router(begin_preview),
+    tariffs.make_rates_router(begin_preview),
+    statistics.router,
+    billing.router,
     moves.router,
     mail.router,
     ledger.router,
     control.router,
     fleet.router,
     works.router,
-    jobs.router,
-    system.router,
+    pages.router,
     users.router,
-    account.router,
-    second_factor.router,
-    statistics.router,
     replay.router,
-    tokens.make_router(end_made),
+    users.make_router(end_made),
     audit.router,
     research.router,
     devices.router,
@@ -97,7 +109,7 @@ PAGES = (
 def begin_console(api: Api) -> Console:
     """Return the console of a service, which pages of all rooms have begun."""
     console = Console(api)
-    for room in (alarms, runs, town):
+    for room in (alarms, billing, town):
         room.begin(console)
     return console
 

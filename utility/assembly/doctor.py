@@ -5,19 +5,26 @@ from functools import partial
 from typing import Any
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.checks import (
+    Check,
+    Finding,
+    bad,
+    certificate_findings,
+    clock_findings,
+    disk_findings,
+    good,
+    revocation_findings,
+    warning,
+)
 from commonwatt.doctor.connection import Reported, Target, connection_findings
-from commonwatt.doctor.doctors import Doctor
-from commonwatt.doctor.findings import Check, Finding, bad, good, warning
-from commonwatt.doctor.machine import clock_findings, disk_findings
-from commonwatt.doctor.running import Running, port_findings
+from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.text import counted, moment
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY, all_gateways_up
 from commonwatt.runtime.clock import load_clock
-from utility.assembly.recovery.examination import examined
+from utility.assembly.recovery import examined
 from utility.database.database import sqlite_path
 from utility.database.health import DATABASE_AWAY, DISK_FULL, NO_STANDBY, STORE_DAMAGED
 from utility.readings.gaps import GATEWAY_SILENT_S

@@ -12,8 +12,7 @@ from functools import partial
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import ControllerId
-from commonwatt.network.liveness import Liveness
-from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.mqtt import Liveness, MqttLink
 from commonwatt.network.tls import client_tls
 from commonwatt.protocol import topics
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.assembly.metrics import UtilityMetrics
@@ -22,26 +22,22 @@ from utility.database.checks import is_away
 from utility.database.database import Database
 from utility.exports.jobs import back_up, export_month
 from utility.fleet.jobs import roll_out
-from utility.fleet.store.reports import drop_reports
-from utility.jobs.catalogue import catalogue
+from utility.fleet.store import drop_reports
+from utility.jobs.plans import Threads, catalogue
 from utility.jobs.runner import Job, Schedule
-from utility.jobs.store.job_leases import Turn, counts
-from utility.jobs.store.listing import listed
-from utility.jobs.threads import Threads
+from utility.jobs.store import Turn, counts, listed
 from utility.mail.jobs import send_mails
 from utility.mail.store import remind
 from utility.overview.jobs import count_days
 from utility.overview.store.old_records import drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
-from utility.readings.ingest.ingest import Ingest
+from utility.readings.ingest import Ingest
 from utility.readings.store.compactor import Compactor
-from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.gaps import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
-from utility.registry.store.spared import tell
-from utility.settlement.jobs.settlement import SettlementJob
-from utility.settlement.jobs.sharing import record_sharing
-from utility.statistics.jobs.projection import project
-from utility.statistics.jobs.statistics import take_in
+from utility.registry.store.statements import tell
+from utility.settlement.jobs import SettlementJob, record_sharing
+from utility.statistics.jobs import project, take_in
 from utility.supply.jobs import SupplyJob
 
 URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted

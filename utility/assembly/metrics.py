@@ -6,9 +6,9 @@ from itertools import product
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.runtime.metric_families import counter, gauge
-from commonwatt.settlement.validation.day import Check
-from utility.access.store.second_people import BROKEN, REFUSED, unseen
-from utility.billing.store.billing import count_issued, count_runs
+from commonwatt.settlement.validation import Check
+from utility.access.store.audit_log import BROKEN, REFUSED, unseen
+from utility.billing.store.runs import count_issued, count_runs
 from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import count_proposed
 from utility.database.base import Connection
@@ -22,7 +22,7 @@ from utility.readings.store.quarantine import count_quarantined
 from utility.readings.store.reads import count_conflicts, count_open_gaps
 from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
-from utility.tariffs.store.tariffs import count_proposals
+from utility.tariffs.store import count_proposals
 
 OF_CORRECTIONS = (
     Count("open_findings", "Open findings of the daily checks of readings, by check.", count_open, label="check",

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
@@ -15,7 +16,7 @@ from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity import renewing
 from commonwatt.identity.devices import local_key
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Machine, Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import Expiry, server_context
 from commonwatt.runtime.clock import Clock, machine_now, read_machine
@@ -25,16 +26,14 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Mark, Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
-from utility.alarms.conditions import Counted, Facts
+from utility.alarms.conditions import Counted, Counting, Facts
 from utility.alarms.decisions import alarms_of
-from utility.alarms.jobs.notify import BEAT_S, notifier_of
+from utility.alarms.jobs import BEAT_S, notifier_of
 from utility.alarms.metrics import own_alarms
-from utility.alarms.past import Counting
 from utility.assembly.application import make_app
 from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
-from utility.assembly.timekeeper import Timekeeper
 from utility.care.api.routes import care_of, enrolment_ends, requests_of
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
@@ -47,15 +46,46 @@ from utility.lasting.jobs import EVERY_S, lasting_of
 from utility.lasting.rules import Said
 from utility.overview.microgrids import island_words
 from utility.overview.store.town import microgrids
-from utility.readings.ingest.ingest import Ingest
+from utility.readings.ingest import Ingest
 from utility.readings.metrics import gateways_said
 from utility.supply.metrics import plant_metrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
 from utility.takeover.jobs import GrantsJob, cliques_of
 from utility.takeover.metrics import takeover_metrics
-from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
-from utility.webkit.proxies import behind
+from utility.webkit.middleware import MAX_HEAD_BYTES, behind, bounded, only_ours
 from utility.webkit.services import Api
+
+TOLERANCE_S = 1  # largest difference between the machine's clock and the service's that is not corrected, seconds
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Timekeeper:
+    """Keeps the service's clock equal to its machine's."""
+
+    clock: Clock  # the service's clock
+    is_right: bool  # the machine's clock is synchronized although its kernel reports that it is not
+    trust: Trust | None = None  # how far gateways may trust the utility's time; ``None``: ``look`` was not called
+
+    def look(self, machine: Machine) -> Trust:
+        """Follow the machine's clock; return its trust."""
+        by_s = machine.wall - machine.raw
+        if abs(by_s) > TOLERANCE_S:
+            log.warning("the machine's clock is %+.0f s off the time here: following it", by_s)
+            self.clock.follow(machine.wall)
+        trust = Trust.NETWORK if self.is_right or machine.synchronised else Trust.NONE
+        if trust is not self.trust:
+            self.trust = trust
+            if trust is Trust.NONE:
+                log.error(
+                    "the kernel reports that this machine's clock is not synchronized: gateways won't use its time;"
+                    " start NTP, or if something else synchronizes it, set clock_is_right"
+                )
+            else:
+                log.info("gateways may use this machine's time")
+        return trust
+
 
 # Threads that answer requests; each may hold a connection to the database with its cache. Further requests wait.
 REQUEST_THREADS = 12
@@ -65,8 +95,6 @@ TICK_S = 15  # clock seconds between two checks for due jobs
 # Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs.
 _SHORTEST_REAL_S, _SHORTEST_TICK_S, _SHORTEST_PROJECTION_S = 0.2, 0.5, 5
 _GRACE_S = 1
-
-log = logging.getLogger(__name__)
 
 
 class Service:

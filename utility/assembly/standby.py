@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.network.http_pages import Request, Response
-from commonwatt.network.http_server import HttpServer
+from commonwatt.network.http_server import HttpServer, Request, Response
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.watchdog import Watchdog

@@ -8,7 +8,7 @@ import utility.collection.tables
 import utility.control.tables
 import utility.corrections.tables
 import utility.customers.tables
-import utility.database.tables
+import utility.database.base
 import utility.fleet.tables
 import utility.jobs.tables
 import utility.ledger.tables

@@ -7,30 +7,29 @@ from secrets import token_bytes
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.calendar import local_day, month_before, month_of, parse_month
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_day, month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.settlement.settled import SettledQuarters
-from utility.access.actor import Actor
+from commonwatt.settlement.quarters import SettledQuarters
 from utility.access.decisions import Second, require_second, second_person
-from utility.access.store.audit_log import record
-from utility.access.store.second_people import standings
-from utility.billing.entries import EntryKind, by_code, cents_of
+from utility.access.people import Actor
+from utility.access.store.audit_log import record, standings
+from utility.billing.bill import EntryKind, by_code, cents_of
 from utility.billing.inputs import RunInputs
 from utility.billing.preview import Change, preview
-from utility.billing.proof.tree import SALT_BYTES
+from utility.billing.proof import SALT_BYTES
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
-from utility.billing.store.billing import bills_of_run, check_run, issue_run, issued_run, run_of, save_run
 from utility.billing.store.entries import add_entry, cancel_run, entry_of, require_newest, step, take_entries
 from utility.billing.store.run_bills import as_issued, beside_before, compare, computed_run, prepared
+from utility.billing.store.runs import bills_of_run, check_run, issue_run, issued_run, run_of, save_run
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of, zone_of
 from utility.ledger.entry import billed
-from utility.ledger.store.entries import post, post_cancel
-from utility.tariffs.store.tariffs import published
+from utility.ledger.store import post, post_cancel
+from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff
 
 

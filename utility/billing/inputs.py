@@ -1,18 +1,70 @@
-"""What the bills of a month are computed from, besides settled quarter-hours: registry, tariffs, bases."""
+"""What the bills of a month are computed from: registry, tariffs, bases, places, provisional quarters."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.calendar import local_text, month_quarters
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.local_calendar import local_text, month_quarters
-from commonwatt.model.units import AccountNumber, Quarter
-from commonwatt.settlement.settled import SettledQuarters
-from utility.registry.accounts import Account, DatedRegistry, value_at
+from commonwatt.model.units import AccountNumber, MeterId, Quarter
+from commonwatt.settlement.quarters import SettledQuarters
+from commonwatt.town.town import Function
+from utility.registry.accounts import Account, DatedRegistry, Installed, value_at
 from utility.tariffs.tariff import Tariff, in_force
+
+# The kinds of places that use energy.
+UNITS = frozenset({Function.HOUSE, Function.APARTMENT, Function.HOSPITAL, Function.POLICE, Function.FIRE})
+# The kinds of places that get the solar farm's credit.
+PUBLIC = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A place."""
+
+    name: str  # its name
+    function: Function  # its kind
+    building: str | None  # the place of the building that it is in; ``None``: in none
+    meters: tuple[Installed, ...]  # its meters, by id
+
+    def exists(self, first: Quarter, until: Quarter) -> NDArray[np.bool_]:
+        """Return in which quarters the place exists: from its first meter's installation to its last one's removal."""
+        starts = [meter.start for meter in self.meters]
+        ends = [meter.end for meter in self.meters]
+        found = np.full(until - first, fill_value=True)
+        if None not in starts:
+            found[: max(0, min(s for s in starts if s is not None) - first)] = False
+        if None not in ends:
+            found[max(0, max(e for e in ends if e is not None) - first) :] = False
+        return found
+
+    def owners(self, first: Quarter, until: Quarter) -> NDArray[np.int64]:
+        """Return the account that had the place in each quarter; 0: none. Of several meters the lowest id counts."""
+        found = np.zeros(until - first, np.int64)
+        for meter in reversed(self.meters):
+            for account, start, end in meter.held(first, until):
+                found[start - first : end - first] = account
+        return found
+
+
+def places_of(members: Iterable[Installed]) -> list[Place]:
+    """Return the places of a microgrid by name, without its boundary."""
+    by_name: dict[str, list[Installed]] = {}
+    for meter in members:
+        if meter.function is not Function.BOUNDARY:
+            by_name.setdefault(meter.place, []).append(meter)
+    return [_place(name, meters) for name, meters in sorted(by_name.items())]
+
+
+def _place(name: str, meters: Sequence[Installed]) -> Place:
+    ordered = sorted(meters, key=lambda meter: meter.id)
+    return Place(name=name, function=ordered[0].function, building=ordered[0].building, meters=tuple(ordered))
+
 
 # The version of the rules that runs are computed by (docs/billing.md). No release had the first one.
 RULES = 2
@@ -139,3 +191,41 @@ class RunInputs:
         given = [a.number for a in self.registry.accounts.values() if any(dated.value == name for dated in a.tariffs)]
         more = f" and {len(given) - 1} more" if len(given) > 1 else ""
         return f" (given to account {min(given)}{more})" if given else ""
+
+
+Spans = Mapping[MeterId, Sequence[tuple[Quarter, Quarter]]]
+"""Provisional quarters by meter: first, and the one after the last."""
+
+
+class Recorder:
+    """Loads settled quarter-hours, and remembers which were provisional."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self.found: dict[MeterId, list[tuple[Quarter, Quarter]]] = {}  # the provisional quarters so far
+        self.settled: set[Quarter] = set()  # the quarters of which a meter is settled
+
+    def load(self, meters: Sequence[MeterId], first: Quarter, until: Quarter) -> SettledQuarters:
+        """Return the settled quarter-hours of some meters."""
+        settled = self._load(meters, first, until)
+        self.settled.update((first + np.flatnonzero(settled.version.any(axis=0))).tolist())
+        for row in np.flatnonzero(settled.provisional.any(axis=1)):
+            edges = np.flatnonzero(np.diff(settled.provisional[row].astype(np.int8), prepend=0, append=0)).tolist()
+            spans = [(first + a, first + b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+            known = self.found.setdefault(int(settled.meters[row]), [])
+            known += [span for span in spans if span not in known]
+        return settled
+
+
+def replayed(load: Load, spans: Spans) -> Load:
+    """Return a function that loads settled quarter-hours with the provisional ones of a run."""
+
+    def again(meters: Sequence[MeterId], first: Quarter, until: Quarter) -> SettledQuarters:
+        settled = load(meters, first, until)
+        provisional = np.zeros(settled.provisional.shape, np.bool_)
+        for row, meter in enumerate(settled.meters):
+            for start, end in spans.get(int(meter), ()):
+                provisional[row, max(0, start - first) : max(0, end - first)] = True
+        return replace(settled, provisional=provisional)
+
+    return again

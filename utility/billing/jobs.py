@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from commonwatt.config.utility import BillingSettings
-from commonwatt.model.time.local_calendar import month_of
+from commonwatt.model.calendar import month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.billing.store import billing_sources
-from utility.billing.store.billing import SERVICE
-from utility.billing.store.bills_due import bills_wait_for, is_to_bill
 from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.billing.store.runs import SERVICE, bills_wait_for, is_to_bill
 from utility.billing.stored_run import Computed
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
-from utility.jobs.store.job_leases import NotYetError, Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Threads
+from utility.jobs.store import NotYetError, Turn
 from utility.registry.store.registry import registry_revision
-from utility.tariffs.rates import ToldRates, next_change, rates_of, tariffs_by_microgrid
-from utility.tariffs.store.rates import controllers, tell, told
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store import controllers, published, tell, told
+from utility.tariffs.tariff import ToldRates, next_change, rates_of, tariffs_by_microgrid
 
 LOOK_AGAIN_S = 3_600  # seconds until a month that can't be billed yet is looked at again
 

@@ -6,14 +6,14 @@ from fastapi import APIRouter, HTTPException
 from pydantic import Field
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId, parse_id
-from utility.collection.columns import CollectedMeter
+from commonwatt.model.units import MeterId, parse_id
+from utility.collection.balance import CollectedMeter
 from utility.collection.decisions import pin
 from utility.collection.jobs import BalanceJob
 from utility.collection.store import collected
+from utility.webkit.requests import Asked
 from utility.webkit.rights import PinsMeters, ReadsTown
 from utility.webkit.services import Api, RequestApi
-from utility.webkit.shapes import Asked
 
 
 class Pinned(Asked):

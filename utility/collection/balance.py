@@ -1,4 +1,4 @@
-"""Which line carries each meter's data: the least loaded of those that its brokers have (A1, A2; pure).
+"""Which line carries each meter's data (A1, A2; pure): orders of brokers, and the least loaded line.
 
 A meter sends to the first broker of its order, of the first three, that it reaches. The load of a line is the number
 of meters that it carries. Meters are moved from the most to the least loaded line, and home where that is no worse.
@@ -8,9 +8,12 @@ A line with ``ENOUGH`` meters is left alone.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId
+from pydantic import BaseModel
+
+from commonwatt.model.units import ControllerId, MeterId
+from utility.webkit.columns import Shown, Time, Written
 
 IN_USE = 3  # so many brokers of an order carry data
 ENOUGH = 21  # meters of a line that is not relieved
@@ -118,3 +121,28 @@ class _Balance:
             rest = [rest[0], home, *(n for n in rest[1:] if n != home)]
         self._moves[one.meter] = Move(order=(to, *rest), why=why)
         self._on[to].append(one)
+
+
+class Given(BaseModel):
+    """An order that a meter was given."""
+
+    version: Annotated[int, Shown("Version")]
+    since: Annotated[Time, Shown("Since", Written.MOMENT)]
+    brokers: Annotated[list[str], Shown("Brokers")]  # the first one first; empty: as installed
+    person: Annotated[str, Shown("By")]  # empty: the service
+    pinned: bool  # whether it stays until a person changes it
+    why: Annotated[str, Shown("Why")]
+
+
+class CollectedMeter(BaseModel):
+    """Which controller collects the data of a meter, and why."""
+
+    meter: Annotated[str, Shown("Meter")]
+    microgrid: Annotated[str, Shown("Microgrid")]
+    installed: list[str]  # its brokers, home first
+    order: Annotated[list[str], Shown("Brokers")]  # in their present order; the first three are in use
+    pinned: bool  # whether a person has set the order
+    collector: Annotated[str, Shown("Collected by")]  # the first one in use that is heard
+    load: Annotated[int, Shown("Meters on that line")]
+    why: Annotated[str, Shown("Why")]
+    history: list[Given]  # the orders that it was given, the newest first

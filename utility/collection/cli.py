@@ -4,13 +4,11 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import JsonOption
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import JsonOption, show
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import counted, moment
-from utility.collection.columns import CollectedMeter
-from utility.webkit.cli.options import Commands, ConfigOption
-from utility.webkit.cli.service import ask
+from commonwatt.model.text import counted, moment
+from utility.collection.balance import CollectedMeter
+from utility.webkit.cli import Commands, ConfigOption, ask
 
 app = Commands()
 

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, EpochSeconds
-from utility.access.actor import Actor
+from commonwatt.model.units import ControllerId, EpochSeconds, MeterId
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.collection import store
 from utility.database.database import Database

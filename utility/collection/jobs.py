@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds, MeterId
 from utility.collection.balance import Move, Order, balanced
 from utility.collection.store import Known, give, load_meters, moved_since, tell, untold
 from utility.database.base import Connection
 from utility.database.database import Database
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Threads
+from utility.jobs.store import Turn
 
 ALIVE_S = 180  # seconds after its last message for which a controller counts as heard: three heartbeats
 # Seconds for which a controller is heard, or is not, before meters are moved for that: they move by themselves at once,

@@ -8,17 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
 
-from commonwatt.cliques.installed import installed
-from commonwatt.cliques.warm import warm_meters
-from commonwatt.model.ids import MeterId, unsigned64
-from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.cliques import installed, warm_meters
+from commonwatt.model.units import ControllerId, EpochSeconds, MeterId, MicrogridId, unsigned64
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.town.town import Function
-from utility.collection.balance import IN_USE, Collected, Order, line_of, loads
-from utility.collection.columns import CollectedMeter, Given
+from utility.collection.balance import IN_USE, Collected, CollectedMeter, Given, Order, line_of, loads
 from utility.collection.tables import broker_order
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store import add_command
 from utility.outbox.tables import command
 from utility.registry.store.registry import removed_meters
 from utility.registry.tables import collector, meter

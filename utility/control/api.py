@@ -10,19 +10,15 @@ from pydantic import BaseModel, Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action
 from utility.control import changes as values
+from utility.control.commands import FieldsError, answered, before_words, words_of
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
-from utility.control.fields import FieldsError
-from utility.control.in_force import before_words
-from utility.control.store.control_changes import find_change, newest_change, newest_changes, targets_of
-from utility.control.store.effects import Preview
-from utility.control.words import answered, words_of
+from utility.control.store import Preview, find_change, newest_change, newest_changes, targets_of
 from utility.database.database import Database
 from utility.webkit.columns import Time
-from utility.webkit.parameters import LOCAL_TIMES
-from utility.webkit.parameters import Time as AskedTime
+from utility.webkit.requests import LOCAL_TIMES, Asked
+from utility.webkit.requests import Time as AskedTime
 from utility.webkit.rights import ReadsTown, SendsCommands
 from utility.webkit.services import RequestApi
-from utility.webkit.shapes import Asked
 
 MAX_MICROGRIDS = 1_000  # most microgrids that a request names, and that an answer lists
 

@@ -5,24 +5,21 @@ from collections.abc import Collection, Iterable, Mapping
 from secrets import token_hex
 from typing import Any
 
+from commonwatt.model.text import counted, moment
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
-from utility.access.actor import Actor
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
+from utility.control import store as control
 from utility.control.changes import AllowanceError, Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.control.fields import FieldsError, checked_command
-from utility.control.in_force import inverse
-from utility.control.store import control_changes as store
-from utility.control.store import weights_told as store_weights
-from utility.control.store.effects import Preview, preview_of
-from utility.control.words import called, words_of
+from utility.control.commands import FieldsError, called, checked_command, inverse, words_of
+from utility.control.store import Preview, preview_of
 from utility.database.base import Connection
 from utility.database.database import Database
-from utility.database.locks import Lock, take
-from utility.outbox.settings import settings_of
-from utility.supply.buying.situation import Storm
-from utility.supply.store.supply_view import announced_storm, save_storm
+from utility.database.engines import Lock, take
+from utility.outbox.changes import settings_of
+from utility.supply.buying import Storm
+from utility.supply.store import announced_storm, save_storm
 
 NAMED = 5  # most microgrids that a text names
 MAX_AHEAD_S = 366 * 86_400  # seconds from now after which no change is planned
@@ -44,32 +41,32 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
 def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
     """Make a change within a transaction; see ``make_change``."""
     take(connection, Lock.CHANGES)
-    microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+    microgrids = chosen_of(control.kinds_of(connection), asked.chosen)
     fields = checked_fields(asked, now)
     _refuse_strange(connection, fields, microgrids)
     if asked.seen is not None:
-        _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
+        _refuse_newer(control.newer_change(connection, microgrids, settings_of(fields), asked.seen))
     if refused := preview_of(connection, fields, microgrids, now).refused:
         raise AllowanceError(refused)
-    new = store.NewChange(
+    new = control.NewChange(
         person=actor.name,
         action=asked.action,
         targets=dict.fromkeys(microgrids, fields),
         due=now if asked.at is None else asked.at,
         valid_s=asked.valid_s,
     )
-    number = store.add_change(connection, new, now)
+    number = control.add_change(connection, new, now)
     is_now = new.due <= now
     _record(connection, actor, now, "command.send" if is_now else "command.plan", number)
     if is_now:
-        store.send_change(connection, number, now, new_id)
+        control.send_change(connection, number, now, new_id)
     return number
 
 
 def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Preview:
     """Return what a change would do; nothing is changed."""
     with database.reads.begin() as connection:
-        microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
+        microgrids = chosen_of(control.kinds_of(connection), asked.chosen)
         fields = checked_fields(asked, now)
         _refuse_strange(connection, fields, microgrids)
         return preview_of(connection, fields, microgrids, now)
@@ -120,21 +117,21 @@ def put_back(database: Database, actor: Actor, number: int, now: EpochSeconds) -
     """
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        change = store.find_change(connection, number)
+        change = control.find_change(connection, number)
         if change.state != "sent":
             raise ChangeError(f"change {number} was not sent ({change.state}): there is nothing to put back")
-        targets = store.targets_of(connection, number, change.microgrids)
+        targets = control.targets_of(connection, number, change.microgrids)
         before = _inverses(targets, now)
         if not before:
             raise ChangeError(f"change {number}: no gateway carried it out, or what was in force before is not known")
         settings = frozenset[str]().union(*(settings_of(target.fields) for target in targets))
-        _refuse_newer(store.newer_change(connection, list(before), settings, number))
-        new = store.NewChange(
+        _refuse_newer(control.newer_change(connection, list(before), settings, number))
+        new = control.NewChange(
             person=actor.name, action=change.action, targets=before, due=now, valid_s=change.valid_s, undoes=number
         )
-        made = store.add_change(connection, new, now)
+        made = control.add_change(connection, new, now)
         _record(connection, actor, now, "command.put_back", made)
-        store.send_change(connection, made, now, new_id)
+        control.send_change(connection, made, now, new_id)
     return made
 
 
@@ -152,23 +149,23 @@ def cancel_change(database: Database, actor: Actor, number: int, now: EpochSecon
     """
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        change = store.find_change(connection, number)
-        if not store.end_change(connection, number, "cancelled", now, actor.name):
+        change = control.find_change(connection, number)
+        if not control.end_change(connection, number, "cancelled", now, actor.name):
             raise ChangeError(f"change {number} is not planned any more: it is {change.state}")
         record(connection, actor, now, "command.cancel", f"change {number}", "planned", "cancelled")
 
 
 def send_due(database: Database, now: EpochSeconds) -> None:
     """Send the planned changes that are due, each once; those late by more than their ``valid_s`` are missed."""
-    if not database.read(store.due_changes, now):
+    if not database.read(control.due_changes, now):
         return
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        for change in store.due_changes(connection, now):
+        for change in control.due_changes(connection, now):
             if now < change.due + change.valid_s:
-                store.send_change(connection, change.no, now, new_id)
+                control.send_change(connection, change.no, now, new_id)
             else:
-                store.end_change(connection, change.no, "missed", now)
+                control.end_change(connection, change.no, "missed", now)
                 log.warning("change %d was due at %s and is not sent any more", change.no, moment(change.due))
 
 
@@ -185,7 +182,7 @@ def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: E
     with database.writes.begin() as connection:
         before = announced_storm(connection, now)
         save_storm(connection, storm)
-        if not store.kinds_of(connection):
+        if not control.kinds_of(connection):
             return None
         fields: dict[str, Any] = {"state": "off"} if storm is None else {"state": "on", "for_s": storm.end - now}
         # A gateway that received the storm and is away hears of its cancellation as long as it would hold.
@@ -196,8 +193,8 @@ def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: E
 
 def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
     """Add the new change to the audit log; what was in force before stands with its targets."""
-    change = store.find_change(connection, number)
-    microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
+    change = control.find_change(connection, number)
+    microgrids = [target.microgrid for target in control.targets_of(connection, number, NAMED)]
     more = {"microgrids": change.microgrids, "first": microgrids, "due": moment(change.due)}
     record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
 
@@ -222,12 +219,12 @@ def title(change: Change) -> str:
 
 
 def _refuse_strange(connection: Connection, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
-    if "meter" in fields and (owner := store_weights.microgrid_of(connection, fields["meter"])) not in microgrids:
+    if "meter" in fields and (owner := control.microgrid_of(connection, fields["meter"])) not in microgrids:
         of = "is not registered" if owner is None else f"is a meter of {owner}, not of {some(microgrids)}"
         raise FieldsError(("meter",), f"{{}}: {fields['meter']} {of}; nothing was changed")
 
 
-def _refuse_newer(newer: store.Newer | None) -> None:
+def _refuse_newer(newer: control.Newer | None) -> None:
     if newer is None:
         return
     change = newer.change

@@ -3,11 +3,11 @@
 from secrets import token_hex
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from utility.control.store.weights_told import microgrids_with_weights, tell_weights, told_weights
-from utility.control.weights import Weighting, to_tell, weightings
+from utility.control.commands import Weighting, to_tell, weightings
+from utility.control.store import microgrids_with_weights, tell_weights, told_weights
 from utility.database.database import Database
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Threads
+from utility.jobs.store import Turn
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_batteries
 

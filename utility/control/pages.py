@@ -9,18 +9,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Action, Strategy
 from commonwatt.protocol.heartbeats import Heartbeat
-from utility.access.actor import Actor
-from utility.control.changes import Change, Target
+from utility.access.people import Actor
+from utility.control.changes import LABELS, TITLES, Change, Target, asked_by, local_input
+from utility.control.commands import FieldsError, answered, before_words, called, in_force, usual_of, words_of
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
-from utility.control.fields import FieldsError
-from utility.control.forms import LABELS, TITLES, asked_by, local_input
-from utility.control.in_force import before_words, in_force
-from utility.control.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
-from utility.control.store.schedules_view import schedules_page
-from utility.control.usual import usual_of
-from utility.control.words import answered, called, words_of
-from utility.outbox.settings import settings_of
-from utility.readings.store.heartbeats import last_heartbeats
+from utility.control.store import find_change, kinds_of, newest_change, newest_changes, schedules_page, targets_of
+from utility.outbox.changes import settings_of
+from utility.readings.store.gateways import last_heartbeats
 from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ReadsTown, SendsCommands

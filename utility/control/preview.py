@@ -1,6 +1,6 @@
 """What a period of the relay does to an LTE line, and how late its data comes: figures from the measured line (pure).
 
-``commonwatt.model.control.relaying`` has the formula. The line's present use is measured by its gateway
+``commonwatt.model.control`` has the formula. The line's present use is measured by its gateway
 (``Heartbeat.lte``), and what of it are readings by the utility (``Relayed``). Only the difference between two periods
 of relaying is computed.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from commonwatt.model.control.relaying import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
+from commonwatt.model.control import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat

@@ -6,19 +6,16 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from commonwatt.settlement.validation.day import Check
+from commonwatt.settlement.validation import Check
 from utility.corrections import decisions as decisions
-from utility.corrections.columns import CorrectionLine, Finding
+from utility.corrections.correction import Action, CorrectionLine, Finding, State
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
-from utility.corrections.lifecycle import Action, State
 from utility.corrections.store.checking import open_findings
-from utility.corrections.store.corrections import Chosen, key_of
-from utility.corrections.store.listed import corrections_page
+from utility.corrections.store.corrections import Chosen, corrections_page, key_of
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
-from utility.webkit.parameters import Limit, LongLimit
+from utility.webkit.requests import Asked, Limit, LongLimit, Why, refusing
 from utility.webkit.rights import CorrectsReadings, ReadsTown
 from utility.webkit.services import RequestApi
-from utility.webkit.shapes import Asked, Why, refusing
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
 Meters = Annotated[Sequence[str], Query(max_length=100, description="Meters' ids; empty: of all.")]

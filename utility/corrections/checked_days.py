@@ -1,21 +1,154 @@
-"""A microgrid's UTC day as the checks judge it: from quarter-hours of meters to use, generation and slots."""
+"""A microgrid's UTC day as the checks judge it: members, outages, and their quarter-hours, slot by slot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MilliwattHours, Quarter
+from commonwatt.settlement.estimates import Role
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.settlement.sharing import net_charge
-from commonwatt.settlement.validation.checks import Slots, checked
-from commonwatt.settlement.validation.day import Day, Finding, Limits
-from commonwatt.town.town import Direction
-from utility.corrections.members import Layout, Member, Series
-from utility.corrections.outages import slots_in
-from utility.readings.gaps import Interval
+from commonwatt.settlement.validation import Day, Finding, Limits, Slots, checked
+from commonwatt.town.town import Direction, Function
+from utility.readings.gaps import Interval, off_times
+
+Series = tuple[int, int]  # a meter's number in the database, and a record type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A meter of a microgrid."""
+
+    no: int  # its number in the database
+    id: MeterId  # its id
+    location: str  # its place
+    function: Function  # the kind of place behind it
+    direction: Direction  # the direction it measures
+    record_types: frozenset[int]  # its record types
+    capacity: MilliwattHours | None  # capacity of the battery behind it, milliwatt-hours; ``None``: no battery
+    # The largest plausible reading of a slot by record type, milliwatt-hours.
+    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
+    since: Quarter | None = None  # its first quarter in this place; ``None``: from the beginning
+    until: Quarter | None = None  # the quarter after its last; ``None``: it is still there
+
+    def in_place(self, quarters: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return in which quarters it was in its place: only then its energy is a part of the microgrid's."""
+        after = quarters >= (self.since or 0)
+        return after if self.until is None else after & (quarters < self.until)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its place: the meters of another maker at one location are places of their own."""
+        is_other = self.function in (Function.FOREIGN, Function.ADAPTED)
+        return self.location, self.no if is_other else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The series of a microgrid."""
+
+    series: tuple[Series, ...]  # the series that settlement needs
+    role: tuple[Role, ...]  # what each measures
+    place: tuple[int, ...]  # the number of its place
+    places: tuple[tuple[Member, ...], ...]  # the meters of each place
+    boundary: tuple[Member, Member] | None  # the boundary's meters, by direction; both or none
+
+
+def members_in(members: Sequence[Member], first: Quarter, until: Quarter) -> list[Member]:
+    """Return the members that were in their places in a quarter from ``first`` to before ``until``."""
+    return [m for m in members if (m.since or 0) < until and (m.until is None or first < m.until)]
+
+
+def layout_of(members: Sequence[Member]) -> Layout:
+    """Return the series of a microgrid.
+
+    Every meter's energy counts. Generation and level count where a battery has no incoming meter, whose intake follows
+    from them.
+    """
+    ends = {m.direction: m for m in members if m.function is Function.BOUNDARY}
+    inside = [m for m in members if m.function is not Function.BOUNDARY]
+    names = sorted({m.place for m in inside})
+    places = tuple(tuple(m for m in inside if m.place == name) for name in names)
+    found: list[tuple[Series, Role, int]] = []
+    for number, meters in enumerate(places):
+        is_metered_in = any(m.direction is Direction.INCOMING for m in meters)
+        for one in meters:
+            role = Role.INCOMING if one.direction is Direction.INCOMING else Role.OUTGOING
+            found.append(((one.no, int(RecordType.THROUGH)), role, number))
+            if role is Role.OUTGOING and not is_metered_in:
+                for kind, of in ((RecordType.GENERATION, Role.GENERATION), (RecordType.STORED, Role.LEVEL)):
+                    if kind in one.record_types:
+                        found.append(((one.no, int(kind)), of, number))
+    return Layout(
+        series=tuple(series for series, _, _ in found),
+        role=tuple(role for _, role, _ in found),
+        place=tuple(place for _, _, place in found),
+        places=places,
+        boundary=(ends[Direction.INCOMING], ends[Direction.OUTGOING]) if len(ends) == len(Direction) else None,
+    )
+
+
+_FOR_EVER = 2**40
+_DAY_S = 86_400
+
+Events = Mapping[int, Sequence[tuple[int, EventRecord]]]  # (log generation, event) by meter number
+
+
+def off_grid_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
+    """Return the times when a meter was off the grid, in order, from its (log generation, event) pairs."""
+    result: list[Interval] = []
+    since: EpochSeconds | None = None
+    in_order = sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id))
+    for place, (_, event) in enumerate(in_order):
+        if place == 0 and event.previous_state & State.OFF_GRID:
+            since = 0
+        if event.new_state & State.OFF_GRID:
+            since = event.time if since is None else since
+        elif since is not None:
+            result.append((since, event.time))
+            since = None
+    if since is not None:
+        result.append((since, _FOR_EVER))
+    return result
+
+
+def outages_of(events: Events, boundary: Iterable[int]) -> dict[int, list[Interval]]:
+    """Return the outages of each meter with events, and under 0 those of the whole microgrid.
+
+    A meter's are its times off and off the grid; the microgrid's are those of its boundary's meters.
+    """
+    found = {number: sorted(off_times(of) + off_grid_times(of)) for number, of in events.items()}
+    found[0] = sorted(interval for number in boundary for interval in found.get(number, []))
+    return found
+
+
+def slots_in(intervals: Sequence[Interval], begin: EpochSeconds, slots: int) -> NDArray[np.bool_]:
+    """Return which slots from ``begin`` on are in one of the intervals for any time."""
+    flags = np.zeros(slots, np.bool_)
+    for start, end in intervals:
+        first = (start - begin) // SLOT_S
+        last = -(-(end - begin) // SLOT_S)
+        flags[min(max(first, 0), slots) : max(last, 0)] = True
+    return flags
+
+
+def days_in(intervals: Sequence[Interval], begin: EpochSeconds, end: EpochSeconds, zone: ZoneInfo) -> set[date]:
+    """Return the local days within ``[begin, end)`` that one of the intervals touches."""
+    found: set[date] = set()
+    for start, until in intervals:
+        time, last = max(start, begin), min(until, end)
+        while time <= last and start < end and until >= begin:
+            found.add(datetime.fromtimestamp(time, zone).date())
+            time += _DAY_S // 2
+        if start < end and until >= begin:
+            found.add(datetime.fromtimestamp(last, zone).date())
+    return found
+
 
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -4,12 +4,11 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import LOCAL_FORMS
-from commonwatt.model.words import counted
-from utility.corrections.lifecycle import Action
-from utility.webkit.cli.options import Commands, ConfigOption
-from utility.webkit.cli.service import ask
+from commonwatt.model.text import counted
+from utility.corrections.correction import Action
+from utility.webkit.cli import Commands, ConfigOption, ask
 
 app = Commands(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 

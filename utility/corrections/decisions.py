@@ -8,19 +8,16 @@ import numpy as np
 
 from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.times import parse_time
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
-from commonwatt.settlement.estimates.methods import Method
-from utility.access.actor import Actor
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, parse_id
+from commonwatt.settlement.estimates import Method
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
-from utility.corrections.edits import edited, energy_of, quarters_of
+from utility.corrections.checked_days import members_in
+from utility.corrections.correction import Action, Line, State, before, edited, energy_of, quarters_of
 from utility.corrections.jobs import rules_of
-from utility.corrections.lifecycle import Action, State, before
-from utility.corrections.members import members_in
-from utility.corrections.plot import Line
 from utility.corrections.store import checking
 from utility.corrections.store.corrections import MEANWHILE, By, Chosen, Corrections, add, decide, joined
 from utility.corrections.store.estimating import Estimator, member_at

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
-from commonwatt.settlement.estimates.methods import Method
-from commonwatt.settlement.estimates.window import Draft, Registered, Window
-from commonwatt.settlement.validation.day import runs
-from utility.corrections.members import Layout, Member, Series
-from utility.corrections.outages import slots_in
+from commonwatt.settlement.estimates import Draft, Method, Registered, Window
+from commonwatt.settlement.validation import runs
+from utility.corrections.checked_days import Layout, Member, Series, slots_in
 from utility.readings.gaps import Interval
 
 Energies = NDArray[np.int64]

@@ -7,16 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted
-from utility.corrections.columns import CorrectionLine
+from utility.corrections.correction import STEPS, Action, CorrectionLine, State, figure, step_lines, summaries
 from utility.corrections.decisions import MAX_CHOSEN, Edit, decide_lines, edit, lines_around, meter_number
-from utility.corrections.lifecycle import STEPS, Action, State
-from utility.corrections.plot import figure
-from utility.corrections.store.corrections import Chosen, key_of, steps_of
+from utility.corrections.store.corrections import Chosen, corrections_page, key_of, steps_of
 from utility.corrections.store.corrections import found as corrections_found
-from utility.corrections.store.listed import corrections_page
-from utility.corrections.summaries import step_lines, summaries
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, Why, address, found, refusing
 from utility.webkit.console.console import Console, RequestConsole

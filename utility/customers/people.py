@@ -1,21 +1,61 @@
-"""The people of accounts as a table (CSV) of the office, checked cell by cell, and what it changes (pure).
+"""The people of accounts: a contact, encrypted at rest; and the office's table (CSV) of them (pure).
 
-A fault names its row and column and never repeats a cell: what was written there may be a name.
+A fault of the table names its row and column and never repeats a cell: what was written there may be a name.
 """
 
 import csv
+import hashlib
 import io
+import json
 import re
+import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.csv_text import text_of
+from commonwatt.care.code import decrypt, encrypt
+from commonwatt.model.text import text_of
 from commonwatt.model.units import AccountNumber, Quarter
-from utility.customers.contact import Contact
-from utility.registry.dates import parse_quarter
+from utility.registry.changes import parse_quarter
 from utility.registry.table import Fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """A person or a household that has an account, from a day on."""
+
+    name: str = field(repr=False)  # as letters have it
+    street: str = field(default="", repr=False)  # with the number
+    postcode: str = field(default="", repr=False)
+    city: str = field(default="", repr=False)
+    country: str = field(default="", repr=False)  # two letters, ISO 3166
+    mail: str = field(default="", repr=False)  # mail address; empty: none
+    language: Literal["", "en", "de", "es"] = ""  # empty: that of the tariff
+    paper: bool = False  # the household wants its bills on paper, although a mail address is known
+    iban: str = field(default="", repr=False)  # the bank account for direct debits and refunds; empty: none
+    mandate: str = field(default="", repr=False)  # the reference of the mandate for direct debits; empty: none
+    mandate_day: str = ""  # the day it was signed, such as 2026-11-03
+    salt: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)  # makes the digest unguessable
+
+    def digest(self) -> str:
+        """Return what a bill's proof has of it: SHA-256 of salt, name and address, hexadecimal."""
+        said = [self.salt, self.name, self.street, self.postcode, self.city, self.country]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def sealed(self, key: bytes) -> bytes:
+        """Return it encrypted by the office's key."""
+        return encrypt(key, json.dumps(asdict(self)).encode())
+
+
+def opened(key: bytes, content: bytes) -> Contact:
+    """Return what ``Contact.sealed`` made.
+
+    Raises:
+        ConfigError: It was changed, or has another key.
+    """
+    return Contact(**json.loads(decrypt(key, content)))
+
 
 CELLS = tuple(field.name for field in fields(Contact) if field.name != "salt")  # columns, and fields of a form
 COLUMNS = ("account", "from", *CELLS)

@@ -1,14 +1,14 @@
-"""What all tables share: names of constraints, row numbers, what checks know of them; rows as values; errors."""
+"""What all tables share: names of constraints, row numbers, checks; rows as values; errors; the table of settings."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from sqlalchemy import DDL, BigInteger, Column, Connection, Integer, MetaData, Result, Table, event
+from sqlalchemy import DDL, BigInteger, Column, Connection, Integer, MetaData, Result, String, Table, Text, event
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
-from commonwatt.sqlite.damage import SqliteError
+from commonwatt.sqlite import SqliteError
 
-__all__ = ["Connection", "DataError", "OperationalError", "SQLAlchemyError", "SqliteError"]  # of other libraries
+__all__ = ["Connection", "DataError", "OperationalError", "SQLAlchemyError", "SqliteError"]
 
 _Model = TypeVar("_Model")
 
@@ -71,3 +71,12 @@ def tables_with(what: str) -> list[Table]:
 def read(model: type[_Model], found: Result[Any]) -> list[_Model]:
     """Return the rows of a query as values of a class whose fields are named like their columns."""
     return [model(**row) for row in found.mappings()]
+
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+    info=SMALL,
+)

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Table, select, true
 from sqlalchemy.engine import Connection
 
-from commonwatt.sqlite import damage
-from commonwatt.sqlite.damage import DamagedError, check_pages, open_read_only
+from commonwatt import sqlite
+from commonwatt.sqlite import DamagedError, check_pages, open_read_only
 from utility.database.base import tables_with
 
 _AWAY_STATES = ("08", "57P")
@@ -68,13 +68,13 @@ def check_rows(connection: Connection) -> None:
 def is_damage(error: BaseException) -> bool:
     """Return whether an error means that the database itself is damaged."""
     cause = _cause(error)
-    return damage.is_damage(cause) or getattr(cause, "sqlstate", None) in _DAMAGE_STATES
+    return sqlite.is_damage(cause) or getattr(cause, "sqlstate", None) in _DAMAGE_STATES
 
 
 def is_full(error: BaseException) -> bool:
     """Return whether an error means that the disk is full."""
     cause = _cause(error)
-    return damage.is_full(cause) or getattr(cause, "sqlstate", None) in _FULL_STATES
+    return sqlite.is_full(cause) or getattr(cause, "sqlstate", None) in _FULL_STATES
 
 
 def is_away(error: BaseException) -> bool:
@@ -103,7 +103,7 @@ def check_file(path: Path, empty: bytes) -> None:
         empty: An empty database with the present schema.
 
     Raises:
-        sqlite3.Error: The file is damaged; see ``commonwatt.sqlite.damage.fails_check``.
+        sqlite3.Error: The file is damaged; see ``commonwatt.sqlite.fails_check``.
     """
     with closing(open_read_only(path)) as connection:
         check_schema(connection, empty)

@@ -17,12 +17,11 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from commonwatt.config.database_url import parse_database
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.service import lock_file
-from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, ready_of
-from commonwatt.sqlite.wal import read_log
+from commonwatt.sqlite import DamagedError, fails_check, open_read_only, read_log, ready_of
+from utility.database.base import setting
 from utility.database.checks import check_file, check_rows, is_damage
 from utility.database.engines import BUSY_TIMEOUT_MS, make_engine, writing
 from utility.database.migrate import RELEASE, empty_database, migrate, release, require_newest
-from utility.database.tables import setting
 
 _OTHERS_DEPEND = "2BP01"  # PostgreSQL's error code for a table or view that another object depends on
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import ENOUGH_BYTES, LOW_BYTES, EpochSeconds
 from commonwatt.runtime.clock import machine_now
 from utility.database.checks import is_away, is_damage, is_full
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.sqlite.damage import DamagedError
+from commonwatt.sqlite import DamagedError
 from utility.database.base import metadata
-from utility.database.locks import Lock, try_to_take
+from utility.database.engines import Lock, try_to_take
 
 RELEASE = "release"  # setting: the release whose commands last made or checked the schema, such as 0.3
 _MADE_BY = text("SELECT value FROM setting WHERE key = :key")

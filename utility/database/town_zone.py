@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from commonwatt.model.units import EpochSeconds
-from commonwatt.town.file import TownTable, hours_from
+from commonwatt.town.town import TownTable, hours_from
 from utility.database.database import Database, read_setting
 
 TOWN = "town"  # setting with the town's figures, JSON

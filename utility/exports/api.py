@@ -11,14 +11,13 @@ from starlette.types import Receive, Scope, Send
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from utility.access.actor import Actor
+from utility.access.people import Actor
 from utility.database.database import Database
-from utility.exports.resolutions import Resolution
-from utility.exports.selection import Selection
+from utility.exports.selection import Resolution, Selection
 from utility.exports.store.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
-from utility.exports.store.folder import Hashed
+from utility.exports.store.files import Hashed
 from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
-from utility.webkit.parameters import LOCAL_TIMES, Moment
+from utility.webkit.requests import LOCAL_TIMES, Moment
 from utility.webkit.rights import ReadsBills, ReadsTown
 from utility.webkit.services import Api, RequestApi
 

@@ -10,19 +10,17 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.time.times import LOCAL_FORMS
+from commonwatt.model.text import counted
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import counted
-from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.files import replace_file
-from commonwatt.runtime.interrupts import stop_told
+from commonwatt.runtime.service import keep_freed_memory, stop_told
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
-from utility.exports.customer.files import CustomerFormat, Source, pieces_of
-from utility.exports.resolutions import Resolution
-from utility.exports.selection import Selection
+from utility.exports.customer import CustomerFormat, Source, pieces_of
+from utility.exports.selection import Resolution, Selection
 from utility.exports.store.exports import (
     Asked,
     Export,
@@ -34,8 +32,8 @@ from utility.exports.store.exports import (
 )
 from utility.exports.store.files import full_disk_explained, write_files
 from utility.exports.writers import Format, make_writer, require
-from utility.ledger.store.entries import exported
-from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, time_option
+from utility.ledger.store import exported
+from utility.webkit.cli import Commands, ConfigOption, from_file, load, time_option
 
 app = Commands(
     help="Export stored data as Parquet or CSV, by month; each file is whole or not there.", no_args_is_help=True

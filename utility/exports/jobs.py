@@ -10,10 +10,10 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.runtime.child import in_child
 from utility.database.database import Database, sqlite_path
 from utility.exports.store.files import USAGE
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import NotYetError, Turn
-from utility.settlement.store.final_days import days_between, first_settled_day, not_final
-from utility.statistics.store.usage_due import oldest_due
+from utility.jobs.plans import Period
+from utility.jobs.store import NotYetError, Turn
+from utility.settlement.store.settled import days_between, first_settled_day, not_final
+from utility.statistics.store.usage import oldest_due
 
 LOOK_AGAIN_S = 3_600  # seconds until a month whose data is not final is looked at again
 SPARE_BYTES = 64 * 2**20  # space that a backup leaves on its disk

@@ -7,9 +7,9 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from commonwatt.model.csv_text import cell_of, line_of
+from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import iso
+from commonwatt.model.text import cell_of, line_of
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
 

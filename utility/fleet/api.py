@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from utility.care.store.packages import release_of
+from utility.care.store import release_of
 from utility.fleet import decisions as rollouts
-from utility.fleet.steps import Member
-from utility.fleet.store import rollouts as store
+from utility.fleet import store
+from utility.fleet.fleet import Member
 from utility.webkit.columns import Time
+from utility.webkit.requests import Asked, refusing
 from utility.webkit.rights import ApprovesRollouts, ReadsTown, RunsRollouts
 from utility.webkit.services import Api, RequestApi
-from utility.webkit.shapes import Asked, refusing
 
 
 class NewRollout(Asked):

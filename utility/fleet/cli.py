@@ -5,20 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.model.words import counted, printable
+from commonwatt.model.text import counted, printable
 from commonwatt.protocol.reports import read_report
-from utility.care.store import packages
+from utility.care import store as packages
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change, put_back, title
 from utility.control.preview import in_words
-from utility.control.store.control_changes import find_change, kinds_of, newest_changes
-from utility.fleet.settings import KEYS, action_of, chosen_by, last_of
-from utility.fleet.store.reports import reports_of
-from utility.readings.store.heartbeats import last_heartbeats
-from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
-from utility.webkit.cli.service import ask
+from utility.control.store import find_change, kinds_of, newest_changes
+from utility.fleet.fleet import KEYS, action_of, chosen_by, last_of
+from utility.fleet.store import reports_of
+from utility.readings.store.gateways import last_heartbeats
+from utility.webkit.cli import Commands, ConfigOption, ask, from_file, load, local_actor
 
 app = Commands(no_args_is_help=True, help="Care for many controllers: upgrade them, set what is safe from afar.")
 

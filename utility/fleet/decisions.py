@@ -9,19 +9,19 @@ from typing import Any
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.controller_commands import Action
-from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.alarms.store import ROLLOUT_STOPPED
-from utility.control.store.control_changes import kinds_of
+from utility.control.store import kinds_of
 from utility.database.base import Connection
 from utility.database.database import Database, save_setting
-from utility.database.locks import Lock, take
-from utility.fleet.steps import Member, planned, to_send
-from utility.fleet.store import rollouts as store
-from utility.fleet.store.rollouts import Rollout
+from utility.database.engines import Lock, take
+from utility.fleet import store
+from utility.fleet.fleet import Member, planned, to_send
+from utility.fleet.store import Rollout
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store import add_command
 
 VALID_S = 7 * 86_400  # seconds that a controller has for a release, fetched within its line's budget
 ASKS_AGAIN_S = 3_600  # seconds between two questions what became of a command whose outcome may be lost

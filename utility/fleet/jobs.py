@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from commonwatt.town.clique_file import load_cliques
+from commonwatt.town.cliques import load_cliques
 from utility.database.database import Database
 from utility.fleet.decisions import advance
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Threads
+from utility.jobs.store import Turn
 
 
 async def roll_out(database: Database, threads: Threads, cliques: Path | None, turn: Turn) -> None:

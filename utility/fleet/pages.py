@@ -6,21 +6,20 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError, ProtocolError
-from commonwatt.model.words import counted
+from commonwatt.model.text import counted
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.reports import read_report
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.alarms.decisions import alarms_of
-from utility.care.store.packages import published, release_of
-from utility.control.changes import Asked, Chosen
+from utility.care.store import published, release_of
+from utility.control.changes import TITLES, Asked, Chosen
 from utility.control.decisions import make_change
-from utility.control.forms import TITLES
-from utility.control.store.control_changes import kinds_of
+from utility.control.store import kinds_of
 from utility.fleet import decisions as rollouts
 from utility.fleet.api import shown_rollout
 from utility.fleet.fleet import Sort, cared_for, chosen, ordered
-from utility.fleet.store.reports import reports_of
-from utility.readings.store.heartbeats import last_heartbeats
+from utility.fleet.store import reports_of
+from utility.readings.store.gateways import last_heartbeats
 from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import ApprovesRollouts, ReadsTown, RunsRollouts

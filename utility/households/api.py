@@ -6,20 +6,18 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from commonwatt.model.calendar import midnight
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, quarter_of
-from utility.access.actor import Actor
-from utility.access.store.acting import By
-from utility.control.store.weights import set_weight
+from utility.access.people import Actor
+from utility.access.store.audit_log import By
+from utility.control.store import set_weight
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.households.course import Figure
-from utility.households.store.home import Home, home_of
-from utility.households.store.today import day_around, day_of, stored_now
-from utility.registry.accounts import Account
-from utility.registry.weights import LEAST, MOST, weight_at
-from utility.webkit.acting import changing
+from utility.households.store import Home, day_around, day_of, home_of, stored_now
+from utility.registry.accounts import LEAST, MOST, Account, weight_at
+from utility.webkit.requests import changing
 from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import RequestApi
 

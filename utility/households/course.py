@@ -1,18 +1,26 @@
-"""The energy of some meters by quarter-hour, while an account had them: solar, taken, given, use, level (pure)."""
+"""The energy of an account: by quarter-hour, helped, shared as settled, and as pictures (pure)."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
+from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
 from commonwatt.model.blocks import Blocks, Quality
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MicrogridId, MilliwattHours, Quarter
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.sharing_words import reason_of_code
+from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
-from utility.exports.holdings import Held, is_held
+from utility.exports.selection import Held, Resolution, intervals, is_held
+from utility.lasting.rules import OLD_S
+from utility.settlement.shared_quarter import Shared
+from utility.webkit.console.plots import line
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -221,3 +229,183 @@ def _figure(line: Line, span: slice) -> Figure | None:
     if not expected:
         return None
     return Figure(energy=energy if slots else None, permille=slots * 1000 // expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Helping:
+    """Sharing of an account's batteries in some time; neighbours are counted and never named (C4)."""
+
+    helped: int  # places whose batteries received while an own battery gave
+    helping: int  # places whose batteries gave while an own battery received
+    given: MilliwattHours  # what the own batteries gave
+    permille: int | None  # of what all batteries of the microgrid gave; ``None``: none gave
+
+
+def helped_now(heartbeat: Heartbeat | None, meter: MeterId, now: EpochSeconds) -> str:
+    """Return who helps a battery below its minimum, a sentence, by what its gateway said last."""
+    if heartbeat is None or now - heartbeat.time > OLD_S or meter not in heartbeat.sharing:
+        return "Its gateway does not say now who helps it."
+    reason = reason_of_code(heartbeat.sharing[meter], heartbeat.band_permille)
+    helpers = sum(reason_of_code(each, 0).role == "gives" for each in heartbeat.sharing.values())
+    if reason.role != "receives" or not helpers:
+        return reason.why
+    return f"{helpers} of the neighbours' batteries help it." if helpers > 1 else "A neighbour's battery helps it."
+
+
+def helping(rows: Iterable[Shared], held: Sequence[Held]) -> Helping:
+    """Return how an account's batteries helped and were helped.
+
+    Args:
+        rows: What the batteries of its microgrids shared.
+        held: When the account had which meter.
+    """
+    quarters: dict[tuple[Quarter, MicrogridId], tuple[list[Shared], list[Shared]]] = defaultdict(lambda: ([], []))
+    for row in rows:
+        is_own = any(one.meter == row.meter and one.first <= row.quarter < one.end for one in held)
+        quarters[row.quarter, row.place[0]][is_own].append(row)
+    helped, helpers = set(), set()
+    for others, own in quarters.values():
+        if any(row.given for row in own):
+            helped |= {row.place for row in others if row.received}
+        if any(row.received for row in own):
+            helpers |= {row.place for row in others if row.given}
+    given = sum(row.given for _, own in quarters.values() for row in own)
+    every = given + sum(row.given for others, _ in quarters.values() for row in others)
+    permille = 1000 * given // every if every else None
+    return Helping(helped=len(helped), helping=len(helpers), given=given, permille=permille)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettledSums:
+    """An account's settled energies of a local day, or of several."""
+
+    start: EpochSeconds  # its first second
+    imported: MilliwattHours = 0  # taken from the town, milliwatt-hours
+    exported: MilliwattHours = 0  # given to the town
+    got: MilliwattHours = 0  # got from the microgrid, from all other places together
+    given: MilliwattHours = 0  # given to the microgrid, to all other places together
+    quarters: int = 0  # settled quarter-hours of its meters
+    expected: int = 0  # quarter-hours of its meters; without any, the account had none
+    estimated: int = 0  # settled quarter-hours with an estimate or without data
+
+
+_SUMMED = {
+    "imported": Quantity.IMPORTED,
+    "exported": Quantity.EXPORTED,
+    "got": Quantity.SHARED_IN,
+    "given": Quantity.SHARED_OUT,
+}
+
+
+def by_day(settled: SettledQuarters, held: Sequence[Held], zone: ZoneInfo) -> list[SettledSums]:
+    """Return an account's sums of each local day that ``settled`` touches, while it had its meters."""
+    quarters = settled.first + np.arange(settled.quality.shape[1])
+    its = is_held(settled.meters[:, None], quarters[None, :], held)
+    there = its & (settled.version > 0)
+    doubtful = there & (settled.quality <= SettledQuality.ESTIMATED)
+    energies = {name: np.where(there, settled.of(quantity), 0).sum(axis=0) for name, quantity in _SUMMED.items()}
+    counts = {"quarters": there, "expected": its, "estimated": doubtful}
+    columns = energies | {name: flags.sum(axis=0) for name, flags in counts.items()}
+    days = intervals(Resolution.DAY, settled.first, settled.first + len(quarters), zone)
+    index = days.index_of(quarters)
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    sums = {name: np.add.reduceat(values, starts).tolist() for name, values in columns.items()}
+    begins = days.starts[index[starts]].tolist()
+    return [SettledSums(start=begin, **{name: of[n] for name, of in sums.items()}) for n, begin in enumerate(begins)]
+
+
+def together(days: Sequence[SettledSums], start: EpochSeconds) -> SettledSums:
+    """Return the sums over some days."""
+    names = (*_SUMMED, "quarters", "expected", "estimated")
+    return SettledSums(start=start, **{name: sum(getattr(day, name) for day in days) for name in names})
+
+
+def settled_until(settled: SettledQuarters, held: Sequence[Held]) -> Quarter | None:
+    """Return the quarter after an account's last settled one; ``None``: none is settled."""
+    quarters = settled.first + np.arange(settled.quality.shape[1])
+    there = is_held(settled.meters[:, None], quarters[None, :], held) & (settled.version > 0)
+    last = np.flatnonzero(there.any(axis=0))
+    return int(quarters[last[-1]]) + 1 if len(last) else None
+
+
+HOME_LOOKS: Mapping[PowerFlow, FlowLook] = {
+    **LOOKS,
+    PowerFlow.BATTERY: replace(LOOKS[PowerFlow.BATTERY], words="your battery"),
+    PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words="town and neighbours"),
+    PowerFlow.USE: replace(LOOKS[PowerFlow.USE], words="your home"),
+}
+"""The flows as a household knows them: readings do not tell the town's energy from neighbours', settlement does."""
+
+_WATTS = 3600 / QUARTER_S / 1000
+_KILOWATTS = _WATTS / 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeNow:
+    """The newest quarter-hour of a home that is known whole."""
+
+    start: EpochSeconds  # when it began
+    use_w: float  # mean power that it used
+    parts: Sequence[tuple[PowerFlow, float, bool]]  # the other flows: watts, and whether they go to the home
+    own_permille: float | None  # how much of the day's use was not taken, but its own; ``None``: none was used
+
+
+def home_now(course: Course) -> HomeNow | None:
+    """Return the newest whole quarter-hour of a day; ``None``: none is whole, or the home has no sun and no battery."""
+    use = course.use
+    whole = np.flatnonzero(use.is_whole)
+    if not len(whole):
+        return None
+    at = int(whole[-1])
+    # A battery whose level jumps makes a use below 0, which has no source.
+    used = float(np.maximum(0, use.energy[whole]).sum())
+    own = max(0, used - float(course.taken.energy[whole].sum()))
+    net, gained = int(course.taken.energy[at] - course.given.energy[at]), int(course.gained.energy[at])
+    flows = [(PowerFlow.PLANT, net)]
+    if course.solar.expected.any():
+        flows.append((PowerFlow.SUN, int(course.solar.energy[at])))
+    if course.gained.expected.any():
+        flows.append((PowerFlow.BATTERY, -gained))
+    return HomeNow(
+        start=(course.first + at) * QUARTER_S,
+        use_w=int(use.energy[at]) * _WATTS,
+        parts=[(flow, abs(energy) * _WATTS, energy >= 0) for flow, energy in flows],
+        own_permille=1000 * own / used if used > 0 else None,
+    )
+
+
+def by_source(course: Course) -> dict[PowerFlow, Any]:
+    """Return where the use of each quarter-hour came from, milliwatt-hours: sun, battery, then others."""
+    used = np.maximum(0, course.use.energy)
+    sun = np.minimum(used, course.solar.energy)
+    battery = np.minimum(used - sun, np.maximum(0, -course.gained.energy))
+    return {PowerFlow.SUN: sun, PowerFlow.BATTERY: battery, PowerFlow.PLANT: used - sun - battery}
+
+
+def day_series(course: Course) -> list[dict[str, Any]]:
+    """Return a day's use by source, kW by quarter-hour; a quarter-hour that lacks a reading is a gap."""
+    use = course.use
+    if not use.expected.any():
+        return []
+    starts = [(course.first + n) * QUARTER_S for n in range(len(use.energy))]
+    rows = {flow: [round(v * _KILOWATTS, 4) if w else None for v, w in zip(energy.tolist(), use.is_whole, strict=True)]
+            for flow, energy in by_source(course).items()}  # fmt: skip
+    return stacked(rows, starts, QUARTER_S, "kW")
+
+
+def stacked(
+    rows: Mapping[PowerFlow, Sequence[float | None]], starts: Sequence[EpochSeconds], step_s: int, unit: str
+) -> list[dict[str, Any]]:
+    """Return series that lie one upon the other in a plot; those of nothing are left out."""
+    return [
+        line(
+            "the town" if PowerFlow.NEIGHBOURS in rows and flow is PowerFlow.PLANT else HOME_LOOKS[flow].words,
+            unit,
+            list(starts),
+            step_s,
+            list(high),
+        )
+        | {"flow": flow, "missing": 0}
+        for flow, high in rows.items()
+        if any(high) or flow is PowerFlow.PLANT
+    ]

@@ -21,7 +21,7 @@ class JobMetrics:
         self.seconds = metrics.gauge("job_last_run_seconds", "Real time of a job's last finished run, by job.", "task")
 
     def watched(self) -> dict[tuple[str, str], int]:
-        """Return the failures by job (``utility.alarms.past``)."""
+        """Return the failures by job (``utility.alarms.conditions``)."""
         samples = (sample for family in self.failures.collect() for sample in family.samples)
         return {("job_failures", sample.labels["task"]): int(sample.value) for sample in samples}
 

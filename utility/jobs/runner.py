@@ -14,8 +14,7 @@ from commonwatt.runtime.clock import Clock
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
 from utility.jobs.plans import Plan
-from utility.jobs.store.job_leases import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
-from utility.jobs.store.job_states import plan_in_force
+from utility.jobs.store import LEASE_S, NotYetError, Turn, finish, give_back, plan_in_force, postpone, renew, take
 
 MAX_AT_ONCE = 100  # most missed periods of a job that one tick makes up for; the jobs take turns
 

@@ -1,6 +1,6 @@
 """Tables of jobs: their periods, what people set, and what is due or done of microgrids' days.
 
-Rooms below those of the jobs mark what is due (``utility.jobs.store.due``).
+Rooms below those of the jobs mark what is due (``utility.jobs.store``).
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, SmallInteger, String, Table, Text, text

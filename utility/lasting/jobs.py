@@ -7,15 +7,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.energy import lasting_proof
-from commonwatt.energy.hours_left import Band, HoursLeft, band
-from commonwatt.energy.lasting import HORIZON_H, Floats, use_ends, use_error
-from commonwatt.model.time.local_time import load_cells
+from commonwatt.energy import lasting as lasting_proof
+from commonwatt.energy.lasting import HORIZON_H, Band, Floats, HoursLeft, band, use_ends, use_error
+from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
 from commonwatt.runtime.metric_families import Row, families, gauge
 from utility.database.metrics import PREFIX
-from utility.lasting.rules import DAYS, Block, Days, Said, project, seen, town_left
-from utility.lasting.scores import Score, scored, summary
+from utility.lasting.rules import DAYS, Block, Days, Said, Score, project, scored, seen, summary, town_left
 from utility.lasting.store import load_blocks, load_used, read_scores, save_scores
 from utility.registry.store.registry import registry_revision
 from utility.webkit.services import Api

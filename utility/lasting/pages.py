@@ -4,8 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from commonwatt.energy.hours_left import HoursLeft
-from commonwatt.energy.lasting import HORIZON_H
+from commonwatt.energy.lasting import HORIZON_H, HoursLeft
 from utility.lasting.jobs import TOWN, hours_of, lasting_of
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import ReadsTown

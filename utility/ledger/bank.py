@@ -1,4 +1,4 @@
-"""What a bank's file says: bookings of a statement, camt.053.001.02 to .08, or of a table (CSV)."""
+"""What a bank's file says: bookings of a statement or a table; the reference by which a payment is found."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser, fromstring
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber
 
 MAX_BYTES = 20_000_000  # bytes of a bank's file; a longer one is refused
 MAX_BOOKINGS = 20_000  # bookings of a file, with their parts: more than two for each account
@@ -203,3 +204,24 @@ def _part(booking: Booking, part: Element, amount: Decimal) -> Booking:
         text=said("RmtInf/Strd/CdtrRefInf/Ref", "RmtInf/Ustrd", "Refs/EndToEndId"),
         payer=said(*(f"RltdPties/{side}/{name}" for side in ("Dbtr", "Cdtr") for name in ("Nm", "Pty/Nm"))),
     )
+
+
+_REFERENCE = re.compile(r"RF(\d\d)((\d{7})20\d\d(?:0[1-9]|1[0-2]))", re.ASCII)
+_WORDS = re.compile(r"(?i)\b(?:account|konto|cuenta)\D{0,6}(\d{1,8})\b")
+
+
+def rf_reference(account: AccountNumber, month: str) -> str:
+    """Return the reference of an account's bill of a month: RF, check digits by mod 97-10, account, year and month."""
+    body = f"{account:07}{month.replace('-', '')}"
+    return f"RF{_check(body)}{body}"
+
+
+def accounts_in(text: str) -> set[AccountNumber]:
+    """Return the accounts that the words of a payment name; a reference with wrong check digits names none."""
+    found = _REFERENCE.findall(re.sub(r"[\s.-]", "", text.upper()))
+    named = {int(account) for check, body, account in found if _check(body) == check}
+    return named or {int(each) for each in _WORDS.findall(text)}
+
+
+def _check(body: str) -> str:
+    return f"{98 - int(f'{body}271500') % 97:02}"  # 2715 are the letters RF

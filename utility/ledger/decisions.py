@@ -14,25 +14,23 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
-from commonwatt.care.sealing import decrypt, encrypt
+from commonwatt.care.code import decrypt, encrypt
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.calendar import local_day, require_near
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_day, require_near
 from commonwatt.model.units import AccountNumber, EpochSeconds
-from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
-from utility.customers.store.contacts import contacts_on, office_key
+from utility.customers.store import contacts_on, office_key
 from utility.database.base import Connection
 from utility.database.database import Database
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
-from utility.ledger.bank import Booking, bookings
+from utility.ledger import store
+from utility.ledger.bank import Booking, accounts_in, bookings
 from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
-from utility.ledger.reference import accounts_in
-from utility.ledger.store import entries as store
-from utility.ledger.store.entries import NAMED, C, entries_where, post
-from utility.ledger.store.orders import order_file
+from utility.ledger.store import NAMED, C, entries_where, order_file, post
 from utility.readings.store.parts import chunks
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows

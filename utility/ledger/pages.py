@@ -7,16 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Path, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.care.sealing import decrypt
+from commonwatt.care.code import decrypt
 from utility.access.decisions import shown
-from utility.customers.store.contacts import office_key
+from utility.customers.store import office_key
 from utility.database.base import Connection
+from utility.ledger import store
 from utility.ledger.bank import MAX_BYTES
 from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, release, take_in
 from utility.ledger.entry import WITHOUT_LINES, Kind, live, open_items
-from utility.ledger.store import entries as store
-from utility.ledger.store.entries import C, entries_where
-from utility.ledger.store.orders import OrderFile, order_file
+from utility.ledger.store import C, OrderFile, entries_where, order_file
 from utility.webkit.console.answers import ROWS, Number, Skip, content_of, download, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ApprovesLedger, KeepsLedger, ReadsLedger

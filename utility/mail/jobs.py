@@ -7,18 +7,15 @@ from contextlib import closing
 from email.message import EmailMessage
 from typing import Any
 
-from commonwatt.config.office import MailSettings
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import MailSettings, UtilitySettings
 from commonwatt.model.exceptions import CommonwattError
-from utility.billing.documents.letter import Letter
-from utility.billing.documents.writing import Writing
-from utility.billing.store.bill_documents import RunDocuments, documents_of_run
-from utility.billing.store.letters import as_letters
-from utility.customers.store.contacts import newest_contacts, office_key
+from utility.billing.documents.statement import Letter, Writing
+from utility.billing.store.documents import RunDocuments, as_letters, documents_of_run
+from utility.customers.store import newest_contacts, office_key
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Threads
+from utility.jobs.store import Turn
 from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, State, after, message_of, name_of, proof
 from utility.mail.store import confirmed, move, take_due, tell_moves
 from utility.moves.move import TOLD, day_of

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
-from utility.billing.documents.letter import Letter
+from utility.billing.documents.statement import Letter
 from utility.moves.move import TOLD
 
 BILL, REMINDER, CONFIRM = "bill", "reminder", "confirm"  # the kinds; the last asks whether the address is right

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Form, Path, Query, Request, Response, UploadFile
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter, quarter_of
-from utility.customers.contact import Contact
-from utility.customers.store.contacts import newest_contacts, office_key, set_contact
+from utility.customers.people import Contact
+from utility.customers.store import newest_contacts, office_key, set_contact
 from utility.database.base import Connection
 from utility.mail import store
 from utility.mail.message import BILL, CONFIRM, State, bounced, proof, reason_of
-from utility.webkit.acting import changing
 from utility.webkit.console.answers import ROWS, Number, content_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
+from utility.webkit.requests import changing
 from utility.webkit.rights import OPEN, ReadsOwnHome, SendsMail, require_own_origin
 
 Run = Annotated[int, Query(ge=0, lt=2**31, description="A run of bills; 0: none.")]

@@ -5,18 +5,17 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from commonwatt.config.office import OfficeSettings
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds, quarter_of
-from utility.billing.store.billing import run_of, stored_bills
-from utility.customers.store.contacts import contact_of, newest_contacts, office_key
+from utility.billing.store.runs import run_of, stored_bills
+from utility.customers.store import contact_of, newest_contacts, office_key
 from utility.database.database import insert_or
-from utility.ledger.store import entries
+from utility.ledger import store as entries
 from utility.mail.message import CONFIRM, REMINDER, State, proof
 from utility.mail.tables import mail
 from utility.moves.move import COMES, OUT, TOLD, Kind
-from utility.registry.store.moves import moves_to_come
+from utility.registry.store.statements import moves_to_come
 
 _c = mail.c
 Subjects = list[tuple[AccountNumber, str]]  # accounts, each with the subject of its mail; empty: it gets none

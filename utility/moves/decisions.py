@@ -4,31 +4,29 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from commonwatt.model.calendar import local_day, month_of, require_near
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.local_calendar import local_day, month_of, require_near
+from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, AccountNumber, Quarter, quarter_of
-from commonwatt.model.words import counted
-from commonwatt.settlement.settled import QUANTITY_WORDS, SettledQuality
-from utility.access.actor import Actor
+from commonwatt.settlement.quarters import QUANTITY_WORDS, SettledQuality
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
-from utility.billing.documents.writing import Writing
+from utility.billing.documents.statement import Writing
 from utility.billing.inputs import Load
-from utility.billing.so_far import bills_so_far
+from utility.billing.run import bills_so_far
 from utility.billing.store import billing_sources
-from utility.billing.store.billing import newest_issued
-from utility.customers.contact import Contact
-from utility.customers.people import Change, changed, read_people
-from utility.customers.store.contacts import delete_contacts, drop_contacts, histories, office_key, set_contact
+from utility.billing.store.runs import newest_issued
+from utility.customers.people import Change, Contact, changed, read_people
+from utility.customers.store import delete_contacts, drop_contacts, histories, office_key, set_contact
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.moves.move import ADDRESS, COMES, OUT, Kind, Move, moved, taken_back, told
 from utility.readings.store.reads import numbers_of, readings
 from utility.registry.accounts import DatedRegistry, Installed
-from utility.registry.changes import differences
-from utility.registry.dates import date_words
+from utility.registry.changes import date_words, differences
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
-from utility.registry.store.moves import add_move, delete_moves
+from utility.registry.store.statements import add_move, delete_moves
 from utility.webkit.services import Api
 
 

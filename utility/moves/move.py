@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.calendar import local_text
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_text
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import MAX_ACCOUNT
-from utility.billing.documents.writing import Writing
+from utility.billing.documents.statement import Writing
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
-from utility.registry.dates import date_words
+from utility.registry.changes import date_words
 
 
 class Kind(StrEnum):

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, quarter_of
-from utility.customers.contact import Contact
-from utility.customers.people import CELLS, COLUMNS, cells_of, contact_of, quarter_of_cell
-from utility.customers.store.contacts import histories, office_key
+from utility.customers.people import CELLS, COLUMNS, Contact, cells_of, contact_of, quarter_of_cell
+from utility.customers.store import histories, office_key
 from utility.moves.decisions import decide, delete, take_back, take_over
 from utility.moves.move import ADDRESS, Kind, Move, next_move
 from utility.registry.store.accounts import load_registry_around

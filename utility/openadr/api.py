@@ -18,14 +18,12 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from commonwatt.identity.guesses import Guesses
 from commonwatt.model.units import quarter_of
-from utility.access.actor import Actor
-from utility.access.roles import Role
-from utility.access.store.api_tokens import Token, tokens
-from utility.households.store.home import home_of
+from utility.access.people import Actor, Role
+from utility.access.store.access import Token, tokens
+from utility.households.store import home_of
 from utility.openadr.objects import Object, object_of, seen, supply_events, supply_program, tariff_objects
-from utility.supply.store.rations import told
-from utility.tariffs.store.rates import controllers
-from utility.tariffs.store.tariffs import published, versions
+from utility.supply.store import told
+from utility.tariffs.store import controllers, published, versions
 from utility.webkit.rights import OPEN, ReadsOpenAdr, address_of, gate_of
 from utility.webkit.services import Api, RequestApi
 

@@ -5,13 +5,11 @@ from datetime import date, timedelta
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.control.supply import SupplyState
-from commonwatt.model.time.local_calendar import midnight
-from commonwatt.model.time.times import iso
+from commonwatt.model.calendar import iso, midnight
+from commonwatt.model.control import SupplyState
 from commonwatt.model.units import MADE, QUARTER_S, EpochSeconds, MicrogridId
-from utility.supply.announcing import RATION_S, Told
-from utility.tariffs.rates import prices_in
-from utility.tariffs.tariff import Tariff
+from utility.supply.rationing import RATION_S, Told
+from utility.tariffs.tariff import Tariff, prices_in
 
 Object: TypeAlias = dict[str, Any]  # an object of the standard, as it is sent
 

@@ -10,10 +10,9 @@ import typer
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.database.database import Database
-from utility.jobs.catalogue import plan_of
-from utility.jobs.plans import Plan, minute_of
-from utility.jobs.store import listing
-from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
+from utility.jobs import store as listing
+from utility.jobs.plans import Plan, minute_of, plan_of
+from utility.webkit.cli import Commands, ConfigOption, from_file, load, local_actor
 
 app = Commands(help="The utility's jobs: list, run now, pause, change.", no_args_is_help=True)
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from utility.database.database import Database
-from utility.jobs.store.due import MarkedDay
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Threads
+from utility.jobs.store import MarkedDay, Turn
 from utility.overview.store.days import DayCount, mark_finished, marked_days, save_counts
 from utility.readings.store.completeness import Completeness
 from utility.readings.store.parts import chunks

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from commonwatt.model.text import counted, duration
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import counted, duration
 from utility.alarms.alarm import PREFIX, Alarm, Severity
 from utility.alarms.conditions import Facts, conditions
 

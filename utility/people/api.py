@@ -8,13 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from utility.access.roles import Role
-from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN
-from utility.access.store import api_tokens
+from utility.access.people import MAX_TOKEN_DAYS, NAME_PATTERN, Role
+from utility.access.store import access
 from utility.people import store as people
 from utility.people.store import Listed
-from utility.webkit.acting import changing
 from utility.webkit.columns import Time
+from utility.webkit.requests import changing
 from utility.webkit.rights import ManagesPeople, UsesConsole, gate_of
 from utility.webkit.services import Api, RequestApi
 
@@ -140,14 +139,14 @@ def tokens(
 ) -> TokensAnswer:
     """Return the newest tokens, the own ones or all."""
     whose = None if everybody and actor.has(Role.ADMIN) else actor.name
-    return TokensAnswer(tokens=[_token(one) for one in api.database.read(api_tokens.tokens, whose, limit)])
+    return TokensAnswer(tokens=[_token(one) for one in api.database.read(access.tokens, whose, limit)])
 
 
 @router.post("/tokens", status_code=201)
 def make(api: RequestApi, request: Request, actor: UsesConsole, asked: TokenAsked) -> TokenMade:
     """Make a token of the person who is logged in; the answer has its text, once."""
     with changing(api, request, actor) as by:
-        text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
+        text, made = access.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
     return TokenMade(token=text, **vars(_token(made)))
 
 
@@ -155,8 +154,8 @@ def make(api: RequestApi, request: Request, actor: UsesConsole, asked: TokenAske
 def revoke(api: RequestApi, request: Request, actor: UsesConsole, number: _Number) -> TokenAnswer:
     """Revoke an own token, or as an administrator any."""
     with changing(api, request, actor) as by:
-        api_tokens.revoke_token(by, number)
-        (found,) = api_tokens.tokens(by.connection, None, 1, number)
+        access.revoke_token(by, number)
+        (found,) = access.tokens(by.connection, None, 1, number)
     return _token(found)
 
 
@@ -173,5 +172,5 @@ def _person(one: Listed) -> PersonAnswer:
     return PersonAnswer(roles=sorted(one.person.roles), sessions=one.sessions, **own, **times)
 
 
-def _token(one: api_tokens.Token) -> TokenAnswer:
+def _token(one: access.Token) -> TokenAnswer:
     return TokenAnswer.model_validate(vars(one))

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import AccountNumber, EpochSeconds
-from utility.access.roles import Role
-from utility.access.rules import AccessFaultError, NewPerson, check_person, check_roles
+from utility.access.people import AccessFaultError, NewPerson, Role, check_person, check_roles
 from utility.access.store import access
-from utility.access.store.acting import By, Link
+from utility.access.store.audit_log import By, Link
 from utility.access.tables import invitation, person, person_role, second_factor, session
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.registry.tables import account
 
 DEMONSTRATION: dict[Role, str] = {

@@ -11,9 +11,9 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from utility.database.database import Database
 from utility.readings.columns import Refilling
 from utility.readings.store import completeness, reads
-from utility.readings.store.heartbeats import refills
+from utility.readings.store.gateways import refills
 from utility.webkit.columns import type_name
-from utility.webkit.parameters import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
+from utility.webkit.requests import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
 from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 

@@ -1,4 +1,4 @@
-"""Decides on what gateways send: message and time in, effects out (docs/architecture.md).
+"""Decides on what gateways and the plant send: message and time in, effects out (docs/architecture.md).
 
 The shell commits the writes of a step, then publishes; so only durable data is acknowledged.
 The core's state only saves work and bounds junk; it need not survive a restart.
@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from heapq import nlargest
 from typing import Any, TypeAlias
@@ -16,15 +16,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from commonwatt.codec.packing import pack, unpack
-from commonwatt.codec.payloads import Payloads
+from commonwatt.codec.packing_arrays import Payloads
 from commonwatt.model.blocks import concatenate, from_records, make_blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EVENT_BYTES, KNOWN_STATES, RecordType, Rejection
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
-from commonwatt.protocol.batches import Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MeterId, MicrogridId, Quarter
+from commonwatt.protocol.batches import MAX_MARKS, Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
 from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerOutcome
 from commonwatt.protocol.dead_letters import (
     MAX_DEAD_LETTER_BYTES,
@@ -35,12 +34,22 @@ from commonwatt.protocol.dead_letters import (
 )
 from commonwatt.protocol.heartbeats import TOLD_AT_TIMES, Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, gateway_down, parse_gateway_up
-from utility.outbox.changes import Append, Change, KeepDeadLetter, Refused, SawGateway, Step
-from utility.readings.events import CommandsOpen, Event, FromGateway
+from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantQuarter, PlantReport
+from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, STATUS, gateway_down, parse_gateway_up
+from utility.outbox.changes import (
+    Append,
+    Change,
+    ClosePurchase,
+    KeepDeadLetter,
+    KeepPlantQuarters,
+    OpenCommand,
+    Refused,
+    SawGateway,
+    SawPlant,
+    Step,
+)
 from utility.readings.gaps import settled_before
-from utility.readings.ingest.plant import from_plant, is_confirmed
-from utility.readings.ingest.quarantine import (
+from utility.readings.quarantine import (
     count_of_others,
     is_assigned,
     quarantined_dead_letters,
@@ -49,9 +58,105 @@ from utility.readings.ingest.quarantine import (
     sort_out_events,
     told_accounts,
 )
-from utility.readings.marks import Marks
 from utility.readings.sending import Sending
 from utility.registry.snapshot import RegistrySnapshot, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class FromGateway:
+    """A gateway's message, received over the head-end broker."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsOpen:
+    """The commands that wait for their outcomes."""
+
+    commands: tuple[OpenCommand, ...]
+
+
+Event: TypeAlias = FromGateway | CommandsOpen
+
+MOST_RUNS = MAX_MARKS - 2  # earlier runs with data that are kept
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier run."""
+
+    last: int  # its last commit that the database has; 0: none
+    noticed: bool = False  # whether it is known that later ones are lost
+
+
+@dataclass
+class Marks:
+    """The run of this service, its commits, and the earlier runs, as the database has them."""
+
+    run: int = 0  # a random number; 0: none was begun yet
+    counter: int = 0  # this run's commits of what gateways sent
+    earlier: dict[int, Earlier] = field(default_factory=dict)  # the earlier runs, the oldest first
+
+    @property
+    def next(self) -> Mark:
+        """The mark of the next commit."""
+        return self.run, self.counter + 1
+
+    @property
+    def history(self) -> tuple[Mark, ...]:
+        """The last mark of every run that the database has; this run's is that of the next commit."""
+        return (*((run, one.last) for run, one in self.earlier.items() if one.last), self.next)
+
+    def lacks(self, mark: Mark) -> bool:
+        """Return whether a mark that a gateway saw is of a lost commit that nobody noticed yet."""
+        run, counter = mark
+        if run == self.run:
+            return counter > self.counter
+        known = self.earlier.get(run, Earlier(0))
+        return counter > known.last and not known.noticed
+
+
+KEPT_QUARTERS = 5 * 366 * 96  # finished quarters that are kept: five years
+
+
+def is_confirmed(now: Now) -> bool:
+    """Return whether the utility's time is confirmed; a clock before the release date is wrong, trusted or not."""
+    return now.trust >= Trust.HARDWARE and now >= MADE
+
+
+def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> Step:
+    """Store the plant's report, or the outcome of a purchase; an unreadable message is counted only.
+
+    Args:
+        leaf: The end of the topic.
+        latest: Latest possible present time.
+    """
+    try:
+        if leaf == STATUS:
+            report = unpack_json(PlantReport, payload)
+            return Step("plant", (Write(SawPlant(time=now, report=report)), Write(_keep(report.quarters, now, latest))))
+        if leaf != OUTCOMES:
+            return Step("malformed")
+        outcome = unpack_json(PlantOutcome, payload)
+    except ProtocolError:
+        return Step("malformed")
+    state = "done" if outcome.result in ("done", "repeated") else "refused"
+    keep = _keep(outcome.quarters, now, latest)
+    # The quarters are stored as rows of their own; the last one of a full message shows that there may be more.
+    left = keep.quarters[-1:] if len(outcome.quarters) == MAX_QUARTERS else ()
+    told = outcome.model_copy(update={"quarters": left}).pack().decode()
+    closing = ClosePurchase(id=outcome.id, state=state, outcome=told)
+    return Step("outcome", (Write(closing), Write(keep)))
+
+
+def _keep(quarters: Iterable[PlantQuarter], now: Now, latest: EpochSeconds) -> KeepPlantQuarters:
+    """Keep the quarters that can be over, and delete old ones by the utility's clock: the plant's may be wrong."""
+    is_trusted = is_confirmed(now)
+    end = (now if is_trusted else latest) // QUARTER_S
+    over = tuple(row for row in quarters if row.quarter < end)
+    return KeepPlantQuarters(over, oldest=end - KEPT_QUARTERS if is_trusted else 0)
+
 
 MAX_JUNK_A_DAY = 100  # dead letters stored of one sender's unreadable messages in a day; further ones are only counted
 # Dead letters in a day of one sender's rejected blocks and events, and of others' meters; a batch with more waits.
@@ -60,7 +165,7 @@ MAX_QUARANTINED_A_DAY = 100_000
 MAX_RELAYED_A_DAY, MAX_RELAYED_BYTES_A_DAY = 500_000, 32 * 1024 * 1024
 """Dead letters and events of one sender in a day, and bytes of these and of what is kept apart; with more it waits.
 
-A gateway keeps fewer of its meters (``gateway.collect.collector``). An event against a stored one is a dead letter.
+A gateway keeps fewer of its meters (``gateway.collect``). An event against a stored one is a dead letter.
 """
 
 CLOCK_BEHIND_S = 7 * 86_400

@@ -11,7 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
 from commonwatt.protocol.dead_letters import Kept, quarantined_blocks
-from utility.access.actor import Actor
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.database.database import Database
 from utility.readings.store import reads

@@ -1,4 +1,4 @@
-"""Finds missing slots, and decides which to request again (pure; ``utility.readings.store.gap_finder`` does the SQL).
+"""Finds missing slots, and decides which to request again (pure; ``utility.readings.store.gaps`` does the SQL).
 
 Where several controllers may have a microgrid's data, each is asked: a slot is absent when none of them has it (R14).
 
@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, ControllerId, EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, ControllerId, EpochSeconds, MeterId, MicrogridId, Quarter
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import BlockMask, ControllerCommand, sent_to
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES

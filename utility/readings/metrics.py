@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.protocol.heartbeats import Heartbeat, Month, Program
 from commonwatt.runtime.metric_families import Row, Value, counter, families, gauge
 from utility.database.health import DISK_FULL, STORE_DAMAGED
@@ -89,7 +89,7 @@ class ReadingsMetrics:
             self._committed[name].inc(count)
 
     def watched(self) -> dict[tuple[str, str], int]:
-        """Return the counters whose growth is an alarm, by name and label (``utility.alarms.past``)."""
+        """Return the counters whose growth is an alarm, by name and label (``utility.alarms.conditions``)."""
         refused = {sample.labels["reason"] for family in self.refusals.collect() for sample in family.samples}
         counters = {
             ("dropped", ""): self.messages.labels("dropped"),

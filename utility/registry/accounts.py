@@ -1,15 +1,23 @@
-"""The registry with dates: which account had a meter when, and an account's tariff, minimum and weight (T8, A).
+"""The registry with dates: which account had a meter when, its tariff, minimum, weight; meters exchanged (T8, A).
 
 Every date is a quarter-hour. Numbers are stored, never derived from a position in a file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import AccountNumber, MicrogridId, MilliwattHours, Quarter
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import (
+    AccountNumber,
+    EpochSeconds,
+    MeterId,
+    MicrogridId,
+    MilliwattHours,
+    Quarter,
+    quarter_of,
+)
 from commonwatt.town.town import Direction, Function
 
 Value = TypeVar("Value")
@@ -127,3 +135,82 @@ def functions_of(meters: Mapping[MeterId, Installed]) -> dict[AccountNumber, Fun
                 found.get(held.account, (False, -1, meter.function)), (of_place, held.start, meter.function)
             )
     return {account: function for account, (_, _, function) in found.items()}
+
+
+LEAST, MOST = 1, 1000  # the bounds of a weight, as in the registry's table
+DEFAULT = Decimal(1)  # the weight of an account without one
+FURTHEST_S = 366 * 86_400  # how far ahead a weight may begin, seconds
+
+
+def weight_at(account: Account, quarter: Quarter) -> Decimal:
+    """Return the weight of an account in a quarter."""
+    return value_at(account.weights, quarter) or DEFAULT
+
+
+def check_weight(weight: int, start: Quarter, now: EpochSeconds) -> None:
+    """Check a weight and its first quarter.
+
+    Raises:
+        ConfigError: The weight is out of its bounds, or it begins in the past or too far ahead.
+    """
+    if not LEAST <= weight <= MOST:
+        raise ConfigError(f"weight: {weight} is no whole number from {LEAST} to {MOST}")
+    if start <= quarter_of(now):
+        raise ConfigError("from: this time is over; give a later one, such as the next midnight")
+    if start > quarter_of(now + FURTHEST_S):
+        raise ConfigError("from: this is more than a year ahead; give an earlier time")
+
+
+def with_weight(account: Account, weight: int, start: Quarter) -> Account:
+    """Return an account with a weight from a quarter on; weights that were to begin later are dropped."""
+    before = tuple(dated for dated in account.weights if dated.start < start)
+    return replace(account, weights=(*before, Dated(start=start, value=Decimal(weight))))
+
+
+def exchanged(
+    registry: DatedRegistry,
+    old: MeterId,
+    new: MeterId,
+    at: Quarter,
+    last_register: MilliwattHours | None,
+    first_register: MilliwattHours | None,
+) -> DatedRegistry:
+    """Return the registry in which a meter gives its place and its accounts to another one.
+
+    Each quarter belongs to one of the two, so no energy counts twice, and a register that begins anew is no energy.
+
+    Args:
+        old: The meter that is taken out.
+        new: The meter that comes in its place; not in the registry yet.
+        at: The first quarter of the new meter.
+        last_register: The old meter's register when it is taken out; ``None``: not known.
+        first_register: The new meter's register when it is put in.
+
+    Raises:
+        ConfigError: The meter is not there at that time, or the new one is somewhere already.
+    """
+    meter = registry.meters.get(old)
+    if meter is None:
+        raise ConfigError(f"meter {old} is not registered", "see: commonwatt show accounts")
+    if new in registry.meters:
+        place = registry.meters[new].place
+        raise ConfigError(
+            f"meter {new} is already at {place}; each meter has one place, so give the new meter's own id"
+        )
+    if at <= (meter.start or 0) or (meter.end is not None and at >= meter.end):
+        raise ConfigError(
+            f"meter {old} is not at {meter.place} at that time",
+            f"see: commonwatt show accounts/changes 'subject=meter {old}'",
+        )
+    if last_register is not None and last_register < (meter.first_register or 0):
+        raise ConfigError(
+            f"last register: is below the {meter.first_register} mWh at which meter {old} began; leave it out if the "
+            "register rolled over"
+        )
+    before = [held for held in meter.holdings if held.start < at]
+    after = [held for held in meter.holdings if held.end is None or held.end > at]
+    held_before = tuple(replace(held, end=at if held.end is None else min(held.end, at)) for held in before)
+    out = replace(meter, end=at, holdings=held_before, last_register=last_register)
+    holdings = tuple(replace(held, start=max(held.start, at)) for held in after)
+    come = replace(meter, id=new, start=at, holdings=holdings, first_register=first_register, last_register=None)
+    return replace(registry, meters={**registry.meters, old: out, new: come})

@@ -8,7 +8,7 @@ from commonwatt.model.units import Quarter, quarter_of
 from utility.registry.accounts import DatedRegistry, Installed, value_at
 from utility.registry.columns import Account, Changed
 from utility.registry.store.accounts import changes_of, load_dated_registry
-from utility.webkit.parameters import LOCAL_TIMES, Limit, LongLimit, MicrogridName
+from utility.webkit.requests import LOCAL_TIMES, Limit, LongLimit, MicrogridName
 from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 

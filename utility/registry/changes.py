@@ -1,12 +1,39 @@
-"""What differs between two states of the dated registry, in words: the preview of an import, and its audit (pure)."""
+"""What differs between two states of the dated registry, in words; and dates of it as text (pure)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.units import Quarter
+from commonwatt.model.calendar import parse_time
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, Quarter
 from utility.registry.accounts import Account, DatedRegistry, Installed
-from utility.registry.dates import date_words
+
+
+def parse_quarter(text: str, zone: ZoneInfo) -> Quarter:
+    """Return the quarter that begins at a time; a date alone is its local midnight.
+
+    Raises:
+        ValueError: It is no such time, it is not on a quarter-hour, or its local time does not exist or exists twice.
+    """
+    try:
+        seconds = parse_time(text, "", zone)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    if seconds % QUARTER_S:
+        raise ValueError(f"{text} is not on a quarter-hour (:00, :15, :30, :45)")
+    return seconds // QUARTER_S
+
+
+def date_text(quarter: Quarter, zone: ZoneInfo) -> str:
+    """Return the begin of a quarter in local time with its offset, which ``parse_quarter`` reads."""
+    return datetime.fromtimestamp(quarter * QUARTER_S, zone).isoformat(timespec="minutes")
+
+
+def date_words(quarter: Quarter, zone: ZoneInfo) -> str:
+    """Return the begin of a quarter in local time for people."""
+    return datetime.fromtimestamp(quarter * QUARTER_S, zone).strftime("%-d %b %Y %H:%M %Z")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 import typer
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import counted
+from commonwatt.model.text import counted
 from utility.database.town_zone import zone_of
 from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import Difference, differences
 from utility.registry.importing import apply_facts
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
 from utility.registry.table import read_table, write_table
-from utility.webkit.cli.options import Commands, ConfigOption, check_named, from_file, local_actor, reading
+from utility.webkit.cli import Commands, ConfigOption, check_named, from_file, local_actor, reading
 
 app = Commands(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
 

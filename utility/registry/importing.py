@@ -10,11 +10,10 @@ from decimal import Decimal
 from itertools import combinations
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.model.units import AccountNumber, MeterId, Quarter
 from commonwatt.town.town import Function
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
-from utility.registry.dates import date_text
+from utility.registry.changes import date_text
 from utility.registry.table import Fact, Fault
 
 _EVER: Quarter = 2**32  # later than every quarter: the end of what goes on

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MicrogridId, Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.model.units import MeterId, MicrogridId, Quarter
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
 from utility.registry.accounts import Installed
 

@@ -6,11 +6,10 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.model.units import quarter_of
-from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
-from utility.access.roles import Right
+from utility.access.people import Actor, Right
 from utility.registry import decisions
-from utility.registry.store.spared import meters_of, spared_places
+from utility.registry.store.statements import meters_of, spared_places
 from utility.webkit.console.answers import Number, refusing
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import ApprovesAccounts, KeepsAccounts, may

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.model.block_keys import Keys
+from commonwatt.model.blocks import Keys
 from commonwatt.model.units import (
     MAX_ABS_READING,
     AccountNumber,

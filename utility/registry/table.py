@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.csv_text import line_of, text_of
-from commonwatt.model.ids import MeterId, parse_id
-from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.model.text import line_of, text_of
+from commonwatt.model.units import AccountNumber, MeterId, Quarter, parse_id
 from commonwatt.town.town import MAX_ACCOUNT, Function
 from utility.registry.accounts import DatedRegistry, Installed
-from utility.registry.dates import date_text, parse_quarter
+from utility.registry.changes import date_text, parse_quarter
 
 COLUMNS = ("what", "microgrid", "place", "building", "meter", "account", "from", "to", "value")
 """The columns, in the order in which they are written; a file may have them in any."""

@@ -12,25 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from commonwatt.energy.physics.places import blocks_of, places_of
-from commonwatt.energy.simulation.changes import changed
-from commonwatt.energy.simulation.figures import Figures
-from commonwatt.energy.simulation.simulation import Simulation
+from commonwatt.energy.figures import Figures
+from commonwatt.energy.places import blocks_of, places_of
+from commonwatt.energy.simulation import Simulation, changed
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
-from commonwatt.town.conditions import Conditions
-from commonwatt.town.scenario import Scenario
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
+from commonwatt.town.scenario import Conditions, Scenario
 from commonwatt.town.town import Town
 from utility.billing.decisions import previewed
 from utility.billing.preview import Change
 from utility.billing.run import Progress
 from utility.database.database import Database
-from utility.readings.store.town import stored_town
-from utility.replay.rows import AccountRow, LeftOutRow, PlaceRow
-from utility.replay.store.days import StoredDays
-from utility.replay.world import STEP_S, StoredWorld, differs_permille, rows_of, run_day
-from utility.supply.simulated.policies import POLICIES
-from utility.tariffs.store.tariffs import published
+from utility.readings.store.reads import stored_town
+from utility.replay.store import StoredDays
+from utility.replay.world import (
+    STEP_S,
+    AccountRow,
+    LeftOutRow,
+    PlaceRow,
+    StoredWorld,
+    differs_permille,
+    rows_of,
+    run_day,
+)
+from utility.supply.simulated import POLICIES
+from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff
 
 MOST_ENERGIES = 10**8  # most energies of places and quarter-hours that are in memory: 0.4 GB

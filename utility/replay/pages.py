@@ -7,16 +7,15 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel
 
 from commonwatt.config.files import check_table
+from commonwatt.model.calendar import local_day, require_near
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_day, require_near
 from commonwatt.town.scenario import Scenario
-from utility.access.actor import Actor
-from utility.access.roles import Role
-from utility.billing.steps import steps_of
+from utility.access.people import Actor, Role
+from utility.billing.bill import steps_of
 from utility.control.pages import Given
 from utility.replay.decisions import Replayed, replay
-from utility.supply.simulated.policies import POLICIES
-from utility.tariffs.store.tariffs import find_version, versions
+from utility.supply.simulated import POLICIES
+from utility.tariffs.store import find_version, versions
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole

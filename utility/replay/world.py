@@ -1,22 +1,26 @@
-"""Stored days as a simulation takes them, minute by minute, and what it makes of each place (pure).
+"""Stored days as a simulation takes them, what it makes of each place, and the rows that show it (pure).
 
 By quarter-hours a day's import and export would differ by some per cent from the settled ones, since batteries share
 and empty within minutes; by minutes they stay within 1 % of nearly every day (docs/scenarios.md).
 """
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from commonwatt.energy.physics.places import Places
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.simulation.simulation import Simulation
+from commonwatt.energy.places import Places
+from commonwatt.energy.simulation import Simulation
+from commonwatt.energy.step import Inputs
 from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId
-from commonwatt.settlement.conventions import Members, pro_rata
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
+from commonwatt.settlement.sharing import Members, pro_rata
 from commonwatt.settlement.splits import Array
 from utility.registry.layout import Day
+from utility.webkit.columns import Shown, Written
 
 Place = tuple[MicrogridId, str]  # a microgrid, and the name of a place of it
 Course = NDArray[np.int32]  # what places used and their panels gave, milliwatt-hours, (2, places, steps)
@@ -108,3 +112,44 @@ def differs_permille(energies: Array, settled: Array, owner: NDArray[np.intp]) -
     replayed = [np.bincount(owner, energies[quantity].sum(axis=1), settled.shape[1]) for quantity in (0, 2)]
     off, whole = np.abs(replayed - settled).sum(axis=0), settled.sum(axis=0)
     return np.asarray(np.divide(1000 * off, whole, out=np.where(off > 0, 1000.0, 0.0), where=whole > 0))
+
+
+class AccountRow(BaseModel):
+    """What an account pays."""
+
+    account: Annotated[int, Shown("Account")]
+    was: Annotated[Decimal, Shown("Was, dollars", Written.NUMBER)]
+    would: Annotated[Decimal, Shown("Would be, dollars", Written.NUMBER)]
+    more: Annotated[Decimal, Shown("More, dollars", Written.NUMBER)]
+
+
+class PlaceRow(BaseModel):
+    """What a place gives by sharing, receives, and goes without."""
+
+    microgrid: Annotated[str, Shown("Microgrid", link="/console/microgrids/{microgrid}")]
+    place: Annotated[str, Shown("Place")]
+    gave: Annotated[int, Shown("Gave", Written.ENERGY)]
+    received: Annotated[int, Shown("Received", Written.ENERGY)]
+    was_dark_h: Annotated[float, Shown("Was dark, hours")]
+    would_give: Annotated[int, Shown("Would give", Written.ENERGY)]
+    would_receive: Annotated[int, Shown("Would receive", Written.ENERGY)]
+    would_be_dark_h: Annotated[float, Shown("Would be dark, hours")]
+
+    def rank(self) -> tuple[float, int]:
+        """What places are listed by: the hours of dark and the help that change."""
+        helps = abs(self.would_give - self.gave) + abs(self.would_receive - self.received)
+        return self.was_dark_h - self.would_be_dark_h, -helps
+
+    @classmethod
+    def of(cls, place: Place, sums: list[list[int]]) -> "PlaceRow":
+        """Return the row of the ``sums`` of what was and would be: given, received, seconds dark."""
+        values = (value for given, received, dark_s in sums for value in (given, received, round(dark_s / 3600, 2)))
+        return cls(**dict(zip(cls.model_fields, (*place, *values), strict=True)))
+
+
+class LeftOutRow(BaseModel):
+    """A day of a microgrid that does not count."""
+
+    day: Annotated[str, Shown("Day")]
+    microgrid: Annotated[str, Shown("Microgrid")]
+    why: Annotated[str, Shown("Why")]

@@ -5,15 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from commonwatt.model.time.times import parse_time
+from commonwatt.model.calendar import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.research import decisions as releases
 from utility.research import store
 from utility.webkit.columns import Time
-from utility.webkit.parameters import Limit
+from utility.webkit.requests import Asked, Limit, Why, refusing
 from utility.webkit.rights import ApprovesReleases, PreparesReleases, ReadsReleases
 from utility.webkit.services import RequestApi
-from utility.webkit.shapes import Asked, Why, refusing
 
 
 class Approval(Asked):

@@ -10,20 +10,20 @@ from pathlib import Path
 from secrets import token_hex
 
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import iso
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.database.base import Connection
 from utility.database.database import Database
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.research import store
 from utility.research.coarsening import Coarsening
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
-from utility.research.jobs.making import asked_of, make_apart
+from utility.research.jobs.releases import asked_of, make_apart
 from utility.research.release import Asked, Tier
 from utility.webkit.works import Job, Progress
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import EpochSeconds
-from utility.research.homes import Energies, Flags, Homes, Measure
-from utility.research.secret import keyed
+from utility.research.homes import Energies, Flags, Homes, Measure, keyed
 
 # What the open tier has. `taken` and `given` of homes with batteries nearly always come from a few homes.
 MEASURES = (Measure.USED, Measure.GENERATED)

@@ -12,26 +12,31 @@ from fastapi import APIRouter, Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
+from commonwatt.model.calendar import local_day, local_text, month_quarters, parse_time
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_day, local_text, month_quarters
-from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S
-from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
-from utility.access.roles import Right, Role
+from utility.access.people import Actor, Right, Role
 from utility.access.store.access import people
 from utility.research import decisions as releases
 from utility.research import store as store
 from utility.research.coarsening import Coarsening
-from utility.research.documents import AGREEMENT_LICENCE
+from utility.research.documents import (
+    AGREEMENT_LICENCE,
+    KINDS,
+    attack_words,
+    files_of_tier,
+    made_rows,
+    options_words,
+    plot_of,
+    reading_lines,
+)
 from utility.research.groups import MIN_HOMES
-from utility.research.jobs.making import asked_of
+from utility.research.jobs.releases import asked_of
 from utility.research.release import Tier
-from utility.research.shown import KINDS, attack_words, files_of_tier, made_rows, options_words, plot_of, reading_lines
 from utility.webkit.columns import Shown, Written, columns_of
-from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, refusing
+from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, quarters_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.days import quarters_of
 from utility.webkit.console.rendering import MISSING, plain_bytes
 from utility.webkit.rights import ApprovesReleases, DownloadsReleases, PreparesReleases, may
 from utility.webkit.works import Kind

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter, signed64, unsigned64
 from utility.database.database import Database, count_rows
 from utility.readings.store.parts import MAX_IN, chunks, ids_by_number, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
-from utility.research.assembling import Assembly
-from utility.research.homes import Home, HomeMeter, Homes
+from utility.research.homes import Assembly, Home, HomeMeter, Homes
 from utility.research.tables import research_agreement, research_release
 from utility.webkit.columns import Time
 

@@ -5,15 +5,14 @@ from datetime import date, timedelta
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
-from commonwatt.model.ids import parse_id
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, parse_id
 from utility.readings.api import MAX_COMPLETENESS_S, check_microgrid, check_range
-from utility.settlement.jobs.settlement import FINISHED_S
-from utility.settlement.store.settlement_due import due_days
-from utility.settlement.store.settlement_view import RESIDUAL_DAYS, Residual, counts, residuals, versions_of
+from utility.settlement.jobs import FINISHED_S
+from utility.settlement.store.readings import due_days
+from utility.settlement.store.settled import RESIDUAL_DAYS, Residual, counts, residuals, versions_of
 from utility.settlement.store.sharing import recorded
 from utility.webkit.columns import Time
-from utility.webkit.parameters import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
+from utility.webkit.requests import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
 from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 

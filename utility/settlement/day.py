@@ -1,29 +1,60 @@
-"""A day of the town, settled quarter by quarter: from readings to settled quarters and the residuals (C4, U2)."""
+"""A day of the town, settled by quarters: readings in, settled energy and residuals out; when it is final."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOTS, MicrogridId, MilliwattHours
-from commonwatt.settlement.microgrids import Batteries, Flow, Qualities, QuarterReadings, Slots, settle
-from commonwatt.settlement.overlay import Corrected
-from commonwatt.settlement.residual import (
-    Balance,
-    DayResidual,
-    Stretch,
-    Tolerance,
-    balance,
-    residual_of,
-    tolerance,
+from commonwatt.model.units import SLOTS, EpochSeconds, MeterId, MicrogridId, MilliwattHours
+from commonwatt.settlement.quarters import (
+    QUARTERS_A_DAY,
+    Batteries,
+    Corrected,
+    Energies,
+    Flow,
+    Qualities,
+    Quantity,
+    QuarterReadings,
+    SettledQuality,
+    SettledQuarters,
+    Slots,
+    settle,
 )
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity, SettledQuality, SettledQuarters
+from commonwatt.settlement.residual import Balance, DayResidual, Stretch, Tolerance, balance, residual_of, tolerance
 from commonwatt.settlement.splits import Flags
 from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
-from utility.settlement.readings import Table
+
+
+class Table:
+    """The readings of one quarter of some meters: a row for each meter, ascending by id; missing without a reading."""
+
+    def __init__(self, meters: Sequence[MeterId] | NDArray[np.uint64], readings: Corrected, *types: RecordType) -> None:
+        self._meters = np.asarray(meters, np.uint64)
+        self._flows = {kind: self._flow(readings, kind) for kind in types}
+
+    def flow(self, kind: RecordType, rows: NDArray[np.intp]) -> Flow:
+        """Return the readings at ``rows``, (microgrids, meters), as (microgrids, slots, meters)."""
+        found = self._flows[kind]
+        return Flow(
+            values=np.ascontiguousarray(found.values[rows].transpose(0, 2, 1)),
+            quality=np.ascontiguousarray(found.quality[rows].transpose(0, 2, 1)),
+        )
+
+    def _flow(self, readings: Corrected, kind: RecordType) -> Flow:
+        which = np.flatnonzero(readings.keys.record_type == kind)
+        rows = np.searchsorted(self._meters, readings.keys.meter[which])
+        ours = rows < len(self._meters)
+        ours[ours] = self._meters[rows[ours]] == readings.keys.meter[which[ours]]
+        which, rows = which[ours], rows[ours]
+        values = np.zeros((len(self._meters), SLOTS), np.int64)
+        quality = np.zeros((len(self._meters), SLOTS), np.uint8)
+        values[rows], quality[rows] = readings.values[which], readings.quality[which]
+        return Flow.of(values, quality)
+
 
 TYPES = (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)  # what settlement reads
 
@@ -287,3 +318,25 @@ def _matrix(places: Sequence[BatteryPlace], takers: int, name: str) -> Flags:
     for row, place in enumerate(places):
         found[row, list(getattr(place, name))] = True
     return found
+
+
+_FRIDAY = 4
+
+
+def deadline(day: Day, zone: ZoneInfo, working_days: int, holidays: Container[date] = ()) -> EpochSeconds:
+    """Return the first second at which a day is final although readings are missing.
+
+    Args:
+        day: The day of UTC; the local month of its first second counts: its last hours may
+            be of the next month, whose bills then have them final early.
+        zone: The town's zone.
+        working_days: Which working day of the next month, from 1.
+        holidays: Dates on which nobody works.
+    """
+    begin = datetime.fromtimestamp(day * 86_400, UTC).astimezone(zone)
+    of = date(begin.year + begin.month // 12, begin.month % 12 + 1, 1) - timedelta(days=1)
+    while working_days:
+        of += timedelta(days=1)
+        working_days -= of.weekday() <= _FRIDAY and of not in holidays
+    after = of + timedelta(days=1)
+    return int(datetime(after.year, after.month, after.day, tzinfo=zone).timestamp())

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, MilliwattHours, Quarter
-from commonwatt.settlement.microgrids import shared_by
-from commonwatt.settlement.overlay import applied, no_overlay
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, MilliwattHours, Quarter
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, applied, no_overlay, shared_by
 from commonwatt.settlement.splits import Flags
 from utility.registry.layout import Layout, ids_of
-from utility.settlement.day import TYPES, Group, Rules
-from utility.settlement.readings import Table
+from utility.settlement.day import TYPES, Group, Rules, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,24 @@
-"""The API of usage by month, quarter, year and five years, and of projections; residents ask for their own account."""
+"""The API of usage by month and more, of projections, and of what a tariff would have made of a year's bills."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from commonwatt.model.units import QUARTER_S, AccountNumber
+from commonwatt.model.calendar import parse_month
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
+from utility.access.people import Actor
+from utility.billing import preview
+from utility.billing.decisions import previewed
+from utility.database.base import Connection
+from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
-from utility.statistics.scenarios import ScenarioYear
+from utility.statistics.projection import YEAR, ScenarioYear
 from utility.statistics.store.usage import Scope
-from utility.statistics.store.usage_projection import Projectable, projection_view
+from utility.statistics.store.usage_projection import Projectable, months_with_usage, projection_view
 from utility.statistics.store.usage_view import (
     MOST_ROWS,
     UsageRow,
@@ -21,16 +29,22 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_page,
 )
+from utility.tariffs.api import Text
+from utility.tariffs.store import published
+from utility.tariffs.tariff import Tariff, parse_tariff
+from utility.webkit import works
+from utility.webkit.api import WorkAnswer, work_answer
 from utility.webkit.columns import Shown, Time, Written
-from utility.webkit.rights import ReadsOwnHome, ReadsTown
+from utility.webkit.requests import Limit, refusing
+from utility.webkit.rights import PreviewsPrices, ReadsOwnHome, ReadsTown
 from utility.webkit.services import Api, RequestApi
-from utility.webkit.shapes import refusing
+from utility.webkit.works import Progress
 
 ScopeText = Annotated[str, Query(pattern="^(account|microgrid|class|town)$", description="What rows are of.")]
 NameText = Annotated[str, Query(max_length=32, description="One subject: 17, r001, residential; with its past.")]
 MonthText = Annotated[str, Query(pattern=r"^(\d{4}-\d{2})?$", description="A month of the period; empty: the last.")]
 After = Annotated[int, Query(ge=-1, lt=2**31, description="The last page's `next`.")]
-Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most.")]
+MonthsLimit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most.")]
 
 
 class Usage(BaseModel):
@@ -119,7 +133,7 @@ def statistics(
     month: MonthText = "",
     name: NameText = "",
     after: After = -1,
-    limit: Limit = MOST_ROWS,
+    limit: MonthsLimit = MOST_ROWS,
 ) -> Usages:
     """Return usage: of all subjects in the period around a month, or the past of one, the newest period first."""
     with refusing(404):
@@ -203,3 +217,85 @@ def _figure(row: dict[str, Any], names: dict[int, str]) -> Figure:
         unit="cents" if quantity.is_money else "milliwatt-hours",
         **{key: row[key] for key in ("low", "middle", "high")},
     )
+
+
+Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a tariff would have made of a year."""
+
+    tariff: Tariff  # the tariff
+    source: str  # its text
+    month: str  # the last local month
+    made: EpochSeconds  # when it was computed
+    year: preview.Year  # the months that end with it, and each account's change
+
+
+class PreviewOf(Text):
+    """A tariff's text, and the local month with which the year ends to preview it on."""
+
+    month: str = Field("", max_length=10, description="The last of up to twelve, such as 2026-10; empty: the last one.")
+
+
+class Changes(BaseModel):
+    """A page of a preview, the largest fall first."""
+
+    month: str
+    made: Time
+    accounts: int
+    changes: list[preview.Change]
+
+
+def previewed_year(
+    database: Database, tariff: Tariff, last: str, default: str, progress: Progress | None = None
+) -> preview.Year:
+    """Return what a tariff would have made of the bills of the year that ends with a month, as ``previewed`` does."""
+    months = [month_text(each) for each in database.read(_months_to, month_number(last), default)]
+    return preview.year((each, previewed(database, tariff, each, default, progress)) for each in months)
+
+
+def _months_to(connection: Connection, last: Month, default: str) -> list[Month]:
+    """Return the months with usage and a tariff of the year that ends with a month; without any, that month."""
+    zone = zone_of(connection)
+    begun = min((each.effective for each in published(connection) if each.name == default), default=0)
+    known = [month for month in months_with_usage(connection, last + 1) if month > last - YEAR]
+    return [month for month in known if columns_of(month, zone).first >= begun] or [last]
+
+
+def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> works.Work:
+    """Begin to compute what a tariff would have made of the year that ends with a month (empty: the last one).
+
+    Raises:
+        ConfigError: It is no month, or the person or too many people have a preview in work.
+    """
+    wanted, now = month or api.last_month(), int(api.clock.now())
+    parse_month(wanted)
+
+    def job(progress: Progress) -> tuple[str, Preview]:
+        year = previewed_year(api.database, tariff, wanted, api.settings.billing.tariff, progress)
+        return "/console/rates/preview/{id}", Preview(tariff=tariff, source=source, month=wanted, made=now, year=year)
+
+    return api.works.start(works.Kind.PREVIEW, f"Preview of {tariff.name} for {wanted}", actor.name, now, job)
+
+
+@router.post("/tariffs/preview", status_code=202)
+def begin(api: RequestApi, actor: PreviewsPrices, asked: PreviewOf) -> WorkAnswer:
+    """Begin to compute a year's bills of every account by a tariff; nothing is stored."""
+    try:
+        tariff = parse_tariff(asked.source)
+        return work_answer(begin_preview(api, actor, tariff, asked.source, asked.month))
+    except ConfigError as error:
+        raise HTTPException(422, str(error).splitlines()) from error
+
+
+@router.get("/tariffs/preview/{work_id}")
+def shown(api: RequestApi, _: PreviewsPrices, work_id: str, skip: Skip = 0, limit: Limit = 100) -> Changes:
+    """Return what accounts would pay, the largest fall first."""
+    work = api.works.find(work_id)
+    if work is None or not isinstance(work.result, Preview):
+        raise HTTPException(404, "there is no such preview, or not any more")
+    made = work.result
+    rows = list(made.year.changes[skip : skip + limit])
+    return Changes(month=made.month, made=made.made, accounts=len(made.year.changes), changes=rows)

@@ -1,24 +1,35 @@
-"""``commonwatt statistics``: usage by month, quarter, year and five years, and projections (U6)."""
+"""``commonwatt statistics``: usage and projections (U6); and ``commonwatt tariff`` with its preview (C1)."""
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from commonwatt.cli.options import show
+from commonwatt.model.calendar import month_before, month_of
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import counted
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
-from utility.statistics.jobs.statistics import take_in
+from commonwatt.model.text import counted, line_of
+from commonwatt.model.units import QUARTER_S
+from utility.billing.bill import steps_of
+from utility.billing.preview import Change, sentences
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
+from utility.statistics.api import previewed_year
+from utility.statistics.jobs import take_in
 from utility.statistics.months import Month
-from utility.statistics.store.usage_due import mark_settled
-from utility.webkit.cli.options import Commands, ConfigOption, day_option, from_file
+from utility.statistics.store.usage import mark_settled
+from utility.tariffs.cli import FileArgument, app
+from utility.tariffs.tariff import read_tariff
+from utility.webkit.cli import Commands, ConfigOption, day_option, from_file, load
 
-app = Commands(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
+__all__ = ["app"]
+
+statistics_app = Commands(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
 
 
-@app.command()
+@statistics_app.command()
 def run(
     config: ConfigOption,
     first: Annotated[
@@ -40,3 +51,49 @@ def run(
         turn = Turn(job="statistics", period=Period(start=now, end=now, name="now"), attempt=1, now=now)
         asyncio.run(take_in(database, HERE, turn, tell=months.add))
     typer.echo(f"{counted(len(months), 'month')} computed")
+
+
+@app.command("preview")
+def preview_command(
+    file: FileArgument,
+    config: ConfigOption,
+    month: Annotated[str | None, typer.Option(help="The last of up to twelve months, such as 2026-10.")] = None,
+    out: Annotated[Path | None, typer.Option("--csv", help="Also write every account to this file.")] = None,
+) -> None:
+    """Show what a tariff would have made of a year's bills.
+
+    It is computed for every account from settled quarter-hours, in place of the published versions of its name.
+    """
+    tariff = read_tariff(file)
+    settings = load(config)[0]
+    with from_file(config) as (database, clock):
+        wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
+        year = previewed_year(database, tariff, wanted, settings.billing.tariff)
+    changes = year.changes
+    if out is not None:
+        with out.open("w", newline="", encoding="utf-8") as table:
+            table.write(line_of(("account", "before_dollars", "after_dollars", "difference_dollars")))
+            table.writelines(line_of((c.account, c.before, c.after, c.difference)) for c in changes)
+    typer.echo("\n".join(sentences(year)))
+    columns = ("account", "before", "after", "difference")
+    show("winners", [_row(change) for change in changes[:10] if change.difference < 0], columns)
+    show("losers", [_row(change) for change in changes[::-1][:10] if change.difference > 0], columns)
+    typer.echo(_bars(changes))
+
+
+def _row(change: Change) -> dict[str, object]:
+    return {
+        "account": change.account,
+        "before": change.before,
+        "after": change.after,
+        "difference": f"{change.difference:+}",
+    }
+
+
+def _bars(changes: Sequence[Change]) -> str:
+    rows = steps_of([int(100 * each.difference) for each in changes])
+    most = max((count for *_, count in rows), default=1)
+    lines = [
+        f"{low:+,} to {high:+,}".rjust(24) + f" {count:6} {'#' * -(-40 * count // most)}" for low, high, count in rows
+    ]
+    return "\n".join(["dollars more", *lines])

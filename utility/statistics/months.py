@@ -9,10 +9,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.time.local_calendar import month_of, month_quarters, parse_month
-from commonwatt.model.time.local_time import load_cells
+from commonwatt.model.calendar import load_cells, month_of, month_quarters, parse_month
 from commonwatt.model.units import Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 
 Month = int  # a local month as a number: 12 x year + month - 1, so that months follow each other without a gap
 CELLS = 48  # cells of a load shape: the local hours 0 to 23 of weekdays, then those of Saturdays and Sundays

@@ -1,21 +1,29 @@
-"""Usage by month, quarter, year and five years, with plots; what the next month and five years may bring."""
+"""Usage by month and more, with plots; what may come; and what a tariff would have made of a year's bills."""
 
 from collections.abc import Mapping
 from itertools import groupby
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
+from commonwatt.model.calendar import local_text, parse_month
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
-from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity
+from commonwatt.settlement.quarters import QUANTITY_WORDS, Quantity
+from utility.access.decisions import shown as shown_second
+from utility.access.people import Actor
+from utility.billing.bill import steps_of
+from utility.billing.decisions import previewed
+from utility.billing.preview import Year, sentences
+from utility.billing.preview import year as year_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
-from utility.statistics.api import After, MonthText, NameText, ScopeText
+from utility.statistics.api import After, MonthText, NameText, Preview, ScopeText
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
-from utility.statistics.scenarios import YEARS
+from utility.statistics.projection import YEARS
 from utility.statistics.series import SHAPES
 from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.store.usage_projection import Projectable, projection_view
@@ -28,12 +36,16 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_page,
 )
-from utility.statistics.words import projected_words, tested_words
-from utility.webkit.console.answers import found
+from utility.statistics.usage import projected_words, tested_words
+from utility.tariffs.pages import Filled
+from utility.tariffs.prices_form import kept_of, written
+from utility.tariffs.store import find_version
+from utility.tariffs.tariff import Tariff, parse_tariff
+from utility.webkit.console.answers import ROWS, Skip, found, other_pages, plain
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.plots import line
-from utility.webkit.rights import ReadsTown
-from utility.webkit.shapes import refusing
+from utility.webkit.requests import refusing
+from utility.webkit.rights import PreviewsPrices, ProposesPrices, ReadsTown
 
 _PATH = "/console/statistics"
 _MONTH_S = 28 * 86_400  # seconds of a month's step in a plot: no month is shorter
@@ -194,3 +206,65 @@ def _number(connection: Connection, scope: Scope, name: str) -> int:
 def _month(text: str) -> Month:
     with refusing(422):
         return month_number(text)
+
+
+_PLACE = "/console/rates/preview"
+_FEW = 8  # most steps of a histogram, as many as fit on a phone
+
+
+@router.post("/console/rates/form/effect")
+def effect(
+    console: RequestConsole, request: Request, actor: ProposesPrices, filled: Annotated[Filled, Form()]
+) -> HTMLResponse:
+    """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
+    month, year, bill = filled.month or console.api.last_month(), Year(), None
+    try:
+        made = written(filled, kept := kept_of(filled.source))
+        faults, bill = made.faults, kept.get("bill")
+        if not faults:
+            tariff, default = parse_tariff(made.text), console.api.settings.billing.tariff
+            parse_month(month)
+            year = year_of([(month, previewed(console.database, tariff, month, default))])
+    except ConfigError as error:
+        faults = {"": plain(error)}
+    steps = steps_of([int(100 * change.difference) for change in year.changes], _FEW)
+    content = {"faults": faults, "bill": bill, "month": month, "steps": steps}
+    return console.fragment(request, actor, "rates_effect.html", content | {"sentences": sentences(year)})
+
+
+@router.get(f"{_PLACE}/{{work_id}}")
+def preview(
+    console: RequestConsole,
+    request: Request,
+    actor: PreviewsPrices,
+    work_id: str,
+    order: Annotated[Literal["less", "more"], Query()] = "less",
+    skip: Skip = 0,
+) -> HTMLResponse:
+    """Show who would pay less and who more."""
+    work = console.api.works.find(work_id)
+    if work is None or not isinstance(work.result, Preview):
+        raise HTTPException(404, "this preview is not there any more; make it again from the tariff's page")
+    made, path = work.result, f"{_PLACE}/{work_id}"
+    changes = made.year.changes
+    ranked = changes if order == "less" else changes[::-1]
+    content = {
+        "preview": made,
+        "work": work,
+        "sentences": sentences(made.year),
+        "steps": steps_of([int(100 * change.difference) for change in changes], _FEW),
+        "rows": ranked[skip : skip + ROWS],
+        "order": order,
+        **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),
+    }
+    return console.page(request, actor, "rates_preview.html", content | _stored(console, actor, made.tariff))
+
+
+def _stored(console: Console, actor: Actor, tariff: Tariff) -> dict[str, Any]:
+    """Return of a stored tariff whether it waits for a second person, and whether the one who looks may be that."""
+    if not tariff.version:
+        return {"stored": None}
+    with console.database.reads.begin() as connection:
+        stored = find_version(connection, tariff.name, tariff.version)
+        second = shown_second(connection, console.api.second(actor), {stored.proposed_by: "proposed it"})
+    return {"stored": stored, "tariff": stored.tariff, "begins": local_text(tariff.effective, tariff.zone)} | second

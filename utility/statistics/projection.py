@@ -1,16 +1,27 @@
-"""A projection of a coming month with an 80 % band, from the months before; explainable, and tested on its own past.
+"""A projection of a coming month with an 80 % band, tested on its past; in dollars; five years as scenarios.
 
 The middle: what the last twelve months added up to, times the part that this month usually is of such twelve months
 (of its own last three years and of its group's, half each), moved half-way to how the last three months came out. The
 band: the 10 % and 90 % quantiles of the relative errors that projections of the same group made in earlier months, each
 projected from the months before it alone. So a band is as wide as the past was wrong (conformal prediction).
+
+Scenarios are sums, not forecasts: none says how likely it is.
+
+In dollars: a bill is computed from sums by hour of the day, apart for weekdays and weekends. Prices that change within
+an hour, or on holidays, count by their part of the month's quarter-hours of that hour. It is a projection's estimate;
+bills are computed from quarter-hours (``utility.billing``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from commonwatt.model.units import MilliwattHours
+from utility.billing.rules.policies import POLICIES, CreditGoesTo
+from utility.statistics.months import CELLS, MonthColumns
+from utility.tariffs.tariff import Tariff
 
 Floats = NDArray[np.float64]
 
@@ -154,3 +165,132 @@ def _quantiles(known: Floats) -> Floats:
     count = len(known)
     low = max(0, int(np.floor(LEVELS[0] * (count + 1))) - 1)
     return np.array([known[low], np.median(known), known[count - 1 - low]])
+
+
+YEARS = 5
+
+STEADY, TREND = "as in the last year", "as the last two years changed"
+
+_CHANGES: Mapping[str, float] = {"1 % more each year": 0.01, "3 % more each year": 0.03, "2 % less each year": -0.02}
+_STEP = "20 % more at once"
+_STEP_PART = 0.20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioYear:
+    """A year of a scenario; energies are milliwatt-hours."""
+
+    scenario: str  # its name
+    year: int  # the number of the year, from 1
+    used: MilliwattHours  # what the town uses
+    generated: MilliwattHours  # what its panels generate: as in the last year, since the program knows of no new ones
+    imported: MilliwattHours  # what the microgrids take from the town: all that is used more is taken
+    exported: MilliwattHours  # what they give: all that is used less is given, once nothing more is taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class YearBefore:
+    """The last twelve whole months of the town, milliwatt-hours."""
+
+    used: MilliwattHours  # what it used
+    generated: MilliwattHours  # what its panels generated
+    imported: MilliwattHours  # what the microgrids took
+    exported: MilliwattHours  # what they gave
+    used_before: MilliwattHours | None = None  # what it used in the twelve months before; ``None``: not known
+
+
+def scenarios(last: YearBefore) -> Sequence[ScenarioYear]:
+    """Return each scenario's five years."""
+    growth: dict[str, tuple[float, float]] = {STEADY: (0.0, 0.0)}
+    if last.used_before:
+        growth[TREND] = (0.0, last.used / last.used_before - 1)
+    growth |= {name: (0.0, rate) for name, rate in _CHANGES.items()}
+    growth[_STEP] = (_STEP_PART, 0.0)
+    return [
+        _year(name, year, last, round(last.used * (1 + step) * (1 + rate) ** year))
+        for name, (step, rate) in growth.items()
+        for year in range(1, YEARS + 1)
+    ]
+
+
+def _year(name: str, year: int, last: YearBefore, used: MilliwattHours) -> ScenarioYear:
+    imported = last.imported + used - last.used
+    return ScenarioYear(
+        scenario=name,
+        year=year,
+        used=used,
+        generated=last.generated,
+        imported=max(0, imported),
+        exported=last.exported + max(0, -imported),
+    )
+
+
+_PUBLIC = 2
+_KWH = 1e6  # milliwatt-hours of a kilowatt-hour
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Accounts:
+    """The months of accounts."""
+
+    imported: NDArray[np.int64]  # milliwatt-hours by cell, (accounts, 48)
+    exported: NDArray[np.int64]  # the same of what they gave by their own meters
+    microgrids: NDArray[np.int64]  # the number of each account's microgrid, from 0
+    numbers: NDArray[np.int64]  # their numbers; one that moved between microgrids comes several times
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Microgrids:
+    """The months of microgrids."""
+
+    exported: NDArray[np.int64]  # milliwatt-hours by cell, (microgrids, 48)
+    # What no account's own meter gave is for all accounts of a building's (1) and of the public (2) microgrid.
+    kind: NDArray[np.int64]
+
+
+def bills(accounts: Accounts, microgrids: Microgrids, tariff: Tariff, columns: MonthColumns) -> Floats:
+    """Return what each account would pay for the month by a tariff, dollars, if it had both whole."""
+    paid, given_back = cell_prices(tariff, columns)
+    own, pool = accounts.exported, np.zeros_like(microgrids.exported)
+    if POLICIES[tariff.policy.name].credit_goes_to is CreditGoesTo.UNITS:
+        own, pool = np.zeros_like(own), microgrids.exported
+        weights = np.ones(len(own))
+    else:
+        given = np.zeros_like(microgrids.exported)
+        np.add.at(given, accounts.microgrids, accounts.exported)
+        pool = (microgrids.exported - given) * (microgrids.kind > 0)[:, None]
+        by_import = (microgrids.kind == _PUBLIC) & (getattr(tariff.policy, "farm", "") == "import")
+        weights = np.where(by_import[accounts.microgrids], accounts.imported.sum(axis=1), 1.0)
+    whole = np.bincount(accounts.microgrids, weights=weights, minlength=len(pool))[accounts.microgrids]
+    part = weights / np.where(whole > 0, whole, 1.0)
+    credited = own + pool[accounts.microgrids] * part[:, None]
+    due = float(tariff.base) + (accounts.imported @ paid - credited @ given_back) / _KWH
+    return np.asarray(np.maximum(due, 0.0), np.float64)
+
+
+def cell_prices(tariff: Tariff, columns: MonthColumns) -> tuple[Floats, Floats]:
+    """Return the mean prices of import and of credit in each cell of a month, dollars per kWh."""
+    periods = tariff.periods_of(np.arange(columns.first, columns.until))
+    credit = POLICIES[tariff.policy.name].credit_prices(tariff)
+    count = np.maximum(np.bincount(columns.cells, minlength=CELLS), 1)
+    of_import = np.array([float(price.import_) for price in tariff.prices])
+    found = (prices[periods] for prices in (of_import, np.array([float(price) for price in credit])))
+    paid, given_back = (np.bincount(columns.cells, weights=each, minlength=CELLS) / count for each in found)
+    return paid, given_back
+
+
+def cost_of(
+    imported: NDArray[np.int64], exported: NDArray[np.int64], price: float, peak: tuple[int, ...], factor: float
+) -> float:
+    """Return what a month's energy costs at the regional price, dollars: what the microgrids took less what they gave.
+
+    Args:
+        imported: Milliwatt-hours by cell, (48).
+        exported: The same.
+        price: The regional price outside peak hours, dollars per kWh.
+        peak: The local hours of the peak price, of each day.
+        factor: The peak price as a multiple.
+    """
+    hours = np.arange(CELLS) % 24
+    prices = np.where(np.isin(hours, peak), price * factor, price)
+    return float((np.maximum(imported - exported, 0) * prices).sum() / _KWH)

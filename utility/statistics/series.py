@@ -1,4 +1,8 @@
-"""Quarter-hours of a class of microgrids: what it took, gave, shared, generated and used, for peaks and load shapes."""
+"""Quarter-hours of a class of microgrids: what it took, gave, shared, generated and used, also of its batteries.
+
+Settled quarter-hours say what passed the meters. What a place used is what it took and generated, less what it sent
+out and what its battery gained; so the loss of charging counts as used. Readings of one day of UTC are one column.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +10,99 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies
-from utility.statistics.batteries import UNKNOWN
+from commonwatt.model.units import SLOTS, MilliwattHours, Quarter
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Energies
 from utility.statistics.months import CELLS, MonthColumns
 from utility.statistics.usage import QUANTITIES, by_cell
+
+UNKNOWN = -1  # a level without a reading
+
+_PARTS = ("generated", "slots", "level")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatteryDays:
+    """The readings of some batteries in a month, by day of UTC that the month overlaps."""
+
+    meters: NDArray[np.int64]  # numbers of their outgoing meters, ascending, (n)
+    generated: NDArray[np.int64]  # energy generated, (n, days)
+    slots: NDArray[np.int64]  # slots with a reading of generation, (n, days)
+    # Level at the end of the day's last quarter-hour in the month; ``UNKNOWN``: no reading, (n, days).
+    level: NDArray[np.int64]
+    before: NDArray[np.int64]  # level at the end of the last quarter-hour before the month, (n)
+
+    def table(self) -> NDArray[np.int64]:
+        """Return all in one table, for ``packed``; ``days_from`` is the inverse."""
+        parts = [self.meters[:, None], self.before[:, None], *(getattr(self, name) for name in _PARTS)]
+        return np.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What places with batteries generated, and what their batteries gained."""
+
+    energy: MilliwattHours  # energy generated, milliwatt-hours
+    gained: MilliwattHours | None  # the level at the end less that at the beginning; ``None``: one of them is not known
+    slots: int  # slots with a reading of generation
+    wanted: int  # slots of the days that are counted
+
+
+def no_days(meters: NDArray[np.int64], days: int) -> BatteryDays:
+    """Return the days of some batteries without any reading."""
+    shape = len(meters), days
+    unknown = np.full(shape, UNKNOWN, np.int64)
+    return BatteryDays(
+        meters=meters,
+        generated=np.zeros(shape, np.int64),
+        slots=np.zeros(shape, np.int64),
+        level=unknown,
+        before=np.full(len(meters), UNKNOWN, np.int64),
+    )
+
+
+def days_from(table: NDArray[np.int64]) -> BatteryDays:
+    """Return the days of a table."""
+    days = (table.shape[1] - 2) // len(_PARTS)
+    parts = {name: table[:, 2 + n * days : 2 + (n + 1) * days] for n, name in enumerate(_PARTS)}
+    return BatteryDays(meters=table[:, 0], before=table[:, 1], **parts)
+
+
+def aligned(days: BatteryDays, meters: NDArray[np.int64]) -> BatteryDays:
+    """Return the days of exactly some meters: others are left out, new ones have no reading."""
+    if np.array_equal(days.meters, meters):
+        return days
+    found = no_days(meters, days.level.shape[1])
+    here, there = np.isin(meters, days.meters), np.isin(days.meters, meters)
+    for name in (*_PARTS, "before"):
+        getattr(found, name)[here] = getattr(days, name)[there]
+    return found
+
+
+def generated_by(days: BatteryDays, meters: NDArray[np.int64], widths: NDArray[np.int64]) -> Generated:
+    """Return what some of the meters generated in the settled days of a month.
+
+    Args:
+        days: The readings.
+        meters: The meters' numbers.
+        widths: The quarter-hours of each day that lie in the month; 0: the day is not settled.
+    """
+    if not len(meters):
+        return Generated(energy=0, gained=0, slots=0, wanted=0)
+    rows, counted = np.isin(days.meters, meters), np.flatnonzero(widths)
+    wanted = len(meters) * int(widths.sum()) * SLOTS
+    if not counted.size or not rows.any():
+        return Generated(energy=0, gained=None, slots=0, wanted=wanted)
+    first, last = int(counted[0]), int(counted[-1])
+    before = days.level[rows, first - 1] if first else days.before[rows]
+    after = days.level[rows, last]
+    is_known = counted.size == last - first + 1 and bool((before != UNKNOWN).all() and (after != UNKNOWN).all())
+    return Generated(
+        energy=int(days.generated[rows][:, counted].sum()),
+        gained=int((after - before).sum()) if is_known else None,
+        slots=int(days.slots[rows][:, counted].sum()),
+        wanted=wanted,
+    )
+
 
 SERIES = (*(quantity.name.lower() for quantity in QUANTITIES), "generated", "level")
 """The rows of a class's day: energies by quantity, energy generated, and the sum of the batteries' levels at the end of

@@ -38,7 +38,7 @@ usage_month = Table(
 )
 
 # The quarter-hours of a class of microgrids on a day of UTC, and the readings of a microgrid's batteries in a month
-# (``utility.statistics.series``, ``utility.statistics.batteries``).
+# (``utility.statistics.series``, ``utility.statistics.series``).
 usage_day = Table(
     "usage_day",
     metadata,

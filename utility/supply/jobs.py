@@ -10,20 +10,19 @@ from dataclasses import KW_ONLY, dataclass, replace
 from secrets import token_hex
 
 from commonwatt.config.utility import SupplySettings
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 from utility.database.database import Database, read_setting, save_setting
 from utility.database.town_zone import peak_hours_of, zone_of
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import Threads
-from utility.outbox.store.plant import last_report
-from utility.supply.announcing import Told, changes, must_tell
-from utility.supply.buying.policies import POLICIES
+from utility.jobs.plans import Threads
+from utility.jobs.store import Turn
+from utility.outbox.store import last_report
 from utility.supply.deciding import (
     HISTORY_QUARTERS,
     Facts,
     inputs_of,
+    like_hours,
     planned,
     price_at,
     rations_of,
@@ -31,19 +30,24 @@ from utility.supply.deciding import (
     unknown,
     unplanned,
 )
-from utility.supply.forecast import like_hours
 from utility.supply.metrics import SupplyMetrics
-from utility.supply.rationing import RATIONING
-from utility.supply.store.plant import (
+from utility.supply.planner import POLICIES
+from utility.supply.rationing import RATIONING, Told, changes, must_tell
+from utility.supply.store import (
+    WORDS,
     NewPurchase,
+    NewRation,
     add_purchase,
+    announced_storm,
     asked_until,
+    count_limited,
     first_lacking,
     has_purchase,
+    members,
     quarters_between,
+    tell,
+    told,
 )
-from utility.supply.store.rations import NewRation, count_limited, members, tell, told
-from utility.supply.store.supply_view import WORDS, announced_storm
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
 from commonwatt.runtime.metric_families import Row, Value, families, gauge

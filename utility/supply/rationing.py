@@ -1,19 +1,18 @@
-"""Decides the import limit of each microgrid while the regional supply is short (U5, A8, P5).
+"""Rations (U5, A8, P5): the import limit of each microgrid in a shortage, and whom to tell (pure).
 
 The priority is hospital, police and fire, then apartments, then houses. A limit holds for imports at the microgrid's
 feeder; exports stay possible. The microgrid of the emergency services never gets a limit.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from commonwatt.model.control.supply import LASTS_H, SupplyState
-from commonwatt.model.units import MicrogridId
-from commonwatt.town.file import TownTable
-from commonwatt.town.town import Direction, Function, Microgrid, average_w
-from utility.supply.plant import Plant
+from commonwatt.model.control import LASTS_H, SupplyState
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
+from commonwatt.town.town import Direction, Function, Microgrid, TownTable, average_w
+from utility.supply.buying import Plant
 
 STEPS = 4  # steps in which a limit comes down: each takes at most this part of what a class asks for
 STEP_LASTS_H = 1  # hours for which the energy that the classes above do not need has to last while a limit comes down
@@ -186,3 +185,59 @@ def _unlimited(reduce: bool, reason: str) -> Ration:
 
 RATIONING: Mapping[str, Rationing] = MappingProxyType({"aces": ration_aces, "rangers": ration_rangers})
 """The rules of rationing by name."""
+
+# For how long a controller keeps what it received, seconds: it is sent again each quarter-hour, so one may be lost.
+RATION_S = 1800
+NAMED = 10  # most microgrids that a line of the log names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a controller was last sent."""
+
+    quarter: Quarter  # the quarter-hour in which it was sent
+    supply: SupplyState  # the state of the regional supply
+    import_limit_w: int | None  # its import limit, watts; ``None``: no limit
+    until: EpochSeconds  # until when that holds
+
+
+def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: EpochSeconds, quarter: Quarter) -> bool:
+    """Return whether to send a controller its ration.
+
+    A state that is NORMAL without a limit is sent only to end something else: controllers take it as given.
+    """
+    in_force = told is not None and told.until > now
+    is_same = told is not None and (told.supply, told.import_limit_w) == (supply, ration.import_limit_w)
+    if supply is SupplyState.NORMAL and ration.import_limit_w is None:
+        return in_force and not is_same
+    return not in_force or not is_same or (told is not None and told.quarter != quarter)
+
+
+def changes(
+    found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told], now: EpochSeconds
+) -> Iterator[dict[str, object]]:
+    """Yield each kind of change between what controllers were last sent and their new rations, with its facts."""
+    kinds: dict[tuple[str, bool, str], dict[MicrogridId, int | None]] = {}
+    for name, ration in found.items():
+        was, was_limit_w = SupplyState.NORMAL, None
+        if (before := told.get(name)) is not None and before.until > now:
+            was, was_limit_w = before.supply, before.import_limit_w
+        if (was, was_limit_w) != (supply, ration.import_limit_w):
+            kinds.setdefault((was.value, ration.reduce, ration.reason), {})[name] = was_limit_w
+    for (was_supply, reduce, reason), limits in kinds.items():
+        yield {
+            "supply": supply.value,
+            "was": was_supply,
+            "limit_w": _range(found[name].import_limit_w for name in limits),
+            "was_limit_w": _range(limits.values()),
+            "reduce": reduce,
+            "why": reason,
+            "microgrids": len(limits),
+            "names": list(limits)[:NAMED],
+        }
+
+
+def _range(limits: Iterable[int | None]) -> list[int] | None:
+    """Return the least and the most of some limits; ``None``: there is none."""
+    known = [limit for limit in limits if limit is not None]
+    return [min(known), max(known)] if known else None

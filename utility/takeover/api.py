@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path
 
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from utility.takeover.columns import Assignment, Explained
+from utility.takeover.grants import Assignment, Explained
 from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import assignments, explained
-from utility.webkit.parameters import LOCAL_TIMES
+from utility.webkit.requests import LOCAL_TIMES
 from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 

@@ -1,13 +1,16 @@
-"""The utility's grants: who manages each microgrid of a clique, while it is heard (docs/controllers.md, R10)."""
+"""The utility's grants: who manages each microgrid while it is heard, since when, and why (pure)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from commonwatt.cliques.signs import BEAT_S, Beat, Bits, Signs
-from commonwatt.model.units import ControllerId, MicrogridId
+from pydantic import BaseModel
+
+from commonwatt.cliques import BEAT_S, Beat, Bits, Line, Signs
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
-from commonwatt.protocol.commands import Epoch
-from commonwatt.protocol.raises import Raises
+from commonwatt.protocol.commands import Epoch, Raises
+from utility.webkit.columns import Shown, Time, Written
 
 QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
 # Seconds after the start in which a microgrid without any manager so far is granted only to the first in its order:
@@ -173,3 +176,89 @@ class Grants:
         assert granted.pending is not None
         # A controller that knows a higher epoch than the one replaced refuses, and says so.
         return Tell(to, Grant(microgrid=microgrid, epoch=granted.pending, replaces=granted.seen))
+
+
+BEGAN, RENEWED, GRANTED, CLAIMED, RETURNED = "began", "renewed", "granted", "claimed", "returned"
+HOWS = (BEGAN, RENEWED, GRANTED, CLAIMED, RETURNED)  # all of them
+MOVES = (GRANTED, CLAIMED, RETURNED)  # those after which another controller manages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """An epoch that the utility adopted."""
+
+    microgrid: MicrogridId  # the microgrid
+    epoch: Epoch  # the epoch
+    controller: ControllerId  # who manages under it
+    before: ControllerId  # who managed before; empty: no one that the utility knew
+    how: str  # one of ``HOWS``
+    why: str  # for people
+    since: EpochSeconds = 0  # when the utility learned of it; 0: it is being stored
+
+
+def why_granted(holder: ControllerId | None, line: Line | None, microgrid: MicrogridId, now: float) -> str:
+    """Return why the utility grants a microgrid that ``holder`` managed so far, for people."""
+    if holder is None or line is None:
+        return "granted: no controller managed it"
+    if not line.lost(now) and microgrid in line.unable:
+        return f"granted: {holder} could not command it for {now - line.unable[microgrid]:.0f} s"
+    return f"granted: {holder} gave no sign for {now - line.heard:.1f} s"
+
+
+def adopted(
+    microgrid: MicrogridId,
+    epoch: Epoch,
+    order: Sequence[ControllerId],
+    by: tuple[ControllerId | None, ControllerId],
+    *,
+    granted_because: str | None,
+    is_alive: bool,
+) -> Handover:
+    """Return the line of an epoch that was adopted.
+
+    Args:
+        order: Who may manage the microgrid, the first one first.
+        by: Who managed it so far, and who manages it now.
+        granted_because: Why the utility granted this very epoch; ``None``: it did not.
+        is_alive: Whether the utility hears the controller that managed it so far.
+    """
+    before, new = by
+    if granted_because is not None and before != new:
+        how, why = GRANTED, granted_because
+    elif before is None:
+        how, why = BEGAN, "first start" if new == order[0] else "it managed when the utility began to watch"
+    elif before == new:
+        how, why = RENEWED, "under a new epoch of its own"
+    elif is_alive and order.index(new) < order.index(before):
+        how, why = RETURNED, f"given back by {before}"
+    else:
+        how, why = CLAIMED, f"claimed by itself: {before} was lost to its clique"
+    return Handover(microgrid=microgrid, epoch=epoch, controller=new, before=before or "", how=how, why=why)
+
+
+class Assignment(BaseModel):
+    """Which controller manages a microgrid."""
+
+    microgrid: Annotated[str, Shown("Microgrid")]
+    order: Annotated[list[str], Shown("Who may manage it")]  # the first one first; alone: it is in no clique
+    manager: Annotated[str, Shown("Managed by")]  # empty: no controller that the utility knows
+    since: Annotated[Time | None, Shown("Since", Written.MOMENT)]  # when the utility learned of it; ``None``: never
+    why: Annotated[str, Shown("Why")]
+    epoch: tuple[int, int]  # the epoch, counter and rank; (0, 0): there is none
+    unmanaged_s: int  # for how many seconds no controller that can command it was heard; 0: one is
+
+
+class Held(BaseModel):
+    """A line of the history of a microgrid."""
+
+    controller: Annotated[str, Shown("Managed by")]
+    since: Annotated[Time, Shown("Since", Written.MOMENT)]
+    why: Annotated[str, Shown("Why")]
+    epoch: tuple[int, int]  # the epoch, counter and rank
+
+
+class Explained(BaseModel):
+    """An assignment with its history."""
+
+    assignment: Assignment
+    history: list[Held]  # the newest first

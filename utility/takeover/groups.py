@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from commonwatt.cliques.signs import FALSE_FOR_S, Beat
+from commonwatt.cliques import FALSE_FOR_S, Beat
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell, Who
 from commonwatt.protocol.commands import Epoch
-from utility.takeover.grants import Done, Granted, Grants, KeepGranted
-from utility.takeover.history import MOVES, Handover, adopted, why_granted
+from utility.takeover.grants import MOVES, Done, Granted, Grants, Handover, KeepGranted, adopted, why_granted
 
 FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 WAKE_S = 0.2  # seconds between two looks at whether this process was stopped

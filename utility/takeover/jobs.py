@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from commonwatt.cliques.signs import Beat
+from commonwatt.cliques import Beat
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.network.clique_socket import CliqueSocket
@@ -19,12 +19,11 @@ from commonwatt.protocol.clique_messages import CliqueMessage
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
+from commonwatt.town.cliques import CliqueFile, Group, load_cliques, parties
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database
-from utility.takeover.grants import Granted, Grants
+from utility.takeover.grants import Granted, Grants, Handover
 from utility.takeover.groups import Groups, Out, Outcome
-from utility.takeover.history import Handover
 from utility.takeover.store import keep_orders, load_granted, registered, save
 from utility.webkit.services import Api
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_datagrams import REFUSED
+from commonwatt.protocol.clique_messages import REFUSED
 from commonwatt.protocol.commands import Epoch
 from commonwatt.runtime.metric_families import Row, counter, families, gauge
 from utility.database.metrics import PREFIX
+from utility.takeover.grants import HOWS
 from utility.takeover.groups import Groups
-from utility.takeover.history import HOWS
 
 
 class _State(NamedTuple):

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field
 from commonwatt.model.exceptions import ConfigError
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.columns import Version
-from utility.tariffs.store.tariffs import versions
+from utility.tariffs.store import versions
+from utility.webkit.requests import Asked, refusing
 from utility.webkit.rights import ProposesPrices, PublishesPrices, ReadsTown
 from utility.webkit.services import Api, RequestApi
-from utility.webkit.shapes import Asked, refusing
 
 VersionNumber = Annotated[int, Path(ge=0, lt=2**15)]
 

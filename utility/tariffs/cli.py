@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import show
 from commonwatt.config.files import read_text
+from commonwatt.model.calendar import local_text
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_text
 from utility.tariffs.tariff import Tariff, read_tariff
-from utility.webkit.cli.options import Commands, ConfigOption
-from utility.webkit.cli.service import ask, read
+from utility.webkit.cli import Commands, ConfigOption, ask, read
 
 app = Commands(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
 

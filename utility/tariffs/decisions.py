@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from commonwatt.model.calendar import local_text
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_text
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
-from utility.tariffs.store import tariffs
+from utility.tariffs import store as tariffs
 from utility.tariffs.tariff import Tariff, parse_tariff
 
 MAX_TARIFF_BYTES = 256 * 1024  # longest text of a tariff that a page or the API takes

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from commonwatt.config.files import parse_toml, toml_table
 from commonwatt.model.exceptions import ConfigError
-from utility.tariffs.file import DAYS, TariffFile
-from utility.tariffs.week import faults, table_of
+from utility.tariffs.file import DAYS, TariffFile, faults, table_of
 
 HOURS = 24
 MOST_PERIODS = 6  # prices that the form has colours for

@@ -9,12 +9,11 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from commonwatt.cli.options import JsonOption
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import JsonOption, show
 from commonwatt.model.exceptions import CommonwattError, StoreError
 from utility.towns import store
 from utility.towns.table import Town, load_towns
-from utility.webkit.cli.options import Commands
+from utility.webkit.cli import Commands
 
 app = Commands(
     no_args_is_help=True, help="Many towns: list them; one table at the office has them all (docs/cluster.md)."

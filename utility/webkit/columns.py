@@ -13,9 +13,9 @@ from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler, Pl
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from commonwatt.model.calendar import iso, parse_time
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.times import iso, parse_time
-from commonwatt.model.words import moment
+from commonwatt.model.text import moment
 
 COLUMN = "x-column"
 """The key of a field in the API's description that is a column: how its values are written; empty: as they are."""

@@ -17,8 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import MACHINE, Actor, Via, on_machine
-from utility.access.roles import RIGHTS, Right, Role
+from utility.access.people import MACHINE, RIGHTS, Actor, Right, Role, Via, on_machine
 from utility.access.store import access, second_factors
 from utility.database.database import Database
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self, TypeVar
 from fastapi import Depends, Request
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.time.local_calendar import month_before, month_of
+from commonwatt.model.calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_s
-from utility.access.actor import Actor
 from utility.access.decisions import Second
+from utility.access.people import Actor
 from utility.access.secrets import new_secret
 from utility.database.database import Database
 from utility.database.health import Health

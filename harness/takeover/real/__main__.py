@@ -9,11 +9,10 @@ from random import Random
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from commonwatt.cliques.signs import BEAT_S
+from commonwatt.cliques import BEAT_S
 from harness.real import forks
 from harness.takeover.real.namespaces import why_not
-from harness.takeover.real.run import LOST, Seen, look
-from harness.takeover.real.town import Town, stop_all
+from harness.takeover.real.town import LOST, Seen, Town, look, stop_all
 
 AT_ONCE = 4  # towns side by side: each has nine processes that mostly wait
 

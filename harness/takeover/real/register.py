@@ -9,8 +9,8 @@ from unittest.mock import patch
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.config.files import toml_table
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.site.file import FILE, TOWN_FILE
 from commonwatt.site.office import make_site, register
+from commonwatt.site.places import FILE, TOWN_FILE
 from commonwatt.town.town import Town
 from harness.real import forks
 

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from commonwatt.model.units import ControllerId, MicrogridId
+from harness.world.campaign import few
 from harness.world.clique.part import RANKS
 from harness.world.clique.watch import BEGINS_S
 from harness.world.clique.world import CliqueWorld
-from harness.world.run import few
 from harness.world.world import Options
 
 

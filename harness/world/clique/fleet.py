@@ -3,12 +3,11 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from commonwatt.device.brokers import Brokers, Installed
 from commonwatt.device.meter import Effects, Meter
-from commonwatt.device.sessions import CONNECTED, LOST, Arrived, Sessions
+from commonwatt.device.sessions import CONNECTED, LOST, Arrived, Brokers, Installed, Sessions
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
-from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MeterId
 from commonwatt.protocol.commands import RAISES, Command, Epoch, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, parse_meter_up

@@ -2,25 +2,22 @@
 
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from commonwatt.cliques.signs import PAUSE_S
+from commonwatt.cliques import PAUSE_S
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.commands import Command, Epoch
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES
-from commonwatt.sqlite.damage import SqliteError
+from commonwatt.sqlite import SqliteError
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import AddDeadLetters, Change, Setting
-from gateway.clique.hooks import Hooks
-from gateway.clique.kept import kept_epochs
-from gateway.controller import Controller
+from gateway.clique.kept import Hooks, kept_epochs
+from gateway.controller import Controller, carried
 from gateway.core import RETRY
 from gateway.events import (
     Committed,
@@ -35,19 +32,54 @@ from gateway.events import (
     ToldStates,
 )
 from gateway.loop.hosted_store import HostedStore
+from gateway.store.store import Store
+from gateway.stored import AddDeadLetters, Change, Setting
 from gateway.takeover.effects import Kept
-from gateway.takeover.member import Member
-from gateway.takeover.states import State
-from gateway.takeover.successor import carried
-from harness.world.clique.holder import HostedHolder
+from gateway.takeover.member import Member, State
+from harness.world import masks
 from harness.world.clique.part import NAMES, RANKS, CliquePart, Recorded
-from harness.world.clique.states import TRANSITIONS
+from harness.world.clique.watch import TRANSITIONS
 from harness.world.gateway import GatewayNode
+from harness.world.ledger import EventKey
 from harness.world.network import Broker, Link, device
 from harness.world.node import finish
 
 if TYPE_CHECKING:
     from harness.world.clique.world import CliqueWorld
+
+
+@dataclass(frozen=True)
+class HostedHolder:
+    """The store of one microgrid at a controller."""
+
+    node: "CliqueGateway"
+    microgrid: MicrogridId
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger."""
+        own = self.node.name
+        return own if own == self.microgrid else f"{own} for {self.microgrid}"
+
+    @property
+    def jumped(self) -> bool:
+        """Whether the clock jumped since the start."""
+        return self.node.jumped
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        return self.node.stores[self.microgrid].store
+
+    def holdings(self) -> masks.Holdings:
+        """Return the holdings read from the store."""
+        return masks.of_parts((part.key, part.payload) for part in self.store.all_parts(unsent_only=False))
+
+    def events(self) -> set[EventKey]:
+        """Return the events in the store."""
+        stored = self.store.all_events(unsent_only=False)
+        return {(event.meter_id, generation, event.record_id) for generation, event in stored}
+
 
 COMMIT_S = (0.01, 0.06)  # seconds until an epoch is durable
 FREE_BYTES = 10**11  # of a disk with room

@@ -7,20 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
-from commonwatt.cliques.formation import orders
-from commonwatt.cliques.signs import Beat
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.cliques import Beat, orders
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_datagrams import Datagrams
-from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Tell, Yield
+from commonwatt.protocol.clique_messages import CliqueMessage, Datagrams, Grant, Known, Tell, Yield
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.town.clique_file import CliqueFile, Group, Other
-from commonwatt.town.registry import RegisteredMeter
-from commonwatt.town.revoked_file import SignedList
+from commonwatt.town.cliques import CliqueFile, Group, Other
+from commonwatt.town.registry import RegisteredMeter, SignedList
 from gateway.clique.clique import Clique
-from gateway.clique.hooks import Hooks
-from gateway.clique.revoked import RevokedOffer
+from gateway.clique.kept import Hooks, RevokedOffer
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import Begin, Effect
@@ -30,8 +25,7 @@ from utility.takeover.jobs import GrantsJob
 
 if TYPE_CHECKING:
     from harness.world.clique.gateway import CliqueGateway
-    from harness.world.clique.utility import CliqueUtility
-    from harness.world.clique.world import CliqueWorld
+    from harness.world.clique.world import CliqueUtility, CliqueWorld
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}

@@ -7,24 +7,21 @@ from dataclasses import replace
 from typing import cast
 from unittest.mock import patch
 
-from commonwatt.cliques import datagrams
-from commonwatt.cliques.signs import Beat, Line
-from commonwatt.cliques.window import Window
-from commonwatt.device import brokers
-from commonwatt.device.brokers import Brokers
-from commonwatt.device.commands.epoch_guard import EpochGuard
+from commonwatt import cliques
+from commonwatt.cliques import Beat, Line, Window
+from commonwatt.device import sessions as brokers
+from commonwatt.device.commands import EpochGuard
 from commonwatt.device.meter import Effects, Meter
-from commonwatt.device.records.aggregation import consolidate
+from commonwatt.device.records import consolidate
+from commonwatt.device.sessions import Brokers
 from commonwatt.model.effects import Write
-from commonwatt.protocol.clique_datagrams import Datagrams, Taken
-from commonwatt.protocol.commands import Epoch
-from commonwatt.protocol.raises import Raises
+from commonwatt.protocol.clique_messages import Datagrams, Taken
+from commonwatt.protocol.commands import Epoch, Raises
 from gateway.takeover import member
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Effect, Keep, Kept
+from gateway.takeover.hearing import Asked, Reports, Saw, Voter
 from gateway.takeover.member import Member
-from gateway.takeover.reports import Reports
-from gateway.takeover.voter import Asked, Saw, Voter
 from harness.world.clique import part
 from harness.world.planted import Bug
 from utility.takeover import grants
@@ -296,7 +293,7 @@ def _counts_twice() -> AbstractContextManager[object]:
 
 def _late_is_fresh() -> AbstractContextManager[object]:
     """A beat is a sign of life, however long ago what it echoes was sent."""
-    return patch.object(datagrams, "FRESH_S", 1e9)
+    return patch.object(cliques, "FRESH_S", 1e9)
 
 
 @contextmanager

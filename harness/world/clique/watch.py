@@ -1,19 +1,52 @@
-"""Looks who manages each microgrid, and checks what must hold of it (the invariants of docs/controllers.md)."""
+"""Who manages each microgrid: the states of a controller, and what must hold (docs/controllers.md)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from commonwatt.device.records.log import MeterLog
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.device.records import MeterLog
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.protocol.topics import UTILITY
+from gateway.takeover.member import State
 from harness.world.clique.part import NAMES
 from utility.takeover.groups import FIRST_S
 
 if TYPE_CHECKING:
     from harness.world.clique.fleet import CliqueFleet
     from harness.world.clique.world import CliqueWorld
+
+MEANINGS: dict[State, str] = {
+    State.DOUBTS: "has an epoch and asks whether it is still the highest; commands nothing",
+    State.MANAGES: "commands the meters under its epoch",
+    State.STANDS_BY: "knows another manager, or none; watches, votes, and takes records",
+    State.CLAIMS: "asks the third member, or meters, whether the manager is lost",
+    State.YIELDS: "gave the microgrid up, and repeats that until the receiver answers, 10 s at most",
+}
+"""What a controller does in each state."""
+
+TRANSITIONS: dict[tuple[State, State], str] = {
+    (State.DOUBTS, State.MANAGES): "two meters, a peer or the utility know no higher epoch",
+    (State.DOUBTS, State.STANDS_BY): "a higher epoch is known",
+    (State.MANAGES, State.DOUBTS): "it was paused for more than 4 s",
+    (State.MANAGES, State.STANDS_BY): "two meters report the same higher epoch, or the utility reports one",
+    (State.MANAGES, State.YIELDS): "one that comes before it was steady for 60 s, and answers",
+    (State.YIELDS, State.STANDS_BY): "the receiver answers, or 10 s are over",
+    (State.YIELDS, State.DOUBTS): "its store did not take the receiver's epoch",
+    (State.STANDS_BY, State.DOUBTS): "its store did not take the higher epoch",
+    (State.STANDS_BY, State.CLAIMS): "the utility is not heard, and the manager's sign is late",
+    (State.STANDS_BY, State.MANAGES): "a grant, a yield, or no other controller has it",
+    (State.CLAIMS, State.MANAGES): "the manager is lost here and to those who were asked; or a grant",
+    (State.CLAIMS, State.DOUBTS): "its store did not take the higher epoch",
+    (State.CLAIMS, State.STANDS_BY): "another member sees the manager alive, or 15 s are over",
+}
+"""Which state may follow another one, and why."""
+
+
+def manager(order: Iterable[ControllerId], able: Iterable[ControllerId]) -> ControllerId | None:
+    """Return the manager of a microgrid in the steady state: the first able one in its order; ``None``: no one."""
+    present = set(able)
+    return next((name for name in order if name in present), None)
+
 
 LOOK_S = 1.0  # seconds between two looks
 MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgrid that can be managed is

@@ -1,25 +1,65 @@
 """A seeded world of a clique: three controllers, each of which may manage all microgrids, and the utility."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.commands import Epoch
-from commonwatt.protocol.revoked_list import RevokedList
-from commonwatt.town.registry import RegisteredMeter, registry_of
-from commonwatt.town.revoked_file import SignedList
+from commonwatt.protocol.meter_messages import RevokedList
+from commonwatt.town.registry import RegisteredMeter, SignedList, registry_of
 from commonwatt.town.town import Microgrid
-from harness.world.clique.faults import CliqueFaults
+from harness.world.clique.faults import CliqueFaults, Thief
 from harness.world.clique.fleet import CliqueFleet
 from harness.world.clique.gateway import CliqueGateway
-from harness.world.clique.part import NAMES, RANKS, Recorded, signed
-from harness.world.clique.thief import Thief
-from harness.world.clique.utility import CliqueUtility
+from harness.world.clique.part import NAMES, RANKS, GrantsPart, Recorded, signed
 from harness.world.clique.watch import Watch
 from harness.world.gateway import Holder
+from harness.world.node import finish
+from harness.world.utility import UtilityNode
 from harness.world.world import Options, World
+from utility.takeover.jobs import TICK_S
+
+
+class CliqueUtility(UtilityNode):
+    """The utility's service with its grants."""
+
+    world: "CliqueWorld"
+    part: GrantsPart
+    taking: Recorded | None = None  # the datagram that it takes
+
+    def build(self) -> None:
+        """Make the core and the grants again."""
+        self.part = GrantsPart(self)
+        super().build()
+
+    def now(self) -> float:
+        """Return the service's time."""
+        return self.clock()
+
+    def started(self) -> None:
+        """Begin to grant."""
+        super().started()
+        self.world.watch.utility_began = self.world.monotonic
+        self._grant()
+
+    def _grant(self) -> None:
+        self.later(TICK_S, self._grant)
+        finish(self.part.tick())
+
+    async def write(self, work: Callable[..., Any], *given: Any) -> None:
+        """Write, and perhaps crash before or after it."""
+        self._point()
+        work(*given)
+        self._point()
+
+    def take(self, recorded: Recorded) -> None:
+        """Take a datagram."""
+        self.taking = recorded
+        self.guarded(lambda: self.part.socket._take(recorded.data, (recorded.source,)))
+        recorded.came = True
+
 
 DELAY_S = (0.03, 0.25)  # seconds that a datagram takes
 

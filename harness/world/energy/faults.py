@@ -5,12 +5,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.protocol.commands import Kind
-from harness.world.faults import ONCE, Faults, Kinds
-from harness.world.rival import Rival
+from harness.world.faults import ONCE, Faults, Kinds, Rival
 from utility.outbox.changes import OpenCommand
-from utility.supply.plant import Plant
+from utility.supply.buying import Plant
 from utility.supply.rationing import RATIONING, member_of
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The meters of one microgrid with its physics and its boundary switch: what ``meter_sim.fleet`` does in a slot.
+"""The meters of one microgrid with its physics, its boundary switch and the true voltage of its feeder.
 
 The meters report states, events and levels. They record no readings: the other worlds test the delivery of readings.
 """
@@ -8,25 +8,49 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from commonwatt.device.commands.desired_states import Commanded
+from commonwatt.device.commands import Commanded
 from commonwatt.device.meter import Effects
-from commonwatt.model.control.return_delay import return_delay_s
+from commonwatt.model.control import return_delay_s
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.protocol.commands import Held, Kind
 from commonwatt.town.town import Function, Microgrid, Town
-from harness.energy.alone import Alone
-from harness.world.energy.feeder import Feeder
+from harness.energy.worlds import Alone
 from harness.world.fleet import Fleet
 from harness.world.network import Broker
-from meter_sim.physics.microgrid import Circumstances, Step
-from meter_sim.switch import BoundarySwitch, Kept, newest
-from meter_sim.truth import Change, Slot, kept_switch, last_slot
+from meter_sim.faults import BoundarySwitch, Kept, newest
+from meter_sim.physics import Circumstances, Step
+from meter_sim.store import Change, Slot, kept_switch, last_slot
 from meter_sim.world import levels_after
 
 if TYPE_CHECKING:
     from harness.world.energy.world import EnergyWorld
+
+
+class Feeder:
+    """One feeder; it dies and returns at the starts of slots."""
+
+    def __init__(self) -> None:
+        self._dead: list[tuple[EpochSeconds, EpochSeconds]] = []
+
+    def fail(self, at: EpochSeconds, for_s: float) -> None:
+        """Have no voltage from the next slot on, for at least one slot."""
+        begin = -(-at // SLOT_S) * SLOT_S
+        self._dead.append((begin, begin + max(1, round(for_s / SLOT_S)) * SLOT_S))
+
+    def mend(self, at: EpochSeconds) -> None:
+        """Have voltage again from the next slot on."""
+        end = -(-at // SLOT_S) * SLOT_S
+        self._dead = [(begin, min(until, end)) for begin, until in self._dead if begin < end]
+
+    def alive(self, at: EpochSeconds) -> bool:
+        """Return whether there is voltage in the slot that starts at ``at``."""
+        return not any(begin <= at < until for begin, until in self._dead)
+
+    def alive_s(self, at: EpochSeconds) -> float:
+        """Return the seconds of voltage without a break before ``at``."""
+        return at - max((until for _, until in self._dead if until <= at), default=float("-inf"))
+
 
 NO_LIMIT = 2_000_000
 

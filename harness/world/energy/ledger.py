@@ -8,29 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from commonwatt.device.commands.desired_states import Commanded
+from commonwatt.device.commands import Commanded
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State, unpack_event
-from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours, Quarter
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours, Quarter
 from commonwatt.protocol.commands import NO_LIMIT, Kind, Outcome
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import unpack_level, unpack_put
 from commonwatt.protocol.topics import COMMANDS, EVENTS, LEVELS, OUTCOMES, parse_meter_up
 from commonwatt.town.town import Direction, Function, Town
-from gateway.changes import Change, Desired
 from gateway.control.islanding import REPORT_GOOD_FOR_S
 from gateway.core import HostedMicrogrid
+from gateway.stored import Change, Desired
 from harness.world.ledger import CLOCKS_APART_S
-from meter_sim.physics.microgrid import Step
+from meter_sim.physics import Step
 from meter_sim.plant_core import HeldPurchase, PlantState
 
 if TYPE_CHECKING:
     from harness.world.energy.fleet import EnergyFleet
-    from harness.world.energy.gateway import EnergyGateway
-    from harness.world.energy.world import EnergyWorld
+    from harness.world.energy.world import EnergyGateway, EnergyWorld
 
 STABLE_S = 300  # seconds of stable voltage without which no switch closes, and no manager commands it to (C5)
 

@@ -5,17 +5,17 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from commonwatt.energy.physics.plant import run_plant
+from commonwatt.energy.plant import run_plant
 from commonwatt.identity.devices import Role
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.topics import PLANT
-from harness.surroundings.plant import CAPACITY, LOAD, PHYSICAL
+from harness.surroundings.fleet import CAPACITY, LOAD, PHYSICAL
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
 from meter_sim.plant_core import Change, PlantCore, PlantState
-from meter_sim.plant_store import PLANT_TABLES, load
+from meter_sim.store import PLANT_TABLES, load
 
 if TYPE_CHECKING:
     from harness.world.energy.world import EnergyWorld

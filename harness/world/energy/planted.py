@@ -8,35 +8,32 @@ from unittest.mock import patch
 import numpy as np
 from sqlalchemy import Connection
 
-from commonwatt.device.commands.desired_states import HeldStates
-from commonwatt.energy.physics import step, town
-from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary, Exchange, exchange
-from commonwatt.energy.physics.places import Places
-from commonwatt.energy.physics.plant import Plant
-from commonwatt.energy.physics.step import Flows
-from commonwatt.energy.strategies.batteries import Batteries
+from commonwatt.device.commands import HeldStates
+from commonwatt.energy import step
+from commonwatt.energy.places import Places
+from commonwatt.energy.plant import Plant
+from commonwatt.energy.step import NO_LIMIT_W, Boundary, Exchange, Flows, exchange
+from commonwatt.energy.strategies import Batteries
 from commonwatt.model.effects import Effect
-from commonwatt.model.ids import MeterId
-from commonwatt.model.time.now import Now
-from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.model.time import Now
+from commonwatt.model.units import EpochSeconds, MeterId, Quarter
 from commonwatt.protocol.commands import Held, Result
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter
 from commonwatt.settlement.splits import Array, Flags
-from gateway.changes import Change
 from gateway.control import islanding, modes
 from gateway.control.islanding import Wish
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
 from gateway.core import HostedMicrogrid
-from harness.world.planted import Bug
-from harness.world.planted_by_others import ENERGY_BY_OTHERS
-from meter_sim import switch
-from meter_sim.physics.microgrid import MeteredMicrogrid
+from gateway.stored import Change
+from harness.world.planted import ENERGY_BY_OTHERS, Bug
+from meter_sim import faults
+from meter_sim.faults import BoundarySwitch
+from meter_sim.physics import MeteredMicrogrid
 from meter_sim.plant_core import PlantCore, PlantState
-from meter_sim.switch import BoundarySwitch
 from utility.supply import rationing
+from utility.supply import store as rations
 from utility.supply.rationing import Member, Priority
-from utility.supply.store import rations
 
 UNANSWERED_S = 900  # seconds without the utility after which the planted gateway isolates itself
 
@@ -90,7 +87,7 @@ def _exports_to_a_dead_feeder() -> Iterator[None]:
         everywhere = np.ones_like(boundary.voltage)
         return exchange(places, replace(boundary, voltage=everywhere, closed=everywhere), net)
 
-    with patch.object(town, "exchange", blind):
+    with patch.object(step, "exchange", blind):
         yield
 
 
@@ -208,7 +205,7 @@ def _the_purchase_begins_anew_at_a_start() -> Iterator[None]:
 
 ENERGY_BUGS: dict[str, Bug] = {
     "a switch that closes on a dead line": Bug(_closes_on_a_dead_line),
-    "a switch that waits for no stable voltage": Bug(lambda: patch.multiple(switch, STABLE_S=0, UNMANAGED_S=0)),
+    "a switch that waits for no stable voltage": Bug(lambda: patch.multiple(faults, STABLE_S=0, UNMANAGED_S=0)),
     "a switch that does not trip": Bug(_does_not_trip),
     "an export to a dead feeder": Bug(_exports_to_a_dead_feeder),
     "a manager that closes at once": Bug(_closes_at_once),

@@ -1,18 +1,114 @@
-"""A seeded world of energy: a street with two batteries, the emergency services, their feeders, utility and plant."""
+"""A seeded world of energy: a street with batteries, emergency services, their gateways and the utility."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from unittest.mock import patch
+
+from sqlalchemy import Connection
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.ids import MeterId
+from commonwatt.config.utility import SupplySettings
+from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.units import MeterId
+from commonwatt.protocol.topics import PLANT
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Microgrid
+from gateway.links import HEAD_END, HEAD_END_QUIET_S, WATCH_EVERY_S
+from gateway.stored import Change
 from harness.world.energy.faults import EnergyFaults, EnergyRival
 from harness.world.energy.fleet import EnergyFleet
-from harness.world.energy.gateway import EnergyGateway
 from harness.world.energy.ledger import EnergyLedger
 from harness.world.energy.plant import PlantNode
-from harness.world.energy.utility import EnergyUtility
+from harness.world.gateway import GatewayNode
+from harness.world.node import finish
+from harness.world.utility import UtilityNode
 from harness.world.world import START, Options, World
+from utility.assembly.metrics import UtilityMetrics
+from utility.jobs.plans import HERE
+from utility.jobs.store import Turn
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import open_purchases
+from utility.supply import jobs as supply
+from utility.supply.jobs import SupplyJob
+
+
+class EnergyGateway(GatewayNode):
+    """One microgrid's gateway."""
+
+    world: "EnergyWorld"
+    _heard = 0.0
+
+    def started(self) -> None:
+        """Begin to tick, and to test a quiet connection to the utility, as the gateway's links do."""
+        super().started()
+        self._heard = self.world.time
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.head_end.connected and self.world.time - self._heard >= HEAD_END_QUIET_S:
+            self.put_in("quiet", HEAD_END)
+        self.later(WATCH_EVERY_S, self._watch)
+
+    def asked(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
+        """Pass a message or a call to the core; check the orders that follow."""
+        if what in (self.local.name, self.head_end.name):
+            self.world.energy.heard(self, topic, payload)
+        if what == self.head_end.name:
+            self._heard = self.world.time
+        effects = super().asked(what, topic, payload, now)
+        self.world.energy.ordered(self, effects)
+        return effects
+
+    def committed(self, now: int) -> list[Effect[Change]]:
+        """Do the work that reads committed data; check the orders that follow."""
+        effects = super().committed(now)
+        self.world.energy.ordered(self, effects)
+        return effects
+
+
+SUPPLY_S = 60
+
+
+class EnergyUtility(UtilityNode):
+    """The utility's service with its job of supply."""
+
+    world: "EnergyWorld"
+
+    def build(self) -> None:
+        """Make the core and the job again."""
+        super().build()
+        self._supply = SupplyJob(
+            SupplySettings(rationing=self.rng.choice(("aces", "rangers"))),
+            self.database,
+            _metrics().supply,
+            HERE,
+            is_trusted=lambda: True,
+        )
+
+    def open_commands(self, connection: Connection) -> list[OpenCommand]:
+        """Return the commands and the purchases without an outcome yet."""
+        return [*super().open_commands(connection), *open_purchases(connection)]
+
+    def jobs(self) -> tuple[tuple[str, int, Callable[[Turn], None]], ...]:
+        """Return the jobs, that of supply first."""
+        return ("supply", SUPPLY_S, self._buy), *super().jobs()
+
+    def _buy(self, turn: Turn) -> None:
+        # The ids of a world follow from its seed.
+        with patch.object(supply, "token_hex", lambda size: self.rng.randbytes(size).hex()):
+            finish(self._supply.run(turn))
+
+    def transmit(self, message: Publish) -> None:
+        if message.topic.split("/")[1] == PLANT:
+            self.link.send(message, self.world.plant.link)
+        else:
+            super().transmit(message)
+
+
+@cache
+def _metrics() -> UtilityMetrics:
+    return UtilityMetrics()
+
 
 NOON = START + 16 * 3600  # noon of a clear day in June, local time: there is sun to export
 

@@ -22,25 +22,24 @@ from commonwatt.device.store import open_store
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, unpack_history
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import MeterId
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Meter as Description
-from gateway import changes as gateway_changes
+from gateway import stored as gateway_changes
 from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
-from harness.real.images import put_back
+from harness.surroundings.databases import put_back
 from harness.world import masks
 from harness.world.exhaustive.states import canonical, copied, pickled, rows_of
 from harness.world.node import finish
-from meter_sim.truth import TRUTH
+from meter_sim.store import TRUTH
 from utility.database.database import open_database
 from utility.outbox import changes as utility_changes
-from utility.readings.core import Core
-from utility.readings.events import CommandsOpen, FromGateway
+from utility.readings.core import CommandsOpen, Core, FromGateway
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot

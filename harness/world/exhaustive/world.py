@@ -12,7 +12,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.device.meter import Effects, Meter
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind
@@ -20,8 +20,8 @@ from commonwatt.protocol.topics import LEVELS, STATUS
 from commonwatt.town.loading import load_town
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Function
-from gateway.changes import Change
 from gateway.controller import Controller
+from gateway.stored import Change
 from harness.world.exhaustive.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
 from utility.registry.store.registration import fill_registry
 

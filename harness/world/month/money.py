@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from commonwatt.model.calendar import month_of
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.local_calendar import month_of
 from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
-from commonwatt.settlement.settled import Quantity, SettledQuarters
+from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from harness.billing.plain import Plain, PlainBill, energy_of
-from harness.settlement.plain import settle_plainly
-from harness.settlement.random_days import RandomDay
-from utility.billing.bill import Bill
-from utility.billing.money import to_cents
-from utility.billing.store.billing import bills_of_run, check_run, issue_run, issued_run, run_of, runs
+from harness.settlement.plain import RandomDay, settle_plainly
+from utility.billing.bill import Bill, to_cents
 from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.billing.store.runs import bills_of_run, check_run, issue_run, issued_run, run_of, runs
 from utility.readings.store.reads import all_blocks
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_dated_registry
 from utility.settlement.store.settled import load_settled
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store import published
 
 if TYPE_CHECKING:
     from harness.world.month.world import MonthWorld

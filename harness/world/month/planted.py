@@ -8,18 +8,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Table, true
 
-from commonwatt.model.ids import unsigned64
-from commonwatt.model.time.local_calendar import month_quarters
-from commonwatt.model.units import AccountNumber, Quarter
-from commonwatt.settlement.settled import Quantity
-from harness.world.planted import Bug
-from harness.world.planted_by_others import _around
+from commonwatt.model.calendar import month_quarters
+from commonwatt.model.units import AccountNumber, Quarter, unsigned64
+from commonwatt.settlement.quarters import Quantity
+from harness.world.planted import Bug, _around
 from utility.billing import inputs, stored_run
-from utility.billing.columns import Chunk
-from utility.jobs.store import job_leases
-from utility.jobs.store.job_leases import Turn
+from utility.billing.rules.sums import Chunk
+from utility.jobs import store as job_leases
+from utility.jobs.store import Turn
 from utility.jobs.tables import period, settlement_due
-from utility.readings.store import due
+from utility.readings.store import quarters
 from utility.registry.accounts import Installed
 from utility.settlement.store import settled
 
@@ -69,7 +67,7 @@ def _first_version(real: Callable[..., int], connection: Connection, found: Any,
 
 
 MONTH_BUGS: dict[str, Bug] = {
-    "late readings mark no day": Bug(lambda: _around(due, "mark", _marks_no_late_day)),
+    "late readings mark no day": Bug(lambda: _around(quarters, "mark", _marks_no_late_day)),
     "any attempt ends a period": Bug(
         lambda: patch.multiple(job_leases, _of=_of_any_attempt, _is_idle=lambda _: true())
     ),

@@ -10,21 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.exceptions import StoreError
-from utility.jobs.plans import Plan
-from utility.jobs.store.job_leases import (
-    LEASE_S,
-    NotYetError,
-    Turn,
-    finish,
-    give_back,
-    postpone,
-    renew,
-    take,
-)
-from utility.jobs.threads import Threads
+from utility.jobs.plans import Plan, Threads
+from utility.jobs.store import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
 
 if TYPE_CHECKING:
-    from harness.world.month.utility import MonthUtility, Work
+    from harness.world.month.world import MonthUtility, Work
 
 LOOK_S = 60  # seconds between two looks at what is due
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from adapters.arrived import Arrived
-from adapters.commands.command import commands_of
+from adapters.commands import commands_of
 from adapters.mapping.payloads import MAX_BYTES
+from adapters.messages import Arrived
 from adapters.store import CHANNELS
-from commonwatt.config.adapter import AdapterSettings
-from commonwatt.config.adapter_commands import AdapterCommand, fill
+from commonwatt.config.adapter import AdapterCommand, AdapterSettings, fill
 from commonwatt.device.store import DeviceStore, open_store
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.records import Log
@@ -125,7 +124,7 @@ def test_a_state_of_megabytes_is_not_read(start: Start, monkeypatch: pytest.Monk
     bench = start(SHARE)
     bench.command("share_power_on", T, seq=1, for_s=900)
     bench.published.clear()
-    monkeypatch.delattr("adapters.commands.command.json_of")
+    monkeypatch.delattr("adapters.commands.json_of")
     mode(bench, "giving" + " " * MAX_BYTES, T + 12)
     bench.do(bench.adapter.tick(T + 12))
     assert not bench.published, "it shows nothing"

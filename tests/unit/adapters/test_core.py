@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from adapters.arrived import Arrived
 from adapters.cli import app as adapter_app
-from adapters.commands.command import commands_of
+from adapters.commands import commands_of
 from adapters.core import Adapter, foreign_meter
 from adapters.mapping.readers import Readers, readers_of
+from adapters.messages import Arrived
 from adapters.store import CHANNELS, load_channels, load_handled
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, Made, MeterState, Stored
@@ -321,7 +321,7 @@ def test_a_store_of_an_earlier_release_is_sound_and_remembers_messages_from_now_
     store.connection.execute("DROP TABLE handled")  # Earlier releases did not have it.
     store.close()
     if big:
-        monkeypatch.setattr("commonwatt.sqlite.damage.SMALL_BYTES", 0)
+        monkeypatch.setattr("commonwatt.sqlite.SMALL_BYTES", 0)
     assert damage_of(tmp_path / "adapter.db", CHANNELS) is None
     store = open_checked(tmp_path / "adapter.db", T, CHANNELS)
     opened.append(store.connection.close)

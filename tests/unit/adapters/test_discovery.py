@@ -1,7 +1,4 @@
-"""``adapter discover``: what makers announce to Home Assistant is right, or refused with the reason.
-
-The recordings follow the makers' public sources, which each case names; the payloads are our own.
-"""
+"""``adapter discover``: what makers announce to Home Assistant is right, or refused with the reason."""
 
 import json
 import re
@@ -18,15 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from adapters import discovery
 from adapters.cli import app
-from adapters.commands.command import commands_of as compiled
-from adapters.discovery import toml
-from adapters.discovery.configs import FILTERS, MAX_ENTITIES, MAX_FAULTS, Entity, announced_in
-from adapters.discovery.plan import plan_of
-from adapters.discovery.templates import place_of
+from adapters.commands import commands_of as compiled
+from adapters.discovery import (
+    FILTERS,
+    MAX_ENTITIES,
+    MAX_FAULTS,
+    MAX_NUMBERS,
+    Entity,
+    announced_in,
+    place_of,
+    plan_of,
+    registers_in,
+)
 from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.readers import readers_of
-from adapters.recordings import Recorded
+from adapters.messages import Recorded
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.site.places import HEADER
 
@@ -349,7 +354,7 @@ def announced(configs: Iterable[dict[str, Any]]) -> list[Entity]:
 
 def snippet(entities: Iterable[Entity], **settings: Any) -> str:
     devices, _ = plan_of(entities, ())
-    return "".join(toml.snippet(devices, AdapterSettings.model_validate({"microgrid": "r001", **settings})))
+    return "".join(discovery.snippet(devices, AdapterSettings.model_validate({"microgrid": "r001", **settings})))
 
 
 def test_a_base_topic_and_long_names_are_read() -> None:
@@ -561,3 +566,36 @@ def test_printed_toml_is_valid_whatever_was_announced(announcements: list[tuple[
     text.encode()
     readers_of(AdapterSettings.model_validate({"microgrid": "r001", **tomllib.loads(text)}))
     tomllib.loads(COMMENT.sub("", text))
+
+
+def learned(*payloads: bytes | str) -> list[tuple[str, ...]]:
+    messages = [Recorded(n, "t", p if isinstance(p, bytes) else p.encode()) for n, p in enumerate(payloads)]
+    return [tuple(map(str, found)) for found in registers_in(messages)[0]]
+
+
+def test_a_number_that_never_fell_is_listed_with_its_first_and_last_value() -> None:
+    payloads = [json.dumps({"a": {"kwh": 10 + n, "power": 5 - n, "still": 7}, "b": -3}) for n in range(4)]
+    assert learned(*payloads) == [("t", "a.kwh", "10", "13"), ("t", "a.still", "7", "7")]
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        ("5.5", ""),
+        ("1,2", "1"),
+        ('[{"n": "e", "u": "Wh", "v": 5}]', "e Wh"),
+        ("/x\r\n1-0:1.8.0(5*kWh)", "1-0:1.8.0"),
+    ],
+)
+def test_numbers_of_every_format_are_seen(payload: str, path: str) -> None:
+    assert learned(payload)[0][1] == path
+
+
+def test_broken_messages_are_passed_over() -> None:
+    assert learned(b"", b"\xff", b"{", b"[1,2", b"/", b"[" * 5000, b"x" * 70_000, b"NaN", b'{"a":{"a":null}}') == []
+
+
+def test_numbers_are_bounded() -> None:
+    messages = (Recorded(n, f"t/{n}", b"1") for n in range(MAX_NUMBERS + 10))
+    found, left_out = registers_in(messages)
+    assert (len(found), left_out) == (MAX_NUMBERS, 10)

@@ -17,8 +17,18 @@ from adapters.energy.channel import CHANNEL, Channel
 from adapters.energy.counter import Counted, Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
-from adapters.mapping.times import instant, times_of
-from adapters.mapping.values import NOTATIONS, PER_UNIT, UnreadableError, at_path, number, scaled, split_path, summed
+from adapters.mapping.values import (
+    NOTATIONS,
+    PER_UNIT,
+    UnreadableError,
+    at_path,
+    instant,
+    number,
+    scaled,
+    split_path,
+    summed,
+    times_of,
+)
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.exceptions import ConfigError
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.arrived import Arrived
 from adapters.core import Adapter
 from adapters.energy.channel import Channel
 from adapters.mapping.readers import readers_of
+from adapters.messages import Arrived
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
+from harness.foreign.devices import DOUBLE, FLOAT, INT16, INT64, Edge, Metric, Payload
 from harness.foreign.payloads import core_of
-from harness.foreign.sparkplug import DOUBLE, FLOAT, INT16, INT64, Edge, Metric, Payload
 
 T = 1_790_000_100_000
 TOPIC = "spBv1.0/town/+/edge1/m7"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.identity.devices import Device, Role, digest, save_devices
-from harness.network.mqtt_raw import PINGREQ_PACKET, RawClient
+from harness.network.mqtt import PINGREQ_PACKET, RawClient
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
 

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.admission.connect import AdmissionError, Refusal
-from broker.admission.tls import BrokerTls, Files
-from broker.embedded.broker import EmbeddedBroker
-from broker.embedded.packets import Cut
+from broker.connect import AdmissionError, Refusal
+from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
+from broker.packets import Cut
+from broker.tls import BrokerTls, Files
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls
-from harness.real.enrolled import DAY_S, authority, certificate, now
+from harness.care.certificates import DAY_S, authority, certificate, now
 
 NAMES = ("r001", "r002")
 

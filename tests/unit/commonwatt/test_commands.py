@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.cli.tables import show
+from commonwatt.cli.options import show
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.protocol.commands import KINDS, VERBS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome

@@ -11,13 +11,12 @@ from commonwatt.cli.main import check_certificates, config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
-from commonwatt.config.parts import PARTS, command_of, settings_of
-from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings
+from commonwatt.config.settings import PARTS, BrokerSettings, GatewaySettings, Settings, command_of, settings_of
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
-from harness.real.enrolled import authority, certificate
+from harness.care.certificates import authority, certificate
 
 MODELS = {part: settings_of(part) for part in PARTS}
 

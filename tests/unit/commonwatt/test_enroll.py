@@ -20,7 +20,7 @@ from commonwatt.identity.devices import broker_token, load_devices, load_tokens,
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
 from commonwatt.town.loading import load_town
-from harness.real.enrolled import DAY_S, certificate, now
+from harness.care.certificates import DAY_S, certificate, now
 from utility.registry.store.enrolment import enrol
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'

@@ -1,5 +1,6 @@
-"""Puts, acknowledgements and levels: they read back, and nothing broken gets through."""
+"""Puts, acknowledgements, levels and topics read back, nothing broken gets through; the delivery guarantee."""
 
+import asyncio
 import struct
 import zlib
 from collections.abc import Callable
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from commonwatt.model.effects import Effect, Publish, Write, perform
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import EventRecord, Log, Rejection
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
+from commonwatt.protocol import topics
 from commonwatt.protocol.meter_messages import (
     MAX_ID,
     MAX_PUT_RANGE,
@@ -24,7 +27,8 @@ from commonwatt.protocol.meter_messages import (
     unpack_put,
     unpack_put_ack,
 )
-from harness.surroundings.records import a_record
+from commonwatt.protocol.topics import GatewayTopic, MeterTopic, parse_gateway_up, parse_meter_up
+from harness.surroundings.messages import a_record
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 
@@ -283,3 +287,110 @@ def test_put_tells_its_records() -> None:
     assert PUT.counts() == {3: 2, 1: 1}
     put = Put(log=Log.EVENT, generation=1, first_id=1, last_id=2, records=(event(1), event(2)))
     assert [e.record_id for e in put.events()] == put.ids() == [1, 2]
+
+
+microgrids = st.from_regex(r"\A[a-z][a-z0-9-]{0,15}\Z")
+meters = st.integers(0, 2**64 - 1)
+
+
+@given(microgrids, meters, st.sampled_from([topics.RECORDS, topics.EVENTS, topics.LEVELS, topics.OUTCOMES]))
+def test_meters_topic_parses_back(microgrid: str, meter: int, leaf: str) -> None:
+    topic = topics.meter_up(microgrid, meter, leaf)
+    assert parse_meter_up(topic) == MeterTopic(microgrid, meter, leaf)
+    assert parse_gateway_up(topic) is None
+
+
+@given(microgrids, st.sampled_from([topics.BATCHES, topics.STATUS, topics.OUTCOMES]))
+def test_gateways_topic_parses_back(microgrid: str, leaf: str) -> None:
+    topic = topics.gateway_up(microgrid, leaf)
+    assert parse_gateway_up(topic) == GatewayTopic(microgrid, leaf)
+    assert parse_meter_up(topic) is None
+
+
+@given(st.text())
+def test_junk_is_no_topic(text: str) -> None:
+    assert parse_meter_up(text) is None
+    assert parse_gateway_up(text) is None
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "cw1/r001/77/u/rec\n",
+        "cw1/r001/077/u/rec",
+        "cw1/r001/+77/u/rec",
+        "cw1/r001/-1/u/rec",
+        "cw1/r001/18446744073709551616/u/rec",
+        "cw1/r001/\N{ARABIC-INDIC DIGIT SEVEN}/u/rec",
+        "cw1/r001/77/d/rec",
+        "cw1/r001/77/u/ack",
+        "cw1/r001/77/u/rec/x",
+        "cw2/r001/77/u/rec",
+        "cw1/R001/77/u/rec",
+        "cw1/77/77/u/rec",
+        "cw1/aaaaaaaaaaaaaaaaa/77/u/rec",
+        "cw1/+/77/u/rec",
+        "cw1/r001/77/u/+",
+        "/cw1/r001/77/u/rec",
+        "cw1//77/u/rec",
+    ],
+)
+def test_near_miss_is_no_meters_topic(topic: str) -> None:
+    assert parse_meter_up(topic) is None
+
+
+@pytest.mark.parametrize(
+    "topic", ["cw1/r001/u/rec", "cw1/77/u/batch", "cw1/r001/d/batch", "cw1/r001/u/batch\n", "cw1/r001/77/u/out"]
+)
+def test_near_miss_is_no_gateways_topic(topic: str) -> None:
+    assert parse_gateway_up(topic) is None
+
+
+def test_topics_are_those_of_the_page() -> None:
+    assert topics.meter_down("r001", 77, topics.ACKS) == "cw1/r001/77/d/ack"
+    assert topics.meter_down("r001", 77, "+") == "cw1/r001/77/d/+"
+    assert topics.gateway_down("r001", topics.COMMANDS) == "cw1/r001/d/cmd"
+    assert topics.all_meters_up("r001") == "cw1/r001/+/u/+"
+    assert topics.all_gateways_up() == "cw1/+/u/+"
+
+
+ACK = Publish("cw1/r001/77/d/ack", b"ack")
+
+
+class Shell:
+    """Notes the orders it gets, in order."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.done: list[object] = []
+        self.error = error
+
+    async def commit(self, writes: list[str]) -> None:
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        self.done.append(writes)
+
+    def run(self, effects: list[Effect[str]]) -> list[object]:
+        asyncio.run(perform(effects, self.commit, self.done.append))
+        return self.done
+
+
+def test_all_writes_are_committed_at_once_before_anything_is_published() -> None:
+    again = Publish("other", b"", qos=0)
+    assert Shell().run([ACK, Write("a"), again, Write("b")]) == [["a", "b"], ACK, again]
+
+
+def test_nothing_is_published_when_the_commit_fails() -> None:  # req: M6
+    shell = Shell(OSError("disk full"))
+    with pytest.raises(OSError, match="disk full"):
+        shell.run([Write("a"), ACK])
+    assert shell.done == []
+
+
+def test_store_is_not_touched_without_writes() -> None:
+    assert Shell(OSError("not asked")).run([ACK]) == [ACK]
+    assert Shell().run([]) == []
+
+
+def test_what_must_arrive_is_sent_at_qos_1_unless_said_otherwise() -> None:
+    assert ACK.qos == 1

@@ -13,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.codec.packing import BAD_PAYLOAD, FEW, pack, unpack, unpack_sound
-from commonwatt.codec.packing_arrays import IS_DIVIDED, unpack_plain
-from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES
-from commonwatt.model.block_keys import Key
-from commonwatt.model.blocks import Blocks, average, concatenate, make_blocks
+from commonwatt.codec.packing_arrays import IS_DIVIDED, MAX_PAYLOAD_BYTES, unpack_plain
+from commonwatt.model.blocks import Blocks, Key, average, concatenate, make_blocks
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -24,8 +24,7 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from adapters.mapping.readers import readers_of
-from adapters.service import Service
-from adapters.status import status_of
+from adapters.service import Service, status_of
 from adapters.store import CHANNELS
 from commonwatt.cli.enroll import app as enroll
 from commonwatt.cli.main import config_app
@@ -42,13 +41,13 @@ from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import only_one
 from commonwatt.site import unpack as unpack_module
 from commonwatt.site.bundle import Bundle, pack, read_bundle, write_bundle
-from commonwatt.site.file import SiteTable
 from commonwatt.site.machine import Machine
+from commonwatt.site.places import SiteMicrogrid, SiteTable, _controller_files
 from commonwatt.site.unpack import prepare
 from commonwatt.town.registry import load_registry
+from harness.care.certificates import now
 from harness.real import forks
 from harness.real.deploy import machine_root
-from harness.real.enrolled import now
 
 SITE = """[site]
 utility = "utility.example"
@@ -880,3 +879,16 @@ def test_a_password_that_no_bundle_has_is_named_before_it_is_packed(office: Path
     with_adapter(office, "", "")
     (office / "site/r002/cellar.txt").unlink()
     assert "cellar.txt: No such file or directory" in refused(office, "init")
+
+
+CERTIFICATES = {"clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
+
+
+@pytest.mark.parametrize(
+    ("broker", "days"),
+    [({}, None), (CERTIFICATES, 180), (CERTIFICATES | {"clients_ended_days": 0}, 0)],
+)
+def test_site_init_lets_a_microgrid_go_on_without_the_utility(broker: dict[str, Any], days: int | None) -> None:
+    table = SiteMicrogrid.model_construct(id="r", kind="residential", broker=broker, gateway={}, lines=(), adapter=None)
+    file, _ = _controller_files("r001", table, 0, {}, cast("Any", None))
+    assert (file.part, file.keys.get("clients_ended_days")) == ("broker", days)

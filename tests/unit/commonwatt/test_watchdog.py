@@ -18,8 +18,7 @@ from prometheus_client import CollectorRegistry
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime import watchdog as module
 from commonwatt.runtime.service import until_stopped
-from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog, Work
+from commonwatt.runtime.watchdog import EXIT_STUCK, Notifier, Watchdog, Work
 from commonwatt.runtime.watchdog_metrics import register_process
 from harness.network.waiting import become, eventually
 
@@ -76,7 +75,7 @@ def test_work_that_hangs_is_noticed_and_work_that_goes_on_or_rests_is_not() -> N
 
 LOGS_FOR_EVER = """
 import asyncio, logging
-from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 
 async def play():

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from commonwatt.device.changes import DesiredStates, LogRow, Made, MeterState, Stored
-from commonwatt.device.commands.desired_states import Commanded
+from commonwatt.device.commands import Commanded
 from commonwatt.device.meter import Effects, Limits, Meter
-from commonwatt.device.records.delivery import Tally
+from commonwatt.device.records import Tally
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Trust
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Held, Kind, Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put
 from commonwatt.town.town import Battery, Direction, Function
 from commonwatt.town.town import Meter as Description
-from harness.surroundings.records import SOLAR, ack_of, house_meter
+from harness.surroundings.messages import SOLAR, ack_of, house_meter
 
 T = 1_790_000_100  # start of a quarter-hour, and so of a minute, a group of ten and a slot
 

@@ -24,8 +24,8 @@ from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S
 from commonwatt.protocol import topics
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put
 from commonwatt.town.town import Battery
-from harness.surroundings.records import ack_of, house_meter
-from meter_sim.truth import TRUTH
+from harness.surroundings.messages import ack_of, house_meter
+from meter_sim.store import TRUTH
 
 EXAMPLES = int(os.environ.get("METER_EXAMPLES", "60"))  # histories of a meter; ``make soak`` has more
 

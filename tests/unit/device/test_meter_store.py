@@ -12,10 +12,10 @@ from commonwatt.device.store import DeviceStore, open_checked, open_store, readi
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log, RecordType
 from commonwatt.protocol.commands import Held, Kind
-from commonwatt.sqlite.damage import quarantined_before
-from harness.surroundings.records import a_record
+from commonwatt.sqlite import quarantined_before
+from harness.surroundings.messages import a_record
 from meter_sim.cli import held_lines, true_lines
-from meter_sim.truth import TRUTH, Change, Slot, last_slot, true_records
+from meter_sim.store import TRUTH, Change, Slot, last_slot, true_records
 
 T = 1_790_000_100
 STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
@@ -248,7 +248,7 @@ def test_the_newest_order_of_brokers_comes_back(tmp_path: Path) -> None:
 def test_damage_in_a_large_table_is_found_at_the_opening_after_a_commit_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commonwatt.sqlite.damage.SMALL_BYTES", 0)
+    monkeypatch.setattr("commonwatt.sqlite.SMALL_BYTES", 0)
     path = tmp_path / "meters.db"
     store = open_checked(path, 100, TRUTH)
     fill(store)

@@ -1,18 +1,34 @@
-"""What a gateway does with what meters send."""
+"""What a gateway does with what meters send: records, power now, and one meter that asks for much work."""
+
+from typing import Any
 
 import pytest
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import join
-from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, unpack_event
-from commonwatt.model.time.now import Trust
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
+from commonwatt.model.time import Trust
 from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.heartbeats import Heartbeat, Program
+from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, PutAck, Refusal, unpack_put_ack
-from gateway.changes import AppendRecords
-from gateway.collect.collector import ACCOUNTS_A_DAY, ALL_REJECTED_A_DAY, REJECTED_A_DAY
+from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Direction, Function
+from gateway.collect import (
+    ACCOUNTS_A_DAY,
+    ALL_REJECTED_A_DAY,
+    BURST_SLOTS,
+    REJECTED_A_DAY,
+    SLOTS_A_MINUTE,
+    LastMinute,
+    SlotAllowance,
+)
+from gateway.shown.status import heartbeat
 from gateway.store.store import PORTION_SLOTS
+from gateway.stored import AppendRecords
 from harness.surroundings.gateway import CAPACITY, START, World, commands, readings
-from harness.surroundings.records import a_record
+from harness.surroundings.messages import a_record
+from tests.unit.gateway.test_manager import households
 
 
 def stored_slots(world: World) -> int:
@@ -155,7 +171,7 @@ def test_junk_is_kept_up_to_a_hundred_a_day(world: World) -> None:
 def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 25)
+    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 25)
     collector = world.core.collector
     for n in range(4):
         ack = world.put(1, n * 10 + 1, readings(2, n * 10 + 1, 10))
@@ -174,7 +190,7 @@ def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_nam
 def test_all_meters_together_have_a_bound_of_rejected_records_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.collect.collector.ALL_REJECTED_A_DAY", 15)
+    monkeypatch.setattr("gateway.collect.ALL_REJECTED_A_DAY", 15)
     for meter in (1, 3):
         world.put(meter, 1, readings(2, 1, 10))
     assert len(world.store.dead_letters()) == 15
@@ -184,8 +200,8 @@ def test_all_meters_together_have_a_bound_of_rejected_records_too(
 def test_a_meter_that_goes_on_beyond_its_share_takes_nothing_of_the_others_share(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 10)
-    monkeypatch.setattr("gateway.collect.collector.ALL_REJECTED_A_DAY", 20)
+    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 10)
+    monkeypatch.setattr("gateway.collect.ALL_REJECTED_A_DAY", 20)
     for n in range(5):
         world.put(1, n * 10 + 1, readings(2, n * 10 + 1, 10))
     assert world.core.collector.counts.rejected_dropped == 40
@@ -196,7 +212,7 @@ def test_a_meter_that_goes_on_beyond_its_share_takes_nothing_of_the_others_share
 def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_is_used_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 25)
+    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 25)
     counts = world.core.collector.counts
     days = []
     first = 1
@@ -351,3 +367,141 @@ def test_strangers_have_one_share_of_the_letters_together(world: World) -> None:
     assert len(world.store.dead_letters()) == 100
     world.meter_says(1, "lvl", b"x")
     assert len(world.store.dead_letters()) == 101
+
+
+DAY_S = 86_400
+
+
+def days(meter: int, first_id: int) -> list[HistoryRecord]:
+    """Return 17 records that each cover a day: 97,920 slots in 640 bytes."""
+    return [
+        a_record(START - (n + 1) * DAY_S, 1, end=START - n * DAY_S, meter=meter, record_id=first_id + n, account=meter)
+        for n in range(17)
+    ]
+
+
+def test_a_flood_of_long_records_is_refused_and_other_meters_are_not(world: World) -> None:  # req: C8
+    asked = 17 * DAY_S // SLOT_S
+    answers = [world.put(1, 1 + 17 * n, days(1, 1 + 17 * n)).status for n in range(40)]
+    taken = answers.count(Refusal.NONE)
+    assert taken == -(-BURST_SLOTS // asked)
+    assert answers[taken:] == [Refusal.BUSY] * (40 - taken), "refused whole, so that the meter keeps it"
+    assert world.core.collector.take_over_allowance() == [1], "a person sees which meter"
+    assert world.core.collector.take_over_allowance() == []
+    assert world.core.collector.counts.puts_over_allowance == 40 - taken
+    assert world.put(2, 1, readings(2, 1, 4)).status is Refusal.NONE
+    world.now += 600
+    assert world.put(1, 1, days(1, 1)).status is Refusal.NONE, "the meter has a new allowance"
+
+
+def test_an_honest_backlog_of_seven_weeks_is_taken_in_at_once() -> None:
+    allowance, slots = SlotAllowance(), 7 * 7 * DAY_S // SLOT_S * 3
+    puts = range(0, slots, 1000)
+    assert all(allowance.take(1, 1000, START) for _ in puts)
+
+
+def test_the_allowance_comes_back_with_time_and_a_clock_set_back_gives_and_takes_none() -> None:
+    allowance = SlotAllowance()
+    assert allowance.take(1, 2 * BURST_SLOTS, START)
+    assert not allowance.take(1, 1, START - DAY_S)
+    minutes = BURST_SLOTS / SLOTS_A_MINUTE
+    assert not allowance.take(1, 1, START - DAY_S + int(60 * minutes) - 2)
+    assert allowance.take(1, 1, START - DAY_S + int(60 * minutes) + 1)
+
+
+T = 1_800_000_000
+FROM_TOWN, TO_TOWN = 8, 9
+
+
+def meter(number: int, direction: Direction, function: Function = Function.HOUSE) -> RegisteredMeter:
+    types = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)
+    rest: dict[str, Any] = {"account": 1, "record_types": types, "service_amps": 100, "address": "192.0.2.1"}
+    return RegisteredMeter(id=number, location=f"house {number}", function=function, direction=direction, **rest)
+
+
+HOMES = [meter(1, Direction.INCOMING), meter(2, Direction.INCOMING), meter(3, Direction.OUTGOING)]
+BOUNDARY = [
+    meter(FROM_TOWN, Direction.INCOMING, Function.BOUNDARY),
+    meter(TO_TOWN, Direction.OUTGOING, Function.BOUNDARY),
+]
+
+
+def record(number: int, kind: RecordType, end: int, reading: int, slots: int = 1) -> HistoryRecord:
+    return HistoryRecord(kind, 0, end, number, 1, end - 15 * slots, end, reading)
+
+
+def slots(number: int, kind: RecordType, reading: int, minutes: int = 2) -> list[HistoryRecord]:
+    return [record(number, kind, T - 15 * n, reading) for n in range(4 * minutes)]
+
+
+def minute(**boundary: int) -> list[HistoryRecord]:
+    """Two minutes: sun 6 kW, home 1 takes 2.4 kW; home 3 gives 1.2 kW; a battery rises by 12 Wh a minute (720 W)."""
+    levels = [record(1, RecordType.STORED, T - 15 * n, 50_000_000 - 3_000 * n) for n in range(8)]
+    through = [*slots(1, RecordType.THROUGH, 10_000), *slots(3, RecordType.THROUGH, 5_000)]
+    at = {"taken": FROM_TOWN, "given": TO_TOWN}
+    edge = [each for name, reading in boundary.items() for each in slots(at[name], RecordType.THROUGH, reading)]
+    return [*slots(1, RecordType.GENERATION, 25_000), *levels, *through, *edge]
+
+
+@pytest.mark.parametrize(
+    ("meters", "boundary", "taken", "given", "between"),
+    [
+        pytest.param(HOMES, {}, 1200, 0, 0, id="without a boundary, the sum over the homes"),
+        pytest.param([*HOMES, *BOUNDARY], {"taken": 0, "given": 4_000}, 0, 960, 2400, id="what the boundary counted"),
+    ],
+)
+def test_power_is_the_mean_of_the_minute(
+    meters: list[RegisteredMeter], boundary: dict[str, int], taken: int, given: int, between: int
+) -> None:
+    last = LastMinute()
+    for _ in range(2):  # A put that comes again changes nothing.
+        last.take(minute(**boundary), T)
+    power = last.power(meters, T)
+    assert power is not None
+    assert (power.end, power.sun_w, power.import_w, power.export_w) == (T, 6000, taken, given)
+    assert power.between_w == between
+    assert power.use_w == 6000 + taken - given - 720, "what is stored is not used"
+
+
+def test_minutes_are_kept_for_a_period_of_puts() -> None:
+    last = LastMinute()
+    last.put_s = 900
+    last.take(minute(), T + 900)
+    power = last.power(HOMES, T + 900)
+    assert power is not None
+    assert power.end == T
+
+
+def test_a_minute_of_which_some_meters_have_not_sent_waits() -> None:
+    last = LastMinute()
+    last.take(minute(), T)
+    last.take([record(1, RecordType.GENERATION, T + 15 * n, 50_000) for n in range(1, 5)], T + 60)
+    power = last.power(HOMES, T + 61)
+    assert power is not None
+    assert (power.end, power.sun_w) == (T, 6000), "the newest minute has the sun only"
+
+
+def test_old_readings_those_ahead_and_long_records_are_no_present_power() -> None:
+    last = LastMinute()
+    last.take(slots(1, RecordType.GENERATION, 25_000), T + 3600)
+    last.take([record(1, RecordType.GENERATION, T + 86_400, 9)], T)
+    assert last.power(HOMES, T + 3600) is None
+    last.take([record(1, RecordType.GENERATION, T + 3600, 25_000, slots=5760)], T + 3600)
+    power = last.power(HOMES, T + 3600)
+    assert power is not None
+    assert (power.end, power.sun_w) == (T + 3600, 6000), "the same average in each slot of a day"
+
+
+def test_a_heartbeat_has_the_levels_of_the_decision_in_the_order_of_the_reasons(world: World) -> None:
+    households(world, 80, 70, 48)
+    sent = heartbeat(
+        world.core, world.controller.line, world.core.now, None, {}, {}, Program(release="0.4", cert_days=9)
+    )
+    said = unpack_json(Heartbeat, sent.payload)
+    by_meter = dict(zip(said.sharing, said.levels, strict=True))
+    assert {n: by_meter[n] for n in (1, 2, 3)} == {1: 800, 2: 700, 3: 480}
+    assert by_meter.get(4) is None
+    capacity = sum(world.core.meters[n].battery_capacity_mwh or 0 for n in (1, 2, 3)) // 3
+    assert said.stored is not None
+    assert said.stored[0] == pytest.approx(1.98 * capacity, rel=0.01)
+    assert said.power is None, "no record has come"

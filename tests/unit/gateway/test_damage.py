@@ -11,22 +11,19 @@ from pathlib import Path
 
 import pytest
 
-import commonwatt.sqlite.damage
-import commonwatt.sqlite.wal
+import commonwatt.sqlite
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, from_records
-from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log
-from commonwatt.model.units import QUARTER_S
-from commonwatt.sqlite.damage import LOG_BYTES, is_damage, quarantined_before, ready_of
-from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
+from commonwatt.model.units import QUARTER_S, ByteCount
+from commonwatt.sqlite import LOG_BYTES, is_damage, quarantined_before, ready_of
 from gateway.events import Counted
 from gateway.relay.outbox import load
-from gateway.store.opened_file import GoneError
 from gateway.store.recovery import open_checked, replace
-from gateway.store.store import Store
+from gateway.store.store import GoneError, Store
 from gateway.store.tables import SCHEMA_VERSION, state_of
+from gateway.stored import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from harness.surroundings.gateway import START, World, batches, readings
 
 FIRST_SCHEMA = Path(__file__).parents[2] / "databases" / "gateway_v0001.sql"
@@ -416,7 +413,7 @@ class Kills:
         for of, name in (
             (Path, "rename"),
             (Path, "unlink"),
-            (commonwatt.sqlite.damage, "sync_folder"),
+            (commonwatt.sqlite, "sync_folder"),
             (Store, "add_recovered"),
             (Store, "commit"),
             (Store, "complete"),
@@ -473,7 +470,7 @@ def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
     filled: tuple[Path, Reference], disk_space_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
-    path, tries, rebuild = folder / "gateway.db", 0, commonwatt.sqlite.wal.rebuild
+    path, tries, rebuild = folder / "gateway.db", 0, commonwatt.sqlite.rebuild
     for number in range(2):
         (folder / f"gateway.db.damaged-20200101T00000{number}Z").write_bytes(b"an older one")
     flip(folder / "gateway.db-wal", random.Random(5))
@@ -485,7 +482,7 @@ def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
             raise OSError(errno.ENOSPC, "No space left on device")
         rebuild(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commonwatt.sqlite.wal, "rebuild", full)
+    monkeypatch.setattr(commonwatt.sqlite, "rebuild", full)
     if disk_space_after == 4:
         with pytest.raises(StoreError, match="no space for the recovered store"):
             open_checked(path, START)

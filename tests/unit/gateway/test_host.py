@@ -5,23 +5,19 @@ from pathlib import Path
 
 import pytest
 
-import gateway.host.controller as module
+import gateway.host.host as module
 from commonwatt.config.files import load_settings
-from commonwatt.config.host import HostSettings
-from commonwatt.config.settings import GatewaySettings
-from commonwatt.doctor.findings import Level
+from commonwatt.config.settings import GatewaySettings, HostSettings
+from commonwatt.doctor.checks import Level
 from commonwatt.identity.devices import save_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.service import only_one
-from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog import Notifier, Watchdog
 from commonwatt.town.registry import Controller, Registry, save_registry
-from gateway.host.controller import HostedController
 from gateway.host.doctor import judge
-from gateway.host.files import hosted
-from gateway.host.shown import host_metrics, status
+from gateway.host.host import HostedController, host_metrics, hosted, status
 from gateway.store.store import Store
 from harness.network.waiting import become, free_port
 from harness.surroundings.gateway import registered

@@ -1,9 +1,11 @@
-"""What a gateway publishes of one place for Home Assistant: its form, exact totals, and null where it can't know."""
+"""What a gateway publishes of one place for Home Assistant: totals, prices, islands, and another manager."""
 
 import json
 import random
 from collections import Counter
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,22 @@ import pytest
 
 from commonwatt.config.files import check_file
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.calendar import iso
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, RecordType, State
 from commonwatt.model.units import GROUP_S, QUARTER_S, SLOT_S
+from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Direction, Function
+from gateway import household as totals
+from gateway.controller import Controller
 from gateway.core import RETRY, RETRY_S
-from gateway.household import totals
-from gateway.household.discovery import BatteryLevel, Town, discovery, state, topics_of
-from gateway.household.link import HouseholdLink
+from gateway.household import MOST_BYTES, BatteryLevel, Town, discovery, state, topics_of
+from gateway.links import HouseholdLink
+from gateway.store.store import Store
 from harness.surroundings.gateway import CAPACITY, START, World, batches, readings, registered
+from tests.unit.gateway.conftest import BOUNDARY, ISLAND, UP
 
 PLACE = "house 1"
 IN, OUT, OTHER = 11, 1, 2
@@ -401,3 +409,279 @@ def test_a_table_for_a_broker_with_tls_is_accepted(tmp_path: Path) -> None:
     household = 'place = "house 1"\naddress = "192.0.2.7:8883"\nca = "house.pem"\nuser = "u"\npassword = "p"\n'
     path.write_text(f'[gateway]\nmicrogrid = "r001"\n\n[gateway.household]\n{household}')
     assert check_file(path) == "gateway"
+
+
+HOUR, DAY = 3_600, 86_400
+
+
+def tell(house: House, *, step_s: int = HOUR, count: int = 48, tariff: str = "town", first_s: int = 0) -> list[float]:
+    """Send rates that change at each step, from midnight on; return the prices of import."""
+    begin = house.now // DAY * DAY + first_s
+    prices = [[f"period {i}", f"0.{234567 + i}", f"0.{123456 + i}"] for i in range(min(count, 100))]
+    _, outcome = house.ask(
+        cmd="rates",
+        tariff=tariff,
+        version=1,
+        prices=prices,
+        changes=[[begin + step_s * i, i % len(prices)] for i in range(count)],
+        rates_until=begin + step_s * count,
+    )
+    assert outcome.result == "done"
+    return [float(price) for _, price, _ in prices]
+
+
+def prices(house: House) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(house.messages()[TOPICS.prices])
+    return found
+
+
+def listed(house: House) -> list[tuple[int, int, float]]:
+    """Return start, end and price of import of each row of the list."""
+    message = prices(house)
+    times = [message["begin"] + 60 * minute for minute in message["minutes"]]
+    return [(start, end, price) for (start, end), price in zip(pairwise(times), message["import_list"], strict=True)]
+
+
+def move_to(house: House, time: int) -> None:
+    house.now = time
+    house.tick(RETRY)
+
+
+def test_the_price_of_now_says_until_when_and_a_day_is_listed_by_the_hour(house: House) -> None:
+    told = tell(house)
+    midnight = house.now // DAY * DAY
+    move_to(house, midnight + 5 * HOUR + 1_700)
+    message = prices(house)
+    assert (message["import_price"], message["credit_price"]) == ("0.234572", "0.123461")
+    assert (message["period"], message["tariff"]) == ("period 5", "town")
+    assert message["until"] == iso(midnight + 6 * HOUR)
+    starts = [midnight + HOUR * hour for hour in range(5, 29)]
+    assert listed(house) == [(start, start + HOUR, told[i]) for i, start in enumerate(starts, 5)]
+
+
+def test_an_hour_in_which_the_price_changes_is_divided_and_one_that_stays_is_not_joined(house: House) -> None:
+    tell(house, step_s=12 * HOUR, count=4, first_s=HOUR // 2)
+    midnight = house.now // DAY * DAY
+    move_to(house, midnight + 11 * HOUR)
+    rows = listed(house)
+    assert [end - start for start, end, _ in rows] == [HOUR, 1800, 1800] + [HOUR] * 11 + [1800, 1800] + [HOUR] * 10
+    assert rows[0][0] == house.now
+    assert rows[-1][1] == house.now + DAY
+
+
+def test_the_longest_tariff_fits_a_kilobyte_whole_and_a_state_does(house: House) -> None:
+    tell(house)
+    house.introduce(OUT)
+    house.level(OUT, 62.5)
+    house.ask(cmd="reduce", state="on", for_s=HOUR)
+    sizes = {topic: len(payload) for topic, payload in house.messages().items() if topic != TOPICS.discovery}
+    assert len(listed(house)) == 24
+    assert max(sizes.values()) <= MOST_BYTES == 1_000
+
+
+def test_prices_by_the_quarter_hour_are_listed_for_fewer_hours(house: House) -> None:
+    tell(house, step_s=900, count=200)
+    assert len(house.messages()[TOPICS.prices]) <= MOST_BYTES
+    rows = listed(house)
+    assert 9 * HOUR <= rows[-1][1] - house.now < DAY
+    assert all(end - start == 900 for start, end, _ in rows)
+
+
+def test_a_day_costs_a_message_an_hour_however_often_the_gateway_looks(house: House) -> None:
+    tell(house, count=96)
+    payloads: list[bytes] = []
+    for _ in range(DAY // 60):
+        move_to(house, house.now + 60)
+        payload = house.messages()[TOPICS.prices]
+        payloads += [payload] if payloads[-1:] != [payload] else []
+    assert len(payloads) == 25
+    move_to(house, house.now + 5 * DAY)
+    assert prices(house)["import_price"] is None
+    first = house.messages()
+    move_to(house, house.now + DAY)
+    assert house.messages() == first, "nothing changed"
+
+
+def test_of_several_tariffs_none_is_guessed_until_the_settings_name_the_places_own(house: House) -> None:
+    tell(house, tariff="town")
+    tell(house, tariff="night", count=30)
+    assert prices(house)["import_price"] is prices(house)["tariff"] is None
+    assert prices(house)["tariffs"] == ["night", "town"]
+    assert listed(house) == []
+    for name, price in (("town", "0.234567"), ("farm", None)):
+        table = {"place": "house 1", "address": "127.0.0.1:1885", "tariff": name}
+        house.settings = GatewaySettings.model_validate({"microgrid": "r001", "household": table})
+        house.crash()
+        house.tick(RETRY)
+        assert prices(house)["import_price"] == price
+    assert prices(house)["tariffs"] == ["night", "town"]
+
+
+def test_there_is_no_price_before_the_rates_after_their_end_and_at_a_time_that_may_be_wrong(house: House) -> None:
+    assert prices(house)["import_price"] is None
+    tell(house)
+    assert prices(house)["import_price"] is not None
+    end = house.now // DAY * DAY + 48 * HOUR
+    move_to(house, end - 1)
+    assert len(listed(house)) == 1
+    move_to(house, end)
+    assert (prices(house)["import_price"], prices(house)["until"], listed(house)) == (None, None, [])
+    tell(house)
+    house.forget_time()
+    house.tick(RETRY)
+    assert prices(house)["import_price"] is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"cmd": "reduce", "state": "on"},
+        {"cmd": "supply", "supply": "LOW"},
+        {"cmd": "supply", "supply": "NORMAL", "import_limit_w": 500},
+    ],
+)
+def test_the_towns_request_to_use_less_has_its_end(house: House, request_: dict[str, object]) -> None:
+    assert (house.state()["use_less"], house.state()["use_less_until"]) == ("OFF", None)
+    until = house.now + 7_200
+    house.ask(for_s=7_200, **request_)
+    assert (house.state()["use_less"], house.state()["use_less_until"]) == ("ON", iso(until))
+    move_to(house, until)
+    assert (house.state()["use_less"], house.state()["use_less_until"]) == ("OFF", None)
+
+
+def test_while_another_controller_manages_what_the_town_asks_is_unknown(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.ask(cmd="reduce", state="on", for_s=HOUR)
+    monkeypatch.setattr(type(house.core.manager.epochs), "commands", False)
+    assert [house.state()[name] for name in ("use_less", "use_less_until", "island")] == [None] * 3
+
+
+def test_an_island_is_shown(house: House) -> None:
+    house.meters[BOUNDARY] = house.meters[OUT].model_copy(
+        update={"id": BOUNDARY, "function": Function.BOUNDARY, "direction": Direction.INCOMING, "location": "boundary"}
+    )
+    house.new_core()
+    assert house.state()["island"] is None, "the boundary has not reported"
+    house.introduce(OUT)
+    house.introduce(BOUNDARY, minimum=None, bits=UP, cmd="get")
+    assert house.state()["island"] == "OFF"
+    house.introduce(BOUNDARY, minimum=None, bits=ISLAND, cmd="get")
+    assert house.state()["island"] == "ON"
+
+
+A_MINUTE = 60 // SLOT_S  # records of a minute
+OWN_METER = 91
+
+
+class Successor(World):
+    """r002's gateway: it hosts r001, too, and publishes a place of its own microgrid that has the same name."""
+
+    def new_core(self) -> None:
+        self.home = Store.open(self.path.with_name("home.db"))
+        table = {"place": PLACE, "address": "127.0.0.1:1885"}
+        settings = GatewaySettings.model_validate({"microgrid": "r002", "household": table})
+        self.controller = Controller(settings, self.home, {OWN_METER: meter(OWN_METER)})
+        self.controller.host("r001", self.store, {OUT: meter(OUT)})
+        self.core = self.controller.hosted["r001"]
+        self.core.time.network(self.now, self.now, 0)
+
+    def published(self) -> list[bytes]:
+        """Return the states that it publishes, by its own microgrid and the hosted one."""
+        found = []
+        for microgrid, core in self.controller.hosted.items():
+            messages = core.household.messages(core.now, "9.9")
+            found += [messages[topic] for topic in messages if topic == topics_of(microgrid, PLACE, "x").state]
+        return found
+
+
+class Life:
+    """A meter with its log, its two gateways, and what Home Assistant is shown, minute by minute."""
+
+    def __init__(self, folder: Path) -> None:
+        self.owner: House | None = House(folder / "owner.db")
+        self.successor = Successor(folder / "successor.db")
+        self.folder = folder
+        self.now = START
+        self.made = 0  # records that the meter made
+        self.acknowledged = 0
+        self.at_owner: set[int] = set()  # the records that the owner's store took
+        self.shown: list[int] = []  # milliwatt-hours, each state that the owner published
+
+    def kill(self) -> None:
+        assert self.owner is not None
+        self.owner.store.close()
+        self.owner = None
+
+    def start(self) -> None:
+        self.owner = House(self.folder / "owner.db")
+
+    def minute(self, at: World | None, *, loses_answer: bool = False) -> None:
+        """Let a minute pass: the meter puts what nobody acknowledged at a gateway; ``None``: at none."""
+        self.now += 60
+        self.made += A_MINUTE
+        for gateway in (self.owner, self.successor):
+            if gateway is not None:
+                gateway.now = self.now
+                gateway.tick(RETRY)
+        if at is not None:
+            first = self.acknowledged + 1
+            assert at.put(OUT, first, own(OUT, first, self.made - first + 1)).status is Refusal.NONE
+            self.at_owner |= set(range(first, self.made + 1)) if at is self.owner else set()
+            self.acknowledged = self.acknowledged if loses_answer else self.made
+        if self.owner is not None:
+            self.shown.append(self.owner.energy("energy_out"))
+
+    def energy_at_owner(self) -> int:
+        """Return the energy of the records that the owner's store took, each once."""
+        return sum(own(OUT, record, 1)[0].reading for record in self.at_owner)
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    life = Life(tmp_path)
+    yield life
+    life.successor.store.close()
+    life.successor.home.close()
+
+
+def test_totals_freeze_while_the_owner_is_dead_and_go_on_without_a_jump(life: Life) -> None:
+    for _ in range(10):
+        life.minute(life.owner)
+    life.minute(life.owner, loses_answer=True)  # the owner dies before its answer: the next one gets these, too
+    frozen = life.shown[-1]
+    assert frozen == life.energy_at_owner()
+    life.kill()
+    life.minute(None)
+    for _ in range(60):
+        life.minute(life.successor)
+    life.minute(life.successor, loses_answer=True)
+    life.start()
+    life.minute(None)
+    assert life.shown[-1] == frozen, "what it published before its death"
+    life.minute(life.successor)
+    assert life.shown[-1] == frozen, "its meter has not come home"
+    for _ in range(10):
+        life.minute(life.owner)
+        # A minute's energy, and no more: what the successor took is not made up for.
+        assert life.shown[-1] - life.shown[-2] == sum(record.reading for record in own(OUT, life.made - 3, A_MINUTE))
+    assert life.shown[-1] == life.energy_at_owner()
+    assert life.shown == sorted(life.shown)
+
+
+def test_a_put_that_both_controllers_took_counts_once(life: Life) -> None:
+    life.minute(life.owner)
+    life.kill()
+    life.minute(life.successor, loses_answer=True)
+    life.start()
+    life.minute(life.owner)
+    assert life.shown[-1] == sum(record.reading for record in own(OUT, 1, life.made))
+
+
+def test_a_successor_publishes_its_own_place_alone_though_the_other_one_has_the_same_name(life: Life) -> None:
+    before = life.successor.published()
+    for _ in range(5):
+        life.minute(life.successor)
+    (state,) = life.successor.published()
+    assert json.loads(state)["energy_out"] == "0.000000"
+    assert before == [state]

@@ -12,7 +12,7 @@ from gateway.core import RETRY
 from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.loop import inbox as module
 from gateway.loop.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
-from harness.surroundings.records import a_record
+from harness.surroundings.messages import a_record
 
 DAY_S = 86_400
 START = 1_781_913_600

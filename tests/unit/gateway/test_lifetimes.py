@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from commonwatt.device.changes import DesiredStates
-from commonwatt.device.commands.desired_states import DEFAULT, DONE, HeldStates
+from commonwatt.device.commands import DEFAULT, DONE, HeldStates
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
-from gateway.control.lifetimes import LIFETIMES
+from gateway.control.meter_view import LIFETIMES
 from harness.surroundings.gateway import World, commands
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)

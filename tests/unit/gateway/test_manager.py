@@ -1,20 +1,23 @@
-"""Sharing and commands: which battery is commanded to share, when, and what is sent again."""
+"""Sharing and commands: which battery is told to share, when, what is sent again, and what the utility is told."""
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
-from commonwatt.energy.strategies.batteries import LEAST_S
+from commonwatt.energy.strategies import LEAST_S
 from commonwatt.model.records import Log, State
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.protocol.batches import BatchAck
-from commonwatt.protocol.commands import Kind, Outcome
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.commands import Command, Kind, Outcome, Stage
+from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
-from gateway.control.lifetimes import RESEND_AT_MOST_S, RESEND_S
+from commonwatt.protocol.sharing_words import Why, reason_of_code
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
+from gateway.control.meter_view import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.sharing import RENEWED_S
+from gateway.shown.status import heartbeat
 from harness.surroundings.gateway import CAPACITY, START, World, batches, commands, readings
 
 
@@ -621,3 +624,154 @@ def test_a_job_with_a_long_period_is_not_done_again_after_a_restart(world: World
     assert (world.store.period("compact_s"), world.store.period("relay_s")) == (period, None)
     world.core.tick("relay_s", world.now)
     assert world.core.relay.sending, "a minute's is not stored: that would be a write to the card each minute"
+
+
+def codes(world: World) -> dict[int, str]:
+    sent = heartbeat(
+        world.core, world.controller.line, world.core.now, None, {}, {}, Program(release="0.4", cert_days=9)
+    )
+    said = unpack_json(Heartbeat, sent.payload)
+    assert said.program == Program(release="0.4", cert_days=9)
+    return dict(said.sharing)
+
+
+def test_a_heartbeat_says_why_each_battery_shares_or_not(world: World) -> None:
+    assert set(codes(world).values()) == {Why.NO_ANSWER}
+    households(world, 80, 70, 48)
+    found = codes(world)
+    assert (found[1], found[2], found[3]) == ("helps?", "helps?", "low"), "no meter has confirmed yet"
+    world.now += 600
+    world.level(3, 48)
+    assert codes(world)[1] == Why.OLD_LEVEL
+
+
+def test_the_page_and_the_heartbeat_say_alike_why_a_battery_can_not_take_part(world: World) -> None:
+    households(world, 80, 70)
+    world.introduce(3)
+    assert codes(world)[3] == Why.NO_LEVEL
+    world.introduce(3, minimum=None)
+    world.level(1, 80, State.INITIALIZED | State.ISOLATED)
+    world.level(2, 70, State(0))
+    world.level(3, 48)
+    found = codes(world)
+    assert [found[meter] for meter in (1, 2, 3)] == [Why.ISOLATED, Why.SHUT_DOWN, Why.NO_MINIMUM]
+    world.core.manager.epochs.fenced[3] = (2, 1)
+    assert codes(world)[3] == Why.FENCED
+    shown = {meter: battery["why"] for meter, battery in world.view()["batteries"].items()}
+    assert shown == {str(meter): reason_of_code(code, 10).why for meter, code in codes(world).items()}
+
+
+def test_before_a_boundary_meter_reports_a_battery_says_that_sharing_waits_for_it(world: World) -> None:
+    world.core.manager.waits = True
+    households(world, 80, 48)
+    assert codes(world)[1] == Why.WAITS_BOUNDARY
+
+
+def test_each_reason_is_a_sentence_and_one_of_a_later_version_says_so() -> None:
+    for why in Why:
+        assert reason_of_code(why, 20).why.endswith(".")
+        assert "{" not in reason_of_code(why, 20).why
+    assert reason_of_code("waits-band", 20).why.startswith("Less than 2 % of its capacity")
+    assert reason_of_code("helps?", 20).why.endswith("it is sent again.")
+    assert reason_of_code("by-the-moon", 20).role == "out"
+    with pytest.raises(ValueError, match="by-the-moon"):
+        Why("by-the-moon")
+
+
+def state(stage: Stage, failsafe: str = "watchdog") -> dict[str, object]:
+    return {"stage": stage, "since": 5, "failsafe": failsafe, "finding": "should be on, and shows 'idle'"}
+
+
+def answers(world: World, meter: int, kind: Kind, cmd: str, stage: Stage, result: str = "refused") -> list[Command]:
+    """Let a foreign meter answer that its device is at a stage; it withdraws what was refused."""
+    desired = world.core.manager.desired(meter, kind)
+    assert desired is not None
+    held: dict[str, object] = {"value": "on" if result == "done" else "off", "epoch": desired.epoch, "seq": desired.seq}
+    until = {"until": desired.until} if result == "done" else {}
+    return world.introduce(meter, cmd=cmd, result=result, states={kind: state(stage)}, held={kind: held | until})
+
+
+def told(world: World, since: int, cmd: str) -> list[str]:
+    return [p.topic.split("/")[2] for p in world.sent[since:] for c in commands([p]) if c.cmd == cmd]
+
+
+def test_others_give_at_once_and_it_is_told_again_after_longer_and_longer_waits(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"sharing": "rangers"})
+    world.crash()
+    households(world, 80, 80, 30)
+    before = len(world.sent)
+    answers(world, 1, Kind.SHARING, "share_power_on", Stage.DISOBEYS)
+    assert "1" in told(world, before, "share_power_off")
+    assert codes(world)[1] == Why.DISOBEYS
+    assert set(world.core.manager.decision.donors) == {2}
+    at = []
+    for _ in range(8 * 60):
+        world.now += 60
+        before = len(world.sent)
+        for meter, percent in ((1, 80), (2, 80), (3, 30)):
+            world.level(meter, percent)
+        world.tick("retry")
+        if "1" in told(world, before, "share_power_on"):
+            at.append(world.now)
+            answers(world, 1, Kind.SHARING, "share_power_on", Stage.DISOBEYS)
+    assert [(b - a) // 60 for a, b in pairwise(at)] == [20, 40, 80, 160, 160]
+    world.now += 160 * 60
+    for meter, percent in ((1, 80), (2, 80), (3, 30)):
+        world.level(meter, percent)
+    answers(world, 1, Kind.SHARING, "share_power_on", Stage.OBEYS, "done")
+    assert codes(world)[1] == Why.HELPS
+
+
+def test_a_load_that_does_not_reduce_is_not_told_each_minute(world: World) -> None:
+    world.introduce(1)
+    manager = world.core.manager
+    world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+    answers(world, 1, Kind.REDUCING, "reduce_power_on", Stage.DISOBEYS)
+    before = len(world.sent)
+    for _ in range(9):
+        world.now += 60
+        world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+        world.do(manager.resend(world.core.now))
+    assert not told(world, before, "reduce_power_on")
+    world.now += 120
+    world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+    world.do(manager.resend(world.core.now))
+    assert told(world, before, "reduce_power_on")
+
+
+def test_a_battery_that_can_not_show_whether_it_obeys_is_unconfirmed_for_people(world: World) -> None:
+    households(world, 80, 30)
+    assert codes(world)[1] == "helps?"
+    answers(world, 1, Kind.SHARING, "share_power_on", Stage.UNCONFIRMED, "done")
+    assert codes(world)[1] == "helps~"
+    assert reason_of_code("helps~", 10).why.endswith("It can't show whether it obeys (unconfirmed).")
+
+
+def test_a_switch_that_did_not_open_is_still_permitted_to_close(world: World) -> None:
+    world.introduce(1)
+    manager = world.core.manager
+    world.do(manager.keep(1, Kind.ISOLATED, True, world.core.now))
+    answers(world, 1, Kind.ISOLATED, "isolate", Stage.DISOBEYS)
+    before = len(world.sent)
+    world.do(manager.keep(1, Kind.ISOLATED, False, world.core.now, explicit=True))
+    assert told(world, before, "isolate")
+    before = len(world.sent)
+    world.now += 120
+    world.tick("retry")
+    assert told(world, before, "isolate"), "until it is confirmed"
+
+
+def test_refusals_during_a_wait_make_it_no_longer(world: World) -> None:
+    """An adapter whose device's broker is away tries to end the state, and is refused again and again."""
+    world.introduce(1)
+    manager = world.core.manager
+    world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+    for _ in range(6):
+        answers(world, 1, Kind.REDUCING, "reduce_power_off", Stage.DISOBEYS)
+        world.now += 100
+    world.now += 60
+    before = len(world.sent)
+    world.tick("retry")
+    world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+    world.do(manager.resend(world.core.now))
+    assert told(world, before, "reduce_power_on")

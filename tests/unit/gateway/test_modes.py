@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.control.return_delay import return_delay_s
+from commonwatt.model.control import return_delay_s
 from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS, MOST_LISTED, ControllerCommand, Strategy
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 from commonwatt.protocol.meter_messages import Level
-from gateway.changes import Setting
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
+from gateway.stored import Setting
 from harness.surroundings.gateway import CAPACITY, World, commands, registered
 from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 

@@ -10,7 +10,7 @@ import pytest
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.guesses import BY_ADDRESS
 from commonwatt.identity.passwords import Cost, PasswordHash
-from commonwatt.network.http_pages import Request, Response
+from commonwatt.network.http_server import Request, Response
 from gateway.page import PAGE, Site
 from harness.surroundings.page import add_meter, empty
 

@@ -1,23 +1,28 @@
-"""A utility that lost its store is refilled at a share of the line, behind live data; the heartbeat says how far."""
+"""What a gateway sends to a utility that lost its store, and the turns of hosted microgrids on one line."""
+
+from collections import deque
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commonwatt.codec.packing import pack
-from commonwatt.model.block_keys import Keys
-from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.blocks import Keys, Quality, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.batches import Batch, BatchFlag, Mark
 from commonwatt.protocol.heartbeats import Heartbeat, Month, Refilling
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Function
-from gateway.changes import DONE, AppendParts, Part
+from gateway.relay.outbox import LATE_S, WINDOW, WINDOW_BYTES, Turns
 from gateway.relay.refill import LINE_BYTES_S, MONTH_S, OTHERS_WAIT_S, SHARE, Pace
+from gateway.stored import DONE, KEPT, AppendParts, Lost, Part, Stretch, grown, lost
 from harness.surroundings.gateway import START, World, batches, blocks_of, readings
-from harness.surroundings.utility import a_heartbeat
+from harness.surroundings.messages import a_heartbeat
+from utility.readings.columns import Gateway, refilling
 from utility.readings.columns import Refilling as Refill
-from utility.readings.refilling import Gateway, refilling
 
 PARTS = 40_000
 
@@ -175,3 +180,257 @@ def shown(world: World, now: int, told: Refilling | None = None, heard: int | No
     """Return the line of the list at the utility."""
     (row,) = refilling([gateway(world, heard or now, told)], now)
     return row
+
+
+A, B = 0xA, 0xB  # runs
+
+
+def relay(world: World) -> list[Batch]:
+    world.now += 60
+    return [b for b in batches(world.tick("relay_s")) if b.keys]
+
+
+def deliver(world: World, minutes: range, marks: tuple[Mark, ...]) -> None:
+    """Collect, relay and have acknowledged one batch a minute, the acknowledgement of each an hour after the last."""
+    for number in minutes:
+        world.now = START + number * 3600
+        world.put(1, number * 4 + 1, readings(1, number * 4 + 1, 4, start=START + number * 3600))
+        (batch,) = relay(world)
+        (run, counter), *history = marks
+        world.acknowledge(batch, marks=((run, counter + number), *history))
+
+
+def compare(world: World, run: int, *history: Mark, store: int = 7) -> list[Batch]:
+    """Connect the gateway to a utility of this run and history; return what it sends again until nothing is left."""
+    again: list[Batch] = []
+    sent, asked, counter = batches(world.connect()), 0, 0
+    for turn in range(10):
+        while sent:
+            batch = sent.pop(0)
+            asks, counter = BatchFlag.HISTORY in batch.flags, counter + 1
+            asked += asks
+            again += [batch] if len(batch.keys) else []
+            told = ((run, counter), (run, counter), *history) if asks else ((run, counter),)
+            sent += batches(world.acknowledge(batch, store=store, marks=told))
+        world.now += OTHERS_WAIT_S * (turn == 1)
+        sent = relay(world)
+    assert asked == 1
+    assert world.store.backlog() == (0, 0, 0)
+    return again
+
+
+def quarters(sent: list[Batch]) -> list[int]:
+    return sorted({(int(quarter) * QUARTER_S - START) // 3600 for batch in sent for quarter in batch.keys.quarter})
+
+
+def test_a_utility_that_only_restarted_is_sent_nothing_again(world: World) -> None:
+    deliver(world, range(6), ((A, 10),))
+    assert compare(world, B, (A, 15)) == []
+    assert world.store.backlog() == (0, 0, 0)
+
+
+def test_a_database_that_went_back_is_sent_what_was_acknowledged_since_and_nothing_older(world: World) -> None:
+    deliver(world, range(6), ((A, 10),))
+    assert quarters(compare(world, B, (A, 12))) == [3, 4, 5]
+    assert compare(world, 0xC, (A, 12), (B, 9)) == [], "once"
+
+
+def test_after_a_restart_that_followed_the_loss_unseen_nothing_is_overlooked(world: World) -> None:
+    deliver(world, range(4), ((A, 10),))
+    deliver(world, range(4, 6), ((B, 10),))  # B began without A's last two commits; its history was not asked for yet
+    assert quarters(compare(world, 0xC, (A, 11), (B, 15))) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("history", [(), ((0xE, 99),), ((A, 9),)])
+def test_a_database_from_before_all_that_is_remembered_is_sent_the_whole_backup(
+    world: World, history: tuple[Mark, ...]
+) -> None:
+    deliver(world, range(6), ((A, 10),))
+    assert quarters(compare(world, B, *history)) == [*range(6)]
+
+
+def test_a_new_store_without_a_history_is_sent_the_whole_backup(world: World) -> None:
+    deliver(world, range(3), ((A, 10),))
+    assert quarters(compare(world, B, store=8)) == [*range(3)]
+
+
+def test_a_new_store_id_alone_sends_nothing_again_to_a_database_with_the_whole_history(world: World) -> None:
+    deliver(world, range(3), ((A, 10),))
+    assert compare(world, B, (A, 12), store=8) == []
+
+
+def test_an_older_utility_with_a_new_store_is_sent_the_whole_backup(world: World) -> None:
+    deliver(world, range(3), ((A, 10),))
+    (hello,) = batches(world.connect())
+    world.acknowledge(hello, store=8)
+    world.now += OTHERS_WAIT_S
+    assert quarters(relay(world)) == [*range(3)]
+
+
+def test_the_question_is_asked_again_until_it_is_answered_also_after_a_crash(world: World) -> None:
+    deliver(world, range(2), ((A, 10),))
+    (hello,) = batches(world.connect())
+    (asking,) = batches(world.acknowledge(hello, marks=((B, 1),)))
+    assert BatchFlag.HISTORY in asking.flags
+    world.crash()
+    assert quarters(compare(world, B, (A, 10))) == [1]
+
+
+def test_the_heartbeat_names_the_last_mark(world: World) -> None:
+    def told() -> Heartbeat:
+        return next(unpack_json(Heartbeat, p.payload) for p in world.tick("heartbeat") if p.topic.endswith("stat"))
+
+    assert told().mark is None
+    deliver(world, range(2), ((A, 10),))
+    assert told().mark == (A, 11)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200),
+    st.integers(0, 200),
+)
+def test_each_acknowledgement_that_a_database_lost_is_in_what_is_sent_again(
+    steps: list[tuple[int, bool]], back_to: int
+) -> None:
+    """Each acknowledgement comes some hours after the last, in a new run or not; the database keeps the first few."""
+    found: list[Stretch] = []
+    acknowledged: list[Mark] = []
+    run, counter, hour = 1, 0, 0
+    for part, (hours, restarted) in enumerate(steps):
+        run, counter = (run + 1, 1) if restarted else (run, counter + 1)
+        hour += hours
+        acknowledged.append((run, counter))
+        found = grown(found, (run, counter), hour, part + 1)
+    history = dict(acknowledged[:back_to])
+    missing = lost(found, history)
+    if back_to >= len(steps):
+        assert missing is None
+    else:
+        assert missing is not None
+        assert missing.part <= back_to + 1
+        assert all(stretch.last <= history.get(stretch.run, -1) for stretch in found[: missing.kept])
+    assert len(found) <= KEPT
+
+
+def test_what_is_no_longer_remembered_is_not_taken_for_kept() -> None:
+    found: list[Stretch] = []
+    for hour in range(KEPT + 10):
+        found = grown(found, (A, hour), hour, hour + 1)
+    assert lost(found, {A: 5}) == Lost(0, 0)
+    assert lost(found, {A: 50}) == Lost(52, 41)
+
+
+RATE = 125_000  # bytes a second: 1 Mbit/s
+WEIGHTS = {"homes": 1.0, "flats": 1.0, "hospital": 2.0}
+MOST = 100_000
+
+
+@dataclass
+class Line:
+    """A line that carries one batch after the other, each acknowledged at its end."""
+
+    backlog: dict[str, deque[int]]
+    turns: Turns = field(default_factory=Turns)
+    now: float = 0.0
+    flying: deque[tuple[str, int, int]] = field(default_factory=deque)
+    acknowledged: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WEIGHTS, 0.0))
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        for name, weight in WEIGHTS.items():
+            self.turns.join(name)
+            self.turns.weigh(name, weight)
+
+    def send(self, name: str, size: int) -> None:
+        self.sequence += 1
+        self.turns.sent(name, self.sequence, size, int(self.now))
+        self.flying.append((name, self.sequence, size))
+
+    def ask(self) -> None:
+        """Let each owner send what it may, as after a commit."""
+        for name, sizes in self.backlog.items():
+            while sizes and self.turns.may_send(name, int(self.now)):
+                self.send(name, sizes.popleft())
+            if not sizes:
+                self.turns.rest(name)
+
+    def carry(self) -> tuple[str, int]:
+        name, sequence, size = self.flying.popleft()
+        self.now += size / RATE
+        self.turns.ended(name, sequence)
+        self.acknowledged[name] += size / WEIGHTS[name]
+        return name, size
+
+
+def spread(line: Line) -> float:
+    """Return how far an owner with a backlog is from the mean of them, in bytes acknowledged by weight."""
+    left = [line.acknowledged[name] for name, sizes in line.backlog.items() if sizes]
+    mean = sum(left) / len(left) if left else 0
+    return max((abs(one - mean) for one in left), default=0)
+
+
+SIZES = st.lists(st.integers(1000, MOST), min_size=20, max_size=60).map(deque)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(WEIGHTS, SIZES)))
+def test_bytes_are_shared_by_weight_within_two_batches_as_long_as_all_have_a_backlog(
+    backlog: dict[str, deque[int]],
+) -> None:
+    line = Line(backlog)
+    line.ask()
+    # What the first one sent before the others had asked is no debt.
+    for name, _, size in line.flying:
+        line.acknowledged[name] -= size / WEIGHTS[name]
+    while line.flying:
+        assert sum(size for _, _, size in line.flying) < WINDOW_BYTES + MOST
+        line.carry()
+        line.ask()
+        if all(line.backlog.values()):
+            assert spread(line) <= 2 * MOST
+    assert not any(line.backlog.values()), "all is sent in the end"
+
+
+def test_what_an_owner_with_an_empty_backlog_did_not_use_it_does_not_get_later() -> None:
+    line = Line({"homes": deque(), "flats": deque([10_000] * 500), "hospital": deque()})
+    line.ask()
+    for _ in range(200):
+        line.carry()
+        line.ask()
+    line.backlog["homes"] = deque([10_000] * 200)
+    before = dict(line.acknowledged)
+    for _ in range(60):
+        line.ask()
+        line.carry()
+    gained = {name: line.acknowledged[name] - before[name] for name in ("homes", "flats")}
+    assert abs(gained["homes"] - gained["flats"]) <= 2 * WINDOW * 10_000
+
+
+def test_live_data_of_any_owner_goes_before_anybodys_backlog() -> None:
+    line = Line({"homes": deque([10_000] * 9), "flats": deque([10_000] * 9), "hospital": deque()})
+    line.turns.due("flats", 0)
+    assert not line.turns.may_send("homes", 0)
+    line.send("flats", 500)
+    assert line.turns.may_send("homes", 0)
+
+
+def test_an_owner_whose_acknowledgements_do_not_come_or_that_does_not_ask_holds_up_nobody() -> None:
+    line = Line({"homes": deque([10_000] * 9), "flats": deque([10_000] * 9), "hospital": deque()})
+    while line.turns.may_send("homes", 0):
+        line.send("homes", 10_000)
+    line.turns.due("homes", 0)
+    assert not line.turns.may_send("flats", 0), "the window is full"
+    assert line.turns.may_send("flats", LATE_S + 1)
+
+
+def test_what_the_line_lost_is_sent_again_in_the_same_owners_turn() -> None:
+    line = Line({name: deque([10_000] * 9) for name in WEIGHTS})
+    line.ask()
+    for name, sequence, size in line.flying:
+        line.turns.ended(name, sequence, lost=True)
+        line.backlog[name].appendleft(size)
+    line.flying.clear()
+    line.ask()
+    while all(line.backlog.values()):
+        line.carry()
+        line.ask()
+    assert spread(line) <= 20_000

@@ -2,7 +2,8 @@
 
 import json
 import random
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,11 +17,11 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from gateway.changes import AVERAGED, OFFERED, UNSENT, AppendParts, DropBackup, ForgetRelayed, Part
-from gateway.relay.outbox import ANY_QUARTER
+from gateway.relay import relay as module
+from gateway.relay.outbox import ANY_QUARTER, WINDOW
 from gateway.relay.refill import OTHERS_WAIT_S
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S
-from gateway.relay.turns import WINDOW
+from gateway.stored import AVERAGED, OFFERED, UNSENT, AppendParts, DropBackup, ForgetRelayed, Part
 from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 
 
@@ -721,3 +722,43 @@ def test_whatever_happens_the_utility_ends_with_every_slot_once(tmp_path_factory
     found = blocks_of(utility[store])
     assert (found.quality > 0).sum() == made + 1
     assert not len(found.extras)
+
+
+SLOW_S, QUICK_S = 150, 1  # seconds of a batch at the utility
+HOURS = 2
+
+
+@dataclass
+class Played:
+    """What happened."""
+
+    most_waiting: int  # batches that waited at the utility at once
+    blocks: int  # blocks that the gateway sent
+    left: int  # parts that are not acknowledged at the end
+
+
+def play(world: World) -> Played:
+    """Let a gateway relay each minute for two hours to a slow utility, then for ten minutes to a quick one."""
+    queue: deque[Batch] = deque()
+    most, free_at = 0, START
+    for minute in range(HOURS * 60 + 10):
+        world.now = START + 60 * (minute + 1)
+        world.put(1, 4 * minute + 1, readings(1, 4 * minute + 1, 4, start=START + 60 * minute))
+        queue.extend(batches(world.tick("relay_s")))
+        takes_s = SLOW_S if minute < HOURS * 60 else QUICK_S
+        while queue and free_at + takes_s <= world.now:
+            free_at = max(free_at, world.now - 60) + takes_s
+            queue.extend(batches(world.acknowledge(queue.popleft())))
+        most = max(most, len(queue))
+    return Played(most, world.core.relay.counts.blocks, world.store.backlog()[0])
+
+
+def test_a_slow_utility_does_not_get_the_same_data_until_it_drowns(world: World) -> None:
+    played = play(world)
+    assert played.most_waiting <= 8
+    assert played.left <= 1, "all but the last minute"
+
+
+def test_with_a_fixed_wait_it_drowns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_ACK_S", module.ACK_WITHIN_S)
+    assert play(world).most_waiting > 40

@@ -1,5 +1,6 @@
-"""The gateway's renewals, by their own looks: due, retried, kept when they connect, and back when they do not."""
+"""The gateway's renewals: due, retried, kept when they connect, back when they do not; clocks that leap."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -9,15 +10,24 @@ from prometheus_client import CollectorRegistry
 from commonwatt.care.connection import CareRefused, CareUnreachable
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.certificates import Kind, details_of
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.network.http_server import HttpServer
 from commonwatt.network.tls import ClientTls, stamp
 from commonwatt.runtime.files import replace_file
-from gateway.renewal import AGAIN_S, FIRST_RETRY_S, LAST_RETRY_S, LOOK_S, TRIAL_LOOK_S, TRIAL_S, Renewal, renewals_of
-from harness.care.town import CareTown
-from harness.network.links import link_of
+from gateway.care.renewal import (
+    AGAIN_S,
+    FIRST_RETRY_S,
+    LAST_RETRY_S,
+    LOOK_S,
+    TRIAL_LOOK_S,
+    TRIAL_S,
+    Renewal,
+    renewals_of,
+)
+from harness.care.certificates import DAY_S, CareTown, now
+from harness.care.years import run
+from harness.network.mqtt import link_of
 from harness.network.waiting import free_port
-from harness.real.enrolled import DAY_S, now
 
 T = 1_790_000_000
 
@@ -190,3 +200,11 @@ def test_a_connection_with_the_replaced_certificate_proves_nothing(tmp_path: Pat
     assert link.is_current()
     replace_file(file.path, file.path.read_bytes())
     assert not link.is_current()
+
+
+def test_no_certificate_ends_while_the_utility_can_be_reached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    figures = run(tmp_path, controllers=3)
+    assert figures.results["renewed"] >= 3 * 5
+    assert (figures.ended, figures.ended_away, figures.visits) == (0, 1, 0)
+    assert figures.longest_s <= 3_600

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commonwatt.energy.physics.boundary import Boundary
-from commonwatt.energy.physics.places import blocks_of
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.physics.town import step_alone
+from commonwatt.energy.places import blocks_of
 from commonwatt.energy.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, ranks, shed
+from commonwatt.energy.step import Boundary, Inputs, step_alone
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
 from commonwatt.town.loading import load_town

@@ -14,11 +14,11 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import State
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.protocol.commands import Command, Held, Kind, Name, Outcome
 from commonwatt.protocol.json_messages import unpack_json
-from gateway.changes import Change, Desired, MeterInfo, Setting
 from gateway.control.manager import Manager
+from gateway.stored import Change, Desired, MeterInfo, Setting
 from harness.surroundings.gateway import CAPACITY, START, registered
 
 METERS = (1, 2, 3, 4)

@@ -7,32 +7,39 @@ from typing import Any
 
 import pytest
 
-from commonwatt.cliques.signs import Signs
+from commonwatt.cliques import BEAT_S, LATE_S, PATIENT_S, PAUSE_S, Beat, Bits, Signs
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.device.records.delivery import RETRY_S
+from commonwatt.device.records import RETRY_S
 from commonwatt.model.effects import Publish
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, Grant, States
-from commonwatt.protocol.commands import Outcome
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import SLOT_S, ControllerId
+from commonwatt.protocol.clique_messages import (
+    MOST_BYTES,
+    MOST_STATES_BYTES,
+    CliqueMessage,
+    Grant,
+    Known,
+    Sealing,
+    States,
+    Vote,
+    Yield,
+)
+from commonwatt.protocol.commands import EPOCH_STEP, RAISES, Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal
-from commonwatt.protocol.sealed import MOST_BYTES, Sealing
 from commonwatt.protocol.topics import UTILITY
-from gateway.collect.departures import LEAVING_S, UNANSWERED_S, Departures
+from gateway.collect import LEAVING_S, UNANSWERED_S, Departures
 from gateway.control.epochs import GrantedEpochs
-from gateway.controller import HEARTBEAT, Controller
+from gateway.controller import HEARTBEAT, Controller, carried, take
 from gateway.core import RETRY
 from gateway.events import FromMeter, Granted, Tick, ToldStates
 from gateway.store.store import Store
-from gateway.takeover.effects import Kept, TakeStates
-from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
-from gateway.takeover.member import Member
-from gateway.takeover.post import Post
-from gateway.takeover.reports import Reports
-from gateway.takeover.successor import carried, take
+from gateway.takeover.controller import Takeover
+from gateway.takeover.effects import Begin, Kept, Means, Post, TakeStates
+from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing, Reports
+from gateway.takeover.member import STEP_S, Member
 from harness.surroundings.gateway import START, World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
@@ -399,3 +406,159 @@ def test_an_epoch_that_one_meter_made_up_is_not_believed_because_another_exceeds
     assert not reports.confirm((6, 3)), "two meters obey somebody newer, whoever that is"
     reports.say(3, (10, 1))
     assert reports.believed((6, 3)) == (10, 1)
+
+
+THIEF = "r003"
+
+
+def controller(own: ControllerId, kept: Kept, *, sure: bool = True) -> Takeover:
+    """Return the part of a controller in microgrid r001, at second 100, with lines that are known."""
+    post = Post(microgrid="r001", own=own, order=ORDER, ranks=RANKS, meters=6)
+    it = Takeover(own, [post], {"r001": kept}, 0)
+    it.members["r001"].sure = sure
+    for second in range(101):
+        for name in it.signs.lines:
+            it.signs.sign(name, second)
+        it.members["r001"].now = second
+    return it
+
+
+OWNER = Kept((1, 1), (1, 1))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Grant(microgrid="r001", epoch=(2, 3), replaces=(1, 1)),
+        Known(microgrid="r001", highest=(9, 3), manages=True),
+        Known(microgrid="r001", highest=(2**31, 3), manages=True),
+        Vote(microgrid="r001", nonce=1, saw="lost", highest=(9, 3)),
+        Yield(microgrid="r001", epoch=(2 + EPOCH_STEP, 1)),
+        Yield(microgrid="r001", epoch=(2, 3)),
+    ],
+    ids=str,
+)
+def test_no_message_of_a_mate_deposes_a_living_manager(message: CliqueMessage) -> None:
+    owner = controller("r001", OWNER)
+    assert not [effect for effect in owner.handle(THIEF, message, 100.1) if isinstance(effect, Begin)]
+    assert owner.members["r001"].commands
+
+
+def test_only_the_utility_grants() -> None:
+    mate = controller("r002", Kept((0, 2), (1, 1)))
+    grant = Grant(microgrid="r001", epoch=(2, 2), replaces=(1, 1))
+    assert mate.handle(THIEF, grant, 100.1) == []
+    assert [effect for effect in mate.handle(UTILITY, grant, 100.1) if isinstance(effect, Begin)]
+
+
+def test_a_lying_vote_ends_no_manager_that_the_asker_hears() -> None:
+    mate = controller("r002", Kept((0, 2), (1, 1)))
+    member = mate.members["r001"]
+    for tenth in range(1, 150):
+        now = 100 + tenth / 10
+        if tenth % 33 == 0:
+            mate.signs.sign("r001", now)
+        mate.tick(now)
+        if member.claim is not None:
+            lie = Vote(microgrid="r001", nonce=member.claim.nonce, saw="lost", highest=(1, 1))
+            effects = mate.handle(THIEF, lie, now)
+            assert not [effect for effect in effects if isinstance(effect, Begin)]
+    assert not member.commands
+
+
+def test_it_may_give_away_what_it_manages_and_nothing_else() -> None:
+    mate = controller("r002", Kept((0, 2), (1, 1)))
+    effects = mate.handle(THIEF, Yield(microgrid="r001", epoch=(2, 2)), 100.1)
+    assert not [effect for effect in effects if isinstance(effect, Begin)]
+    mate = controller("r002", Kept((0, 2), (1, 3)))
+    effects = mate.handle(THIEF, Yield(microgrid="r001", epoch=(2, 2)), 100.1)
+    assert [effect.epoch for effect in effects if isinstance(effect, Begin)] == [(2, 2)]
+
+
+@pytest.mark.parametrize("step", [1, EPOCH_STEP])
+def test_its_word_raises_a_counter_a_step_a_day_and_a_hundred_times(step: int) -> None:
+    mate = controller("r002", Kept((0, 2), (1, 3)))
+    for day in (0, 1):
+        for n in range(1_000):
+            counter = mate.members["r001"].kept.highest[0] + step
+            mate.handle(THIEF, Known(microgrid="r001", highest=(counter, 3), manages=True), 100.1 + day * 86_400 + n)
+        assert mate.members["r001"].kept.highest[0] == 1 + (day + 1) * (RAISES if step == 1 else EPOCH_STEP)
+
+
+def test_its_own_beats_may_keep_its_own_microgrid_and_make_no_takeover_of_another() -> None:
+    mate = controller("r002", Kept((0, 2), (1, 1)))
+    says = Bits(able=frozenset(ORDER), manages=frozenset(ORDER))
+    for tenth in range(1, 300):
+        effects = mate.beat(THIEF, Beat(says, tenth), 100 + tenth / 10)
+        if tenth % 33 == 0:
+            mate.signs.sign("r001", 100 + tenth / 10)
+            mate.signs.sign(UTILITY, 100 + tenth / 10)
+        effects += mate.tick(100 + tenth / 10)
+        assert not [effect for effect in effects if isinstance(effect, Begin)]
+
+
+ORDERS = {"r001": ("r001", "r002"), "r002": ("r002", "r001")}
+PAIR_RANKS = {"r001": 1, "r002": 2}
+WELL = Bits(able=frozenset(ORDERS), manages=frozenset({"r002"}))  # what r002 says while all is well
+
+
+def calm_at(now: float) -> Takeover:
+    """Return r001 in its clique, which manages its own microgrid and stands by in r002, the utility heard."""
+    posts = [
+        Post(microgrid=name, own="r001", order=order, ranks=PAIR_RANKS, meters=4) for name, order in ORDERS.items()
+    ]
+    takeover = Takeover("r001", posts, {"r001": Kept((1, 1), (1, 1)), "r002": Kept((0, 1), (1, 2))}, now)
+    for member in takeover.members.values():
+        member.means = Means(able=True, commits=True, connected=4)
+    for meter in (1, 2):
+        takeover.members["r001"].meter_said(meter, (0, 0), now)
+    takeover.tick(now)
+    takeover.beat(UTILITY, Beat(is_answer=True, hears=frozenset({"r002"})), now)
+    return takeover
+
+
+def test_it_rests_until_the_next_beat() -> None:
+    assert calm_at(100.0).rests_until(100.1) == 100.0 + BEAT_S
+
+
+def test_in_doubt_it_rests_no_longer_than_between_two_probes() -> None:
+    takeover = calm_at(100.0)
+    takeover.members["r001"].restore(Kept((1, 1), (1, 1)))
+    assert takeover.rests_until(100.1) == 100.1 + STEP_S
+
+
+def test_the_loss_of_the_utility_makes_it_step_for_each_beat_and_probe_alone() -> None:
+    takeover = calm_at(100.0)
+    lost = 100.0 + PATIENT_S
+    now = 100.0
+    steps = 0
+    while now < lost + 60:
+        now = max(takeover.rests_until(now), now + 0.1)
+        takeover.tick(now)
+        takeover.beat("r002", Beat(WELL, is_answer=True), now)
+        steps += 1
+    # A beat to each, a look whether r002 is late, and a probe a second to the utility until it is lost.
+    assert steps <= 3 * 72 / BEAT_S + PATIENT_S
+
+
+def test_a_late_sign_of_another_one_is_no_later_for_the_rest_when_the_utility_is_gone() -> None:
+    takeover = calm_at(100.0)
+    now, heard = 100.0, 0.0
+    while now < 130.0:
+        now = max(takeover.rests_until(now), now + 0.1)
+        takeover.tick(now)
+        if now < 120.0:
+            takeover.beat("r002", Beat(WELL, is_answer=True), now)
+            heard = now
+        elif takeover.members["r002"].claim is not None:
+            break
+    assert now <= heard + BEAT_S + LATE_S + 0.1
+
+
+def test_a_long_rest_is_no_pause_if_the_time_is_noted_and_a_stop_is_one() -> None:
+    takeover = calm_at(100.0)
+    assert not any(takeover.note(100.0 + second) for second in range(1, 5))
+    assert not takeover.note(104.0 + PAUSE_S - 0.1)
+    assert takeover.members["r001"].commands
+    assert takeover.note(110.0 + PAUSE_S)
+    assert not takeover.members["r001"].commands

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from commonwatt.model.time.machine import Machine
-from commonwatt.model.time.now import Trust
+from commonwatt.model.time import Machine, Trust
 from gateway.timekeeper import CONFIRMED_FOR_S, DRIFT, KEEP_EVERY_S, MAX_ERROR_S, METER_GOOD_FOR_S, Timekeeper
 
 NOW = 1_790_000_000

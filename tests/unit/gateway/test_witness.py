@@ -16,15 +16,14 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import WITNESS_PURPOSE, ControllerCommand, witness_key_text, witnessed_text
 from commonwatt.runtime.clock import load_clock
 from gateway.alarms import alarms
+from gateway.care import witness as module
+from gateway.care.witness import Witness
 from gateway.events import FromUtility
 from gateway.shell import Shell
-from gateway.witness import witness as module
-from gateway.witness.witness import Witness
+from harness.care.certificates import authority, certificate
 from harness.network.waiting import become
-from harness.real.enrolled import authority, certificate
 from harness.surroundings.gateway import end_work
-from tests.unit.gateway.test_alarms import changed
-from tests.unit.gateway.test_report import outcomes
+from tests.unit.gateway.test_report import changed, outcomes
 from tests.unit.gateway.test_report import settings as _settings_of
 
 settings = _settings_of

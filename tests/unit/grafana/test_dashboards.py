@@ -11,8 +11,7 @@ import yaml
 
 from commonwatt.look.palette import LINES, LOOKS, STATES, SURFACES
 from grafana.generator.__main__ import FOLDER, texts
-from harness.docs.dashboards import dashboards, panels_of
-from harness.docs.metrics import all_metrics
+from harness.docs.metrics import all_metrics, dashboards, panels_of
 
 FILES = dashboards()
 PANELS = [

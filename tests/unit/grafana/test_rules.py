@@ -22,7 +22,7 @@ from harness.docs.generate import RUNBOOKS
 from harness.docs.marked import DOCS
 from harness.docs.metrics import all_metrics
 from harness.real.parts import real_part
-from utility.alarms.kinds import KINDS as OF_UTILITY
+from utility.alarms.alarm import KINDS as OF_UTILITY
 
 RULES_FILE = DOCS.parent / "grafana" / "prometheus" / "rules.yml"
 RULES: list[dict[str, Any]] = [

@@ -13,7 +13,7 @@ import pytest
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device import shell as shell_module
 from commonwatt.device.changes import Change, Delete
-from commonwatt.device.records.delivery import Tally
+from commonwatt.device.records import Tally
 from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError
@@ -22,11 +22,11 @@ from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
-from harness.truth import true_energy
+from harness.surroundings.fleet import true_energy
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.meters import MicrogridMeters, _can_wait
-from meter_sim.truth import TRUTH, Slot, true_events, true_records
+from meter_sim.store import TRUTH, Slot, true_events, true_records
 from meter_sim.world import MAX_CATCH_UP_S
 
 T = 1_790_000_100

@@ -1,12 +1,12 @@
 """The emulated plant's core: purchases once, counted over restarts; reports."""
 
-from commonwatt.energy.physics.plant import run_plant
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.energy.plant import run_plant
+from commonwatt.model.control import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport
-from harness.surroundings.plant import CAPACITY, LOAD, PHYSICAL, PlantHost
-from meter_sim.plant_store import load
+from harness.surroundings.fleet import CAPACITY, LOAD, PHYSICAL, PlantHost
+from meter_sim.store import load
 
 QUARTER = 1_988_889
 START = QUARTER * QUARTER_S

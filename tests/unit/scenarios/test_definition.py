@@ -7,9 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.town.conditions import Conditions
-from commonwatt.town.file import TownTable
-from commonwatt.town.scenario import load, names
+from commonwatt.town.scenario import Conditions, load, names
+from commonwatt.town.town import TownTable
 
 ZONE = ZoneInfo("America/New_York")
 USUAL = TownTable()  # 150 % from 15 to 21 o'clock

@@ -11,28 +11,27 @@ import pytest
 from sqlalchemy import Connection
 
 from commonwatt.audit.folder import PAST
-from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import OfficeSettings
 from commonwatt.demo.layout import STARTS_AT
-from commonwatt.demo.past import SHIPPED, unpack
-from commonwatt.model.time.local_calendar import month_quarters
+from commonwatt.demo.parts import SHIPPED, unpack
+from commonwatt.model.calendar import month_quarters
 from commonwatt.model.units import quarter_of
-from commonwatt.settlement.settled import Quantity
-from harness.past.archive import write_archive
+from commonwatt.settlement.quarters import Quantity
 from harness.past.energy import Fault, Span
-from harness.past.households import LATE_PAYER, MOVER
-from harness.past.making import DATABASE, Asked, make
+from harness.past.making import DATABASE, Asked, make, write_archive
+from harness.past.office import LATE_PAYER, MOVER
 from harness.settlement.emulated import small_town
-from utility.access.roles import PEOPLE
+from utility.access.people import PEOPLE
 from utility.access.store.access import people
 from utility.alarms.store import past_lives
 from utility.billing.bill import LineKind
-from utility.billing.store.billing import bills_of_run, runs
-from utility.customers.store.contacts import newest_contacts, office_key
+from utility.billing.store.runs import bills_of_run, runs
+from utility.customers.store import newest_contacts, office_key
 from utility.database.database import open_database
 from utility.ledger.entry import Kind as EntryKind
-from utility.ledger.store.entries import C, balances, entries_where
+from utility.ledger.store import C, balances, entries_where
 from utility.registry.store.accounts import load_dated_registry
-from utility.registry.store.moves import moves_to_come
+from utility.registry.store.statements import moves_to_come
 from utility.settlement.store.settled import load_settled
 
 FIRST = 20_604  # 31 May 2026, of UTC

@@ -11,15 +11,13 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from commonwatt.config.office import OfficeSettings
-from commonwatt.config.utility import ResearchSettings, UtilitySettings
+from commonwatt.config.utility import OfficeSettings, ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.console import Browser, standing_api
-from harness.real.lost_answers import Line, lossy_line
-from harness.real.postgres import Postgres
-from utility.access.roles import Role
+from harness.real.postgres import Line, Postgres, lossy_line
+from utility.access.people import Role
 from utility.assembly import cli
 from utility.assembly.application import make_app
 from utility.assembly.tables import metadata

@@ -1,4 +1,4 @@
-"""The audit log: every change that a person makes, in the transaction of the change. The database lets it only grow."""
+"""The audit log: every change by a person, in its transaction; and what the rule of two people asks of it."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select
 
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import Actor
-from utility.access.tables import audit
-from utility.database.database import Database
+from utility.access.people import Actor, Role
+from utility.access.tables import audit, person, person_role
+from utility.database.database import Database, read_setting, save_setting
 
 AT_ONCE = 1_000  # entries that are read in one transaction, of a long list
 MAX_TEXT = 20_000  # most characters of a stored value before or after a change; a longer one is cut
@@ -102,3 +102,95 @@ def all_entries(database: Database, wanted: Wanted) -> Iterator[dict[str, Any]]:
 
 def _text(value: object) -> str | None:
     return None if value is None else json.dumps(value, default=str, ensure_ascii=False)[:MAX_TEXT]
+
+
+@dataclass(frozen=True, kw_only=True)
+class By:
+    """The person who makes a change, and the time."""
+
+    connection: Connection  # the transaction of the change
+    actor: Actor  # the person or program
+    now: EpochSeconds  # the time of the service's clock, for the audit log
+    machine_s: EpochSeconds  # the machine's epoch seconds, by which links and tokens end
+
+    def record(self, action: str, subject: str, before: object = None, after: object = None) -> None:
+        """Add an entry to the audit log."""
+        record(self.connection, self.actor, self.now, action, subject, before, after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A link with which a person chooses a password, once."""
+
+    name: str  # the person
+    secret: str  # the end of the link; it is stored nowhere
+    until: EpochSeconds  # when it ends, machine's epoch seconds
+
+    @property
+    def path(self) -> str:
+        """The path of the link."""
+        return f"/console/invitation/{self.secret}"
+
+
+REFUSED = "second.refuse"  # the action of the audit log: the rule of two people refused an attempt
+BROKEN = "machine.break-glass"  # the action of the audit log: a command decided without the service and without a login
+_SEEN = "audit_seen"  # setting with the last number of the audit log up to which an administrator has seen both
+
+_DECIDE = (Role.CLERK.value, Role.APPROVER.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What the rule of two people asks of a person."""
+
+    name: str  # the person's name
+    # Those of the roles clerk and approver that the person has; none while nobody can log in by the name.
+    roles: frozenset[Role]
+    # The others who made the present link, gave the roles, or removed the second factor.
+    makers: frozenset[str] = frozenset()
+    changed: EpochSeconds | None = None  # when one of them last did so, clock seconds; ``None``: nobody did
+
+
+def standings(connection: Connection, also: Collection[str] = ()) -> dict[str, Standing]:
+    """Return, by name, all who can log in as clerk or approver, and of some names those that are a person's."""
+    c = person.c
+    decide = select(person_role.c.person, person_role.c.role).where(person_role.c.role.in_(_DECIDE))
+    roles: dict[str, set[Role]] = {}
+    for name, role in connection.execute(decide):
+        roles.setdefault(name, set()).add(Role(role))
+    found = {}
+    for row in connection.execute(select(person).where(c.name.in_({*roles, *also})).order_by(c.name)):
+        changes = [(row.link_by, row.link_at), (row.roles_by, row.roles_at), (row.factor_by, row.factor_at)]
+        found[row.name] = Standing(
+            name=row.name,
+            roles=frozenset(roles.get(row.name, ())) if row.state == "active" else frozenset(),
+            makers=frozenset(by for by, _ in changes if by is not None),
+            changed=max((at for _, at in changes if at is not None), default=None),
+        )
+    return found
+
+
+def record_refusal(connection: Connection, actor: Actor, now: EpochSeconds, subject: str, why: str) -> None:
+    """Record that the rule refused an attempt; the same again only after an administrator has seen it."""
+    mine = (audit.c.person == actor.name) & (audit.c.subject == subject)
+    if connection.execute(select(audit.c.no).where(_unseen(connection), mine).limit(1)).first() is None:
+        record(connection, actor, now, REFUSED, subject, after=why)
+
+
+def unseen(connection: Connection, *actions: str) -> dict[int, str]:
+    """Return person and subject of the unseen entries of some actions (none: of both), by number of the audit log."""
+    c = audit.c
+    which = _unseen(connection) & c.action.in_(actions or (REFUSED, BROKEN))
+    rows = connection.execute(select(c.no, c.person, c.subject).where(which).order_by(c.no))
+    return {row.no: f"{row.person}: {row.subject}" for row in rows}
+
+
+def mark_seen(connection: Connection, actor: Actor, now: EpochSeconds, last: int) -> None:
+    """Note that an administrator has seen refused attempts and broken glass up to a number of the audit log."""
+    if seen := [no for no in unseen(connection) if no <= last]:
+        record(connection, actor, now, "second.seen", f"entry {seen[-1]}")
+        save_setting(connection, _SEEN, str(seen[-1]))
+
+
+def _unseen(connection: Connection) -> ColumnElement[bool]:
+    return (audit.c.no > int(read_setting(connection, _SEEN) or 0)) & audit.c.action.in_((REFUSED, BROKEN))

@@ -1,6 +1,7 @@
-"""Second factors of people: offered, confirmed by a first code, asked for at login, removed.
+"""Second factors: offered, confirmed, asked for at login, removed; and logins that wait for them.
 
-Every function locks the person, so that parallel requests can't use a code twice or exceed the allowance of guesses.
+Every function of second factors locks the person, so that parallel requests can't use a code twice or exceed the
+allowance of guesses.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,23 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from commonwatt.model.units import EpochSeconds
-from utility.access.one_time import DIGITS, MISREAD, after_wrong_code, is_code, read, step_of, step_of_pair
-from utility.access.rules import AccessFaultError
-from utility.access.secrets import digest, new_recovery_code, new_seed
+from utility.access.people import AccessFaultError
+from utility.access.secrets import (
+    DIGITS,
+    MISREAD,
+    after_wrong_code,
+    digest,
+    is_code,
+    new_recovery_code,
+    new_secret,
+    new_seed,
+    read,
+    step_of,
+    step_of_pair,
+)
 from utility.access.store import access
-from utility.access.store.acting import By
-from utility.access.tables import recovery_code, second_factor
+from utility.access.store.audit_log import By
+from utility.access.tables import recovery_code, second_factor, started_login
 from utility.database.database import count_rows, upsert
 
 RECOVERY_CODES = 10  # recovery codes that a person gets, each for one login
@@ -143,3 +155,34 @@ def remove_of_another(by: By, name: str) -> None:
 def _locked(connection: Connection, name: str) -> Row[Any] | None:
     access.password_of(connection, name, lock=True)
     return connection.execute(select(second_factor).where(second_factor.c.person == name)).first()
+
+
+LASTS_S = 300  # seconds in which the second factor has to follow the password
+MAX_WRONG = 5  # wrong codes after which the password is asked for again
+
+
+def start(connection: Connection, name: str, now: EpochSeconds) -> str:
+    """Return the secret of a started login, which only its browser keeps."""
+    secret = new_secret()
+    connection.execute(started_login.delete().where(started_login.c.until <= now))
+    row = {"digest": digest(secret), "person": name, "until": now + LASTS_S, "wrong": 0}
+    connection.execute(started_login.insert(), row)
+    return secret
+
+
+def person_of(connection: Connection, secret: str, now: EpochSeconds) -> str | None:
+    """Return whose login a secret continues; ``None``: none's, or no longer."""
+    wanted = (started_login.c.digest == digest(secret)) & (started_login.c.until > now)
+    return connection.execute(select(started_login.c.person).where(wanted)).scalar()
+
+
+def take(connection: Connection, secret: str) -> bool:
+    """End a started login; return whether this transaction is the one that did."""
+    return connection.execute(started_login.delete().where(started_login.c.digest == digest(secret))).rowcount == 1
+
+
+def count_wrong(connection: Connection, secret: str) -> None:
+    """Count a wrong code; the last one allowed ends the started login."""
+    this = started_login.c.digest == digest(secret)
+    connection.execute(started_login.update().where(this).values(wrong=started_login.c.wrong + 1))
+    connection.execute(started_login.delete().where(this, started_login.c.wrong >= MAX_WRONG))

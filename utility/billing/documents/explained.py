@@ -1,25 +1,137 @@
-"""A bill from its amount down to quarter-hours: energy, price, dollars, quality by day, hour, quarter (U2)."""
+"""A bill explained: from its amount down to quarter-hours, what people ask first, and its plot by hour (U2; pure)."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import groupby
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.units import QUARTER_S, Quarter
-from commonwatt.settlement.settled import Quantity, SettledQuality
-from utility.billing.bill import Bill
-from utility.billing.documents.statement import over_meters
+from commonwatt.look.palette import PowerFlow
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
+from commonwatt.settlement.quarters import QUANTITY_WORDS, Quantity, SettledQuality
+from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind, price_units
+from utility.billing.documents.statement import DOLLARS, Hours, Writing, over_meters
 from utility.billing.inputs import RunInputs
-from utility.billing.money import price_units
-from utility.billing.policies import POLICIES
-from utility.billing.policies.policy import CreditGoesTo
-from utility.billing.proof.leaf import MeterQuarters
-from utility.tariffs.policy_settings import RangersSettings
+from utility.billing.proof import MeterQuarters
+from utility.billing.rules.policies import POLICIES, CreditGoesTo
+from utility.tariffs.file import RangersSettings
+
+DRAWN = (
+    (Quantity.IMPORTED, PowerFlow.PLANT, 1),
+    (Quantity.SHARED_IN, PowerFlow.NEIGHBOURS, 1),
+    (Quantity.EXPORTED, PowerFlow.SUN, -1),
+    (Quantity.SHARED_OUT, PowerFlow.BATTERY, -1),
+)
+"""What the plot shows: the quantity, the flow whose color it has, and its side of the axis."""
+
+
+def hours_plot(by_hour: Hours) -> dict[str, Any]:
+    """Return an account's energies by local hour, kWh; what is given lies below 0."""
+    return {
+        "series": [
+            {
+                "label": QUANTITY_WORDS[quantity],
+                "flow": flow,
+                "unit": "kWh",
+                "x": list(by_hour.starts),
+                "step_s": 3600,
+                "high": (by_hour.energies[quantity] * (1e-6 * side)).round(6).tolist(),
+                "marks": [],
+                "missing": 0,
+            }
+            for quantity, flow, side in DRAWN
+            if by_hour.energies[quantity].any()
+        ],
+    }
+
+
+class HeatDay(NamedTuple):
+    """A local day of a heat map."""
+
+    day: date
+    taken: MilliwattHours  # from the town and from neighbours
+    cells: list[tuple[int, float, float]]  # of each hour: tenths of the greatest one, local hour, length in hours
+
+
+def heat_of(by_hour: Hours, zone: ZoneInfo) -> tuple[list[HeatDay], tuple[EpochSeconds, MilliwattHours]]:
+    """Return an account's hours by local day, and the greatest one; two that the clocks repeat share a cell's place."""
+    taken = (by_hour.energies[Quantity.IMPORTED] + by_hour.energies[Quantity.SHARED_IN]).tolist()
+    most = max(taken, default=0)
+    times = [datetime.fromtimestamp(start, zone) for start in by_hour.starts]
+    lengths = {hour: 1 / count for hour, count in Counter((time.date(), time.hour) for time in times).items()}
+    days = []
+    for day, group in groupby(zip(times, taken, strict=True), key=lambda each: each[0].date()):
+        hours = [(time, energy, lengths[day, time.hour]) for time, energy in group]
+        cells = [(round(10 * e / most) if most else 0, t.hour + t.fold * length, length) for t, e, length in hours]
+        days.append(HeatDay(day, sum(energy for _, energy, _ in hours), cells))
+    return days, max(zip(by_hour.starts, taken, strict=True), key=lambda each: each[1], default=(0, 0))
+
+
+def parts_of(bill: Bill) -> list[tuple[str, Decimal, Decimal]]:
+    """Return the parts of a bill's total: words, dollars, and the sum of the parts before, dollars."""
+    found, before = [], Decimal(0)
+    for kind, row in LINE_ROWS.items():
+        if any(line.kind is kind for line in bill.lines):
+            found.append((row.words.capitalize(), _sum(bill.lines, kind), before))
+            before += found[-1][1]
+    return found
+
+
+def why_it_differs(bill: Bill, before: Bill, writing: Writing = DOLLARS) -> str:
+    """Return in a sentence how a bill differs from an earlier one, the greatest reason first."""
+    changes = {row.words: _sum(bill.lines, kind) - _sum(before.lines, kind) for kind, row in LINE_ROWS.items()}
+    return _why(bill.total - before.total, before.month, changes, writing)
+
+
+def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any], writing: Writing = DOLLARS) -> str:
+    """Return how the sum of a run's bills differs from that of an earlier one, the greatest reason first.
+
+    The earlier one may be of its month's first days. Where both runs know the energy taken, what it costs differs by
+    its amount, at the old price, and by the price.
+    """
+    now, was = run["figures"], before["figures"]
+    changes = {row.words: Decimal(now.get(kind, 0)) - Decimal(was.get(kind, 0)) for kind, row in LINE_ROWS.items()}
+    if now.get("taken_mwh") and was.get("taken_mwh"):
+        energy = now["taken_mwh"] - was["taken_mwh"]
+        by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)
+        words = f"{abs(energy) / 1e6:,.0f} kWh {'more' if energy > 0 else 'less'} taken from the town"
+        changes |= {words: by_energy, "its price": changes.pop(LINE_ROWS[LineKind.IMPORT].words) - by_energy}
+    total = Decimal(now["total"]) - Decimal(was["total"])
+    return _why(total, before["month"], changes, writing, f"the first {was['days']} days of " if "days" in was else "")
+
+
+def _why(change: Decimal, month: str, changes: Mapping[str, Decimal], writing: Writing, of: str = "") -> str:
+    month = of + date.fromisoformat(f"{month}-01").strftime("%B %Y")
+    if not change:
+        return f"As much as in {month}."
+    reasons = sorted((words for words in changes if changes[words]), key=lambda words: -abs(changes[words]))
+    said = ", ".join(f"{words} {'+' * (changes[words] > 0)}{writing.money(changes[words])}" for words in reasons)
+    return f"{writing.money(abs(change))} {'more' if change > 0 else 'less'} than in {month}: {said}."
+
+
+def worth_of_sharing(bill: Bill, received_kwh: Decimal) -> Decimal | None:
+    """Return what energy from neighbours would have cost from the town, dollars at the bill's mean price of import.
+
+    ``None``: nothing was taken from the town at a rate of a period, so that the bill has no price.
+    """
+    imports = [
+        (line.energy, line.rate) for line in bill.lines if line.kind is LineKind.IMPORT and line.energy and line.rate
+    ]
+    if not imports:
+        return None
+    # By rates and not by amounts: of some watt-hours the cents would be the price.
+    return received_kwh * sum(energy * rate for energy, rate in imports) / sum(energy for energy, _ in imports)
+
+
+def _sum(lines: Iterable[Line], kind: LineKind) -> Decimal:
+    return sum((line.amount for line in lines if line.kind is kind), Decimal(0))
+
 
 Row = dict[str, object]  # a row of a table, by its columns
 

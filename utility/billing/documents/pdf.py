@@ -1,34 +1,210 @@
-"""A bill as a PDF of one page, with a plot by hour; the same input gives the same bytes."""
+"""A bill as a PDF of one page, with a plot by hour and the code to pay; the same input gives the same bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import segno
+from fpdf import FPDF
+from fpdf.fonts import TTFFont
 
 from commonwatt.look.palette import LOOKS, STATES, SURFACES
+from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import spaced
-from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
-from utility.billing.documents.canvas import FONT, Canvas
-from utility.billing.documents.letter import Letter
-from utility.billing.documents.paying import HEIGHTS, draw_code, draw_head, how_to_pay
-from utility.billing.documents.plot import DRAWN
+from commonwatt.settlement.quarters import QUANTITY_WORDS, Quantity, SettledQuality
+from utility.billing.documents.explained import DRAWN
 from utility.billing.documents.statement import (
     CODE_WORDS,
+    DOLLARS,
     LINES_HEAD,
     TOTALS_HEAD,
     Hours,
+    Letter,
     Row,
     Statement,
+    Writing,
     hours,
     kwh,
     texts,
 )
-from utility.billing.documents.writing import DOLLARS, Writing
+from utility.billing.proof import Course
+
+_T = TypeVar("_T")
+
+FONT = "helvetica"
+_SANS = "sans"  # has the widths of ``FONT``, and Latin, Greek and Cyrillic letters; it is in documents that need it
+_SANS_FILES = Path(__file__).parent / "vendor" / "commonwatt-sans-2.1.5"
+
+
+class Canvas(FPDF):
+    """A document that draws an area of hundreds of steps in one piece: a method call for each would take too long."""
+
+    all_letters = False  # whether letters that ``FONT`` lacks are drawn; else they are question marks
+
+    def put(self, x: float, y: float, text: str) -> None:
+        """Write a text from a place on, in the size that is set."""
+        self._lettered(lambda there: self.text(x, y, there), text)
+
+    def width_of(self, text: str) -> float:
+        """Return the width of a text in the size that is set."""
+        return self._lettered(self.get_string_width, text)
+
+    def _lettered(self, do: Callable[[str], _T], text: str) -> _T:
+        """Return what a function returns of a text, or of what is drawn of it, with a font that has its letters."""
+        latin = text.encode("latin-1", "replace").decode("latin-1")
+        if latin == text or not self.all_letters:
+            return do(latin)
+        style = self.font_style
+        if _SANS + style not in self.fonts:
+            self.add_font(_SANS, style, _SANS_FILES / f"commonwatt-sans-{'bold' if style else 'regular'}.ttf")
+        self.set_font(_SANS, style)
+        font = self.fonts[_SANS + style]
+        assert isinstance(font, TTFFont)
+        # fpdf2 would log the letters of a name that the font lacks.
+        done = do("".join(each if ord(each) in font.cmap else "?" for each in text))
+        self.set_font(FONT, style)
+        return done
+
+    def lines(self, x: float, y: float, lines: Sequence[str], size: int, *, bold: bool = False) -> float:
+        """Write lines from a place down, but for empty ones; return where the next one would be."""
+        self.set_font(FONT, style="B" if bold else "", size=size)
+        for line in filter(None, lines):
+            self.put(x, y + size, line)
+            y += size * 1.2
+        return y
+
+    def area(self, heights: Course, axis: int, left: float, top: float, size: tuple[float, float]) -> None:
+        """Fill the area between the axis and a step for each hour, whose size is given; equal ones make one step."""
+        last = np.append(np.flatnonzero(np.diff(heights)), len(heights) - 1)
+        ends = [0, *(last + 1).tolist()]
+        steps = zip(ends, heights[last].tolist(), ends[1:], strict=False)
+        line = "\n".join([f"{at} {y} l {end} {y} l" for at, y, end in steps])
+        places = f"{size[0]:.5f} 0 0 {-size[1]:.5f} {left:.2f} {self.h - top:.2f}"
+        self._out(f"q {places} cm 0 {axis} m\n{line}\n{ends[-1]} {axis} l f Q")
+
+    def squares(self, rows: Sequence[Sequence[int]], left: float, top: float, size: float) -> None:
+        """Fill the squares that are set in the rows of a code, which is so wide."""
+        drawn = [f"{x} {y} 1 1 re" for y, row in enumerate(rows) for x, is_set in enumerate(row) if is_set]
+        scale = f"{size / len(rows):.5f} 0 0 {-size / len(rows):.5f} {left:.2f} {self.h - top:.2f}"
+        self._out(f"q 0 g {scale} cm\n" + "\n".join(drawn) + "\nf Q")
+
+
+_MM = 72 / 25.4  # points of a millimetre
+# The window of an envelope (DIN 5008, SN 010130, US No. 10), the sender, and where the bill begins.
+_WINDOW, _SENDER, _BODY_Y = (22 * _MM, 45 * _MM), (130 * _MM, 34 * _MM), 92 * _MM
+_EPC, _SWISS, _RECEIPT = 28 * _MM, 46 * _MM, 62 * _MM  # widths of the codes, and of the Swiss receipt
+HEIGHTS = {"none": 0.0, "epc": _EPC + 3 * _MM, "swiss": 105 * _MM}
+"""How much room each code takes."""
+# Width, height and grey of the Swiss cross, from below to above, millimetres.
+_CROSS = ((7, 7, 255), (6, 6, 0), (1.17, 3.9, 255), (3.9, 1.17, 255))
+
+
+def draw_head(pdf: Canvas, letter: Letter) -> float:
+    """Draw logo, sender and address; return where the bill begins."""
+    office, (x, y) = letter.office, _WINDOW
+    if office.logo:
+        pdf.image(office.logo, _SENDER[0], 10 * _MM, h=18 * _MM)
+    pdf.lines(*_SENDER, [office.name, *office.address], 9)
+    pdf.lines(x, y, [", ".join(filter(None, (office.name, *office.address)))], 6)
+    pdf.lines(x, y + 6 * _MM, letter.address(), 10)
+    return _BODY_Y
+
+
+def how_to_pay(letter: Letter, amount: Decimal) -> tuple[list[str], str]:
+    """Return in sentences how a bill is paid, and by which code."""
+    say, office, to = letter.writing.say, letter.office, letter.to
+    money = letter.writing.money(abs(amount))
+    if amount <= 0:
+        return [say("{amount} is in your favour." if amount else "There is nothing to pay.", amount=money)], "none"
+    if letter.due is None:
+        return [], "none"
+    day, reference = letter.writing.day(letter.due), spaced(letter.reference, 4)
+    if to is not None and to.iban and to.mandate and office.creditor:
+        words = "We collect {amount} by direct debit on {day}; mandate {mandate}."
+        return [say(words, amount=money, day=day, mandate=to.mandate)], "none"
+    words = "Please pay {amount} by {day}, with the reference {reference}."
+    said = [say(words, amount=money, day=day, reference=reference)]
+    if office.iban:
+        account = ", ".join(filter(None, (office.name, f"IBAN {spaced(office.iban, 4)}", office.bic)))
+        said.append(say("Account for payments: {account}", account=account))
+    return said, office.pay_code
+
+
+def draw_code(pdf: Canvas, letter: Letter, amount: Decimal, top: float) -> None:
+    """Draw the code for banks: the EPC's, or the receipt and payment part of a Swiss QR-bill over the page's width."""
+    if letter.office.pay_code == "swiss":
+        _draw_swiss(pdf, letter, amount, top)
+    else:
+        _squares(pdf, epc_text(letter, amount), 50, top + 3 * _MM, _EPC)
+
+
+def epc_text(letter: Letter, amount: Decimal) -> str:
+    """Return what the EPC code says: a SEPA credit transfer with a structured reference."""
+    office = letter.office
+    payee = office.bic, office.name, office.iban
+    return "\n".join(["BCD", "002", "1", "SCT", *payee, f"EUR{amount:.2f}", "", letter.reference])
+
+
+def swiss_text(letter: Letter, amount: Decimal) -> str:
+    """Return what the code of a Swiss QR-bill says."""
+    office, to = letter.office, letter.to
+    *streets, place = office.address
+    postcode, _, town = place.partition(" ")
+    creditor = "S", office.name, ", ".join(streets), "", postcode, town, office.iban[:2]
+    debtor: tuple[str, ...] = ("",) * 7
+    if to is not None and to.city:
+        debtor = "S", to.name[:70], to.street[:70], "", to.postcode, to.city[:35], to.country or office.iban[:2]
+    money = f"{amount:.2f}", letter.writing.currency
+    begin = "SPC", "0200", "1", office.iban, *creditor, *("",) * 7
+    return "\n".join([*begin, *money, *debtor, "SCOR", letter.reference, "", "EPD"])
+
+
+def _draw_swiss(pdf: Canvas, letter: Letter, amount: Decimal, top: float) -> None:
+    writing, office, to = letter.writing, letter.office, letter.to
+    payer = [to.name, to.street, f"{to.postcode} {to.city}"] if to is not None and to.city else []
+    blocks = (
+        ("Account / Payable to", [spaced(office.iban, 4), office.name, *office.address]),
+        ("Reference", [spaced(letter.reference, 4)]),
+        ("Payable by", payer),
+    )
+    money = (0, "Currency", writing.currency), (16, "Amount", f"{amount:,.2f}".replace(",", " "))
+
+    def write(x: float, y: float, name: str, lines: list[str], size: int) -> float:
+        below = pdf.lines(x * _MM, y, [writing.say(name)], size - 2, bold=True)
+        return pdf.lines(x * _MM, below, lines, size) + 4
+
+    pdf.set_draw_color(0)
+    pdf.set_text_color(0)
+    pdf.line(0, top, pdf.w, top)
+    pdf.line(_RECEIPT, top, _RECEIPT, pdf.h)
+    write(5, top - 4 * _MM, "Separate before paying in", [], 9)
+    write(38, top + 82 * _MM, "Acceptance point", [], 8)
+    for left, title, right, down, size in ((5, "Receipt", 5, 12, 8), (67, "Payment part", 118, 5, 10)):
+        write(left, top + 5 * _MM, title, [], 13)
+        below = top + down * _MM
+        for name, lines in blocks:
+            below = write(right, below, name, lines, size)
+        for beside, name, value in money:
+            write(left + beside, top + 68 * _MM, name, [value], size)
+    x, y = _RECEIPT + 5 * _MM, top + 17 * _MM
+    _squares(pdf, swiss_text(letter, amount), x, y, _SWISS)
+    for width, height, grey in _CROSS:
+        pdf.set_fill_color(grey)
+        middle = x + (_SWISS - width * _MM) / 2, y + (_SWISS - height * _MM) / 2
+        pdf.rect(*middle, width * _MM, height * _MM, style="F")
+
+
+def _squares(pdf: Canvas, text: str, left: float, top: float, size: float) -> None:
+    # To try all masks takes 9 ms, as much as the rest of a bill; every reader reads each of them.
+    code = segno.make_qr(text, error="m", boost_error=False, encoding="utf-8", mask=4)
+    pdf.squares(list(code.matrix), left, top, size)
+
 
 _EDGE, _RIGHT, _FOOT = 50.0, 562.0, 752.0
 _LEADING = 14.0

@@ -7,10 +7,18 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
 from utility.billing.inputs import Load, RunInputs
-from utility.billing.proof.canonical import Json
-from utility.billing.proof.digests import customer_of, quarters_of
-from utility.billing.proof.leaf import QUANTITIES, Leaf, MeterQuarters, content_of
-from utility.billing.proof.tree import leaf_hash, path_of, salts
+from utility.billing.proof import (
+    QUANTITIES,
+    Json,
+    Leaf,
+    MeterQuarters,
+    content_of,
+    customer_of,
+    leaf_hash,
+    path_of,
+    quarters_of,
+    salts,
+)
 from utility.billing.run import complete
 from utility.billing.stored_run import Tree
 

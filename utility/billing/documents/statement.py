@@ -1,25 +1,158 @@
-"""A bill with everything that its documents show, and their texts."""
+"""A bill with everything that its documents show: its texts, its letter, and how its language writes (pure).
 
+The words are a catalogue of gettext for each language (``languages/*.po``), an entry a line.
+"""
+
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
+from pathlib import Path
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.time.local_calendar import local_day, local_text
+from commonwatt.config.utility import OfficeSettings
+from commonwatt.model.calendar import local_day, local_text
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
-from commonwatt.model.words import spaced
-from commonwatt.settlement.settled import Quantity, SettledQuality
+from commonwatt.settlement.quarters import Quantity, SettledQuality
 from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
-from utility.billing.documents.letter import Letter
-from utility.billing.documents.writing import DOLLARS, Writing
-from utility.billing.proof.canonical import Json
-from utility.billing.proof.head import check_code
-from utility.billing.proof.leaf import Course, MeterQuarters
-from utility.tariffs.policy_settings import POLICY_WORDS
+from utility.billing.proof import Course, Json, MeterQuarters, check_code
+from utility.customers.people import Contact
+from utility.ledger.bank import rf_reference
+from utility.tariffs.file import POLICY_WORDS, BillTable
+
+LANGUAGES = Path(__file__).parent / "languages"
+_ENTRY = re.compile(r'^msgid (".+")\nmsgstr (".+")$', re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How the bills of an account are written."""
+
+    language: str = "en"  # two letters
+    numbers: str = "1,234.56"  # an example of a number
+    currency: str = "$"  # the sign or code of the currency
+
+    def say(self, text: str, **values: str) -> str:
+        """Return a text of the program in the language, with values for its names in braces."""
+        said = catalogue(self.language).get(text, text)
+        return said.format(**values) if values else said
+
+    def line(self, text: str) -> str:
+        """Return the text of a bill's line: its longest beginning that is known, up to a comma, in the language."""
+        parts = text.split(", ")
+        for count in range(len(parts), 0, -1):
+            if (begin := ", ".join(parts[:count])) in catalogue(self.language):
+                return ", ".join((self.say(begin), *parts[count:]))
+        return text
+
+    def number(self, text: str) -> str:
+        """Return a number that is written as 1,234.56."""
+        return text.translate({ord(","): self.numbers[1].replace(" ", "\xa0"), ord("."): self.numbers[5]})
+
+    def money(self, amount: Decimal) -> str:
+        """Return an amount with its currency."""
+        if self.currency == "$":
+            return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
+        return f"{self.number(f'{amount:,.2f}')} {self.currency}"
+
+    def day(self, day: date) -> str:
+        """Return a date."""
+        month = self.say(day.strftime("%B"))
+        return self.say("{day} {month} {year}", day=str(day.day), month=month, year=str(day.year))
+
+    def month(self, month: str) -> str:
+        """Return a month such as 2026-11 in words."""
+        first = date.fromisoformat(f"{month}-01")
+        return self.say("{month} {year}", month=self.say(first.strftime("%B")), year=str(first.year))
+
+
+DOLLARS = Writing()  # in English and dollars: how bills were written before tariffs said it
+
+
+def writing_of(table: BillTable | None, language: str = "") -> Writing:
+    """Return how a tariff has bills written, in the language of a household; ``None``: it does not say."""
+    if table is None:
+        return DOLLARS
+    return Writing(language=language or table.language, numbers=table.numbers, currency=table.currency)
+
+
+@cache
+def catalogue(language: str) -> Mapping[str, str]:
+    """Return the words of a language by those of English, for which there is no file."""
+    text = (LANGUAGES / f"{language}.po").read_text("utf-8") if language != "en" else ""
+    return {json.loads(said): json.loads(meant) for said, meant in _ENTRY.findall(text)}
+
+
+_CURRENCIES = {"epc": ("EUR",), "swiss": ("CHF", "EUR")}  # of each code for banks' programs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What a printed bill has besides the bill."""
+
+    writing: Writing  # how it is written
+    number: str  # the number of the bill, unique for ever: month, run, account
+    reference: str  # what a payment of it says, ISO 11649
+    office: OfficeSettings = field(repr=False)  # who sends it, and where money goes
+    to: Contact | None = field(default=None, repr=False)  # whom it goes to; ``None``: it is not known
+    is_deleted: bool = False  # whether name and address were known and were deleted
+    issued: date | None = None  # when it was issued; ``None``: it is a draft
+    due: date | None = None  # when it is due; ``None``: it is a draft
+    owed: int = 0  # what the account owed before, cents; negative: it had something in its favour
+
+    def to_pay(self, bill: Bill) -> Decimal:
+        """Return what is to be paid with what was owed before; negative: it is in favour of the account."""
+        return bill.total + Decimal(self.owed).scaleb(-2)
+
+    def address(self) -> list[str]:
+        """Return the lines of the address."""
+        if self.to is None:
+            return [self.writing.say("Name and address were deleted on request.")] if self.is_deleted else []
+        who, is_american = self.to, self.writing.currency == "USD"
+        place = f"{who.city} {who.postcode}" if is_american else f"{who.postcode} {who.city}"
+        return [who.name, who.street, place.strip(), who.country if who.country != self.office.iban[:2] else ""]
+
+
+def letter_of(
+    office: OfficeSettings,
+    bill: Bill,
+    run: int,
+    table: BillTable | None,
+    to: Contact | None,
+    issued: date | None = None,
+    payment_days: int = 0,
+    owed: int = 0,
+) -> Letter | None:
+    """Return the letter of a bill of a run; ``None``: the town uses no names, currency or office."""
+    if table is None and not (bill.addressee or office.name or office.iban):
+        return None
+    table, code = table or BillTable(), office.pay_code
+    has_all = office.name and office.iban and office.address
+    if code != "none" and not (has_all and table.currency in _CURRENCIES[code]):
+        currencies = " or ".join(_CURRENCIES[code])
+        raise ConfigError(
+            f"office.pay_code {code!r} needs name, address and iban of the office, and bills in {currencies}"
+        )
+    return Letter(
+        writing=writing_of(table, to.language if to else ""),
+        number=f"{bill.month}/{run}-{bill.account}",
+        reference=rf_reference(bill.account, bill.month),
+        office=office,
+        to=to,
+        is_deleted=bool(bill.addressee) and to is None,
+        issued=issued,
+        due=issued + timedelta(days=payment_days) if issued else None,
+        owed=owed,
+    )
+
 
 KWH: MilliwattHours = 1_000_000  # milliwatt-hours of a kilowatt-hour
 

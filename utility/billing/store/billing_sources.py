@@ -13,7 +13,7 @@ from utility.registry.store.accounts import load_dated_registry as load_registry
 from utility.registry.store.accounts import load_registry_around
 from utility.settlement.store.settled import load_settled
 from utility.settlement.store.settled import newest as newest_settled
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store import published
 
 __all__ = ["inputs_of", "load_registry", "load_registry_around", "newest_settled", "settled_as_of"]
 

@@ -10,10 +10,9 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.billing.canonical import bill_of
-from utility.billing.entries import EntryKind
-from utility.billing.money import to_cents
-from utility.billing.store.billing import newest_issued, run_of
+from utility.billing.bill import EntryKind, to_cents
+from utility.billing.proof import bill_of
+from utility.billing.store.runs import newest_issued, run_of
 from utility.billing.tables import bill, bill_entry, bill_run
 from utility.registry.tables import holding
 

@@ -8,13 +8,12 @@ from secrets import token_bytes
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import AccountNumber, EpochSeconds, quarter_of
-from utility.billing.canonical import bill_of, digest_of
-from utility.billing.lines import Billed, base_after
-from utility.billing.proof.tree import SALT_BYTES
+from utility.billing.proof import SALT_BYTES, bill_of, digest_of
+from utility.billing.rules.lines import Billed, base_after
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
-from utility.billing.store.bill_documents import documents_of_run
-from utility.billing.store.billing import (
+from utility.billing.store.documents import documents_of_run
+from utility.billing.store.runs import (
     ONCE_ISSUED,
     contents_of,
     issued_numbers,

@@ -9,12 +9,11 @@ from sqlalchemy import Connection, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, witnessed_text
-from utility.billing.proof.head import check_code
-from utility.billing.proof.witnesses import BoundKey, Signed, is_signed
-from utility.billing.store.billing import ONCE_ISSUED, tree_of
+from utility.billing.proof import BoundKey, Signed, check_code, is_signed
+from utility.billing.store.runs import ONCE_ISSUED, tree_of
 from utility.billing.tables import bill_run, witness, witness_key
 from utility.database.database import upsert
-from utility.outbox.store.commands import send
+from utility.outbox.store import send
 from utility.outbox.tables import command
 from utility.registry.tables import controller
 

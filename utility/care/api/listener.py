@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.care.connection import MAX_REQUEST_BYTES
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.network.http_pages import Request, Response
-from commonwatt.network.http_server import HttpServer
+from commonwatt.network.http_server import HttpServer, Request, Response
 from commonwatt.runtime.clock import machine_now
 
 _KEPT_S = 86_400  # seconds for which a refused request is an alarm

@@ -8,24 +8,31 @@ import numpy as np
 from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func, select
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
-from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.settlement.validation.day import Check, Limits
-from utility.corrections.checked_days import DayOf, Judged, judged, measured_of
-from utility.corrections.columns import Finding
-from utility.corrections.members import Series, layout_of, members_in
-from utility.corrections.outages import outages_of
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
+from commonwatt.settlement.validation import Check, Limits
+from utility.corrections.checked_days import (
+    DayOf,
+    Judged,
+    Series,
+    judged,
+    layout_of,
+    measured_of,
+    members_in,
+    outages_of,
+)
+from utility.corrections.correction import Finding
 from utility.corrections.store.estimating import ends_of, members_of
 from utility.corrections.tables import checked_day, finding
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
-from utility.readings.store.events import events_by_meter
+from utility.readings.store.gaps import events_by_meter
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.readings.tables import compacted, gap, series
 from utility.registry.tables import controller, meter
-from utility.supply.store.rations import loss_permille
+from utility.supply.store import loss_permille
 
 MAX_DAYS = 7  # most days that are checked after a time without the service; earlier ones are left out
 _DONE = "checked_until"  # setting with the first UTC day that is not checked

@@ -1,4 +1,4 @@
-"""Corrections: proposals, what people decide, every step of it, and the values in force (B4).
+"""Corrections: proposals, what people decide, every step of it, values in force, and pages of them (B4).
 
 A correction's values are written once. Its state changes only together with a new row of ``correction_step``, which is
 appended and never changed.
@@ -16,18 +16,16 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, literal, sele
 from commonwatt.codec.packing import pack, unpack_sound
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
-from commonwatt.model.words import moment
-from commonwatt.settlement.estimates.methods import Method
-from commonwatt.settlement.overlay import Overlay, no_overlay
-from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.corrections.lifecycle import IN_FORCE, STEPS, Action, State, before
+from commonwatt.model.text import moment
+from commonwatt.model.units import SLOTS, EpochSeconds, MeterId, Quarter, unsigned64
+from commonwatt.settlement.estimates import Method
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Overlay, no_overlay
+from utility.corrections.correction import IN_FORCE, STEPS, Action, State, before, summaries
 from utility.corrections.tables import correction, correction_step
+from utility.database.bulk import is_one_of, listed
 from utility.database.database import count_rows, read_setting, save_setting
-from utility.database.keys import is_one_of, listed
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.readings.store.parts import MAX_IN, chunks
 from utility.readings.store.reads import numbers_of
 from utility.readings.summaries import masks
@@ -374,3 +372,54 @@ def _record(connection: Connection, steps: Sequence[tuple[int, str, State]], by:
     ]
     if rows:
         connection.execute(correction_step.insert(), rows)
+
+
+MAX_BLOCKS = 2_000  # most quarter-hours that one page reads; more of them are on the next
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some rows of a list."""
+
+    rows: list[Any]  # the rows
+    after: str  # the last block of the page, to ask for the next one; empty: there is none
+
+
+def corrections_page(
+    connection: Connection, chosen: Chosen, states: Sequence[str], limit: int, after: str = ""
+) -> Page:
+    """Return lines of corrections, by meter and time.
+
+    Args:
+        limit: At most so many lines, or those of one quarter-hour; a long line may go on on the next page.
+        after: As ``Page.after`` of the page before.
+    """
+    rows = found(connection, chosen, states, MAX_BLOCKS + 1, block_of(after) if after else None)
+    lines = summaries(rows)
+    following = rows[-1] if len(rows) > MAX_BLOCKS else None
+    if len(lines) > limit:
+        following = next(row for row in rows if row.no == lines[limit].numbers[0])
+    if following is None:
+        return Page(rows=lines, after="")
+    # A quarter-hour with two methods stays on one page, also where they are more lines than asked for.
+    last = max((key for key in map(series_of, rows) if key < series_of(following)), default=series_of(rows[0]))
+    kept = [row for row in rows if series_of(row) <= last]
+    return Page(rows=summaries(kept), after=".".join(map(str, last)) if len(kept) < len(rows) else "")
+
+
+def series_of(row: Any) -> SeriesKey:
+    """Return the block of a row."""
+    return row.meter_no, row.record_type, row.quarter
+
+
+def block_of(after: str) -> SeriesKey:
+    """Return the block that ``Page.after`` names.
+
+    Raises:
+        ConfigError: The text names none.
+    """
+    parts = after.split(".")
+    if len(parts) != 3 or not all(part.isdecimal() and part.isascii() and len(part) <= 9 for part in parts):
+        raise ConfigError(f"after: {after:.40}: names no place of the list")
+    number, kind, quarter = map(int, parts)
+    return number, kind, quarter

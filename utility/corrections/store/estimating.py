@@ -10,25 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 
-from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
 from commonwatt.model.validation import limits_of
-from commonwatt.settlement.estimates.like_days import FARTHEST_DAYS, like_quarters, nearest, typical
-from commonwatt.settlement.estimates.microgrid import estimated
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.estimates import FARTHEST_DAYS, estimated, like_quarters, nearest, typical
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
+from utility.corrections.checked_days import Layout, Member, Series, days_in, layout_of, members_in, outages_of
 from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans, window_of
-from utility.corrections.members import Layout, Member, Series, layout_of, members_in
-from utility.corrections.outages import days_in, outages_of
 from utility.corrections.store.corrections import Corrections, covered
 from utility.database.database import Database
 from utility.readings.gaps import ALL_SLOTS, Interval
-from utility.readings.store.events import events_by_meter
+from utility.readings.store.gaps import events_by_meter
 from utility.readings.store.parts import chunks, reading, select_parts
 from utility.readings.tables import compacted, gap
 from utility.registry.tables import controller, installed, meter
-from utility.supply.store.rations import loss_permille
+from utility.supply.store import loss_permille
 
 MAX_WINDOWS = 30  # most windows of a microgrid that one run estimates; with more, each day's run begins with others
 MAX_AGE_DAYS = 60  # gaps older than this are not estimated: no like day is near, and the month is billed

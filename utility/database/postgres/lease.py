@@ -24,10 +24,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from commonwatt.config.database_url import parse_database
 from commonwatt.model.exceptions import StoreError
 from commonwatt.runtime.watchdog import calling_after
+from utility.database.base import setting
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.database.engines import make_engine, writing
 from utility.database.postgres.commits import CommittingConnection
-from utility.database.tables import setting
 
 BEAT_S = 2.0  # real seconds between two beats, or two looks at them
 EXPIRES_S = 10.0  # real seconds without a beat after which another utility takes the lease

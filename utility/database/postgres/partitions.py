@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, text
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 
 _IS_THERE = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
 

@@ -1,29 +1,144 @@
-"""The files of an export, and an export as a process of its own, which the service's job starts."""
+"""The folder of an export: its files, a manifest of them, and an export as a process of its own, for the job."""
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from io import RawIOBase
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from commonwatt.model.csv_text import line_of
-from commonwatt.model.exceptions import StoreError
+import numpy as np
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.text import counted, line_of
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.words import counted
-from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
-from commonwatt.runtime.files import replace_file
-from commonwatt.sqlite.damage import is_full
+from commonwatt.runtime.files import read_object, replace_file, replacing
+from commonwatt.runtime.service import keep_freed_memory, only_one
+from commonwatt.sqlite import is_full
 from utility.database.database import Database, open_database
-from utility.exports.columns import Rows, count_of
-from utility.exports.resolutions import Piece
+from utility.exports.columns import Rows, Table, count_of
+from utility.exports.selection import Piece
 from utility.exports.store.exports import Asked, Export, events_export, readings_export, settled_export
-from utility.exports.store.folder import ExportFolder
-from utility.exports.writers import Format, require
+from utility.exports.writers import Format, make_writer, require
 from utility.statistics.months import Span, month_number, span_around
 from utility.statistics.store.usage import Scope
 from utility.statistics.store.usage_view import as_cells, usage_of_all
-from utility.statistics.words import COLUMNS
+from utility.statistics.usage import COLUMNS
+
+MANIFEST = "export.json"  # the manifest's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A finished file, as the manifest has it."""
+
+    start: int  # first second of its rows
+    end: int  # the second after the last
+    rows: int  # how many rows it has
+    bytes: int  # its length
+    sha256: str  # of its bytes, hexadecimal
+    closed: bool  # whether its rows will stay as they are but for late readings
+
+
+class ExportFolder:
+    """A folder with the files of one export, each whole or not there."""
+
+    def __init__(self, path: Path, described: Mapping[str, object]) -> None:
+        """Use a folder, new or of the same export; ``described`` is what is exported."""
+        self._path = path
+        self._described = dict(described)
+        self._finished: dict[str, Finished] = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Use the folder alone; its manifest has the files once all are there."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        manifest = self._path / MANIFEST
+        with only_one(manifest, "another export"):
+            if manifest.exists():
+                found = read_object(manifest, "manifest of an export", "give another folder").get("export")
+                if found != self._described:
+                    told = f"{_short(found)}, not {_short(self._described)}"
+                    raise ConfigError(f"--out: {self._path} has another export ({told}); give another folder")
+            # The lock, and the first manifest of an export that was killed.
+            elif others := sorted(each.name for each in self._path.iterdir() if not each.name.startswith(MANIFEST)):
+                raise ConfigError(f"--out: {self._path} has other files, such as {others[0]}; give an empty folder")
+            for left in self._path.glob("*.new"):
+                left.unlink()
+            self._save(complete=False)
+            yield
+            self._save(complete=True)
+
+    def write(
+        self, name: str, piece: Piece, rows: Iterable[Rows], table: Table, form: Format, is_final: Callable[[], bool]
+    ) -> Finished:
+        """Write a file, which gets its name when it is complete.
+
+        Args:
+            piece: The time that it is of.
+            is_final: Returns, after the rows, whether they will stay as they are; provisional ones will not.
+        """
+        counted, provisional = 0, False
+        with replacing(self._path / name) as file:
+            hashed = Hashed(file.write)
+            writer = make_writer(form, cast("BinaryIO", hashed), table)
+            for some in rows:
+                counted += count_of(some)
+                provisional |= bool(np.asarray(some.get("provisional", ())).any())
+                writer.write(some)
+            writer.close()
+        made = self._finished[name] = Finished(
+            start=piece.start,
+            end=piece.end,
+            rows=counted,
+            bytes=hashed.length,
+            sha256=hashed.hash.hexdigest(),
+            closed=is_final() and not provisional,
+        )
+        return made
+
+    def _save(self, *, complete: bool) -> None:
+        content = {
+            "export": self._described,
+            "complete": complete,
+            "files": {name: asdict(facts) for name, facts in sorted(self._finished.items())},
+        }
+        replace_file(self._path / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+
+
+class Hashed(RawIOBase):
+    """A binary file to write, whose bytes are hashed and counted on their way."""
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        """Hand the bytes of each write to a function."""
+        self.hash = hashlib.sha256()  # SHA-256 of the bytes so far
+        self.length = 0  # how many there are
+        self._take = take
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        """Write bytes."""
+        content = bytes(data)
+        self.hash.update(content)
+        self.length += len(content)
+        self._take(content)
+        return len(content)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self.length
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+
+def _short(described: object) -> str:
+    return json.dumps(described)[:300]
+
 
 KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
     "settled": settled_export,

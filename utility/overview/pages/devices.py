@@ -9,13 +9,12 @@ from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Respon
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import Expiry
 from commonwatt.protocol.topics import PLANT, UTILITY
-from utility.access.actor import Actor
-from utility.access.roles import Role
+from utility.access.people import Actor, Role
 from utility.overview.store.devices import Connected, devices_of_others, gateways, meters_of, microgrid_of
-from utility.registry.store.enrolled import Enrolment
-from utility.webkit.acting import changing
+from utility.registry.store.enrolment import Enrolment
 from utility.webkit.console.answers import address
 from utility.webkit.console.console import Console, RequestConsole
+from utility.webkit.requests import changing
 from utility.webkit.rights import ManagesDevices, ReadsDevices, gate_of
 from utility.webkit.services import Api
 

@@ -1,25 +1,27 @@
-"""The pages of jobs: what the utility does by itself, and for administrators what to do with a job."""
+"""The pages of the system and its jobs: the machine, what the utility does by itself, what to do with a job."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import Actor
-from utility.access.roles import Role
+from utility.access.people import Actor, Role
+from utility.alarms.alarm import Alarm
+from utility.alarms.api import runbook_of
+from utility.alarms.decisions import alarms_of
 from utility.database.database import Database
-from utility.jobs.calendar_periods import Seconds
-from utility.jobs.catalogue import catalogue
-from utility.jobs.plans import SHORTEST_S, Plan, minute_of
-from utility.jobs.store import listing
-from utility.jobs.store.job_leases import newest_periods
-from utility.overview.api.jobs import JobName, job_of
-from utility.readings.store.requests import unanswered
+from utility.jobs import store as listing
+from utility.jobs.plans import SHORTEST_S, Plan, Seconds, catalogue, minute_of
+from utility.jobs.store import newest_periods
+from utility.overview.api import JobName, job_of
+from utility.overview.system import BACKUP, Known, parts
+from utility.readings.store.gateways import unanswered
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import ManagesJobs, ReadsTown
+from utility.webkit.rights import READS_TOWN, ManagesJobs, ReadsTown
 
 START = "/console/jobs"
 
@@ -123,3 +125,30 @@ def _changed(console: Console, actor: Actor, name: str, change: _Change, words: 
 def jobs_now(console: Console) -> dict[str, Any]:
     """Return what the list of jobs shows."""
     return {"rows": listing.listed(console.database, catalogue(console.api.settings), console.now()), "badges": BADGES}
+
+
+@router.get("/console/system")
+def system(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLResponse:
+    """Return the parts with their states, and the jobs."""
+    jobs = jobs_now(console)
+    backups = [job for job in jobs["rows"] if job.name == BACKUP]
+    known = Known(
+        version=version("commonwatt"),
+        schema=console.database.schema[1],
+        jobs=len(jobs["rows"]),
+        makes_backups=bool(backups),
+        backup=backups[0].done if backups else None,
+    )
+    found = parts(alarms_of(console.api).facts(), known, console.now())
+    return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
+
+
+@router.get("/console/jobs", dependencies=[READS_TOWN])
+def old() -> RedirectResponse:
+    """Redirect from the former page of the jobs."""
+    return RedirectResponse("/console/system#jobs", 303)
+
+
+def _where(alarm: Alarm) -> str:
+    """Return where a person acts on an alarm."""
+    return f"/console/jobs/{alarm.labels['task']}" if "task" in alarm.labels else runbook_of(alarm.name)

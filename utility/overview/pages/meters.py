@@ -6,19 +6,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from commonwatt.model.calendar import local_day
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, RecordType, State
-from commonwatt.model.time.local_calendar import local_day
-from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
+from commonwatt.model.units import QUARTER_S, SLOT_S, MeterId, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from commonwatt.settlement.settled import QUANTITY_WORDS, SettledQuality
-from utility.overview.store.meter import MeterFacts, exchange_history, meter_facts
-from utility.overview.store.series import settled_series, slot_series
+from commonwatt.settlement.quarters import QUANTITY_WORDS, SettledQuality
+from utility.overview.store.meters import MeterFacts, exchange_history, meter_facts, settled_series, slot_series
 from utility.readings.store import reads
-from utility.readings.store.conflicts import conflicts
+from utility.readings.store.compactor import conflicts
+from utility.webkit.console.answers import KILOWATTS, quarters_of
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.days import KILOWATTS, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import ReadsTown
 
@@ -80,7 +78,7 @@ def table(
     microgrid: _Name = "",
 ) -> Response:
     """Return a page of the list."""
-    rows = console.database.read(reads.meters, microgrid or None, after, PAGE + 1, console.now())
+    rows = console.database.read(reads.meter_rows, microgrid or None, after, PAGE + 1, console.now())
     of = f"microgrid={microgrid}&" if microgrid else ""
     later = f"/console/meters?{of}after={rows[PAGE - 1]['no']}" if len(rows) > PAGE else None
     earlier = f"/console/meters?{of.rstrip('&')}" if after else None

@@ -9,16 +9,24 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
 from commonwatt.look.palette import LOOKS, PowerFlow
-from commonwatt.model.time.local_calendar import local_day
+from commonwatt.model.calendar import local_day
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
 from utility.lasting.jobs import lasting_of
-from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
-from utility.overview.microgrids import BADGES, Facts, cell, island_words
-from utility.overview.outlook import dear_spans
+from utility.overview.microgrids import (
+    BADGES,
+    ISLAND,
+    ROWS,
+    BatteryFacts,
+    Facts,
+    battery_lines,
+    cell,
+    island_words,
+    sharing_summary,
+    spans,
+)
 from utility.overview.pages.town import sources_plot
-from utility.overview.power import town_power
 from utility.overview.store.microgrid import (
     DayOfMicrogrid,
     changes_of_state,
@@ -29,15 +37,14 @@ from utility.overview.store.microgrid import (
     newest_commands,
 )
 from utility.overview.store.town import microgrids
-from utility.overview.timeline import ISLAND, ROWS, spans
-from utility.overview.today import QuarterEnergy
+from utility.overview.town import QuarterEnergy, dear_spans, town_power
 from utility.settlement.store.sharing import recorded
 from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import explained
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff, in_force
+from utility.webkit.console.answers import quarters_of
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.days import quarters_of
 from utility.webkit.console.plots import plotted, single
 from utility.webkit.rights import ReadsTown
 

@@ -6,26 +6,24 @@ from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field
 
-from commonwatt.model.ids import parse_id
-from commonwatt.model.time.local_calendar import month_of
-from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
+from commonwatt.model.calendar import month_of
+from commonwatt.model.text import counted
+from commonwatt.model.units import QUARTER_S, SLOT_S, parse_id, quarter_of
 from commonwatt.model.validation import limits_of
-from commonwatt.model.words import counted
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
-from utility.billing.store.billing import issued_run
-from utility.corrections.columns import Finding
+from utility.billing.store.runs import issued_run
+from utility.corrections.correction import Finding, figure
 from utility.corrections.decisions import close_findings, meter_number
 from utility.corrections.pages import Meter
-from utility.corrections.plot import figure
 from utility.corrections.store.checking import open_findings
-from utility.overview.judging import consequences, judged
-from utility.overview.store import waiting
-from utility.overview.store.meter import holder_at, meter_facts
+from utility.overview.inbox import consequences, judged
+from utility.overview.store import town
+from utility.overview.store.meters import holder_at, meter_facts
 from utility.readings.decisions import around, decide_letters
 from utility.readings.store.dead_letters import dead_letters, find_dead_letter
 from utility.readings.store.quarantine import QUARANTINED
-from utility.registry.store.account_differences import account_differences
+from utility.registry.store.registry import account_differences
 from utility.webkit.columns import columns_of, type_name
 from utility.webkit.console.answers import (
     MAX_CHOSEN,
@@ -128,7 +126,7 @@ def gaps(
     """List the slots that are requested from gateways, by meter."""
     with console.database.reads.begin() as connection:
         number = found(lambda: meter_number(connection, meter)) if meter else None
-        page = found(lambda: waiting.gaps_page(connection, number, ROWS, after))
+        page = found(lambda: town.gaps_page(connection, number, ROWS, after))
     rows = [
         {
             **vars(row),
@@ -153,7 +151,7 @@ def accounts(console: RequestConsole, request: Request, actor: ReadsTown, skip: 
 
 def tabs(console: Console, here: str) -> dict[str, Any]:
     """Return what the tabs of these pages show."""
-    return {"counts": waiting.counts(console.database), "tab": here}
+    return {"counts": town.counts(console.database), "tab": here}
 
 
 def _judging(console: Console, kept: Kept) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.demo.tour import order, stage_of
-from utility.access.actor import Actor
-from utility.access.roles import Right
+from utility.access.people import Actor, Right
 from utility.access.store.audit_log import record
-from utility.billing.store.billing import newest_issued
 from utility.billing.store.run_bills import compare
+from utility.billing.store.runs import newest_issued
 from utility.webkit.console.answers import found, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import TOUR

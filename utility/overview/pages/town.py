@@ -1,25 +1,32 @@
-"""The town at a glance: each microgrid by its state, power and energy now, completeness; live."""
+"""The town at a glance, live; its completeness by day and by microgrid; and the search in it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.look.palette import LOOKS, PowerFlow
+from commonwatt.model.calendar import month_after, month_before, month_quarters
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
-from utility.access.actor import Actor
-from utility.access.roles import Role
+from utility.access.people import Actor, Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import Figures, town_metrics
 from utility.overview.microgrids import BADGES, Cell
-from utility.overview.pages.town_view import TownState, TownView
-from utility.overview.today import QuarterEnergy, Today
+from utility.overview.pages.town_view import TownState, TownView, month_days
+from utility.overview.store.days import counted_days
+from utility.overview.store.devices import find
+from utility.overview.town import QuarterEnergy, Today
+from utility.readings.columns import Refilling
 from utility.readings.store.completeness import Completeness
+from utility.readings.store.gateways import refills
 from utility.takeover.store import load_orders
+from utility.webkit.columns import columns_of
+from utility.webkit.console.answers import KILOWATTS
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.days import KILOWATTS
+from utility.webkit.console.navigation import entries_for
 from utility.webkit.console.plots import line
 from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api
@@ -243,3 +250,79 @@ def metrics_of(state: TownState) -> Figures:
         "expected_slots": expected,
         "missing_slots": {period: expected[period] - there[period] for period in counts},
     }
+
+
+WORST = 50  # microgrids that are listed
+
+_EPOCH = date(1970, 1, 1)
+_Month = Annotated[str | None, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+
+
+@router.get("/console/completeness")
+def completeness_page(console: RequestConsole, request: Request, actor: ReadsTown, month: _Month = None) -> Response:
+    """Return the page."""
+    zone = console.zone()
+    present, _, until = month_days(console.now(), zone)
+    shown = month or present
+    first, end = (quarter // 96 for quarter in month_quarters(shown, zone))
+    found = console.database.read(counted_days, first, max(first, min(end, until)))
+    worst = sorted(found.by_microgrid.items(), key=lambda each: permille_of(each[1]) or 0)[:WORST]
+    content = {
+        "month": shown,
+        "found": found,
+        "total": permille_of(found.total),
+        "days": [(_EPOCH + timedelta(days=day), one, permille_of(one)) for day, one in found.by_day.items()],
+        "worst": [(name, one, permille_of(one)) for name, one in worst],
+        "earlier": f"?month={month_before(shown)}",
+        "later": f"?month={month_after(shown)}" if shown < present else None,
+    }
+    return console.page(request, actor, "completeness.html", content)
+
+
+@router.get("/console/refilling")
+def refilling(console: RequestConsole, request: Request, actor: ReadsTown) -> Response:
+    """Return how far each gateway is in refilling a database that was lost."""
+    rows = console.database.read(refills, int(console.now()))
+    return console.page(request, actor, "refilling.html", {"rows": rows, "columns": columns_of(Refilling)})
+
+
+def _found(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
+    """Return words and address of each result: an account, microgrids, pages of the console, meters."""
+    number, found = text.lower().removeprefix("account").strip(), console.database.read(find, text, console.now())
+    by_kind: dict[str, list[tuple[str, str]]] = {"account": [], "microgrid": [], "page": _pages(console, actor, text)}
+    if actor.has(Role.CLERK, Role.APPROVER) and any(each.kind == "account" for each in found):
+        by_kind["account"].append((f"Account {int(number)}", f"/console/bills/{int(number)}"))
+    for each in found:
+        folder = "microgrids" if each.kind == "microgrid" else "meters"
+        by_kind.setdefault(each.kind, []).append((each.text, f"/console/{folder}/{each.name}"))
+    return [one for some in by_kind.values() for one in some]
+
+
+def _pages(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
+    """Return the pages that the person may open, of which a word begins so: first those with it in their own title."""
+    wanted, found = f" {text.strip().lower()}", []
+    for entry in entries_for(actor, console.demonstration is not None):
+        is_own, is_group = (wanted in f" {name.lower()}" for name in (entry.title, entry.group))
+        if is_own or is_group:
+            found.append((not is_own, f"Page {entry.group}: {entry.title}", entry.path))
+    return [(words, path) for _, words, path in sorted(found, key=lambda each: each[0])]
+
+
+@router.get("/console/find")
+def find_page(
+    console: RequestConsole, request: Request, actor: ReadsTown, text: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """Return the results; of a single one its page."""
+    results = _found(console, actor, text)
+    if len(results) == 1:
+        return RedirectResponse(results[0][1], 303)
+    return console.page(request, actor, "find.html", {"results": results, "text": text})
+
+
+@router.get("/console/find/results")
+def part(
+    console: RequestConsole, request: Request, actor: ReadsTown, text: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """Return the list of results, as one types."""
+    content = {"results": _found(console, actor, text), "text": text}
+    return console.fragment(request, actor, "find_results.html", content)

@@ -7,31 +7,37 @@ from time import monotonic
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.time.local_calendar import midnight, month_of, month_quarters
+from commonwatt.model.calendar import midnight, month_of, month_quarters
+from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from commonwatt.model.words import counted
 from utility.alarms.board import Counts
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.lasting.jobs import lasting_of
-from utility.overview.batteries import helping
 from utility.overview.inbox import Item, items
-from utility.overview.microgrids import Cell, Condition, cell, count
-from utility.overview.outlook import NeedTomorrow, PriceNow, dear_spans, need_tomorrow, price_now
-from utility.overview.power import TownPower, town_power
+from utility.overview.microgrids import Cell, Condition, cell, count, helping
 from utility.overview.store.days import CountedDays, counted_days
-from utility.overview.store.town import microgrids, town_energy
-from utility.overview.store.waiting import counts
-from utility.overview.today import SPAN, DayEnergy, Today
+from utility.overview.store.town import counts, microgrids, town_energy
+from utility.overview.town import (
+    SPAN,
+    DayEnergy,
+    NeedTomorrow,
+    PriceNow,
+    Today,
+    TownPower,
+    dear_spans,
+    need_tomorrow,
+    price_now,
+    town_power,
+)
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
-from utility.supply.store.plant import quarters_between
-from utility.supply.store.supply_view import supply_view
+from utility.supply.store import quarters_between, supply_view
 from utility.takeover.jobs import unmanaged_of
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff
-from utility.webkit.console.shared import Shared
+from utility.webkit.console.live import Shared
 from utility.webkit.services import Api
 
 EVERY_S = 4  # seconds for which the town's state is good: browsers ask every five

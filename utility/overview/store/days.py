@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
-from utility.jobs.store.due import MarkedDay, mark
+from utility.jobs.store import MarkedDay, mark
 from utility.jobs.tables import complete_day
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
 from utility.readings.store.parts import chunks

@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, select
 
-from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId, MilliwattHours, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId, MilliwattHours, Quarter, unsigned64
 from commonwatt.town.town import Direction, Function
 from utility.billing.store.witnesses import WITNESS_PREFIX
 from utility.database.database import Database
 from utility.outbox.tables import command
-from utility.overview.timeline import Change
-from utility.readings.store.events import events_around, sound_events
-from utility.readings.store.gap_finder import GAP_PREFIX
+from utility.overview.microgrids import Change
+from utility.readings.store.gaps import GAP_PREFIX, events_around, sound_events
 from utility.readings.store.parts import chunks, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import installed, meter, present_minimum

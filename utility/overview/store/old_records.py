@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, func, select
 
-from commonwatt.model.time.local_calendar import month_before, month_of, month_quarters
+from commonwatt.model.calendar import month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.billing.tables import bill, bill_run, witness
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
@@ -21,7 +21,7 @@ from utility.registry.layout import Day
 from utility.settlement.tables import settled, sharing, sharing_quarter
 from utility.statistics.months import month_number
 from utility.statistics.tables import usage_batteries, usage_day, usage_month, usage_projection
-from utility.tariffs.store.tariffs import CORRECTED_MONTHS
+from utility.tariffs.store import CORRECTED_MONTHS
 
 DAYS_AT_ONCE = 1  # days whose records are deleted in one transaction, so that arriving batches wait only briefly
 _BY_DAY = (settled, settled_day, complete_day, usage_day)  # tables with a row for a day; the column is ``day``

@@ -1,23 +1,52 @@
 """The audit log: who changed what, when, from where, before and after; for administrators."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from commonwatt.model.time.local_calendar import midnight
+from commonwatt.model.calendar import midnight
+from commonwatt.model.text import line_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from utility.access.actions import ACTIONS
+from utility.access.audit import ACTIONS, action_words, rows_of
 from utility.access.store import audit_log
-from utility.access.store.second_people import mark_seen, unseen
-from utility.people.pages.entries import VIA, csv_lines, with_changes
+from utility.access.store.audit_log import mark_seen, unseen
 from utility.webkit.console.answers import attached
 from utility.webkit.console.console import RequestConsole
+from utility.webkit.console.rendering import local_words
 from utility.webkit.rights import READS_AUDIT, ReadsAudit
+
+VIA = {"session": "the console", "token": "a program", "machine": "the machine"}
+
+_HEAD = ("number", "time", "person", "by", "address", "action", "what was done", "subject", "before and after")
+
+
+def with_changes(
+    entries: list[dict[str, Any]], zone: ZoneInfo
+) -> list[tuple[dict[str, Any], list[tuple[str, str, str]]]]:
+    """Return entries, each with the rows of what changed."""
+    return [(one, _changes(one, zone)) for one in entries]
+
+
+def csv_lines(entries: Iterator[Mapping[str, Any]], zone: ZoneInfo) -> Iterator[str]:
+    """Yield entries as lines of CSV, times in the town's zone."""
+    yield line_of(_HEAD)
+    for one in entries:
+        changes = "; ".join(f"{name}: {was} → {now}".strip() for name, was, now in _changes(one, zone))
+        time, via = local_words(one["time"], zone), VIA.get(one["via"], one["via"])
+        what = (one["action"], action_words(one["action"]), one["subject"], changes)
+        yield line_of((one["no"], time, one["person"], via, one["address"], *what))
+
+
+def _changes(entry: Mapping[str, Any], zone: ZoneInfo) -> list[tuple[str, str, str]]:
+    return rows_of(entry["before"], entry["after"], partial(local_words, zone=zone))
+
 
 SHOWN = 100  # entries on one page
 

@@ -1,25 +1,40 @@
-"""Log in with the password and the second factor, log out, and accept an invitation."""
+"""The own login: log in and out, accept an invitation, password, sessions and second factor."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.identity.guesses import Guesses
 from commonwatt.identity.passwords import MAX_LENGTH
 from commonwatt.model.units import EpochSeconds
-from utility.access.actor import Actor, Via
-from utility.access.choosing import password_fault
 from utility.access.passwords import BusyError, hash_password, is_password
-from utility.access.store import access, audit_log, second_factors, started_logins
-from utility.access.store.acting import By
+from utility.access.people import Actor, Via
+from utility.access.secrets import grouped, password_fault, uri_of
+from utility.access.store import access, audit_log, second_factors
+from utility.access.store.audit_log import By
 from utility.access.store.second_factors import Proof
+from utility.people.store import end_other_sessions, end_own_session
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import COOKIE, OPEN, SetsUpLogin, actor_of, address_of, gate_of, require_own_origin
+from utility.webkit.requests import changing
+from utility.webkit.rights import (
+    COOKIE,
+    OPEN,
+    SET_UP,
+    ChangesOwnLogin,
+    SetsUpLogin,
+    actor_of,
+    address_of,
+    gate_of,
+    require_own_origin,
+)
 from utility.webkit.services import Api
 
 Name = Annotated[str, Form(max_length=32)]
@@ -100,7 +115,7 @@ def second_step(
         return _code_page(console, request, next, 410)
     now, address, started = gate_of(request).now(), address_of(request), request.cookies.get(STARTED, "")
     with console.database.writes.begin() as connection:
-        name = started_logins.person_of(connection, started, now)
+        name = second_factors.person_of(connection, started, now)
         person = None if name is None else access.find_person(connection, name)
         if person is None:
             return _code_page(console, request, next, 410)
@@ -108,8 +123,8 @@ def second_step(
         proof = second_factors.prove(by, person.name, recovery or code)
         if not proof.is_right:
             if not proof.wait_s:
-                started_logins.count_wrong(connection, started)
-        elif not started_logins.take(connection, started):
+                second_factors.count_wrong(connection, started)
+        elif not second_factors.take(connection, started):
             raise HTTPException(409, "this login was used meanwhile; log in again")
         else:
             access.end_session_of(connection, request.cookies.get(COOKIE, ""))
@@ -172,9 +187,9 @@ def _opened(console: Console, request: Request, name: str, path: str, hashed: st
         if second_factors.in_force(connection, name) is None:
             log.info("console: %s logged in from %s", name, address_of(request))
             return with_session(RedirectResponse(path, 303), access.open_session(connection, name, *client_of(request)))
-        started = started_logins.start(connection, name, gate_of(request).now())
+        started = second_factors.start(connection, name, gate_of(request).now())
     answer = RedirectResponse(f"/console/login/code?{urlencode({'next': path})}", 303)
-    lasts_s = started_logins.LASTS_S
+    lasts_s = second_factors.LASTS_S
     answer.set_cookie(STARTED, started, max_age=lasts_s, path="/", secure=True, httponly=True, samesite="strict")
     return answer
 
@@ -182,7 +197,7 @@ def _opened(console: Console, request: Request, name: str, path: str, hashed: st
 def _is_started(console: Console, request: Request) -> bool:
     """Return whether the request continues a login that waits for the second factor."""
     started, now = request.cookies.get(STARTED, ""), gate_of(request).now()
-    return console.database.read(started_logins.person_of, started, now) is not None
+    return console.database.read(second_factors.person_of, started, now) is not None
 
 
 def client_of(request: Request) -> tuple[str, str, EpochSeconds]:
@@ -238,3 +253,182 @@ def _invitation_page(console: Console, request: Request, secret: str, error: str
 def _own_path(path: str) -> str:
     """Return the page to go to after a login: only one of ours."""
     return path if path.startswith("/console/") and "\\" not in path else "/console/"
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a form asks again: the present password, and a code of the second factor or a recovery code."""
+
+    current: Password
+    code: Code = ""
+    recovery: Code = ""
+
+
+Proven = Annotated[Again, Depends()]  # what a form asks again
+
+
+@router.get("/console/account")
+def account(console: RequestConsole, request: Request, actor: ChangesOwnLogin) -> Response:
+    """Return the page of the own login."""
+    machine_s = gate_of(request).now()
+    with console.database.reads.begin() as connection:
+        person = access.find_person(connection, actor.name)
+        sessions = access.sessions_of(connection, actor.name, machine_s)
+        factor = second_factors.in_force(connection, actor.name)
+    content = {"person": person, "sessions": sessions, "machine_s": machine_s, "factor": factor}
+    return console.page(request, actor, "account.html", content)
+
+
+@router.post("/console/account/password")
+def password(
+    console: RequestConsole,
+    request: Request,
+    actor: ChangesOwnLogin,
+    current: Password,
+    new: Password,
+    tokens: Annotated[bool, Form()] = False,
+) -> Response:
+    """Change the own password; all other sessions end, and if the person wants it the tokens."""
+    stored = checked_password(console, request, actor, current)
+    if why := password_fault(new, actor.name):
+        raise HTTPException(422, f"new: the password is {why}; nothing was changed")
+    hashed = hash_password(new)
+    with changing_own(console, request, actor, stored) as by:
+        access.set_password(by.connection, actor.name, hashed)
+        revoked = access.revoke_tokens(by.connection, actor.name, by.machine_s) if tokens else []
+        opened = access.open_session(by.connection, actor.name, *client_of(request))
+        by.record("person.password", actor.name, after={"tokens revoked": revoked} if revoked else None)
+    return with_session(RedirectResponse("/console/account", 303), opened)
+
+
+@router.post("/console/account/sessions")
+def others(console: RequestConsole, request: Request, actor: ChangesOwnLogin, current: Password) -> Response:
+    """End all own sessions but this one."""
+    stored = checked_password(console, request, actor, current)
+    with changing_own(console, request, actor, stored) as by:
+        end_other_sessions(by)
+    return console.see_other(actor, "/console/account", "Your other sessions ended.")
+
+
+@router.post("/console/account/sessions/{session}/end")
+def end(
+    console: RequestConsole,
+    request: Request,
+    actor: ChangesOwnLogin,
+    session: Annotated[str, Path(max_length=64)],
+    current: Password,
+) -> Response:
+    """End one own session."""
+    stored = checked_password(console, request, actor, current)
+    with changing_own(console, request, actor, stored) as by:
+        end_own_session(by, session)
+    return console.see_other(actor, "/console/account", "The session ended.")
+
+
+def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:
+    """Return the stored hash of the actor's password; a session that was left open must not serve to guess it."""
+    now, address = gate_of(request).now(), address_of(request)
+    if wait_s := ceil(console.guesses.guess(actor.name, address, now)):
+        raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
+    stored = console.database.read(access.password_of, actor.name)
+    try:
+        is_right = is_password(current, stored)
+    except BusyError:
+        console.guesses.give_back(actor.name, address, now)
+        raise
+    if not is_right:
+        raise HTTPException(422, "current: this is not your present password; nothing was changed")
+    console.guesses.right(actor.name, address, now)
+    return stored
+
+
+@contextmanager
+def changing_own(console: Console, request: Request, actor: Actor, stored: str | None) -> Iterator[By]:
+    """Open the transaction of a change of the own login, after the password was checked.
+
+    Args:
+        actor: The person.
+        stored: The hash that the password was checked with.
+    """
+    with changing(console.api, request, actor) as by:
+        if access.password_of(by.connection, actor.name, lock=True) != stored:
+            raise HTTPException(409, "the password was changed meanwhile; log in again")
+        yield by
+
+
+def proven_for_others(console: Console, request: Request, actor: Actor, again: Again, do: Callable[[By], T]) -> T:
+    """Return what a change of another person's login returns, as ``proven``; without a second factor it is refused."""
+    has_one = console.database.read(second_factors.in_force, actor.name) is not None
+    if gate_of(request).need_factor and not has_one:
+        raise HTTPException(403, "only an administrator with a second factor does this; set yours up in: Your login")
+    return proven(console, request, actor, again, do)
+
+
+def proven(console: Console, request: Request, actor: Actor, again: Again, do: Callable[[By], T]) -> T:
+    """Return what a change returns, for the right password and, if a second factor is in force, a right code."""
+    stored = checked_password(console, request, actor, again.current)
+    with changing_own(console, request, actor, stored) as by:
+        proof = Proof(True)
+        if second_factors.in_force(by.connection, actor.name) is not None:
+            proof = second_factors.prove(by, actor.name, again.recovery or again.code)
+        done = do(by) if proof.is_right else None
+    # The wrong code is counted by now.
+    if not proof.is_right:
+        raise HTTPException(429 if proof.wait_s else 422, f"{refusal_of(proof)} Nothing was changed.")
+    return done  # type: ignore[return-value]
+
+
+_Secret = Annotated[str, Form(max_length=64)]
+
+
+@router.get(SET_UP)
+def page(console: RequestConsole, request: Request, actor: SetsUpLogin) -> Response:
+    """Return the state of the own second factor, and the forms that change it."""
+    factor = console.database.read(second_factors.in_force, actor.name)
+    content = {"factor": factor, "machine_s": gate_of(request).now()}
+    return console.page(request, actor, "second_factor.html", content)
+
+
+@router.post(f"{SET_UP}/offer")
+def offer(console: RequestConsole, request: Request, actor: SetsUpLogin, again: Proven) -> Response:
+    """Show a new secret; one that is in force stays until the new one is confirmed."""
+    seed = proven(console, request, actor, again, second_factors.offer)
+    return _offer_page(console, request, actor, seed)
+
+
+@router.post(f"{SET_UP}/confirm")
+def confirm(console: RequestConsole, request: Request, actor: SetsUpLogin, secret: _Secret, code: Code) -> Response:
+    """Put the new secret in force; the page shows the recovery codes once, in a new session."""
+    with changing(console.api, request, actor) as by:
+        codes = second_factors.confirm(by, secret, code)
+        if codes is not None:
+            opened = access.open_session(by.connection, actor.name, *client_of(request))
+            found = access.session_actor(by.connection, opened.cookie, actor.address, by.machine_s)
+    if codes is None or found is None:
+        error = "The code is wrong. Wait for the next one, and look at the time of your device."
+        return _offer_page(console, request, actor, secret, error, 422)
+    content = {"codes": [grouped(one, "-") for one in codes]}
+    return with_session(console.page(request, found[0], "recovery_codes.html", content), opened)
+
+
+@router.post(f"{SET_UP}/remove")
+def remove(console: RequestConsole, request: Request, actor: SetsUpLogin, again: Proven) -> Response:
+    """Remove the second factor; all other sessions end."""
+
+    def do(by: By) -> access.Opened:
+        second_factors.remove(by, actor.name)
+        return access.open_session(by.connection, actor.name, *client_of(request))
+
+    opened = proven(console, request, actor, again, do)
+    return with_session(RedirectResponse(SET_UP, 303), opened)
+
+
+def _offer_page(
+    console: Console, request: Request, actor: Actor, seed: str, error: str = "", status: int = 200
+) -> Response:
+    uri = uri_of(actor.name, seed)
+    content = {"secret": seed, "shown": grouped(seed), "uri": uri, "error": error}
+    return console.page(request, actor, "second_factor_offer.html", content, status)

@@ -17,10 +17,9 @@ from sqlalchemy import Column, Connection, Executable, MetaData, Row, Table, bin
 from sqlalchemy.schema import CreateTable
 
 from commonwatt.codec.packing import unpack_sound
-from commonwatt.codec.payloads import Payloads
-from commonwatt.model.block_keys import Keys
-from commonwatt.model.ids import MeterId, unsigned64
-from commonwatt.model.units import QUARTER_S, Quarter
+from commonwatt.codec.packing_arrays import Payloads
+from commonwatt.model.blocks import Keys
+from commonwatt.model.units import QUARTER_S, MeterId, Quarter, unsigned64
 from utility.database.bulk import insert_columns
 from utility.database.engines import BINARY
 from utility.database.numbers import Column as Numbers

@@ -8,13 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, tuple_, union_all
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter, unsigned64
+from utility.database.bulk import is_one_of, listed
 from utility.database.database import Database
-from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import ALL_SLOTS, settled_before
 from utility.readings.store.batches import execute, fresh
-from utility.readings.store.events import Off
+from utility.readings.store.gaps import Off
 from utility.readings.store.parts import (
     KEY_NAMES,
     QUARTERS_AT_A_TIME,

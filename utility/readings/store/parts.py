@@ -30,15 +30,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from commonwatt.codec.packing import is_intact, unpack_sound
-from commonwatt.model.block_keys import Keys
-from commonwatt.model.blocks import Blocks, empty, join
-from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.blocks import Blocks, Keys, empty, join
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import Quarter
+from commonwatt.model.units import MeterId, Quarter, unsigned64
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, LocalReason
 from utility.database.database import Database, insert_or
-from utility.database.engines import BINARY
-from utility.database.locks import Lock, take
+from utility.database.engines import BINARY, Lock, take
 from utility.readings.gaps import ALL_SLOTS
 from utility.readings.store.batches import EVERY, execute, fresh, take_apart
 from utility.readings.store.dead_letters import dead_letter_row

@@ -1,4 +1,4 @@
-"""Queries for people and programs; the caller's read transaction gives each a consistent state of the database."""
+"""Queries for people and programs, and the town as it was; a read transaction gives each one state."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,20 +7,30 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from commonwatt.model.blocks import Blocks, join
-from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.records import EventRecord
-from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.units import (
+    QUARTER_S,
+    EpochSeconds,
+    MeterId,
+    MicrogridId,
+    Quarter,
+    quarter_of,
+    signed64,
+    unsigned64,
+)
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.town.town import WITHOUT, Function
+from commonwatt.town.town import WITHOUT, Battery, Direction, Function, Meter, Microgrid, Town, TownTable
 from utility.database.database import Database, count_rows, read_setting
 from utility.database.town_zone import TOWN
 from utility.outbox.tables import command
-from utility.readings.store.absence import reasons_of
-from utility.readings.store.events import event_of, sound_events
-from utility.readings.store.heartbeats import last_heartbeats
+from utility.readings.store.gaps import event_of, reasons_of, sound_events
+from utility.readings.store.gateways import last_heartbeats
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks, reading, select_parts
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
+from utility.registry.accounts import weight_at
+from utility.registry.store.accounts import load_dated_registry
 from utility.registry.tables import controller, holding, meter, present_minimum
 
 # Built once: building a statement takes longer than executing it.
@@ -53,7 +63,7 @@ def numbers_of(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, 
     return found
 
 
-def meters(
+def meter_rows(
     connection: Connection, microgrid: MicrogridId | None, after: int, limit: int, now: EpochSeconds
 ) -> list[dict[str, object]]:
     """Return at most ``limit`` registered meters with numbers above ``after``, in the order of their numbers.
@@ -271,3 +281,52 @@ def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> It
     with database.reads.begin() as connection:
         for row in sound_events(connection.execute(statement, execution_options={"yield_per": 1_000})):
             yield row.generation, event_of(row, unsigned64(row.id))
+
+
+_FIGURES = ("name", "timezone", "peak_start_hour", "peak_end_hour", "peak_factor", "charging_loss_permille")
+_SAME = ("microgrid", "address", "location", "account", "service_amps")
+_MOST = 10**6  # most meters of a town
+
+
+def stored_town(connection: Connection, first: Quarter, until: Quarter) -> Town:
+    """Return the town with its ``stored_microgrids``.
+
+    Raises:
+        ConfigError: No town is registered, or it has no meters.
+    """
+    figures: dict[str, Any] = town(connection)
+    microgrids = stored_microgrids(connection, first, until)
+    if not figures or not microgrids:
+        raise ConfigError("no town with meters is registered")
+    table = {name: figures[name] for name in _FIGURES if name in figures}
+    table |= {f"{name}_average_w": watts for name, watts in figures["average_w_of"].items()}
+    table["battery_hours"] = figures["battery_capacity_mwh"] / (1000 * max(figures["average_w"], 1))
+    return Town(table=TownTable.model_validate(table), microgrids=microgrids)
+
+
+def stored_microgrids(connection: Connection, first: Quarter, until: Quarter) -> dict[MicrogridId, Microgrid]:
+    """Return the microgrids by number, with the meters that are there within some quarters.
+
+    Accounts and weights are those of the first quarter; a meter of another maker is at a house.
+    """
+    registry, meters = load_dated_registry(connection), dict[MicrogridId, list[Meter]]()
+    rows: list[dict[str, Any]] = meter_rows(connection, None, 0, _MOST, first * QUARTER_S)
+    for row in rows:
+        its = registry.meters.get(int(row["id"]))
+        if its is None or not range(*its.within(first, until)):
+            continue
+        account, battery, function = registry.accounts.get(row["account"]), None, Function(row["function"])
+        if capacity := row["battery_capacity_mwh"]:
+            weight = 1 if account is None else int(weight_at(account, first))
+            battery = Battery(capacity=capacity, minimum_percent=row["minimum_percent"] or 0, weight=weight)
+        meter = Meter(
+            id=its.id,
+            function=Function.HOUSE if function in (Function.FOREIGN, Function.ADAPTED) else function,
+            direction=Direction(row["direction"]),
+            record_types=tuple(map(RecordType, row["record_types"])),
+            battery=battery,
+            **{name: row[name] for name in _SAME},
+        )
+        meters.setdefault(meter.microgrid, []).append(meter)
+    found = connection.execute(select(controller).order_by(controller.c.number))
+    return {row.id: Microgrid(meters=tuple(meters[row.id]), **row._asdict()) for row in found if row.id in meters}

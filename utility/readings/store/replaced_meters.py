@@ -3,8 +3,7 @@
 from sqlalchemy import Connection, Integer, bindparam, func, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId, signed64
-from commonwatt.model.units import Quarter
+from commonwatt.model.units import MeterId, Quarter, signed64
 from utility.database.checks import row_crc
 from utility.readings.store.batches import execute, fresh
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks

@@ -1,4 +1,4 @@
-"""Enrols every device of a town: writes the files for its brokers, gateways and meters (T8, docs/security.md).
+"""Enrols every device of a town: files for brokers, gateways and meters; and reads them (T8, P8, docs/security.md).
 
 A second enrolment, after entries were appended to the town file, adds the new devices and changes no token. Nothing is
 deleted: the readings of a removed meter remain under its id, and a revoked device that leaves the town stays revoked.
@@ -6,9 +6,11 @@ A devices file is written before its token files: tokens without it mean that it
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commonwatt.identity.authority import FOLDER, ISSUED_FILE, Authority, Issued
+from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import (
     AUTHORITY_FOLDER,
     Device,
@@ -22,15 +24,24 @@ from commonwatt.identity.devices import (
     save_devices,
     save_tokens,
 )
-from commonwatt.identity.enrolment import DEVICES_FILE, METER_SECRETS, all_devices
+from commonwatt.identity.enrolment import (
+    DEVICES_FILE,
+    METER_SECRETS,
+    Revoked,
+    all_devices,
+    alone,
+    devices_in,
+    readmit_devices,
+    revoke_devices,
+    wanted,
+)
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.units import AccountNumber, MicrogridId
+from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
-from commonwatt.town.clique_file import beside
-from commonwatt.town.cliques import orders_of, served
+from commonwatt.town.cliques import beside, orders_of, served
 from commonwatt.town.registry import load_registry, registry_of, save_registry
+from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Microgrid, Town
 from utility.registry.store.registration import refuse_change
 
@@ -232,3 +243,84 @@ def _save(path: Path, devices: Sequence[Device], known: Iterable[Device]) -> Non
 def _folder(path: Path) -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolled:
+    """A device in the enrolment's folder."""
+
+    device: Device  # its entry, with the digest of its token
+    certificate: Issued | None  # its newest certificate that is not revoked; ``None``: none
+
+    def ends_in_days(self, now: EpochSeconds) -> int | None:
+        """Return in how many days its certificate ends, negative if it has; ``None``: it has none."""
+        return None if self.certificate is None else (self.certificate.expires - now) // DAY_S
+
+
+class Enrolment:
+    """The enrolment's folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def head_end(self) -> dict[str, Enrolled]:
+        """Return the devices of the head-end broker, by identity.
+
+        Raises:
+            ConfigError: A file can't be read.
+        """
+        return self._enrolled([self.out / HEAD_END / DEVICES_FILE])
+
+    def of(self, microgrid: MicrogridId) -> dict[str, Enrolled]:
+        """Return the devices of a microgrid's broker, by identity.
+
+        Raises:
+            ConfigError: A file can't be read.
+        """
+        path = self.out / microgrid / DEVICES_FILE
+        return self._enrolled([path] if path.exists() else [])
+
+    def _enrolled(self, paths: Sequence[Path]) -> dict[str, Enrolled]:
+        current = {}
+        if (self.out / FOLDER / ISSUED_FILE).exists():
+            certificates = Authority.load(self.out).current()
+            current = {entry.name: entry for entry in certificates if entry.kind is Kind.DEVICE}
+        found = devices_in(paths)
+        return {i: Enrolled(device=device, certificate=current.get(i)) for i, device in sorted(found.items())}
+
+    def enrol(self, identity: str, now: EpochSeconds) -> list[Path]:
+        """Issue a certificate of a device; return the files to carry to its machine.
+
+        Raises:
+            ConfigError: It is not registered, revoked, or there is no authority.
+        """
+        with alone(self.out):
+            new = wanted(self.out, all_devices(self.out), identity)
+            (made,) = Authority.load(self.out).issue([new], now)
+        path = self.out / made.file
+        return [path, path.with_name("ca.pem"), path.with_name("revoked.pem")]
+
+    def revoke(self, identity: str, reason: str, now: EpochSeconds, *, with_meters: bool) -> Revoked:
+        """Revoke a device's certificates and its token; return what changed.
+
+        Raises:
+            ConfigError: It is no device, or no reason is given.
+        """
+        if not reason.strip() or len(reason) > 200 or not reason.isprintable():
+            raise ConfigError("reason: say why, in at most 200 characters, such as: stolen on 3 November")
+        with alone(self.out):
+            done = revoke_devices(self.out, identity, reason.strip(), now, with_meters=with_meters)
+            return replace(done, lists=[*done.lists, *write_revoked_list(self.out, now)])
+
+    def readmit(self, identity: str, now: EpochSeconds, *, with_meters: bool) -> list[Path]:
+        """Admit a revoked device again with a new token; return the files to carry to machines.
+
+        Raises:
+            ConfigError: It is no device, or it is not revoked.
+        """
+        with alone(self.out):
+            tokens, changed = readmit_devices(self.out, identity, with_meters=with_meters)
+            return [*tokens, *changed, *write_revoked_list(self.out, now)]

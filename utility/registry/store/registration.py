@@ -12,12 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, signed64, unsigned64
 from commonwatt.town.town import Function, Meter, Town, average_w
 from utility.database.checks import row_crc
 from utility.database.database import read_setting, save_setting
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.database.town_zone import TOWN
 from utility.registry.store.accounts import add_town
 from utility.registry.store.registry import keep_places, registry_changed

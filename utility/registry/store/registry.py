@@ -1,17 +1,40 @@
-"""Reads and changes of the registry: revision, snapshot, numbers of controllers, removed meters."""
+"""The registry: revision, snapshot, numbers of controllers, removed meters; and what meters reported (T6)."""
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select, union
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    union,
+)
 
-from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import ControllerId, MicrogridId, Quarter
+from commonwatt.model.units import ControllerId, EpochSeconds, MeterId, MicrogridId, Quarter, signed64, unsigned64
 from commonwatt.model.validation import limits_of
 from utility.database.checks import sound_rows
-from utility.database.database import read_setting, save_setting, upsert
+from utility.database.database import count_rows, read_setting, save_setting, upsert
+from utility.outbox.changes import ToldAccount
 from utility.registry.accounts import Holding
+from utility.registry.columns import Differing
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
-from utility.registry.tables import collector, controller, holding, installed, may_manage, meter
+from utility.registry.tables import (
+    account_difference,
+    collector,
+    controller,
+    declared_minimum,
+    holding,
+    installed,
+    may_manage,
+    meter,
+    present_minimum,
+)
 
 # Setting that each change of the registry increments, so that a running service loads it again.
 REVISION = "registry_revision"
@@ -130,3 +153,70 @@ def closed_microgrids(connection: Connection) -> dict[MicrogridId, Quarter]:
         .having(func.count(installed.c.until) == func.count())
     )
     return {row.microgrid: row.until for row in rows}
+
+
+_SAID, _NOW, _PERCENT = (bindparam(name, type_=BigInteger) for name in ("when", "now", "what"))
+_NUMBER = select(meter.c.no).where(meter.c.label == bindparam("who")).scalar_subquery()
+_ITS_MINIMUM = declared_minimum.c.meter_no == _NUMBER
+# A report from a time to come was made by a meter whose clock was ahead.
+_DROP_MINIMA_AHEAD = delete(declared_minimum).where(_ITS_MINIMUM, declared_minimum.c.said > _NOW)
+# A report of the same minimum, or one older than the last, adds nothing.
+_ADD_MINIMUM = insert(declared_minimum).from_select(
+    ["meter_no", "percent", "said"],
+    select(meter.c.no, _PERCENT, _SAID)
+    .where(meter.c.label == bindparam("who"))
+    .where(~exists().where(declared_minimum.c.meter_no == meter.c.no, declared_minimum.c.said >= _SAID))
+    .where(~exists().where(present_minimum.c.meter_no == meter.c.no, present_minimum.c.percent == _PERCENT)),
+)
+
+
+def declare_minima(connection: Connection, reports: Sequence[tuple[EpochSeconds, MeterId, int, EpochSeconds]]) -> None:
+    """Keep reported minima: each the present time, the meter, its minimum in percent, and when it reported it."""
+    rows = [
+        {"now": now, "who": str(meter_id), "what": percent, "when": said} for now, meter_id, percent, said in reports
+    ]
+    if rows:
+        connection.execute(_DROP_MINIMA_AHEAD, rows)
+        connection.execute(_ADD_MINIMUM, rows)
+
+
+MOST_OF_A_METER = 10  # accounts that are listed for one meter; further ones are counted in one row
+OTHERS = -1  # the account of the row for all further ones
+
+
+def count_differences(connection: Connection, found: Sequence[ToldAccount]) -> None:
+    """Count records whose account differs from the registered one."""
+    if not found:
+        return
+    which = account_difference.c.meter.in_({signed64(one.meter) for one in found})
+    rows = connection.execute(select(account_difference).where(which)).mappings()
+    listed: dict[int, dict[int, dict[str, int]]] = {}
+    for row in rows:
+        listed.setdefault(row["meter"], {})[row["told"]] = dict(row)
+    for one in found:
+        known = listed.setdefault(signed64(one.meter), {})
+        told = one.told if one.told in known or len(known.keys() - {OTHERS}) < MOST_OF_A_METER else OTHERS
+        same = {"meter": signed64(one.meter), "told": told}
+        counts = known.setdefault(told, same | {"first": one.time, "last": one.time, "reports": 0})
+        counts["registered"] = one.registered
+        counts["first"], counts["last"] = min(counts["first"], one.time), max(counts["last"], one.time)
+        counts["reports"] += 1
+    statement = upsert(connection, account_difference, "registered", "first", "last", "reports")
+    connection.execute(statement, [counts for known in listed.values() for counts in known.values()])
+
+
+def count_of_differences(connection: Connection) -> int:
+    """Return how many differences are listed."""
+    return count_rows(connection, account_difference)
+
+
+def account_differences(connection: Connection, limit: int, skipped: int = 0) -> list[Differing]:
+    """Return at most ``limit`` differences after the first ``skipped``, newest first."""
+    statement = select(account_difference).order_by(account_difference.c.last.desc(), account_difference.c.meter)
+    return [
+        Differing(
+            **dict(row)
+            | {"meter": str(unsigned64(row["meter"])), "told": "others" if row["told"] == OTHERS else row["told"]}
+        )
+        for row in connection.execute(statement.limit(limit).offset(skipped)).mappings()
+    ]

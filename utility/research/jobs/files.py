@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.csv_text import cell_of, line_of
+from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import iso
+from commonwatt.model.text import cell_of, line_of
 from commonwatt.runtime.files import sync_folder
 from utility.research.documents import Column, Facts, FileFacts, licence, manifest, readme
 

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.times import iso
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
-from utility.access.actor import Actor
+from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.database.database import Database
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.readings.store import reads
 from utility.registry.store.accounts import load_dated_registry
 from utility.research import store as store

@@ -1,32 +1,34 @@
-"""Settled days: versions of each meter's day, appended and never changed, and what is known of each microgrid's day."""
+"""Settled days: versions of each meter's day, appended and never changed; which are final; their residuals."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby, islice
+from datetime import date, timedelta
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.model.text import counted, moment
+from commonwatt.model.units import EpochSeconds, MeterId, Quarter, signed64, unsigned64
 from commonwatt.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
+from commonwatt.settlement.residual import DayResidual, Stretch
 from utility.database.bulk import insert_columns
 from utility.database.database import upsert
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.database.numbers import Column
-from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark, unmark
+from utility.jobs.plans import Why
+from utility.jobs.store import mark, unmark
 from utility.jobs.tables import settled_day, settlement_due, usage_due
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
-from utility.settlement.store.settlement_due import DueDay
-from utility.settlement.store.settlement_members import Owner
+from utility.settlement.store.readings import DueDay, Owner
 from utility.settlement.tables import settled
 
 _STRAY_DAYS = 31  # a settled day that is so long before all others is no beginning
@@ -254,3 +256,114 @@ def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> d
         for owner, day in connection.execute(select(due.owner_no, due.day).where(due.owner_no.in_(numbers), marked)):
             found.get(owner, set()).discard(day)
     return found
+
+
+RESIDUAL_DAYS = 31  # days back over which the residual is cumulated for the alarm
+
+
+class Residual(BaseModel):
+    """What a microgrid's members took beyond what its boundary shows, over the last 31 days."""
+
+    microgrid: str
+    cumulated: int = Field(description="Since the last day without a settlement, milliwatt-hours.")
+    excess: int = Field(description="Beyond what rounded readings explain, mWh: theft, a damaged meter or a setting.")
+    days: int = Field(description="Settled days.")
+
+
+def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:
+    """Return the residuals of the microgrids over the days ``first`` to ``last``, the worst first."""
+    c = settled_day.c
+    statement = select(c.day, c.residual, controller.c.id).join(controller, controller.c.number == c.owner_no)
+    statement = statement.where(c.day.between(first, last)).order_by(controller.c.id, c.day)
+    found = []
+    for name, of in groupby(connection.execute(statement), key=lambda row: row.id):
+        days = list(of)
+        one = _residual(days[0].residual)
+        for before, after in pairwise(days):
+            # A day without a settlement ends a stretch.
+            one = one if before.day == after.day - 1 else one.then(DayResidual(head=Stretch(), tail=Stretch(), fixed=0))
+            one = one.then(_residual(after.residual))
+        cumulated = (one.tail or one.head).residual
+        found.append(Residual(microgrid=name, cumulated=cumulated, excess=one.excess, days=len(days)))
+    return sorted(found, key=lambda each: (-each.excess, each.microgrid))
+
+
+def versions_of(connection: Connection, meter_id: MeterId, first: Day, last: Day) -> list[dict[str, object]]:
+    """Return the versions of a meter's settled days, newest first."""
+    c = settled.c
+    statement = select(settled).join(meter, meter.c.no == c.meter_no).where(meter.c.id == signed64(meter_id))
+    statement = statement.where(c.day.between(first, last)).order_by(c.day.desc(), c.version.desc())
+    return [
+        {
+            "day": date(1970, 1, 1) + timedelta(days=row.day),
+            "version": row.version,
+            "computed": row.computed_minute * 60,
+            "why": Why(row.why).words,
+            "bytes": len(row.payload),
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def counts(connection: Connection) -> Mapping[str, int]:
+    """Return counts for people: settled and provisional microgrid-days, versions, the first and the last day."""
+    c = settled_day.c
+    days, provisional, first, last = connection.execute(
+        select(func.count(), func.count().filter(~c.final), func.min(c.day), func.max(c.day))
+    ).one()
+    return {
+        "days": days,
+        "provisional": provisional,
+        "versions": newest(connection),
+        "first": first or 0,
+        "last": last or 0,
+    }
+
+
+def _residual(kept: str) -> DayResidual:
+    it = json.loads(kept)
+    tail = None if it["tail"] is None else Stretch(**it["tail"])
+    return DayResidual(head=Stretch(**it["head"]), tail=tail, worst=it["worst"], fixed=it["fixed"])
+
+
+_DAY_S = 86_400
+
+
+def days_between(start: EpochSeconds, end: EpochSeconds) -> range:
+    """Return the UTC days with a second in ``[start, end)``."""
+    return range(start // _DAY_S, -(-end // _DAY_S))
+
+
+def first_settled_day(connection: Connection) -> Day | None:
+    """Return the first day that was settled; ``None``: none was."""
+    found: Day | None = connection.execute(select(func.min(settled_day.c.day))).scalar()
+    return found
+
+
+def not_final(connection: Connection, days: range) -> str | None:
+    """Return why some days are not final, for people; ``None``: they are.
+
+    Days before the first settled one do not count.
+    """
+    begun = first_settled_day(connection)
+    wanted = range(max(days.start, days.stop if begun is None else begun), days.stop)
+    c, due = settled_day.c, settlement_due.c
+    within = c.day.between(wanted.start, wanted.stop - 1)
+    there = set(connection.execute(select(c.day).where(within).distinct()).scalars())
+    marked = connection.execute(
+        select(due.day).where(due.day.between(wanted.start, wanted.stop - 1)).distinct().order_by(due.day)
+    ).scalars()
+    unsettled = sorted({*(set(wanted) - there), *marked})
+    if unsettled:
+        return f"{counted(len(unsettled), 'day')} not settled yet, the first {_date(unsettled[0])} (UTC)"
+    row = connection.execute(select(func.count(), func.min(c.day)).where(within, ~c.final)).one()
+    if row[0]:
+        return (
+            f"readings missing in {counted(row[0], 'settled day')} of microgrids, the first {_date(row[1])} (UTC): "
+            "they may come until the deadline"
+        )
+    return None
+
+
+def _date(day: Day) -> str:
+    return moment(day * _DAY_S)[:10]

@@ -10,9 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from utility.jobs.store.due import unmark
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter, unsigned64
+from utility.jobs.store import unmark
 from utility.jobs.tables import sharing_due
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, meter

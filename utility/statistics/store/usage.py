@@ -1,39 +1,175 @@
-"""Usage by month in the database: computed from settled days, readings and events, and stored as rows (U6)."""
+"""Usage by month: computed from what is due of settled days, readings and events, and stored as rows (U6)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.records import State
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.model.records import RecordType, State
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, Quarter
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Function
 from utility.database.database import upsert
-from utility.database.locks import Lock, take
+from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
-from utility.jobs.tables import settled_day
+from utility.jobs.store import MarkedDay, mark
+from utility.jobs.tables import settled_day, usage_due
+from utility.readings.store.gaps import sound_events
+from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
+from utility.readings.tables import compacted, event
 from utility.registry.accounts import Installed
 from utility.registry.layout import Day
 from utility.registry.tables import controller
-from utility.settlement.store.settled import load_settled
-from utility.settlement.store.settlement_members import Owner, owners
-from utility.statistics.batteries import BatteryDays, aligned, days_from, generated_by, no_days
+from utility.settlement.store.readings import Owner, owners
+from utility.settlement.store.settled import load_settled, settled_of_day
 from utility.statistics.months import Month, MonthColumns, columns_of, month_text, months_of_day
 from utility.statistics.packed import packed, unpacked
-from utility.statistics.series import ClassDay, added, class_month
-from utility.statistics.store.usage_sources import class_batteries, class_days, generated, levels, seconds_in_state
+from utility.statistics.series import (
+    UNKNOWN,
+    BatteryDays,
+    ClassDay,
+    added,
+    aligned,
+    class_month,
+    days_from,
+    generated_by,
+    no_day,
+    no_days,
+)
 from utility.statistics.tables import usage_batteries, usage_day, usage_month
-from utility.statistics.usage import MICROGRID, QUANTITIES, Stretch, Usage, stretches_of, usage_of
+from utility.statistics.usage import MICROGRID, QUANTITIES, Change, Stretch, Usage, seconds_on, stretches_of, usage_of
+
+
+def mark_settled(connection: Connection, first: Day, last: Day) -> None:
+    """Mark every settled day from ``first`` to ``last``."""
+    c = settled_day.c
+    found = connection.execute(select(c.day, c.owner_no).where(c.day.between(first, last)))
+    mark(connection, usage_due, [(row.day, row.owner_no) for row in found])
+
+
+def oldest_due(connection: Connection) -> Day | None:
+    """Return the oldest marked day; ``None``: nothing is marked."""
+    return connection.execute(select(func.min(usage_due.c.day))).scalar()
+
+
+def due_usage(connection: Connection, until: Day) -> list[MarkedDay]:
+    """Return what is marked of the days before ``until``, in order."""
+    c = usage_due.c
+    statement = select(usage_due).where(c.day < until).order_by(c.day, c.owner_no)
+    return [MarkedDay(**row) for row in connection.execute(statement).mappings()]
+
+
+LOOK_BACK_S = 31 * 86_400  # a reduction or an outage that began longer ago, and changed nothing since, is not seen
+
+LEAST_PERCENT = 98  # batteries of a class that have a reading, with which its sun and level count as known
+_STORED, _GENERATION = int(RecordType.STORED), int(RecordType.GENERATION)
+
+
+def class_days(
+    connection: Connection, day: Day, owners: Mapping[int, Owner], class_of: Mapping[int, int]
+) -> dict[int, ClassDay]:
+    """Return the settled quarter-hours of each class of microgrids on a day, without generation and levels.
+
+    Args:
+        day: The day of UTC.
+        owners: All microgrids, by number.
+        class_of: The number of each microgrid's class, by the microgrid's number.
+    """
+    class_of_meter = {meter.id: class_of[number] for number, owner in owners.items() for meter in owner.meters}
+    found = {class_no: no_day() for class_no in sorted(set(class_of.values()))}
+    for meters, days in settled_of_day(connection, day):
+        classes = np.array([class_of_meter.get(meter, 0) for meter in meters], np.int64)
+        for class_no, of in found.items():
+            for number, quantity in enumerate(QUANTITIES):
+                of[number] += days.energies[quantity][classes == class_no].sum(axis=0)
+    return found
+
+
+def class_batteries(
+    connection: Connection, day: Day, batteries: Mapping[int, NDArray[np.int64]], class_of: Mapping[int, int]
+) -> dict[int, NDArray[np.int64]]:
+    """Return by class the energy generated and the level in each quarter-hour, (2, 96), ``UNKNOWN`` without readings.
+
+    Args:
+        day: The day of UTC.
+        batteries: How many batteries of each microgrid have a meter in each quarter-hour, (96), by its number.
+        class_of: The number of each microgrid's class.
+    """
+    first, c = day * QUARTERS_A_DAY, compacted.c
+    kinds = connection.execute(select(controller.c.kind, controller.c.number))
+    # A controller without meters has no class.
+    class_of_kind = {kind: class_of[number] for kind, number in kinds if number in class_of}
+    sums = func.sum(c.total), func.sum(c.last_reading), func.count(c.last_reading)
+    # By class: the rows of all microgrids would take the other threads' time.
+    statement = select(c.quarter, controller.c.kind, c.record_type, *sums)
+    statement = statement.join(controller, controller.c.number == c.owner_no)
+    statement = statement.where(c.quarter.between(first, first + QUARTERS_A_DAY - 1))
+    statement = statement.where(c.record_type.in_([_GENERATION, _STORED]))
+    found = {number: np.zeros((2, 2, QUARTERS_A_DAY), np.int64) for number in set(class_of.values())}
+    grouped = statement.group_by(c.quarter, controller.c.kind, c.record_type)
+    for quarter, kind, record_type, total, last, count in connection.execute(grouped):
+        if kind not in class_of_kind:
+            continue
+        row = 0 if record_type == _GENERATION else 1
+        value = int((total if row == 0 else last) or 0)
+        found[class_of_kind[kind]][:, row, quarter - first] += (value, count)
+    wanted = {number: np.zeros(QUARTERS_A_DAY, np.int64) for number in found}
+    for owner, count in batteries.items():
+        wanted[class_of[owner]] += count
+    return {number: _of_all(each[0], each[1], wanted[number]) for number, each in found.items()}
+
+
+def _of_all(sums: NDArray[np.int64], counts: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sums of all batteries: the few without a reading are as the others in the mean."""
+    return np.where(counts * 100 >= wanted * LEAST_PERCENT, sums * wanted // np.maximum(counts, 1), UNKNOWN)
+
+
+def generated(connection: Connection, first: Quarter, until: Quarter) -> dict[int, tuple[int, int]]:
+    """Return the energy generated in some quarters, and the slots with a reading of it, by number of the meter."""
+    c = compacted.c
+    statement = select(c.meter_no, func.sum(c.total), func.sum(c.exact + c.averaged)).group_by(c.meter_no)
+    statement = statement.where(c.quarter.between(first, until - 1), c.record_type == _GENERATION)
+    rows = connection.execute(statement)
+    return {number: (int(total or 0), int(slots)) for number, total, slots in rows}
+
+
+def levels(connection: Connection, quarter: Quarter) -> dict[int, int]:
+    """Return the level at the end of a quarter, by number of the meter."""
+    c = compacted.c
+    statement = select(c.meter_no, c.last_reading).where(c.quarter == quarter, c.record_type == _STORED)
+    rows = connection.execute(statement)
+    return {number: level for number, level in rows if level is not None}
+
+
+def seconds_in_state(
+    connection: Connection, meters: Mapping[int, EpochSeconds], bits: State, start: EpochSeconds
+) -> dict[int, int]:
+    """Return for how many seconds a meter's state had any of some bits, by the meter's number.
+
+    Args:
+        meters: The numbers of the meters, each with the second after the last one that counts.
+        start: The first second.
+    """
+    c, found = event.c, {}
+    differs = c.previous_state.bitwise_and(int(bits)) != c.new_state.bitwise_and(int(bits))
+    for some in chunks(sorted(meters)):
+        within = c.time.between(start - LOOK_BACK_S, max(meters[number] for number in some) - 1)
+        statement = select(event).where(c.meter_no.in_(some), within, differs)
+        rows = sound_events(connection.execute(statement.order_by(c.meter_no, c.time, c.generation, c.record_id)))
+        for number, changes in groupby(rows, key=lambda row: int(row.meter_no)):
+            known = [Change(time=row.time, is_on=bool(row.new_state & bits)) for row in changes]
+            found[number] = seconds_on(known, start, meters[number])
+    return {number: seconds for number, seconds in found.items() if seconds}
+
 
 CLASSES = ("residential", "apartment", "public")  # the classes: the kinds of microgrids; their numbers are 1, 2, 3
 DAYS_AT_A_TIME = 8  # days of a month that are in memory at once: a microgrid may have many meters

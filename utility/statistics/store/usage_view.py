@@ -20,8 +20,7 @@ from utility.statistics.projection import Panel
 from utility.statistics.series import mean_power
 from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.tables import usage_month
-from utility.statistics.totals import Totals, totals_of
-from utility.statistics.words import cells_of
+from utility.statistics.usage import Totals, cells_of, totals_of
 
 MOST_ROWS = 100  # most subjects or periods of one page
 # Days before the last settled one in which a day may be provisional: a month and the deadline of settlement.

@@ -1,14 +1,18 @@
-"""Answers that several pages give: errors in words for a browser, files, and fields that several forms have."""
+"""Answers that several pages give: errors in words, files, fields of forms, local days that one may ask for."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from datetime import date, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import Form, HTTPException, Path, Query, Response, UploadFile
 
+from commonwatt.model.calendar import midnight
 from commonwatt.model.exceptions import ConfigError, StoreError
-from utility.webkit import shapes
+from commonwatt.model.units import QUARTER_S, Quarter
+from utility.webkit import requests
 
 ROWS = 100  # rows of a page of a list
 MAX_CHOSEN = 1_000  # most boxes of a list that one form sends
@@ -48,7 +52,7 @@ def faults_of(error: Exception, fields: Iterable[str], **others: str) -> Faults:
 
 def refusing(status: int = 409) -> AbstractContextManager[None]:
     """Answer with a page that says why, if a decision is refused; nothing was changed then."""
-    return shapes.refusing(status, lambda error: f"{plain(error)}. Nothing was changed.")
+    return requests.refusing(status, lambda error: f"{plain(error)}. Nothing was changed.")
 
 
 def found(make: Callable[[], Any]) -> Any:
@@ -105,3 +109,21 @@ def download(content: bytes, name: str, kind: str) -> Response:
 def attached(name: str) -> dict[str, str]:
     """Return the headers of an answer that the browser saves as a file of this name."""
     return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+KILOWATTS = 3600 / QUARTER_S / 1e6  # mean kilowatts of a milliwatt-hour in a quarter-hour
+MOST_DAYS = 5 * 366 + 1  # days of a plot at most: settled days are kept for five years
+
+
+def quarters_of(first: date, last: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
+    """Return the first quarter of a local day, and the one after the last of another.
+
+    Raises:
+        HTTPException: The days are not in order, too many, or no computer can count them.
+    """
+    if not 0 <= (last - first).days < MOST_DAYS:
+        raise HTTPException(422, f"from and to: the first day comes first, and there are at most {MOST_DAYS} days")
+    try:
+        return midnight(first, zone), midnight(last + timedelta(days=1), zone)
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(422, f"{first} to {last} can't be shown") from error

@@ -12,16 +12,15 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
-from commonwatt.model.time.local_calendar import local_day, require_near
+from commonwatt.model.calendar import local_day, require_near
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.addresses import is_loopback
-from utility.access.actor import Actor
-from utility.access.roles import STAFF
+from utility.access.people import STAFF, Actor
 from utility.database.database import Database
+from utility.webkit.console.live import Streams
 from utility.webkit.console.navigation import entries_for, groups_of
 from utility.webkit.console.rendering import Renderer, console_renderer
 from utility.webkit.console.static_files import StaticFiles, load_static
-from utility.webkit.console.stream import Streams
 from utility.webkit.services import Api
 
 SAID = "__Host-commonwatt-said"  # the cookie of the message that the next page shows, once

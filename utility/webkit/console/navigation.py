@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from utility.access.actor import Actor
-from utility.access.roles import RIGHTS, STAFF, Right, Role
+from utility.access.people import RIGHTS, STAFF, Actor, Right, Role
 
 _WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
 

@@ -14,15 +14,13 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from commonwatt.look.flows import flow_picture
-from commonwatt.look.palette import PowerFlow
-from commonwatt.model.control.saving import saving_words
-from commonwatt.model.time.local_calendar import local_day
-from commonwatt.model.time.times import iso
-from commonwatt.model.words import duration
+from commonwatt.look.palette import PowerFlow, flow_picture
+from commonwatt.model.calendar import iso, local_day
+from commonwatt.model.control import saving_words
+from commonwatt.model.text import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
-from utility.access.actions import action_words
-from utility.access.roles import ROLE_WORDS, Role
+from utility.access.audit import action_words
+from utility.access.people import ROLE_WORDS, Role
 from utility.webkit.columns import ListColumn, cells, type_name
 from utility.webkit.console.static_files import load_static
 
@@ -90,7 +88,7 @@ def console_renderer() -> Renderer:
 
 
 def _flows(address: Callable[[str], str], *given: Any, **options: Any) -> Markup:
-    """Return the picture of power (``commonwatt.look.flows``) with the console's icons."""
+    """Return the picture of power (``commonwatt.look.palette``) with the console's icons."""
     box = f'class="icon" x="-11" y="-27" width="22" height="22" aria-hidden="true"><use href="{address("icons.svg")}#'
     picture = flow_picture(*given, **options, mark=lambda flow: f'<svg {box}{FLOW_ICONS[flow]}"></use></svg>')
     return Markup(picture)  # noqa: S704 - of numbers and the palette's words
@@ -123,7 +121,7 @@ def local_words(time: float, zone: ZoneInfo) -> str:
 
 
 def _local(moment: str, zone: ZoneInfo) -> str:
-    """Return a time of a text that is for every reader (``commonwatt.model.words.moment``) as pages show times."""
+    """Return a time of a text that is for every reader (``commonwatt.model.text.moment``) as pages show times."""
     return local_words(datetime.fromisoformat(moment).timestamp(), zone)
 
 

@@ -11,12 +11,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.settlement.estimates.interpolation import interpolated
-from commonwatt.settlement.estimates.like_days import FARTHEST_DAYS, bent, like_quarters, typical
-from commonwatt.settlement.estimates.methods import Method
-from commonwatt.settlement.estimates.microgrid import estimated
-from commonwatt.settlement.estimates.scaling import closing, spread, summing_to
-from commonwatt.settlement.estimates.window import Registered, Role, Window
+from commonwatt.settlement.estimates import (
+    FARTHEST_DAYS,
+    Method,
+    Registered,
+    Role,
+    Window,
+    bent,
+    closing,
+    estimated,
+    interpolated,
+    like_quarters,
+    spread,
+    summing_to,
+    typical,
+)
 
 NEW_YORK = ZoneInfo("America/New_York")
 _Array = NDArray[np.int64]

@@ -1,23 +1,23 @@
-"""What was given and received, from readings: compared with what the physics moved."""
+"""What was given and received, from readings: exact, balanced, and compared with what the physics moved."""
 
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from commonwatt.energy.physics.boundary import Boundary
-from commonwatt.energy.physics.places import Places, blocks_of
-from commonwatt.energy.physics.step import Flows
-from commonwatt.energy.physics.town import step_alone
-from commonwatt.settlement.sharing import BatteryReadings, shared
-from commonwatt.settlement.splits import Array
-from commonwatt.town.file import TownFile
+from commonwatt.energy.places import Places, blocks_of
+from commonwatt.energy.step import Boundary, Flows, step_alone
+from commonwatt.settlement.sharing import CONVENTIONS, BatteryReadings, Members, pro_rata, shared, sharing_first
+from commonwatt.settlement.splits import Array, in_proportion, row_sums
 from commonwatt.town.loading import town_of
-from commonwatt.town.town import Town
-from meter_sim.physics.surroundings import Surroundings
+from commonwatt.town.town import Town, TownFile
+from meter_sim.load import Surroundings
 
 NIGHT = 1_781_928_000  # 2026-06-20 00:00 in Boston
 AFTERNOON, EVENING = NIGHT + 14 * 3600, NIGHT + 20 * 3600
@@ -124,3 +124,48 @@ def test_load_of_an_empty_battery_is_not_sharing() -> None:
     found = shared(one(incoming=[[0, 400]], before=[[900, 0]], after=[[800, 60]]))
     assert found.received.tolist() == [[0, 60]]
     assert found.given.tolist() == [[60, 0]]
+
+
+energies = st.lists(st.integers(0, 10**6), min_size=1, max_size=6)
+
+
+def members(sent: list[int], taken: list[int], **more: list[int]) -> Members:
+    arrays = {name: np.array([values], np.int64) for name, values in more.items()}
+    return Members(sent=np.array([sent], np.int64), taken=np.array([taken], np.int64), **arrays)
+
+
+@given(sent=energies, taken=energies)
+@settings(max_examples=100, deadline=None)
+def test_what_is_shared_out_is_shared_in_to_the_milliwatt_hour(sent: list[int], taken: list[int]) -> None:  # req: C4
+    one = members(sent, taken)
+    for convention in CONVENTIONS.values():
+        split = convention(one)
+        assert row_sums(split.shared_in) == row_sums(split.shared_out) == min(sum(sent), sum(taken))
+        assert (split.shared_in >= 0).all()
+        assert (split.shared_in <= one.taken).all()
+        assert (split.shared_out >= 0).all()
+        assert (split.shared_out <= one.sent).all()
+
+
+def test_pro_rata_gives_odd_milliwatt_hours_to_the_largest_remainders() -> None:
+    split = pro_rata(members([10], [4, 4, 4]))
+    assert split.shared_in.tolist() == [[4, 3, 3]], "of equal remainders, the first"
+    split = pro_rata(members([100, 1], [7, 2, 5]))
+    assert split.shared_out.tolist() == [[14, 0]]
+    assert split.shared_in.tolist() == [[7, 2, 5]], "the town took the rest"
+
+
+def test_sharing_first_gives_a_battery_what_was_given_to_it() -> None:
+    # 60 of 100 were given to the first by sharing; the second takes 300 for its loads.
+    split = sharing_first(members([100], [60, 300], given=[60], received=[60, 0]))
+    assert split.shared_in.tolist() == [[60, 40]]
+    # Pro rata the giver's energy goes mostly to the loads, and the battery pays for what it was given.
+    assert pro_rata(members([100], [60, 300])).shared_in.tolist() == [[17, 83]]
+
+
+def test_energies_of_any_size_are_divided_exactly() -> None:
+    total, weights = 2**52 + 1, [2**53, 2**53 - 1, 1]
+    parts = in_proportion(np.array([total]), np.array([weights]))[0].tolist()
+    assert sum(parts) == total
+    for part, weight in zip(parts, weights, strict=True):
+        assert abs(part - Fraction(total * weight, sum(weights))) < 1

@@ -6,23 +6,21 @@ import pytest
 from fastapi import FastAPI
 
 from commonwatt.config.utility import UtilitySettings
-from harness.billing.found import found_in_store
-from harness.billing.two_months import world_of
-from harness.billing.worlds import tariff
+from harness.billing.worlds import found_in_store, tariff, world_of
 from harness.console import Browser, standing_api, text_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.people.test_users import accept, link_in
 from tests.unit.utility.tariffs.test_pages import result_of
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import audit_log
 from utility.access.store.access import first_invitation
 from utility.alarms.store import counted
 from utility.assembly.application import make_app
 from utility.assembly.doctor import judge
-from utility.billing.store.billing import SERVICE, run_of
 from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.billing.store.runs import SERVICE, run_of
 from utility.database.database import Database
-from utility.tariffs.store import tariffs
+from utility.tariffs import store as tariffs
 
 Browsers = Callable[..., Browser]
 DAY = 86_400

@@ -1,25 +1,34 @@
+"""The API of a whole utility; services of a process share its routes, and nothing of one shows in another."""
+
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import BatchRefusal
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.runtime.clock import Clock
+from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
-from harness.network.application import Client
-from harness.real import databases
-from harness.surroundings.sent import append, blocks
-from harness.surroundings.utility import a_heartbeat, register_in
-from utility.assembly.application import make_app
+from harness.console import PASSWORD, Browser, Client, standing_api
+from harness.routes import ruled
+from harness.surroundings import databases
+from harness.surroundings.messages import a_heartbeat, append, blocks, register_in
+from tests.unit.utility.conftest import NOW
+from utility.access.people import Role
+from utility.assembly.application import collect_routes, make_app
 from utility.assembly.metrics import UtilityMetrics
-from utility.database.database import Database
+from utility.database.database import Database, open_database
 from utility.database.health import Health
 from utility.outbox.changes import Refused, SawGateway
 from utility.readings.metrics import gateways_said
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
+from utility.registry.store.registration import fill_registry
 from utility.webkit.services import Api
 
 QUARTER = 2_000_000
@@ -238,3 +247,57 @@ def test_metrics_have_units_and_no_meters(client: Client) -> None:  # req: K4
     assert "commonwatt_utility_lte_forecast_bytes{" not in text, "not known yet"
     assert "meter=" not in text
     assert "_created" not in text
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[FastAPI]:
+    """The application of another town, which has three microgrids."""
+    path = tmp_path / "other.toml"
+    path.write_text('microgrid = [{id = "s", kind = "residential", count = 3, houses = 2}]\n')
+    database = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
+    with database.writes.begin() as connection:
+        fill_registry(connection, load_town(path))
+    yield make_app(standing_api(database, NOW))
+    database.close()
+
+
+def microgrids(browser: Browser) -> list[str]:
+    answer = browser.get("/status")
+    assert answer.status_code == 200
+    return sorted(answer.json()["microgrids"])
+
+
+def test_two_services_of_a_process_answer_each_for_its_own_town(app: FastAPI, other: FastAPI) -> None:
+    one, two = Browser(app, Role.VIEWER, name="ann"), Browser(other, Role.VIEWER, name="ann")
+    for _ in range(2):
+        assert microgrids(one) == ["r001", "r002"]
+        assert microgrids(two) == ["s001", "s002", "s003"]
+    one.cookies, two.cookies = two.cookies, one.cookies
+    assert [each.get("/status").status_code for each in (one, two)] == [401, 401], "a session is of one service"
+
+
+def test_what_a_service_counts_and_keeps_is_its_own(
+    app: FastAPI, other: FastAPI, browser: Callable[..., Browser]
+) -> None:
+    Browser(app, Role.VIEWER, name="ann")
+    Browser(other, Role.VIEWER, name="ann")
+    answers = [
+        browser().post("/console/login", {"name": "ann", "password": f"wrong {n}", "next": ""}).status_code
+        for n in range(20)
+    ]
+    assert 429 in answers, "guesses are slowed down"
+    right = {"name": "ann", "password": PASSWORD, "next": ""}
+    assert Browser(other).post("/console/login", right).status_code == 303
+    towns = [Browser(each, Role.VIEWER, name="bob").get("/console/town").text for each in (app, other)]
+    assert [("r001" in text, "s003" in text) for text in towns] == [(True, False), (False, True)]
+
+
+def test_a_route_of_one_service_is_none_of_another_and_collecting_anew_finds_the_same(
+    app: FastAPI, other: FastAPI
+) -> None:
+    before = ruled(other)
+    app.add_api_route("/planted", lambda: None)
+    assert ruled(other) == before
+    anew = FastAPI(openapi_url=None)
+    anew.router.routes.extend(collect_routes())
+    assert ruled(anew) == before

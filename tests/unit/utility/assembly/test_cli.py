@@ -1,25 +1,29 @@
-"""The utility's tables, as a person sees them in a terminal of 80 columns."""
+"""The utility's tables in a terminal of 80 columns, and the examination of its database."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.doctor.checks import Check, Finding, Level, run_check, worst
+from commonwatt.doctor.running import Running
 from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.commands import run_as, shown
 from harness.network.waiting import free_port
-from harness.surroundings import sent
-from harness.surroundings.records import a_record
-from harness.surroundings.sent import append
+from harness.surroundings import messages
+from harness.surroundings.messages import a_record, append
 from utility.assembly.cli import app
+from utility.assembly.doctor import DOCTOR
 from utility.database.database import Database
 from utility.outbox.changes import OpenCommand, SawGateway
-from utility.outbox.store.commands import add_command
+from utility.outbox.store import add_command
 from utility.readings.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600
@@ -217,7 +221,7 @@ def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_it
 
 
 def test_a_dump_is_of_all_times_or_of_those_that_are_given(config: Path, database: Database) -> None:
-    Writer(database).commit([append(sent.blocks({0: 5}))])  # 15 January 2027, 8:00 UTC
+    Writer(database).commit([append(messages.blocks({0: 5}))])  # 15 January 2027, 8:00 UTC
     dump = ("utility", "dump")
     assert '"quarter":2000000' in run_as(config, *dump)
     assert '"quarter":2000000' in run_as(config, *dump, "--start", "2027-01-15T03:00", "--end", "2027-01-16")
@@ -241,3 +245,80 @@ def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, [*words, "--config", str(folder / "utility.toml")])
         assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a%20b?c", "kept"]
+
+
+STOPPED = Running(part="utility", config=Path("utility.toml"), answer=None, failure="", runs=False)
+
+
+def of_database(url: str) -> list[Finding]:
+    checks = {check.name: check for check in DOCTOR.checks(UtilitySettings(database=url), STOPPED)}
+    return list(run_check(checks["database"]))
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])  # the tests' server is fast, not durable
+def test_a_server_that_loses_what_it_acknowledged_in_a_power_cut_is_bad(url: str, database: Database) -> None:
+    assert database.store_id
+    (found,) = of_database(url)
+    assert found.level is Level.BAD
+    assert "runs with fsync=off, full_page_writes=off, synchronous_commit=off: a power cut loses" in found.found
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])  # a durable server passes in tests/integration/test_postgres.py
+def test_a_database_passes_while_it_is_in_use(url: str, database: Database) -> None:
+    assert database.store_id
+    first, gateways = of_database(url)
+    assert (first.level, "2 microgrids" in first.found) == (Level.GOOD, True)
+    assert (gateways.level, "0 of 2 gateways heard lately" in gateways.found) == (Level.WARNING, True)
+
+
+def test_a_database_that_is_missing_or_another_programs_is_bad(tmp_path: Path) -> None:
+    (missing,) = of_database(f"sqlite:///{tmp_path / 'none.db'}")
+    assert (missing.level, "there is no database" in missing.found) == (Level.BAD, True)
+    (tmp_path / "junk.db").write_bytes(b"junk" * 2000)
+    assert of_database(f"sqlite:///{tmp_path / 'junk.db'}")[0].level is Level.BAD
+
+
+def test_a_server_that_does_not_answer_is_bad() -> None:
+    (found,) = of_database("postgresql+psycopg://u@127.0.0.1:1/none")
+    assert (found.level, "no connection to the server" in found.found) == (Level.BAD, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, None, ""),
+        ({"alarms": ["disk_full"]}, Level.BAD, "disk is full"),
+        (
+            {"alarms": ["database_away"], "database_away_since": 1_782_000_000, "totals": {}, "microgrids": {}},
+            Level.BAD,
+            "has not answered since 2026-06-21",
+        ),
+        ({"totals": {}, "microgrids": {}}, Level.BAD, "the database could not be read"),
+        ({"alarms": ["store_damaged"], "totals": {}, "microgrids": {}}, Level.BAD, "damaged"),
+        ({"microgrids": {}}, Level.WARNING, "no microgrid is registered"),
+        ({"head_end_failure": "b:1: refused", "head_ends": {"a:1": True, "b:1": False}}, Level.WARNING, "b:1: refused"),
+        ({"head_end_connected": False, "head_end_failure": "refused"}, Level.BAD, "no connection to head_end: refused"),
+        ({"microgrids": {"r001": {"last_seen": 600}, "r002": {"last_seen": None}}}, Level.WARNING, "r002 (never)"),
+    ],
+)
+def test_the_verdict(changes: dict[str, object], level: Level | None, words: str) -> None:
+    well = {
+        "time": 1000,
+        "alarms": [],
+        "head_end_connected": True,
+        "head_end_failure": None,
+        "head_ends": {"a:1": True},
+        "totals": {"events": 0},
+        "microgrids": {"r001": {"last_seen": 900}},
+    }
+    found = worst(DOCTOR.judge(well | changes))
+    assert (None if found is None else found.level) is level
+    assert found is None or words in found.found
+
+
+def test_an_error_of_a_check_becomes_a_finding() -> None:
+    def fail() -> list[Finding]:
+        raise OSError(13, "Permission denied", "utility.pem")
+
+    (found,) = run_check(Check("certificate", partial(fail)))
+    assert (found.check, found.level, "utility.pem" in found.found) == ("certificate", Level.BAD, True)

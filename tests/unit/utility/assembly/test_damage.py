@@ -18,7 +18,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.codec.packing import pack
-from commonwatt.codec.payloads import Payloads
+from commonwatt.codec.packing_arrays import Payloads
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State
@@ -28,28 +28,26 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.service import only_one
 from commonwatt.settlement.packed import packed
-from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.sqlite.damage import quarantine
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
+from commonwatt.sqlite import quarantine
 from commonwatt.town.town import Town
-from harness.real.jobs import find_gaps
-from utility.access.actor import on_machine
-from utility.access.roles import Role
+from harness.surroundings.messages import find_gaps
+from utility.access.people import Role, on_machine
 from utility.access.store import audit_log
 from utility.access.store.access import Person, add_person, set_password, set_state
 from utility.access.tables import person, recovery_code, second_factor
-from utility.assembly.recovery import recovery as recovering
-from utility.assembly.recovery.recovery import recover
+from utility.assembly import recovery
+from utility.assembly.recovery import recover
 from utility.assembly.tables import metadata
 from utility.database.checks import is_damage
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
 from utility.database.migrate import empty_database
 from utility.database.town_zone import TOWN
-from utility.jobs.calendar_periods import LocalMonth
-from utility.jobs.plans import Plan
-from utility.jobs.store.job_leases import take
+from utility.jobs.plans import LocalMonth, Plan
+from utility.jobs.store import take
 from utility.jobs.tables import period, settled_day, settlement_due, usage_due
 from utility.outbox.changes import Append, OpenCommand
-from utility.outbox.store.commands import add_command, open_commands
+from utility.outbox.store import add_command, open_commands
 from utility.readings.store import batches, parts, reads
 from utility.readings.store.compactor import SETTLE_S, Compactor
 from utility.readings.store.dead_letters import dead_letter_row, dead_letters
@@ -276,7 +274,7 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         connection.execute(period.update().values(attempts=1, done=NOW))
         take(connection, months("broken"), NOW + 900 * 86_400)
         figures = reads.town(connection)
-        meters = reads.meters(connection, None, 0, 100, 0)
+        meters = reads.meter_rows(connection, None, 0, 100, 0)
     old.close()
     done = recover(filled, NOW)
     assert +done.damaged == {"period": 1}, "that is to come, and would hold its job up until then"
@@ -296,7 +294,7 @@ def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         assert [c.id for c in open_commands(connection)] == ["cli-1"]
         assert connection.execute(select(period.c.job, period.c.done)).all() == [("bills", NOW)], "no month twice"
         assert reads.town(connection) == figures
-        assert reads.meters(connection, None, 0, 100, 0) == meters
+        assert reads.meter_rows(connection, None, 0, 100, 0) == meters
         exact = connection.execute(select(compacted.c.exact)).scalars().all()
         assert len(exact) > len(ALL_KEYS) // 3
         assert set(exact) == {60}
@@ -309,7 +307,7 @@ def test_recovery_without_damage_says_so(filled: Path, url: str, command: Callab
 
 
 def test_recovery_forgets_no_table_but_what_comes_again_by_itself() -> None:
-    taken = {table.name for table in recovering._TAKEN}
+    taken = {table.name for table in recovery._TAKEN}
     assert set(metadata.tables) - taken == {
         "gap",
         "gateway_seen",
@@ -330,7 +328,7 @@ def test_a_recovery_that_was_killed_is_finished_before_anything_else(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(recovering, "put_in_place", killed)
+        patch.setattr(recovery, "put_in_place", killed)
         with pytest.raises(KeyboardInterrupt):
             recover(filled, NOW)
     with pytest.raises(StoreError, match="commonwatt utility recover"):

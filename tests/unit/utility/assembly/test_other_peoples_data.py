@@ -13,11 +13,10 @@ from fastapi import Request
 from fastapi.responses import PlainTextResponse
 from sqlalchemy import or_, select
 
-from harness.furnished import furnished, token_of, visited
-from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH
+from harness.furnished import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, furnished, token_of, visited
 from harness.routes import Ruled, Visitors, all_routes, ruled
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.tables import api_token, session
 from utility.assembly.tables import metadata
 from utility.database.database import Database

@@ -12,7 +12,7 @@ from sqlalchemy import Table, update
 from harness.furnished import furnished, visited
 from harness.routes import Visitors, all_routes
 from tests.unit.utility.conftest import NOW
-from utility.access.actor import Actor, Via
+from utility.access.people import Actor, Via
 from utility.access.store import audit_log
 from utility.access.tables import api_token, person, session
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence

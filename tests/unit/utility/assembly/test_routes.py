@@ -14,19 +14,16 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from harness.canary import SIGNS, found_in, store_canary
-from harness.furnished import LOCAL_KEY, furnished, token_of, visited
-from harness.household import HOUSE, MONTH
+from harness.console import faults_of_words, unexplained, words_of
+from harness.furnished import HOUSE, LOCAL_KEY, MONTH, SIGNS, found_in, furnished, store_canary, token_of, visited
 from harness.routes import Ruled, Visitors, all_routes, bare_app
-from harness.words import faults_of_words, unexplained, words_of
 from tests.unit.utility.conftest import NOW
-from utility.access.actor import MACHINE
-from utility.access.roles import Role
+from utility.access.people import MACHINE, Role
 from utility.access.store import access
 from utility.assembly.application import collect_routes
 from utility.assembly.tables import metadata
 from utility.database.database import Database
-from utility.webkit.headers import CONTENT_POLICY
+from utility.webkit.middleware import CONTENT_POLICY
 from utility.webkit.rights import _MACHINE, CSRF_HEADER, unruled
 
 ROUTES = all_routes()

@@ -10,16 +10,23 @@ import pytest
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from harness.billing.worlds import World, tariff
-from harness.images import begun_with
+from harness.surroundings.databases import begun_with
 from tests.unit.utility.billing.test_billing import NOW, Command, _people, _world, issued, publish
 from utility.billing.bill import LineKind
 from utility.billing.decisions import previewed
-from utility.billing.proof.altered import AlteredBillError
-from utility.billing.store import bill_documents, billing_sources
-from utility.billing.store.bill_documents import RunDocuments, documents_of, issued_documents, refuse_altered
-from utility.billing.store.billing import bills_of_run, run_of, runs
-from utility.billing.store.issued_bills import bill_in, issued_bills
+from utility.billing.proof import AlteredBillError
+from utility.billing.store import billing_sources
+from utility.billing.store import documents as bill_documents
+from utility.billing.store.documents import (
+    RunDocuments,
+    bill_in,
+    documents_of,
+    issued_bills,
+    issued_documents,
+    refuse_altered,
+)
 from utility.billing.store.run_bills import prepared
+from utility.billing.store.runs import bills_of_run, run_of, runs
 from utility.billing.tables import bill, bill_run
 from utility.database.database import Database
 from utility.exports.selection import Selection

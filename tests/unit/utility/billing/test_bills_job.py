@@ -1,27 +1,32 @@
-"""Each month gets one draft of its bills: when its days are final and the month before is issued, however late."""
+"""The month's drafts: one of each month, however late, the steps to it, and what a day adds to a bill so far."""
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from commonwatt.config.utility import BillingSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
-from harness.billing.found import found_in_store, published
-from harness.billing.two_months import world_of
-from harness.billing.worlds import tariff
-from harness.real import databases
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
+from harness.billing.worlds import World, found_in_store, published, random_world, tariff, world_of
+from harness.surroundings import databases
 from utility.billing.jobs import LOOK_AGAIN_S, make_bills
-from utility.billing.store.billing import check_run, issue_run, runs
+from utility.billing.run import bills_of, energy_of, grown, month_steps
+from utility.billing.store.runs import check_run, issue_run, runs
 from utility.database.database import Database
-from utility.jobs.catalogue import plan_of
+from utility.jobs.plans import HERE, plan_of
 from utility.jobs.runner import Job, Schedule
-from utility.jobs.store.listing import listed
+from utility.jobs.store import listed
 from utility.jobs.tables import settled_day
-from utility.jobs.threads import HERE
+from utility.settlement.day import SettledDay, with_day
 
 kind = databases.both_kinds
 
@@ -127,3 +132,88 @@ def test_a_month_that_cannot_be_billed_holds_up_no_later_one(
     assert waits_for(database, at(2026, 11, 2)) == "ok: "
     publish(database)
     assert tick(at(2026, 12, 2)) == [("2026-11", "draft")]
+
+
+def states(runs: list[dict[str, object]], waits_for: str | None) -> list[tuple[str, str]]:
+    return [(step.state, step.waits_for) for step in month_steps(runs, waits_for)]
+
+
+def test_the_first_step_that_is_not_done_says_what_it_waits_for() -> None:
+    waiting = states([], "3 days are not final")
+    assert waiting[0] == ("now", "3 days are not final")
+    assert [state for state, _ in waiting[1:]] == ["later"] * 3
+    ready = states([], None)
+    assert ready[1][0] == "now"
+    assert "a clerk now" in ready[1][1]
+    drafts: list[dict[str, object]] = [
+        {"no": 1, "state": "draft"},
+        {"no": 2, "state": "checked", "made_by": "service", "made": 5, "checked_by": "anna", "checked": 9},
+    ]
+    checked = month_steps(drafts, None)
+    assert [step.state for step in checked] == ["done", "done", "done", "now"]
+    assert checked[3].run == 2
+    assert [(step.by, step.at) for step in checked] == [("", None), ("service", 5), ("anna", 9), ("", None)]
+    assert [state for state, _ in states([{"no": 3, "state": "issued"}], None)] == ["done"] * 4
+
+
+def test_a_draft_whose_readings_may_still_come_has_no_step_done() -> None:
+    draft = {"no": 4, "state": "draft", "made_by": "anna", "made": 5}
+    figures = {"provisional": 9, "days": 20, "of_days": 31}
+    steps = month_steps([draft | {"figures": figures}], "11 days not settled yet")
+    assert [step.state for step in steps] == ["now", "later", "later", "later"]
+    assert steps[0].waits_for == "20 of 31 days are settled; 11 days not settled yet"
+    assert steps[1].run == 4, "it can be looked at"
+    late = month_steps([draft | {"figures": {"provisional": 9}}], None)
+    assert late[0].state == "now", "all days are settled, and a reading may still come"
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10_000), st.sets(st.integers(0, 27), max_size=4))
+def test_the_figures_of_days_add_up_to_the_months_figure_of_its_lines_for_energy(seed: int, some: set[int]) -> None:
+    world = random_world(seed)
+    inputs = world.inputs
+    # Days one by one, and those between them as one: any days of a month.
+    ends = sorted({inputs.day_ends[day + more] + 1 for day in some for more in (0, 1)} | {inputs.until})
+    bounds = [inputs.first, *ends]
+    days = [grown(inputs, world.load, start, end) for start, end in pairwise(bounds)]
+    for number, each in bills_of(inputs, world.load).billed.items():
+        assert sum(day[number] for day in days) == energy_of(each.bill), number
+
+
+def only(world: World, quantity: Quantity) -> World:
+    energies = {each: 1000 * values * (each is quantity) for each, values in world.settled.energies.items()}
+    return replace(world, settled=replace(world.settled, energies=energies))
+
+
+def test_energy_from_neighbours_adds_nothing_to_a_bill_and_the_towns_does() -> None:
+    world = random_world(3)
+    ends = world.inputs.first, world.inputs.first + QUARTERS_A_DAY
+    free, paid = (
+        grown(world.inputs, only(world, quantity).load, *ends) for quantity in (Quantity.SHARED_IN, Quantity.IMPORTED)
+    )
+    assert set(free.values()) == {0}
+    assert max(paid.values()) > 0
+
+
+def test_a_day_that_is_not_over_stands_only_where_nothing_is_settled_yet() -> None:
+    first, shape = 960, (2, QUARTERS_A_DAY)
+    version = np.zeros((1, 48), np.int32)
+    version[0, :8] = 1  # The quarters before the day of UTC begins are settled.
+    month = SettledQuarters(
+        meters=np.array([7], np.uint64),
+        first=first - 8,
+        energies={Quantity.IMPORTED: np.full((1, 48), 5)},
+        quality=np.full((1, 48), 4, np.uint8),
+        provisional=version == 0,
+        version=version,
+    )
+    day = SettledDay(
+        day=first // QUARTERS_A_DAY,
+        meters=np.array([3, 7], np.uint64),
+        energies={quantity: np.full(shape, 9) for quantity in Quantity},
+        has={quantity: np.ones(2, np.bool_) for quantity in Quantity},
+        quality=np.full(shape, 4, np.uint8),
+        residuals={},
+        missing={},
+    )
+    assert with_day(month, day).of(Quantity.IMPORTED)[0].tolist() == [5] * 8 + [9] * 40

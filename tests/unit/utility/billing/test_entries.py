@@ -11,39 +11,38 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from commonwatt.config.office import LedgerCodes
+from commonwatt.config.utility import LedgerCodes
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import spaced
-from harness.billing.two_months import world_of
-from harness.billing.worlds import World, random_world, tariff
+from commonwatt.model.text import spaced
+from harness.billing.worlds import World, random_world, tariff, world_of
 from harness.console import Browser, text_of
-from harness.real import databases
+from harness.surroundings import databases
 from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
+from tests.unit.utility.billing.test_bills import issued as month_of
+from tests.unit.utility.billing.test_bills import stored
 from tests.unit.utility.billing.test_check_bill import SECRET, _checker, faults, receipt, run_of
-from tests.unit.utility.billing.test_corrections import issued as month_of
-from tests.unit.utility.billing.test_corrections import stored
-from utility.access.actor import Actor, Via
-from utility.access.roles import Role
+from utility.access.people import Actor, Role, Via
 from utility.access.store import audit_log
-from utility.billing.bill import LINE_ROWS, Bill, LineKind
+from utility.billing.audit import audit, leaves_file
+from utility.billing.bill import LINE_ROWS, Bill, Entry, EntryKind, LineKind, cents_of
 from utility.billing.decisions import withdraw_entry
 from utility.billing.documents.statement import texts
-from utility.billing.entries import Entry, EntryKind, cents_of
-from utility.billing.proof.altered import AlteredBillError
-from utility.billing.proof.audit import audit, leaves_file
-from utility.billing.proof.head import check_code
-from utility.billing.proof.leaf import Leaf
-from utility.billing.proof.tree import salts
+from utility.billing.proof import AlteredBillError, Leaf, check_code, salts
 from utility.billing.store import entries as table
-from utility.billing.store.bill_documents import documents_of_run, issued_documents, leaves_of, refuse_altered
-from utility.billing.store.billing import bills_of_run
-from utility.billing.store.billing import run_of as run_row
-from utility.billing.store.issued_bills import issued_bills
-from utility.billing.store.kept_documents import KeptDocuments
+from utility.billing.store.documents import (
+    KeptDocuments,
+    documents_of_run,
+    issued_bills,
+    issued_documents,
+    leaves_of,
+    refuse_altered,
+)
+from utility.billing.store.runs import bills_of_run
+from utility.billing.store.runs import run_of as run_row
 from utility.billing.stored_run import computed, unpack_run
 from utility.billing.tables import bill, bill_entry
 from utility.database.database import Database
-from utility.overview.store import waiting
+from utility.overview.store import town
 from utility.registry.tables import holding
 
 people, world, checker = _people, _world, _checker
@@ -243,7 +242,7 @@ def test_entries_in_the_console_need_two_people(browser: Browsers, database: Dat
     assert ben.post("/console/entries", form).status_code == 403
     assert anna.post("/console/entries", form).status_code == 303
     assert anna.post("/console/entries", form).status_code == 303
-    assert waiting.counts(database)["entries"] == 2
+    assert town.counts(database)["entries"] == 2
     own = anna.post("/console/entries/1/approve")
     assert (own.status_code, "anna entered it; a second person" in text_of(own)) == (409, True)
     assert ben.post("/console/entries/1/approve").status_code == 303

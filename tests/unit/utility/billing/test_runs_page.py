@@ -5,17 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from commonwatt.settlement.settled import Quantity
-from harness.billing.found import found_in_store, published
-from harness.billing.two_months import KWH, late, world_of
-from harness.billing.worlds import World, tariff
+from commonwatt.settlement.quarters import Quantity
+from harness.billing.worlds import KWH, World, found_in_store, late, published, tariff, world_of
 from harness.console import Browser, standing_api, text_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.tariffs.test_pages import result_of
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import audit_log
 from utility.assembly.application import make_app
-from utility.billing.store.billing import stored_bills
+from utility.billing.store.runs import stored_bills
 from utility.billing.tables import bill
 from utility.database.database import Database
 

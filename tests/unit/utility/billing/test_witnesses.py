@@ -16,16 +16,15 @@ from commonwatt.identity.certificates import Kind, Signer, details_of, pem
 from commonwatt.identity.chains import chain_of, new_key_pem, request_of, requested
 from commonwatt.identity.devices import digest
 from commonwatt.protocol.controller_commands import WITNESS_PURPOSE, ControllerOutcome, witness_key_text, witnessed_text
-from gateway.witness.witness import Witness
+from gateway.care.witness import Witness
 from harness.billing.worlds import World, tariff
-from harness.real.enrolled import authority, certificate
+from harness.care.certificates import authority, certificate
 from tests.unit.utility.billing.test_billing import NOW, Command, _people, _world, issued, publish
 from tests.unit.utility.billing.test_check_bill import _checker
 from utility.alarms.store import counted
-from utility.billing.proof.head import check_code
-from utility.billing.proof.witnesses import BoundKey, chosen, public_list
+from utility.billing.proof import BoundKey, check_code, chosen, public_list
 from utility.billing.store import witnesses
-from utility.billing.store.bill_documents import documents_of
+from utility.billing.store.documents import documents_of
 from utility.billing.store.witnesses import AGAIN_S, ASKED_S
 from utility.billing.tables import witness
 from utility.database.database import Database

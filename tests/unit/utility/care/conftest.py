@@ -2,9 +2,9 @@
 
 import pytest
 
-from commonwatt.care import sealing
+from commonwatt.care import code
 
 
 @pytest.fixture(autouse=True)
 def _cheap_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "_COST_N", 2)
+    monkeypatch.setattr(code, "_COST_N", 2)

@@ -6,6 +6,7 @@ Office, utility and controllers are folders; the listener is a real one.
 import base64
 import hmac
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,11 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from commonwatt.care import joining as client
+from commonwatt.care.code import Code, CodeSecrets, Invitation, seal, signed_text
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
 from commonwatt.care.joining import PATH, join
 from commonwatt.care.labels import VALID_S, end_label, make_labels
-from commonwatt.care.sealing import CodeSecrets, seal, signed_text
-from commonwatt.care.words import Code, Invitation
 from commonwatt.cli.main import make_app
 from commonwatt.identity.certificates import Kind, details_of
 from commonwatt.identity.chains import check_issued, requested
@@ -35,15 +35,16 @@ from commonwatt.site.bundle import read_bundle
 from commonwatt.site.machine import Machine
 from commonwatt.site.office import make_site
 from commonwatt.site.unpack import prepare
+from harness.care.certificates import DAY_S, authority, certificate
+from harness.care.orders import STEPS, play
 from harness.network.waiting import free_port
 from harness.real import forks
 from harness.real.deploy import machine_root
-from harness.real.enrolled import DAY_S, authority, certificate
 from tests.unit.commonwatt.test_enrolment_authority import key_and_request
 from utility.alarms.conditions import Facts, conditions
-from utility.care.api.joining import AGAIN_S, Joining
 from utility.care.api.listener import CareRequest, Handler, Listener, Refused
-from utility.care.store.codes import use_code
+from utility.care.api.routes import AGAIN_S, Joining
+from utility.care.store import use_code
 from utility.database.database import open_database
 from utility.database.migrate import empty_database
 
@@ -458,3 +459,11 @@ def test_labels_of_unknown_or_revoked_controllers_are_refused(town: Town) -> Non
     office(town.folder, "enroll", "revoke", "r002", "--reason", "stolen", "--out", str(town.site))
     with pytest.raises(ConfigError, match=r"r002 was revoked \(stolen\)"):
         make_labels(town.site, ["r002"], machine_s())
+
+
+ORDERS = int(os.environ.get("ORDERS", "1"))  # random orders; ``make soak`` has more
+
+
+@pytest.mark.parametrize("seed", range(ORDERS))
+def test_whatever_the_order_is_pairs_work_and_names_and_codes_are_of_one_controller(tmp_path: Path, seed: int) -> None:
+    assert {step.__name__ for step in STEPS} <= play(tmp_path, seed, 150).keys()

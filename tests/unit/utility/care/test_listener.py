@@ -1,18 +1,26 @@
-"""The care listener: controllers reach it by HTTPS of the town's authority alone, and learn why they are refused."""
+"""The care listener: reached by HTTPS of the town's authority alone; releases are served piece by piece."""
 
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from commonwatt.care import release as releases
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
+from commonwatt.care.release import Manifest
+from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import Kind
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.site.bundle import JOINS_FILE
+from harness.care.certificates import authority, certificate
 from harness.network.waiting import free_port
-from harness.real.enrolled import authority, certificate
-from utility.care.api.joining import Joining
 from utility.care.api.listener import CareRequest, Handler, Listener, Refused
-from utility.care.store.packages import routes_of
+from utility.care.api.routes import Joining
+from utility.care.store import offer, piece, publish, release_of, routes_of, withdraw
+from utility.fleet.cli import app
 
 FILE = bytes(range(256)) * 1000
 
@@ -128,3 +136,127 @@ def test_nothing_else_is_served(listener: tuple[Listener, CareConnection], path:
     with pytest.raises(CareUnreachable, match="404"):
         connection.piece(path, 0)
     assert made.counts == {("other", "unknown"): 1}
+
+
+def member(name: str, content: bytes) -> bytes:
+    head = f"{name:16}{'0':12}{'0':6}{'0':6}{'100644':8}{len(content):<10}`\n".encode()
+    return head + content + b"\n" * (len(content) % 2)
+
+
+def make_deb(
+    folder: Path, version: str, data: bytes, package: str = "commonwatt-controller", architecture: str = "arm64"
+) -> Path:
+    import io
+    import lzma
+    import tarfile
+
+    control = io.BytesIO()
+    with tarfile.open(fileobj=control, mode="w") as archive:
+        text = f"Package: {package}\nVersion: {version}\nArchitecture: {architecture}\n".encode()
+        info = tarfile.TarInfo("./control")
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+    path = folder / f"{package}_{version}_{architecture}.deb"
+    members = [("debian-binary", b"2.0\n"), ("control.tar.xz", lzma.compress(control.getvalue()))]
+    members.append(("data.tar.xz", lzma.compress(data)))
+    path.write_bytes(b"!<arch>\n" + b"".join(member(*each) for each in members))
+    return path
+
+
+@pytest.fixture
+def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    monkeypatch.chdir(tmp_path)
+    return Authority.create(tmp_path, "Town", 1_000_000)
+
+
+def fetched(folder: Path, sha256: str) -> tuple[Manifest, bytes]:
+    """Fetch as a controller does."""
+    found = offer(folder, {"sha256": f"{'c' * 64},{sha256}", "architecture": "arm64"})
+    manifest = Manifest.model_validate_json(found["manifest"])
+    content = b""
+    while len(content) < manifest.size_bytes:
+        content += piece(folder, CareRequest(address="", rest=(manifest.sha256, str(len(content))), content={}))
+    return manifest, content
+
+
+def test_a_controller_gets_the_package_as_it_was_built(tmp_path: Path, town: Authority) -> None:
+    package = make_deb(tmp_path, "0.4.0", os.urandom(300_000))
+    made = publish(releases.sign(package, town), tmp_path / "packages", tmp_path / "authority" / "ca.pem")
+    assert release_of(tmp_path / "packages", "0.4.0") == ("0.4.0", made.sha256)
+    assert fetched(tmp_path / "packages", made.sha256) == (made, package.read_bytes())
+    assert made.sha256 == hashlib.sha256(package.read_bytes()).hexdigest()
+
+
+def test_a_damaged_release_is_not_published(tmp_path: Path, town: Authority) -> None:
+    file = releases.sign(make_deb(tmp_path, "0.4.0", b"data"), town)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ConfigError, match="is damaged: it has another checksum"):
+        publish(file, tmp_path / "packages", tmp_path / "authority" / "ca.pem")
+    assert not (tmp_path / "packages").exists()
+
+
+def test_a_withdrawn_release_is_refused_to_controllers_that_fetch_it(tmp_path: Path, town: Authority) -> None:
+    folder, ca, data = tmp_path / "packages", tmp_path / "authority" / "ca.pem", os.urandom(100_000)
+    old = publish(releases.sign(make_deb(tmp_path, "0.4.0", data), town), folder, ca)
+    bad = publish(releases.sign(make_deb(tmp_path, "0.4.1", data + b"bad"), town), folder, ca)
+    asked = {"sha256": bad.sha256, "architecture": "arm64"}
+    assert fetched(folder, bad.sha256)[0] == bad
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\npackages = "{folder}"\n')
+    done = CliRunner().invoke(app, ["withdraw", "0.4.1", "--config", str(config)])
+    assert (done.exit_code, "Next: commonwatt fleet upgrade --stop" in done.output) == (0, True), done.output
+    with pytest.raises(Refused, match="not any more"):
+        piece(folder, CareRequest(address="", rest=(bad.sha256, "0"), content={}))
+    with pytest.raises(Refused, match="not any more"):
+        offer(folder, asked)
+    with pytest.raises(ConfigError, match="is not published"):
+        release_of(folder, "0.4.1")
+    with pytest.raises(ConfigError, match="is not published"):
+        withdraw(folder, "0.4.1")
+    assert fetched(folder, old.sha256)[0] == old
+
+
+def test_what_the_authority_did_not_sign_is_not_published(tmp_path: Path, town: Authority) -> None:
+    file = releases.sign(make_deb(tmp_path, "0.4.0", b"data"), town)
+    other = Authority.create(tmp_path / "other", "Other", 1_000_000)
+    assert other.expires
+    with pytest.raises(ConfigError, match="signature does not fit"):
+        publish(file, tmp_path / "packages", tmp_path / "other" / "authority" / "ca.pem")
+    lines = file.read_bytes().split(b"\n", 2)
+    file.write_bytes(b"\n".join([lines[0].replace(b"0.4.0", b"0.4.9"), *lines[1:]]))
+    with pytest.raises(ConfigError, match="signature does not fit"):
+        publish(file, tmp_path / "packages", tmp_path / "authority" / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    "rest", [(), ("..", "0"), ("a" * 64 + ".release", "0"), ("a" * 64, "-1"), ("a" * 64, "0"), ("../ca.pem", "0")]
+)
+def test_a_path_to_no_release_is_refused(tmp_path: Path, rest: tuple[str, ...]) -> None:
+    with pytest.raises(Refused):
+        piece(tmp_path, CareRequest(address="", rest=rest, content={}))
+    with pytest.raises(Refused, match="no such release for arm64 is at the utility"):
+        offer(tmp_path, {"sha256": "a" * 64, "architecture": "arm64"})
+
+
+def test_another_file_is_no_package(tmp_path: Path, town: Authority) -> None:
+    (tmp_path / "x.deb").write_bytes(b"!<arch>\nrubbish")
+    with pytest.raises(ConfigError, match="is damaged"):
+        releases.sign(tmp_path / "x.deb", town)
+    with pytest.raises(ConfigError, match="is no package of Commonwatt"):
+        releases.sign(make_deb(tmp_path, "1.0", b"", "bash"), town)
+
+
+def test_a_rollout_of_a_version_names_the_package_of_each_processor(tmp_path: Path, town: Authority) -> None:
+    folder, ca = tmp_path / "packages", tmp_path / "authority" / "ca.pem"
+    one, other = (
+        publish(releases.sign(make_deb(tmp_path, "0.4.0", b"", architecture=name), town), folder, ca)
+        for name in ("arm64", "amd64")
+    )
+    version, both = release_of(folder, "0.4.0")
+    assert (version, set(both.split(","))) == ("0.4.0", {one.sha256, other.sha256})
+    for each in (one, other):
+        found = offer(folder, {"sha256": both, "architecture": each.architecture})
+        assert Manifest.model_validate_json(found["manifest"]) == each
+    publish(releases.sign(make_deb(tmp_path, "0.4.0", b"again"), town), folder, ca)
+    with pytest.raises(ConfigError, match="two packages of it are published for one processor"):
+        release_of(folder, "0.4.0")

@@ -17,12 +17,10 @@ from commonwatt.identity.chains import check_issued, enrolled, kind_of
 from commonwatt.identity.renewing import PURPOSE, CertificateFile, signed_content
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls, own
-from harness.care.town import ADDRESSES, CareTown
-from harness.real.enrolled import DAY_S, authority, certificate, now
+from harness.care.certificates import ADDRESSES, DAY_S, CareTown, authority, certificate, now
 from tests.unit.commonwatt.test_tls import shake
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.api.renewing import AT_ONCE, EACH_S
-from utility.care.api.routes import enrolment_ends
+from utility.care.api.routes import AT_ONCE, EACH_S, enrolment_ends
 
 T = 1_790_000_000
 NAMES = ["r001", "r002"]

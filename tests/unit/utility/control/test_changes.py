@@ -1,4 +1,4 @@
-"""Changes of gateways: for one or all, now or planned; what was before is put back; of two people one is refused."""
+"""Changes of gateways: for one or all, now or planned, put back, refused after newer ones; announced storms."""
 
 import json
 import re
@@ -11,22 +11,30 @@ import pytest
 from commonwatt.protocol.controller_commands import Action, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from harness.real import databases
+from harness.commands import shown
+from harness.surroundings import databases
 from harness.surroundings.gateway import World
-from utility.access.actor import Actor, Via
-from utility.access.roles import Role
+from utility.access.people import Actor, Role, Via
 from utility.access.store import audit_log
+from utility.control import decisions as storms
 from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.control.decisions import cancel_change, make_change, preview_change, put_back, send_due, title
-from utility.control.fields import FieldsError, checked_command
-from utility.control.in_force import before_words, in_force, inverse
-from utility.control.store.control_changes import find_change, newest_changes, targets_of
-from utility.control.words import answered
-from utility.database.database import Database
-from utility.outbox.changes import CloseCommand, SawGateway
-from utility.outbox.settings import settings_of
-from utility.outbox.store.commands import open_commands
+from utility.control.commands import FieldsError, answered, before_words, checked_command, in_force, inverse
+from utility.control.decisions import (
+    announce_storm,
+    cancel_change,
+    make_change,
+    preview_change,
+    put_back,
+    send_due,
+    title,
+)
+from utility.control.store import find_change, newest_changes, targets_of
+from utility.database.database import Database, open_database
+from utility.outbox.changes import CloseCommand, SawGateway, settings_of
+from utility.outbox.store import open_commands
 from utility.readings.store.writer import Writer
+from utility.supply.buying import Storm
+from utility.supply.store import announced_storm
 
 NOW = 1_800_000_000
 ALL, R001 = Chosen(everyone=True), Chosen(microgrids=("r001",))
@@ -200,7 +208,7 @@ def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, mo
         raise OSError("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("utility.control.store.control_changes.end_change", die)
+        patch.setattr("utility.control.store.end_change", die)
         with pytest.raises(OSError, match="the disk is gone"):
             make_change(database, ANNA, tune(900, ALL), NOW)
     assert waiting(database) == {}
@@ -349,3 +357,63 @@ def test_of_a_gateway_before_0_3_only_periods_and_relay_can_be_put_back() -> Non
         "periods": {"relay_s": None},
     }
     assert inverse({}, NOW) is None
+
+
+STORM = Storm(start=NOW + 86_400, end=NOW + 129_600)
+ANNA_IN_SESSION = Actor(
+    name="anna", roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.7"
+)
+
+
+def plants_storm(database: Database) -> Storm | None:
+    with database.reads.begin() as connection:
+        return announced_storm(connection, NOW)
+
+
+def told(database: Database) -> set[tuple[str, str, int | None, int]]:
+    """Return (controller, state, seconds, end) of the open commands."""
+    with database.reads.begin() as connection:
+        found = [(each.controller, json.loads(each.message)) for each in open_commands(connection)]
+    return {(to, message["state"], message.get("for_s"), message["until"]) for to, message in found}
+
+
+def test_gateways_hear_of_a_storm_and_of_its_cancellation_as_long_as_it_lasts(database: Database) -> None:
+    announce_storm(database, ANNA_IN_SESSION, STORM, NOW)
+    assert told(database) == {(to, "on", 129_600, STORM.end) for to in ("r001", "r002")}
+    announce_storm(database, ANNA_IN_SESSION, None, NOW + 60)
+    assert told(database) == {(to, "off", None, STORM.end) for to in ("r001", "r002")}
+    assert plants_storm(database) is None
+
+
+def test_a_storm_is_announced_to_the_plant_and_the_gateways_or_to_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> int:
+        raise RuntimeError("the service is killed here")
+
+    monkeypatch.setattr(storms, "add_change", crash)
+    with pytest.raises(RuntimeError):
+        announce_storm(database, ANNA_IN_SESSION, STORM, NOW)
+    assert plants_storm(database) is None
+
+
+def test_the_plant_is_told_before_a_microgrid_is_registered(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/new.db", create=True)
+    assert announce_storm(database, ANNA_IN_SESSION, STORM, NOW) is None
+    assert plants_storm(database) == STORM
+    database.close()
+
+
+def test_a_gateway_of_an_earlier_release_is_shown_as_one_that_does_not_hold(database: Database, config: Path) -> None:
+    announce_storm(database, ANNA_IN_SESSION, STORM, NOW)
+    with database.reads.begin() as connection:
+        asked = open_commands(connection)
+    for each, result in zip(asked, ("done", "unsupported"), strict=True):
+        reason = None if result == "done" else "this version has no command hold"
+        outcome = ControllerOutcome(id=each.id, cmd="hold", result=result, reason=reason, time=NOW)
+        closing = CloseCommand(id=each.id, controller=each.controller, state="done", outcome=outcome.pack().decode())
+        Writer(database).commit([closing])
+    (change,) = shown(config, "commands", "changes")["changes"]
+    assert change["counts"]["refused"] == 1
+    results = [one["result"] for one in shown(config, "commands")["commands"]]
+    assert "unsupported: this version has no command hold" in results

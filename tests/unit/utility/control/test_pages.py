@@ -1,22 +1,29 @@
-"""Operators tune schedules in the browser: what is in force, the effect beforehand, outcomes, put back, conflicts."""
+"""Changes of gateways by pages and the API: previewed, made, put back, sent to the next manager again (R12)."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.control.test_changes import answer, hear, heartbeat
-from utility.access.roles import Role
+from tests.unit.utility.corrections.test_pages import post
+from utility.access.people import Role
 from utility.database.database import Database
-from utility.outbox.changes import SawGateway
+from utility.outbox.changes import CloseCommand, Earlier, OpenCommand, SawGateway, to_repeat
+from utility.outbox.store import add_command, open_commands
 from utility.readings.store.writer import Writer
 from utility.readings.tables import relayed_day
 from utility.registry.store.registration import fill_registry
+from utility.takeover.grants import GRANTED, RENEWED, Handover
+from utility.takeover.store import save
 
 Browsers = Callable[..., Browser]
 PAGE = "/console/schedules"
@@ -148,3 +155,119 @@ def test_of_a_whole_town_pages_are_small_and_all_are_changed_at_once(
     assert max(len(operator.get(address).content) for address in addresses) < 150_000
     assert "the 20 fullest lines" in text_of(operator.post(f"{PAGE}/preview", SLOWER))
     assert "802 waits for the answer" in text_of(operator.get(f"{PAGE}/changes/1"))
+
+
+SLOWER_BY_API = {"action": "schedule", "fields": {"periods": {"relay_s": 900}}}
+
+
+def test_a_change_is_made_answered_and_put_back(browser: Browsers, database: Database) -> None:
+    hear(database)
+    operator = browser(Role.OPERATOR)
+    made = post(operator, "/commands", **SLOWER_BY_API, seen=0, everyone=True).json()
+    assert (made["change"]["waits"], made["change"]["counts"], made["newest"]) == (True, {"open": 2}, 1)
+    answer(database)
+    change = browser(Role.VIEWER).get("/commands/1").json()
+    assert (change["change"]["waits"], change["change"]["made"]) == (False, "2027-01-15T09:23:20Z")
+    first, second = change["microgrids"]
+    assert first["before"] == "relay 60 s (as installed)"
+    assert (second["before"], second["answer"]) == ("relay: not known", "done")
+    assert second["answered"] == "2027-01-15T08:00:00Z"
+    back = post(operator, "/commands/1/put-back").json()
+    assert [one["what"] for one in back["microgrids"]] == ["schedule relay as installed"]
+    listed = browser(Role.VIEWER).get("/commands/changes?limit=1").json()
+    assert [one["what"] for one in listed["changes"]] == ["put back change 1: schedule relay as installed"]
+
+
+def test_the_second_person_is_told_and_wrong_fields_are_named(browser: Browsers, database: Database) -> None:
+    hear(database)
+    anna, ben = browser(Role.OPERATOR, name="anna"), browser(Role.OPERATOR, name="ben")
+    preview = post(ben, "/commands/preview", **SLOWER_BY_API, microgrids=["r001"]).json()
+    assert (preview["newest"], preview["effects"][0]["delay_s"], preview["refused"]) == (0, [135, 975], "")
+    post(anna, "/commands", **SLOWER_BY_API, seen=0, everyone=True)
+    told = post(ben, "/commands", **SLOWER_BY_API, microgrids=["r001"], seen=preview["newest"])
+    assert (told.status_code, "r001: anna changed relay at" in told.json()["detail"]) == (409, True)
+    wrong = post(ben, "/commands", action="reduce", fields={"state": "on"}, microgrids=["r001"])
+    assert (wrong.status_code, wrong.json()["detail"]) == (422, "reduce needs for_s")
+    assert post(ben, "/commands", **SLOWER_BY_API, seen=0, microgrids=["r009"]).status_code == 409
+    assert post(ben, "/commands/7/cancel").status_code == 404
+    assert post(browser(Role.CLERK), "/commands", **SLOWER_BY_API, seen=0, everyone=True).status_code == 403
+
+
+def test_a_planned_change_is_cancelled(browser: Browsers) -> None:
+    operator = browser(Role.OPERATOR)
+    planned = post(operator, "/commands", **SLOWER_BY_API, seen=0, everyone=True, at="2027-01-16T02:00-05:00").json()[
+        "change"
+    ]
+    assert (planned["state"], planned["due"]) == ("planned", "2027-01-16T07:00:00Z")
+    assert post(operator, "/commands/1/cancel").json()["change"]["ended_by"] == operator.name
+    assert post(operator, "/commands/1/cancel").status_code == 409
+
+
+def test_a_schedule_that_does_not_say_what_was_seen_is_refused_and_changes_nothing(browser: Browsers) -> None:
+    operator = browser(Role.OPERATOR)
+    refused = post(operator, "/commands", **SLOWER_BY_API, everyone=True)
+    assert (refused.status_code, "needs `seen`" in refused.json()["detail"]) == (428, True)
+    assert operator.get("/commands/changes").json() == {"changes": [], "newest": 0}
+
+
+def earlier(cmd: str, ago: int, *, is_done: bool = True, **keys: Any) -> Earlier:
+    message = {"id": f"{cmd}-{ago}", "cmd": cmd, "until": NOW - ago + 900} | keys
+    return Earlier(message=message, created=NOW - ago, is_done=is_done)
+
+
+def repeated(*commands: Earlier) -> list[dict[str, Any]]:
+    """Return what is repeated of commands, each without its id and end."""
+    return [
+        {key: value for key, value in one.items() if key not in ("id", "until")} for one in to_repeat(commands, NOW)
+    ]
+
+
+def test_what_has_an_end_goes_on_to_that_end_and_what_has_passed_is_left_out() -> None:
+    limit: dict[str, Any] = {"supply": "LOW", "import_limit_w": 5_000, "for_s": 1_800}
+    assert repeated(earlier("supply", 600, **limit)) == [{"cmd": "supply", **limit, "for_s": 1_200}]
+    assert repeated(earlier("supply", 1_800, **limit)) == []
+
+
+def test_the_newest_command_of_a_setting_is_the_one_in_force() -> None:
+    on: dict[str, Any] = {"state": "on", "for_s": 9_000}
+    off: dict[str, Any] = {"state": "off"}
+    assert repeated(earlier("reduce", 60, **off), earlier("reduce", 600, **on)) == [{"cmd": "reduce", "state": "off"}]
+    both = earlier("sharing", 50, strategy="aces"), earlier("sharing", 90, strategy="spec", weights={"1": 3})
+    assert repeated(*both) == [{"cmd": "sharing", "strategy": "aces"}, {"cmd": "sharing", "weights": {"1": 3}}]
+
+
+def test_weights_of_a_later_date_leave_those_in_force() -> None:
+    later = earlier("sharing", 50, weights={"1": 9}, from_time=NOW + 500)
+    assert len(repeated(later, earlier("sharing", 90, weights={"1": 3}))) == 2
+
+
+def test_what_is_still_being_sent_is_not_given_twice_and_no_switch_is_commanded() -> None:
+    waits = earlier("reduce", 60, is_done=False, state="on", for_s=9_000)
+    assert repeated(waits, earlier("reduce", 600, state="on", for_s=9_000)) == []
+    assert repeated(earlier("isolate", 60, state="on", for_s=9_000), earlier("system_info", 5)) == []
+
+
+def test_a_handover_gives_the_commands_in_force_again_to_whoever_manages_then(database: Database) -> None:
+    message = {"v": 1, "id": "c1", "cmd": "reduce", "until": NOW + 900, "state": "on", "for_s": 9_000}
+    given = OpenCommand(id="c1", controller="r001", message=json.dumps(message), until=NOW + 900)
+    outcome = ControllerOutcome(id="c1", cmd="reduce", result="done", time=NOW)
+    closing = CloseCommand(id="c1", controller="r001", state="done", outcome=outcome.pack().decode())
+
+    def adopt(counter: int, how: str, now: int) -> list[OpenCommand]:
+        made = Handover(
+            microgrid="r001", epoch=(counter, 2), controller="r002", before="r001", how=how, why="for a test"
+        )
+        with database.writes.begin() as connection:
+            save(connection, {}, [made], now)
+            return open_commands(connection)
+
+    with database.writes.begin() as connection:
+        add_command(connection, given, NOW)
+    Writer(database).commit([closing])
+    assert adopt(2, RENEWED, NOW + 50) == []
+    (again,) = adopt(3, GRANTED, NOW + 100)
+    assert (again.controller, again.id) == ("r001", "c1-e3-2")
+    command = ControllerCommand.model_validate_json(again.message)
+    assert (command.id, command.state, command.for_s) == ("c1-e3-2", "on", 8_900)
+    (still,) = adopt(4, GRANTED, NOW + 200)
+    assert still == again, "it has not been answered: it goes to the next manager by itself"

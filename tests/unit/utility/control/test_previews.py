@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from commonwatt.codec.packing import pack
+from commonwatt.model import control
 from commonwatt.model.blocks import Blocks, make_blocks
-from commonwatt.model.control import relaying
-from commonwatt.model.control.relaying import (
+from commonwatt.model.control import (
     HEAD_BYTES,
     MESSAGE_BYTES,
     MONTH_S,
@@ -22,17 +22,17 @@ from commonwatt.model.control.relaying import (
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat, Month
-from harness.real import databases
-from harness.surroundings import sent
+from harness.surroundings import databases
+from harness.surroundings import messages as sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
 from utility.control.changes import AllowanceError
+from utility.control.commands import in_force
 from utility.control.decisions import make_change, preview_change
-from utility.control.in_force import in_force
 from utility.control.preview import effect_on, in_words, longest_delay_s
-from utility.control.store.effects import has_figures
+from utility.control.store import has_figures
 from utility.database.database import Database
-from utility.outbox.settings import AT_GATEWAY, METERS
-from utility.readings.store.relayed import relayed_by
+from utility.outbox.changes import AT_GATEWAY, METERS
+from utility.readings.store.gateways import relayed_by
 from utility.readings.store.writer import Writer
 
 kind = databases.both_kinds
@@ -108,7 +108,7 @@ def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
 
 def test_the_prediction_agrees_with_a_line_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten houses of real processes with TLS: the side of the utility for ten minutes at 60 s, then at 300 s."""
-    monkeypatch.setattr(relaying, "HELLO_S", 17.5)  # Gateways looked after 15 s of silence when it was measured.
+    monkeypatch.setattr(control, "HELLO_S", 17.5)  # Gateways looked after 15 s of silence when it was measured.
     counted = Relayed(seconds=901, batches=21, blocks=593, slots=2045, size=8879)
     measured = (36.61 - 42.95, 19.45 - 21.09)
     predicted = [b - a for a, b in zip(*(line_of(counted, one) for one in (MINUTES, FIVE_MINUTES)), strict=True)]

@@ -1,16 +1,32 @@
-"""A household's sharing weight has a date, keeps its history, and changes nobody else's."""
+"""A household's sharing weight has a date and a history, and controllers receive each weight once, in time."""
 
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ConfigError
-from harness.real import databases
-from utility.control.store.weights import set_weight
+from commonwatt.protocol.controller_commands import ControllerCommand
+from gateway.control.microgrid_states import MicrogridStates
+from harness.surroundings import databases
+from tests.unit.utility.control.test_changes import answer
+from utility.control.commands import AHEAD, Weighting, to_tell
+from utility.control.jobs import tell_weights_due
+from utility.control.store import set_weight
 from utility.database.database import Database
-from utility.registry.accounts import Dated
-from utility.registry.store.accounts import changes_of, load_dated_registry
-from utility.registry.weights import weight_at
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
+from utility.outbox.store import open_commands
+from utility.outbox.tables import command
+from utility.registry.accounts import Dated, weight_at
+from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 
 NOW = 1_800_000_000
 THEN = NOW // 900 + 40
@@ -50,3 +66,116 @@ def test_a_wrong_weight_changes_nothing(database: Database, number: int, weight:
         set_weight(connection, number, weight, start, "eve", NOW)
     with database.reads.begin() as connection:
         assert all(not account.weights for account in load_dated_registry(connection).accounts.values())
+
+
+QUARTER = NOW // 900
+
+
+def run(database: Database, now: int) -> list[dict[str, Any]]:
+    """Run the job; return the commands that wait."""
+    turn = Turn(job="weights", period=Period(start=now, end=now + 300, name="now"), attempt=1, now=now)
+    asyncio.run(tell_weights_due(database, HERE, turn))
+    with database.reads.begin() as connection:
+        return [json.loads(each.message) for each in open_commands(connection)]
+
+
+def weigh(database: Database, account: int, weight: int, start: int) -> None:
+    with database.writes.begin() as connection:
+        set_weight(connection, account, weight, start, "eve", NOW)
+
+
+@databases.on_both_kinds
+def test_a_weight_is_told_before_its_date_and_once(database: Database) -> None:
+    assert run(database, NOW) == []
+    begin = QUARTER + AHEAD + 4
+    weigh(database, 1, 3, begin)
+    assert run(database, NOW) == [], "not yet: it may change"
+    (message,) = run(database, NOW + 3600)
+    assert (message["cmd"], message["from_time"]) == ("sharing", begin * 900)
+    (meter, weight) = next(iter(message["weights"].items()))
+    assert (weight, "strategy" in message) == (3, False)
+    assert run(database, NOW + 7200) == [message], "unanswered, it is sent again, not made again"
+    answer(database)
+    assert run(database, begin * 900 + 60) == []
+    weigh(database, 2, 5, begin + 8)
+    (second,) = run(database, begin * 900 + 60)
+    assert second["weights"].pop(meter) == 3, "those of all members, each time"
+    assert list(second["weights"].values()) == [5]
+
+
+def test_an_earlier_date_replaces_what_was_told_for_later(database: Database) -> None:
+    weigh(database, 1, 3, QUARTER + 100)
+    run(database, NOW)
+    answer(database)
+    weigh(database, 1, 2, QUARTER + 50)
+    (message,) = run(database, NOW)
+    assert (message["from_time"], *message["weights"].values()) == ((QUARTER + 50) * 900, 2)
+
+
+def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_expired(database: Database) -> None:
+    weigh(database, 1, 3, QUARTER + 1)
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        meters = {
+            i: replace(m, holdings=tuple(replace(h, end=QUARTER + 40 if h.account == 1 else h.end) for h in m.holdings))
+            for i, m in before.meters.items()
+        }
+        save_dated_registry(connection, before, replace(before, meters=meters), "anna", NOW, ZoneInfo("UTC"))
+    (first,) = run(database, NOW)
+    with database.writes.begin() as connection:
+        connection.execute(command.update().values(state="expired"))
+    (again,) = run(database, NOW)
+    assert (again["id"] != first["id"], again["weights"]) == (True, {"10001": 3})
+    answer(database)
+    assert run(database, NOW) == [], "a gateway keeps one to come"
+    (back,) = run(database, (QUARTER + 1) * 900 + 60)
+    assert (back["weights"], back["from_time"]) == ({}, (QUARTER + 40) * 900), "each has 1 again"
+
+
+class Gateway:
+    """What a gateway keeps of weights, as its own code does."""
+
+    def __init__(self) -> None:
+        self.states = MicrogridStates()
+
+    def hear(self, new: Weighting, now: int) -> None:
+        begin = new.since * 900
+        weights = {str(meter): weight for meter, weight in new.weights.items()}
+        fields = {"weights": weights, "from_time": begin if begin > now else None}
+        message = ControllerCommand.model_validate({"id": "w", "cmd": "sharing", "until": now + 60, **fields})
+        self.states = self.states.set(message, now)
+
+    def weights(self, now: int) -> dict[int, int]:
+        return dict(self.states.weights_at(now) or {})
+
+
+PLANS = st.lists(st.tuples(st.integers(1, 40), st.dictionaries(st.integers(1, 3), st.integers(1, 9))), max_size=4)
+
+
+def sequence(plan: Sequence[tuple[int, dict[int, int]]], now: int) -> list[Weighting]:
+    """Return the weights in force now and those to come, of a plan."""
+    dated = dict(sorted(dict(plan).items()))
+    present = [weights for quarter, weights in dated.items() if quarter <= now]
+    found = [Weighting(since=now, weights=present[-1] if present else {})]
+    for quarter, weights in dated.items():
+        if quarter > now and weights != found[-1].weights:
+            found.append(Weighting(since=quarter, weights=weights))
+    return found
+
+
+@given(plans=st.lists(PLANS, min_size=1, max_size=4))
+def test_a_gateway_has_the_weights_of_the_plan_at_all_times_however_it_changes(
+    plans: list[list[tuple[int, dict[int, int]]]],
+) -> None:
+    gateway, told = Gateway(), list[Weighting]()
+    for now in range(45):
+        plan = plans[min(now // 12, len(plans) - 1)]
+        for _ in range(4):
+            new = to_tell(told, sequence(plan, now), now)
+            if new is None:
+                break
+            gateway.hear(new, now * 900 + 5)
+            told = [*(one for one in told if one.since < new.since), new]
+        else:
+            raise AssertionError("it is sent again and again")
+        assert gateway.weights(now * 900 + 5) == sequence(plan, now)[0].weights

@@ -13,24 +13,23 @@ from typer.testing import CliRunner
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.times import iso
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.settlement.estimates.methods import Method
-from commonwatt.settlement.overlay import applied
-from commonwatt.settlement.settled import SettledQuality
-from commonwatt.settlement.validation.day import Limits
+from commonwatt.settlement.estimates import Method
+from commonwatt.settlement.quarters import SettledQuality, applied
+from commonwatt.settlement.validation import Limits
 from harness.commands import logged_in, shown
-from harness.real import databases
-from harness.surroundings.sent import append
-from utility.access.actor import on_machine
+from harness.surroundings import databases
+from harness.surroundings.messages import append
+from utility.access.people import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.corrections import jobs as validation
 from utility.corrections.cli import app
+from utility.corrections.correction import STEPS, Action, State
 from utility.corrections.decisions import Edit, edit
 from utility.corrections.jobs import validate
-from utility.corrections.lifecycle import STEPS, Action, State
 from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import (
     By,
@@ -47,9 +46,8 @@ from utility.corrections.store.corrections import (
 )
 from utility.corrections.tables import correction, finding
 from utility.database.database import Database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
 from utility.outbox.changes import Append
 from utility.readings.store import reads
 from utility.readings.store.compactor import Compactor

@@ -11,15 +11,12 @@ from commonwatt.model.effects import Publish
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 from commonwatt.runtime.clock import Clock
-from harness.billing.found import found_in_store
-from harness.billing.two_months import MONTH, world_of
-from harness.billing.worlds import tariff
-from harness.real.lost_answers import Fate, Line
-from harness.surroundings.sent import batch, blocks
-from harness.surroundings.utility import ingest_of
-from utility.access.actor import on_machine
+from harness.billing.worlds import MONTH, found_in_store, tariff, world_of
+from harness.real.postgres import Fate, Line
+from harness.surroundings.messages import batch, blocks, ingest_of
+from utility.access.people import on_machine
 from utility.billing.decisions import draft
-from utility.billing.store.billing import check_run, issue_run
+from utility.billing.store.runs import check_run, issue_run
 from utility.billing.tables import bill, bill_run
 from utility.control.changes import Asked, Chosen, NewerChangeError
 from utility.control.decisions import make_change
@@ -27,8 +24,8 @@ from utility.database.checks import is_unknown
 from utility.database.database import Database
 from utility.outbox.tables import command, purchase
 from utility.readings.store import reads
-from utility.supply.store.plant import NewPurchase, add_purchase
-from utility.tariffs.store import tariffs
+from utility.supply.store import NewPurchase, add_purchase
+from utility.tariffs import store as tariffs
 
 pytestmark = [pytest.mark.real, pytest.mark.parametrize("fate", list(Fate))]
 

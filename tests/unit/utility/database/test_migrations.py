@@ -15,13 +15,12 @@ from typer.testing import CliRunner
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import QUARTER_S
-from harness.real import databases
 from harness.real.postgres import Postgres
+from harness.surroundings import databases
 from utility.access.store import audit_log
-from utility.assembly.backup.backup import backup
-from utility.assembly.backup.restore import restore
+from utility.assembly.backup.backup import backup, restore
 from utility.assembly.cli import app
-from utility.assembly.recovery.recovery import recover
+from utility.assembly.recovery import recover
 from utility.control.jobs import weights_to_tell
 from utility.database import migrations
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
@@ -29,7 +28,7 @@ from utility.database.migrate import RELEASE, lock_schema, revisions
 from utility.readings.store import reads
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.dead_letters import dead_letters
-from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.gaps import GapFinder
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gap, part
 from utility.registry.store.accounts import load_dated_registry

@@ -1,4 +1,4 @@
-"""Exports beside a plain reference, read by the programs that people read them with."""
+"""Exports beside a plain reference, read by the programs that people read them with, and the same by the API."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -20,21 +21,28 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from commonwatt.model.blocks import Blocks, join, make_blocks
+from commonwatt.model.calendar import iso, parse_time
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.time.times import iso, parse_time
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.town import Town
+from harness.console import Client
 from harness.real import forks
-from harness.real.jobs import compact
-from harness.surroundings.sent import append, blocks
-from harness.surroundings.utility import register_in
+from harness.surroundings.messages import append, blocks, compact, register_in
+from utility.access.people import Actor, Role, on_machine
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
-from utility.exports import readings
+from utility.database.health import Health
+from utility.exports import api as exports
+from utility.exports import rows as readings
 from utility.exports.cli import app
-from utility.jobs.calendar_periods import NEW_YORK
+from utility.exports.columns import EVENTS_TABLE
+from utility.jobs.plans import NEW_YORK
 from utility.readings.store.writer import Writer
 from utility.registry.accounts import Holding
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
+from utility.webkit.rights import Gate
+from utility.webkit.services import Api
 
 on_both = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -245,7 +253,7 @@ def test_a_selection_is_by_meter_microgrid_and_account(
         return {row["meter_id"] for row in csv.DictReader(io.StringIO(export(*words, *selected)))}
 
     for scanned in (8, 0):  # By looking up each block, and by reading all of them.
-        monkeypatch.setattr("utility.exports.store.blocks.SCANNED_FROM", scanned)
+        monkeypatch.setattr("utility.exports.store.exports.SCANNED_FROM", scanned)
         assert meters("--meter", "10001") == {"10001"}
         assert meters("--meter", "10001", "--meter", "10002") == {"10001", "10002"}
         assert meters("--microgrid", "r001") == {"10001", "10002"}
@@ -327,7 +335,7 @@ def test_a_full_disk_is_named_and_a_file_is_whole_or_not_there(
     export("readings", "--from", FROM, "--to", TO, "--out", str(expected), "--format", "csv")
 
     with monkeypatch.context() as patched:
-        from utility.exports.store import folder
+        from utility.exports.store import files as folder
 
         write, room = folder.Hashed.write, [40_000]
 
@@ -463,7 +471,7 @@ def test_an_account_has_what_its_meters_measured_while_it_had_them(
 KILLED = """
 import os, sys
 from pathlib import Path
-from utility.exports.store import folder
+from utility.exports.store import files
 from utility.exports import writers
 from utility.exports.cli import app
 left = int(sys.argv.pop(1))
@@ -479,7 +487,7 @@ def counted(step):
 
 writers.CsvWriter.write = counted(writers.CsvWriter.write)
 writers.CsvWriter.close = counted(writers.CsvWriter.close)
-folder.replace_file = counted(folder.replace_file)
+files.replace_file = counted(files.replace_file)
 app(sys.argv[1:])
 """
 """Exports, and is killed before a step: rows, the end of a file, a manifest."""
@@ -519,3 +527,86 @@ def test_a_file_whose_time_was_not_over_is_written_again(
     Writer(database).commit([append(blocks({0: 5}, quarter=december))])
     export(*words)
     assert (tmp_path / "out" / "readings-1d-2026-12.csv").read_bytes() != before
+
+
+BEGIN = 2_000_000 * 900
+EVENT = EventRecord(previous_state=1, new_state=3, record_id=7, meter_id=10001, time=BEGIN + 7)
+
+
+@pytest.fixture
+def client(database: Database) -> Client:
+    parts = [
+        append(blocks({0: 5, 1: 7}, meter=meter, quarter=2_000_000 + n)) for meter in (10001, 10002) for n in (0, 1)
+    ]
+    Writer(database).commit([*parts, append(events=[(1, EVENT)])])
+    clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
+    return Client(make_app(Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None))))
+
+
+def ask(client: Client, what: str = "readings", **params: Any) -> httpx.Response:
+    return client.get(f"/export/{what}", params={"start": BEGIN, "end": BEGIN + 3600} | params)
+
+
+def test_sums_of_several_meters_are_csv_and_parquet(client: Client) -> None:
+    answer = ask(client, meter=["10001", "10002"], resolution="1h")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="readings-1h.csv"'
+    lines = answer.text.splitlines()
+    assert [line.split(",")[:5] for line in lines[1:]] == [
+        [meter, "r001", "through", "2027-01-15T08:00:00Z", "24"] for meter in ("10001", "10002")
+    ]
+    parquet = pl.read_parquet(
+        io.BytesIO(ask(client, meter=["10001", "10002"], resolution="1h", format="parquet").content)
+    )
+    assert parquet["energy_milliwatt_hours"].to_list() == [24, 24]
+    assert parquet["missing_slots"].to_list() == [236, 236]
+
+
+def test_slots_and_events_are_there_too(client: Client) -> None:
+    slots = ask(client, resolution="15s", meter="10001").text.splitlines()
+    assert len(slots) == 1 + 4
+    events = ask(client, "events", microgrid="r001").text.splitlines()
+    assert events[0] == ",".join(column.name for column in EVENTS_TABLE.columns)
+    assert events[1] == "10001,r001,2027-01-15T08:00:07Z,1,7,1,3,initialized off_grid,r001"
+    assert len(events) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"end": BEGIN}, "end: 2027-01-15 08:00:00Z is not after start"),
+        ({"end": BEGIN + 60}, "end: 2027-01-15 08:01:00Z is within a quarter-hour"),
+        ({"meter": "77"}, "meter: '77' is not registered"),
+        ({"meter": "x"}, "String should match pattern"),
+        ({"format": "xls"}, "Input should be 'parquet' or 'csv'"),
+        ({"start": "2026-11-01T01:30"}, "exists twice in America/New_York"),
+        ({"start": 0, "end": 4_000_000_500, "resolution": "15s"}, "commonwatt export"),
+    ],
+)
+def test_asked_wrongly_it_says_what_is_wrong(client: Client, params: dict[str, Any], said: str) -> None:
+    answer = ask(client, **params)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"] if isinstance(answer.json()["detail"], str) else answer.text
+
+
+def test_a_person_has_one_export_at_a_time_and_keeps_nobody_else_from_theirs(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, meanwhile = iter(("vera", "vera", "otto", "vera")), list[httpx.Response]()
+    content = exports._content
+
+    def busy(*arguments: Any) -> Any:
+        if not meanwhile:
+            meanwhile.append(ask(client))
+            meanwhile.append(ask(client))
+        return content(*arguments)
+
+    def identify(*_: Any) -> Actor:
+        return replace(on_machine(next(names)), roles=frozenset({Role.VIEWER}))
+
+    monkeypatch.setattr(exports, "_content", busy)
+    monkeypatch.setattr(Gate, "identify", identify)
+    assert ask(client).status_code == 200
+    assert [answer.status_code for answer in meanwhile] == [503, 200]
+    assert "an export of yours is running" in meanwhile[0].text
+    assert ask(client).status_code == 200, "places are given back"

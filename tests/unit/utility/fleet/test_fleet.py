@@ -1,11 +1,34 @@
-"""The list of controllers: sorted, the worst first, filtered, each with the alarms that name it."""
+"""The list of controllers, their reports, and keys that are set from afar."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from commonwatt.model.time.now import Trust
-from harness.surroundings.utility import a_heartbeat
-from utility.alarms.kinds import KINDS
+import pytest
+from sqlalchemy import select
+from typer.testing import CliRunner
+
+from commonwatt.model.time import Trust
+from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, MAX_REPORT_BYTES, ControllerOutcome
+from commonwatt.protocol.reports import compressed, report_of
+from harness.console import Browser, text_of
+from harness.surroundings.messages import a_heartbeat
+from tests.unit.utility.conftest import NOW
+from tests.unit.utility.control.test_changes import answer
+from utility.access.people import Role
+from utility.alarms.alarm import KINDS
+from utility.control.store import newest_changes
+from utility.database.database import Database
+from utility.fleet import cli
+from utility.fleet.cli import app
 from utility.fleet.fleet import Cared, Sort, cared_for, chosen, ordered
+from utility.fleet.store import KEPT_S, drop_reports, reports_of
+from utility.outbox.changes import CloseCommand, OpenCommand
+from utility.outbox.store import add_command, open_commands
+from utility.outbox.tables import command as commands
+from utility.readings.sending import Sending
+from utility.readings.store.writer import Writer
 
 KINDS_OF = {"r001": "residential", "r002": "residential", "a001": "apartment", "p001": "public", "r003": "residential"}
 
@@ -65,3 +88,142 @@ def test_it_is_filtered_by_name_kind_release_and_alarm() -> None:
     assert names(chosen(FLEET, kind="residential", wrong=True)) == ["r002", "r003"]
     assert names(chosen(FLEET, release="0.4.0")) == ["r001", "p001"]
     assert names(chosen(FLEET, release="0.3 or older")) == ["a001"]
+
+
+TEXT = "== report of r001\n== doctor\nbad disk: full <b>\n"
+
+
+def reported(database: Database, name: str = "x", text: str = TEXT, created: int = NOW) -> None:
+    """Ask r001 for a report, and take its outcome in as the service does."""
+    message = json.dumps({"v": 1, "id": name, "cmd": "report", "until": created + 3600})
+    asked = OpenCommand(id=name, controller="r001", message=message, until=created + 3600)
+    database.write(add_command, asked, created)
+    answer_with_report(database, name, text)
+
+
+def answer_with_report(database: Database, name: str, text: str = TEXT) -> None:
+    outcome = ControllerOutcome(id=name, cmd="report", result="done", time=NOW, report=report_of(compressed(text)))
+    sending = Sending()
+    sending.due(database.read(open_commands), NOW)
+    Writer(database).commit([effect.change for effect in sending.answered("r001", outcome, ()).effects])  # type: ignore[union-attr]
+
+
+def test_the_largest_report_fits_into_an_outcome() -> None:
+    report = report_of(bytes(range(256)) * (MAX_REPORT_BYTES // 256))
+    outcome = ControllerOutcome(id="x" * 64, cmd="report", result="done", time=2**32 - 1, report=report)
+    assert len(outcome.pack()) <= MAX_OUTCOME_BYTES
+
+
+def test_a_report_is_stored_by_itself_and_its_command_keeps_the_rest(database: Database) -> None:
+    reported(database)
+    reported(database, "y", "later", NOW + 5)
+    found = database.read(reports_of, "r001", 9)
+    assert [(each.command, each.time) for each in found] == [("y", NOW + 5), ("x", NOW)]
+    with database.reads.begin() as connection:
+        rows = connection.execute(select(commands.c.state, commands.c.result, commands.c.outcome)).all()
+    assert {row.state for row in rows} == {row.result for row in rows} == {"done"}
+    assert all("report" not in json.loads(row.outcome) for row in rows)
+    assert database.read(reports_of, "r002", 9) == []
+
+
+def test_a_report_is_kept_for_90_days(database: Database) -> None:
+    reported(database)
+    database.write(drop_reports, NOW + KEPT_S)
+    assert len(database.read(reports_of, "r001", 9)) == 1
+    database.write(drop_reports, NOW + KEPT_S + 1)
+    assert database.read(reports_of, "r001", 9) == []
+
+
+def test_the_page_asks_for_a_report_shows_it_and_gives_it_as_a_file(
+    browser: Callable[..., Browser], database: Database
+) -> None:
+    operator, path = browser(Role.OPERATOR), "/console/fleet/r001"
+    assert "No report was asked for" in text_of(operator.get(path))
+    assert operator.post(f"{path}/reports").headers["location"].startswith(path)
+    (change,) = database.read(newest_changes, 9)
+    (asked,) = database.read(open_commands)
+    assert (str(change.action), asked.controller) == ("report", "r001")
+    answer_with_report(database, asked.id)
+    page = operator.get(path)
+    assert "bad disk: full &lt;b&gt;" in page.text
+    file = operator.get(f"{path}/reports/{asked.id}")
+    assert (file.text, file.headers["content-type"]) == (TEXT, "text/plain; charset=utf-8")
+    assert operator.get("/console/fleet/r009").status_code == 404
+    assert operator.get(f"{path}/reports/other").status_code == 404
+
+
+def test_the_command_prints_the_newest_report(
+    config: object, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = CliRunner().invoke(cli.app, ["report", "r001", "--config", str(config)])
+    assert none.exit_code == 1
+    reported(database)
+    assert TEXT in CliRunner().invoke(cli.app, ["report", "r001", "--config", str(config)]).stdout
+    assert "commonwatt utility command r001 report" in none.output + capsys.readouterr().err
+
+
+def test_a_controller_steers_no_operators_terminal_and_fills_no_page(
+    config: object, database: Database, browser: Callable[..., Browser]
+) -> None:
+    reported(database, text="== report\n\x1b]0;title\x07\x1b]52;c;cm0=\x07fine\tx\n" + "<" * 1_000_000)
+    shown = CliRunner().invoke(cli.app, ["report", "r001", "--config", str(config)]).stdout
+    assert "\x1b" not in shown
+    assert "fine" in shown
+    page = browser(Role.VIEWER).get("/console/fleet/r001").text
+    assert len(page) < 2_000_000
+    assert "Only its beginning is shown" in page
+
+
+def test_a_report_that_is_none_closes_its_command_and_is_no_fault_of_the_page(
+    browser: Callable[..., Browser], database: Database
+) -> None:
+    message = json.dumps({"v": 1, "id": "x", "cmd": "report", "until": NOW + 3600})
+    database.write(add_command, OpenCommand(id="x", controller="r001", message=message, until=NOW + 3600), NOW)
+    closing = CloseCommand(id="x", controller="r001", state="done", outcome="{}", report='not base 85 ~~ "')
+    Writer(database).commit([closing])
+    assert "can&#39;t be read" in browser(Role.OPERATOR).get("/console/fleet/r001").text
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(config: Path, database: Database) -> Run:
+    del database  # Its town is registered.
+
+    def typed(*words: str) -> tuple[int, str]:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        return done.exit_code, " ".join(done.output.split())
+
+    return typed
+
+
+def test_a_period_is_set_at_those_that_fit_and_put_back(run: Run, database: Database) -> None:
+    code, said = run("set", "relay_s", "900", "--where", "kind=residential", "--where", "name=r001", "--yes")
+    assert code == 0, said
+    assert "1 controller: r001" in said
+    answer(database)
+    code, said = run("set", "relay_s", "--back")
+    assert "change 1: no gateway carried it out" in said or code == 0, said
+
+
+@pytest.mark.parametrize("key", ["head_end", "certificate", "store", "microgrid"])
+def test_what_could_cut_a_controller_off_is_refused_with_what_to_do(run: Run, key: str) -> None:
+    code, said = run("set", key, "x", "--yes")
+    assert code == 2
+    assert f"{key}: is set at the office in site.toml" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("relay_s", "soon"), "seconds are wanted"),
+        (("relay_s", "900", "--where", "kind=none"), "no controller fits kind=none"),
+        (("relay_s", "900", "--where", "colour=red"), "kind=, release= or name= is wanted"),
+        (("strategy", "--back"), "there is no such change"),
+    ],
+)
+def test_a_wrong_word_says_what_is_wanted(run: Run, words: tuple[str, ...], why: str) -> None:
+    code, said = run("set", *words, "--yes")
+    assert code == 2
+    assert why in said

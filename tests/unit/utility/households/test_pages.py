@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -12,25 +12,45 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
-from commonwatt.model.time.local_calendar import month_quarters
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.calendar import month_quarters, parse_time
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, quarter_of
+from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.loading import load_town
+from commonwatt.town.town import Direction
 from harness.console import Browser, text_of
-from harness.furnished import furnished
-from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, moved_at
-from harness.surroundings.utility import register_in
+from harness.furnished import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnished, moved_at
+from harness.surroundings.messages import a_heartbeat, register_in
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import audit_log
-from utility.billing.store.billing import newest_issued
 from utility.billing.store.entries import cancel_run
+from utility.billing.store.runs import newest_issued
 from utility.database.database import Database
-from utility.jobs.calendar_periods import NEW_YORK
+from utility.exports.selection import Held
+from utility.households.course import (
+    Course,
+    Line,
+    Recording,
+    by_day,
+    course_of,
+    figures_of,
+    helped_now,
+    home_now,
+    settled_until,
+    together,
+)
+from utility.households.store import Battery, Day, Stored
+from utility.jobs.plans import NEW_YORK
 from utility.ledger.entry import Entry, Kind, billed
-from utility.ledger.store.entries import post
+from utility.ledger.store import post
 from utility.readings import tables
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
@@ -366,3 +386,202 @@ def test_a_file_without_data_is_refused_without_the_words_of_a_command_line(resi
     refused = resident(HOUSE).get("/console/home/energy?start=2026-10-01&end=2026-10-02")
     assert (refused.status_code, "--of" in refused.text) == (422, False)
     assert "is settled in that time" in refused.text
+
+
+FIRST = parse_time("2026-10-31", "", NEW_YORK) // 900
+OUT, IN = 10001, 10002
+KINDS = {OUT: frozenset({RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH}), IN: {RecordType.THROUGH}}
+
+
+def blocks_of(first: int, end: int, seed: int, missing: float = 0.0) -> Blocks:
+    rng = np.random.default_rng(seed)
+    keys = [
+        (meter, int(kind), quarter) for meter in KINDS for kind in sorted(KINDS[meter]) for quarter in range(first, end)
+    ]
+    shape = len(keys), 60
+    there = np.repeat(rng.random(len(keys)) >= missing, 60).reshape(shape)
+    return make_blocks(keys, rng.integers(0, 1000, shape), np.where(there, 2, 0))
+
+
+def recordings(start: int, end: int) -> list[Recording]:
+    directions = {OUT: Direction.OUTGOING, IN: Direction.INCOMING}
+    return [
+        Recording(held=Held(meter=m, direction=directions[m], first=start, end=end), kinds=frozenset(KINDS[m]))
+        for m in KINDS
+    ]
+
+
+def value(blocks: Blocks, meter: int, kind: RecordType, quarter: int) -> np.ndarray | None:
+    rows = (blocks.meter == meter) & (blocks.record_type == kind) & (blocks.quarter == quarter)
+    (row,) = np.flatnonzero(rows)
+    return None if not blocks.quality[row].any() else blocks.values[row]
+
+
+@given(
+    seed=st.integers(0, 999), moved=st.integers(-5, 12), leaves=st.integers(3, 20), missing=st.sampled_from([0, 0.2])
+)
+def test_course_is_that_of_the_meters_while_the_account_had_them(
+    seed: int, moved: int, leaves: int, missing: float
+) -> None:
+    start, end = FIRST + moved, FIRST + moved + leaves
+    blocks = blocks_of(FIRST - 1, FIRST + 10, seed, missing)
+    course = course_of(blocks, recordings(start, end), FIRST, FIRST + 10)
+    for n, quarter in enumerate(range(FIRST, FIRST + 10)):
+        found = [value(blocks, IN, RecordType.THROUGH, quarter), value(blocks, OUT, RecordType.THROUGH, quarter)]
+        found.append(value(blocks, OUT, RecordType.GENERATION, quarter))
+        if not start <= quarter < end:
+            found = [None] * 3
+        taken, given_, solar = (0 if each is None else int(each.sum()) for each in found)
+        assert (course.taken.energy[n], course.given.energy[n], course.solar.energy[n]) == (taken, given_, solar)
+        level, before = (
+            value(blocks, OUT, RecordType.STORED, quarter),
+            value(blocks, OUT, RecordType.STORED, quarter - 1),
+        )
+        is_known = start < quarter < end and None not in [*map(type, found)] and all(f is not None for f in found)
+        if is_known and level is not None and before is not None:
+            assert course.use.is_whole[n]
+            assert course.use.energy[n] == solar + taken - given_ - int(level[-1] - before[-1])
+        else:
+            assert not course.use.is_whole[n], "a gap, or the level of the one before, is no use of ours"
+            assert course.use.energy[n] == course.use.slots[n] == 0, "half of the sum would be a lie"
+
+
+def test_newest_level_is_the_last_slot_of_a_battery_that_is_still_there() -> None:
+    blocks = blocks_of(FIRST - 1, FIRST + 3, 1)
+    course = course_of(blocks, recordings(FIRST, FIRST + 99), FIRST, FIRST + 10)
+    assert course.newest is not None
+    assert course.newest.time == (FIRST + 3) * 900
+    level = value(blocks, OUT, RecordType.STORED, FIRST + 2)
+    assert level is not None
+    assert course.newest.energy == level[-1]
+    gone = course_of(blocks, recordings(FIRST, FIRST + 2), FIRST, FIRST + 10)
+    assert gone.newest is None, "the next household's battery is not ours"
+
+
+def test_sums_say_how_much_of_their_time_has_readings() -> None:
+    course = course_of(blocks_of(FIRST - 1, FIRST + 6, 2), recordings(FIRST, FIRST + 99), FIRST, FIRST + 10)
+    assert course.until == FIRST + 6
+    whole, part, none = (figures_of(course, FIRST + a, FIRST + b) for a, b in ((1, 6), (0, 8), (6, 10)))
+    assert whole.used is not None
+    assert whole.used.permille == 1000
+    assert whole.used.energy == course.use.energy[1:6].sum()
+    assert part.taken is not None
+    assert (part.taken.energy, part.taken.permille) == (course.taken.energy.sum(), 750)
+    assert none.taken is not None
+    assert none.taken.energy is None, "nothing has come yet: no zero"
+    empty = course_of(blocks_of(FIRST - 1, FIRST + 6, 2), [], FIRST, FIRST + 10)
+    assert (figures_of(empty, FIRST, FIRST + 6).all, empty.until, empty.newest) == ([], None, None)
+
+
+def settled(days: int, seed: int) -> SettledQuarters:
+    rng = np.random.default_rng(seed)
+    shape = 2, days * 96 + 4
+    return SettledQuarters(
+        meters=np.array([OUT, IN], np.uint64),
+        first=FIRST,
+        energies={quantity: rng.integers(0, 9, shape) for quantity in Quantity},
+        quality=rng.integers(0, 5, shape).astype(np.uint8),
+        provisional=np.zeros(shape, np.bool_),
+        version=(np.arange(shape[1]) < shape[1] - 30).astype(np.int32) * np.ones(shape, np.int32),
+    )
+
+
+@given(seed=st.integers(0, 99), moved=st.integers(-3, 250))
+def test_settled_days_add_up_and_begin_with_the_move(seed: int, moved: int) -> None:
+    found = settled(3, seed)
+    end = FIRST + found.quality.shape[1]
+    held = [one.held for one in recordings(FIRST + moved, end)]
+    days = by_day(found, held, NEW_YORK)
+    assert [day.start for day in days] == [(FIRST + n) * 900 for n in (0, 96, 196)], "1 November has 25 hours"
+    assert [day.expected for day in days if day.start + 100 * 900 < (FIRST + moved) * 900] == [0] * sum(
+        day.start + 100 * 900 < (FIRST + moved) * 900 for day in days
+    )
+    whole, columns = together(days, 0), slice(max(0, moved), found.quality.shape[1] - 30)
+    for name, quantity in (
+        ("got", Quantity.SHARED_IN),
+        ("given", Quantity.SHARED_OUT),
+        ("imported", Quantity.IMPORTED),
+    ):
+        assert getattr(whole, name) == found.energies[quantity][:, columns].sum()
+    assert whole.estimated == (found.quality[:, columns] <= SettledQuality.ESTIMATED).sum()
+    assert settled_until(found, held) == end - 30
+    assert settled_until(found, []) is None
+
+
+def line(*energies: int) -> Line:
+    whole = np.full(len(energies), 60)
+    return Line(energy=np.array(energies), slots=whole, expected=whole)
+
+
+def test_own_part_is_never_more_than_all_though_a_battery_jumps() -> None:
+    """A battery that is exchanged for a fuller one seems to gain what no source gave."""
+    course = Course(
+        first=0,
+        solar=line(1_000, 1_000),
+        taken=line(0, 0),
+        given=line(0, 0),
+        stored=line(5_000, 50_000),
+        gained=line(0, 45_000),
+        newest=None,
+    )
+    now = home_now(course)
+    assert now is not None
+    assert now.own_permille == 1000
+
+
+def test_the_own_part_is_what_was_not_taken_of_the_use_that_stands_beside_it() -> None:
+    """A home gives and takes in one quarter-hour, and a reading of its panels lacks in another."""
+    solar = Line(energy=np.array([6_000, 0, 500]), slots=np.array([60, 60, 59]), expected=np.full(3, 60))
+    course = Course(
+        first=0,
+        solar=solar,
+        taken=line(2_000, 4_000, 9_000),
+        given=line(3_000, 0, 0),
+        stored=line(0, 0, 0),
+        gained=line(0, 0, 0),
+        newest=None,
+    )
+    now, shown = home_now(course), dict(figures_of(course.whole, 0, 3).all)
+    used, taken = shown["Used"].energy, shown["Taken"].energy
+    assert (used, taken, shown["Solar"].energy, shown["Given"].energy) == (9_000, 6_000, 6_000, 3_000)
+    assert now is not None
+    assert now.own_permille == 1000 * (9_000 - 6_000) / 9_000
+
+
+def battery(minimum: int | None) -> Battery:
+    return Battery(meter=8, microgrid="r001", place="a", capacity=100, minimum=minimum, reported=None, is_shared=False)
+
+
+@pytest.mark.parametrize(
+    ("levels", "since"),
+    [
+        ((60, 50, 40, 45), (12 * 900, True)),
+        ((40, 60, 40), (12 * 900, True)),
+        ((40, 45), (10 * 900, False)),
+        ((60, 40, 50), None),
+        ((), None),
+    ],
+)
+def test_a_level_below_the_minimum_says_since_when(levels: Sequence[int], since: tuple[int, bool] | None) -> None:
+    # The first quarter is number 9; the end of a quarter has its level.
+    none = line(*(0 for _ in levels))
+    course = Course(first=9, solar=none, taken=none, given=none, stored=line(*levels), gained=none, newest=None)
+    day = Day(course=course, sums=figures_of(course, 9, 9), until=None, level=None)
+    stored = Stored(batteries=[battery(50)], level=None, permille=None, today=day)
+    assert stored.low_since == since
+    assert Stored(batteries=[battery(50)] * 2, level=None, permille=None, today=day).low_since is None
+    assert Stored(batteries=[battery(None)], level=None, permille=None, today=day).low_since is None
+
+
+def test_a_battery_below_its_minimum_says_who_helps() -> None:
+    def said(**sharing: str) -> str:
+        beat = a_heartbeat(time=1_000, sharing={int(meter[1:]): code for meter, code in sharing.items()})
+        return helped_now(beat, 8, 1_100)
+
+    assert said(m8="low", m9="helps") == "A neighbour's battery helps it."
+    assert said(m8="low", m9="helps", m10="helps?") == "2 of the neighbours' batteries help it."
+    assert said(m8="alone", m9="rests") == "Below its minimum, but no other battery can share."
+    assert said(m8="low-island", m9="no-need").startswith("Below its minimum; in an island")
+    assert said(m9="helps") == helped_now(None, 8, 0) == "Its gateway does not say now who helps it."
+    old = a_heartbeat(time=1_000, sharing={8: "low", 9: "helps"})
+    assert helped_now(old, 8, 3_000) == "Its gateway does not say now who helps it."

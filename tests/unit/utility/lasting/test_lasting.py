@@ -8,32 +8,34 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from commonwatt.energy.hours_left import Band, HoursLeft
+from commonwatt.energy.lasting import Band, HoursLeft
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Direction, Microgrid, Town
 from harness.console import Browser, standing_api, text_of
-from harness.real import databases
-from harness.surroundings.utility import a_heartbeat
+from harness.surroundings import databases
+from harness.surroundings.messages import a_heartbeat
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database
 from utility.database.postgres.partitions import make_partitions, month_of
-from utility.households.store.home import Home
+from utility.households.store import Home
 from utility.lasting.jobs import TOWN, Lasting, lasting_of
 from utility.lasting.rules import (
     NO_HISTORY,
     UNSETTLED,
     Said,
+    Score,
     blocks_of,
     class_usual,
     project,
+    scored,
     seen,
+    summary,
     town_left,
 )
-from utility.lasting.scores import Score, scored, summary
 from utility.lasting.store import load_used
 from utility.readings.tables import compacted
 from utility.registry.store.registry import registry_changed

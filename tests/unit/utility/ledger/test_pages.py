@@ -9,37 +9,26 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from commonwatt.config.office import OfficeSettings
-from commonwatt.config.utility import BillingSettings, UtilitySettings
-from commonwatt.model.time.local_calendar import midnight
+from commonwatt.config.utility import BillingSettings, OfficeSettings, UtilitySettings
+from commonwatt.model.calendar import midnight
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
 from harness.ledger.histories import ANNA
-from harness.real import databases
+from harness.surroundings import databases
 from tests.unit.utility.conftest import NOW
-from tests.unit.utility.ledger.statements import entry, part, statement, valid
-from utility.access.roles import Role
+from tests.unit.utility.ledger.test_ledger import entry, part, statement, valid
+from utility.access.people import Role
 from utility.access.store import audit_log
-from utility.customers.contact import Contact
-from utility.customers.store.contacts import newest_contacts, office_key, set_contact
+from utility.customers.people import Contact
+from utility.customers.store import newest_contacts, office_key, set_contact
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.ledger import decisions
+from utility.ledger.bank import rf_reference
 from utility.ledger.entry import Entry, Kind, billed, open_items
-from utility.ledger.reference import rf_reference
-from utility.ledger.store.entries import (
-    C,
-    balance,
-    entries_where,
-    exported,
-    newest,
-    owed_before,
-    post,
-    post_cancel,
-    remind,
-)
-from utility.tariffs.store import tariffs
+from utility.ledger.store import C, balance, entries_where, exported, newest, owed_before, post, post_cancel, remind
+from utility.tariffs import store as tariffs
 
 Browsers = Callable[..., Browser]
 HEADER = "day,amount,currency,reference,text,payer,bank_reference\n"

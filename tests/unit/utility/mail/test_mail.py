@@ -19,26 +19,22 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
-from commonwatt.config.office import MailSettings, OfficeSettings
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
 from commonwatt.runtime.files import write_private
-from harness.billing.found import found_in_store
-from harness.billing.two_months import world_of
-from harness.billing.worlds import World, tariff
+from harness.billing.worlds import World, found_in_store, tariff, world_of
 from harness.console import Browser
-from harness.images import begun_with
 from harness.network.waiting import free_port
+from harness.surroundings.databases import begun_with
 from tests.unit.utility.billing.test_billing import publish
-from utility.access.roles import Role
-from utility.billing.store.billing import check_run, issue_run, stored_bills
+from utility.access.people import Role
 from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.billing.store.runs import check_run, issue_run, stored_bills
 from utility.billing.tables import bill_run
-from utility.customers.contact import Contact
-from utility.customers.store.contacts import newest_contacts, office_key, set_contact
+from utility.customers.people import Contact
+from utility.customers.store import newest_contacts, office_key, set_contact
 from utility.database.database import Database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
 from utility.mail import jobs
 from utility.mail.jobs import send_mails
 from utility.mail.message import CONFIRM, MOST_TRIES, REMINDER, State, proof

@@ -10,16 +10,14 @@ import pytest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import Quarter
 from commonwatt.town.town import Direction, Function
-from harness.billing.two_months import world_of
-from harness.billing.worlds import World
-from tests.unit.utility.billing.test_corrections import issued, stored
+from harness.billing.worlds import World, world_of
+from tests.unit.utility.billing.test_bills import issued, stored
 from utility.billing.bill import Bill, LineKind
 from utility.billing.run import bills_of
 from utility.billing.stored_run import computed
 from utility.moves.move import Kind, Move, moved, taken_back
-from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
-from utility.registry.dates import date_text, parse_quarter
-from utility.registry.exchange import exchanged
+from utility.registry.accounts import Account, DatedRegistry, Holding, Installed, exchanged
+from utility.registry.changes import date_text, parse_quarter
 from utility.registry.importing import apply_facts
 from utility.registry.table import COLUMNS, read_table
 

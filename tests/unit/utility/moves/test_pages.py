@@ -7,18 +7,17 @@ import pytest
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.town.town import Town
-from harness.billing.found import published
-from harness.billing.worlds import tariff
+from harness.billing.worlds import published, tariff
 from harness.console import Browser, text_of
-from harness.real.databases import on_both_kinds
+from harness.surroundings.databases import on_both_kinds
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.store import audit_log
 from utility.billing.store.run_bills import prepared
-from utility.customers.store.contacts import contact_of, digests_at, histories, office_key
+from utility.customers.store import contact_of, digests_at, histories, office_key
 from utility.database.database import Database
 from utility.registry.store.accounts import changes_of, load_dated_registry
-from utility.registry.store.moves import moved_out
+from utility.registry.store.statements import moved_out
 
 Browsers = Callable[..., Browser]
 

@@ -10,20 +10,19 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.model.control.supply import SupplyState
-from commonwatt.model.time.times import iso, parse_time
+from commonwatt.model.calendar import iso, parse_time
+from commonwatt.model.control import SupplyState
 from harness.billing.worlds import tariff
 from harness.console import Browser
 from harness.furnished import token_of
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.access.tables import api_token
 from utility.database.database import Database
 from utility.openadr.api import BASE
-from utility.supply.announcing import RATION_S
-from utility.supply.rationing import Ration
-from utility.supply.store.rations import NewRation, tell
-from utility.tariffs.store import tariffs
+from utility.supply.rationing import RATION_S, Ration
+from utility.supply.store import NewRation, tell
+from utility.tariffs import store as tariffs
 
 LABEL = "ven's token"
 HOUR_S = 3600

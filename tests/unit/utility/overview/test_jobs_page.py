@@ -1,23 +1,35 @@
-"""People see what the utility does by itself; administrators run, pause and change it, which the audit log keeps."""
+"""What administrators see and do: jobs, the parts of the utility with their state, and devices."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commonwatt.config.utility import UtilitySettings
-from harness.console import Browser, text_of
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.devices import load_devices, load_tokens
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Town
+from harness.console import Browser, standing_api, text_of
+from harness.surroundings.messages import a_heartbeat
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
+from utility.access.store import audit_log
 from utility.access.store.audit_log import Wanted, entries
+from utility.alarms.conditions import Counted, Facts, JobFacts, Past
+from utility.assembly.application import make_app
 from utility.database.database import Database
-from utility.jobs.catalogue import catalogue, plan_of
-from utility.jobs.store.job_leases import finish, give_back, postpone, take
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.jobs.plans import catalogue, plan_of
+from utility.jobs.store import finish, give_back, postpone, take
+from utility.outbox.changes import OpenCommand, SawGateway
+from utility.outbox.store import add_command
 from utility.outbox.tables import command
+from utility.overview.system import Known, Part, parts
+from utility.readings.store.writer import Writer
+from utility.registry.store.enrolment import enrol
 
-DAY_S = 86_400
+A_DAY_S = 86_400
 
 
 @pytest.fixture
@@ -131,9 +143,9 @@ def test_requests_without_an_answer_are_listed_oldest_first_with_their_end(
     database: Database, browser: Callable[..., Browser]
 ) -> None:
     with database.writes.begin() as connection:
-        for n, until in enumerate((NOW + 60, NOW - 5, NOW - 9 * DAY_S, NOW + 70)):
+        for n, until in enumerate((NOW + 60, NOW - 5, NOW - 9 * A_DAY_S, NOW + 70)):
             new = OpenCommand(id=f"c{n}", controller="r001", message='{"cmd": "get"}', until=until)
-            add_command(connection, new, NOW - 10 * DAY_S - n)
+            add_command(connection, new, NOW - 10 * A_DAY_S - n)
         states = {"c1": "expired", "c2": "expired", "c3": "done"}
         for name, state in states.items():
             outcome = '{"result": "unsupported", "reason": "an old gateway"}' if state == "done" else None
@@ -148,3 +160,162 @@ def test_requests_without_an_answer_are_listed_oldest_first_with_their_end(
     ], "what expired over a week ago is left out"
     assert found[-1]["expires"] == "2027-01-15T09:24:20Z"
     assert "failed: unsupported" in text_of(viewer.get("/console/requests"))
+
+
+HOUR_S, DAY_S = 3_600, 86_400
+SYSTEM_NOW = 1_800_000_000
+
+
+def judged(
+    facts: Facts, *, backup: int | None = SYSTEM_NOW - 5 * HOUR_S, makes_backups: bool = True
+) -> dict[str, Part]:
+    known = Known(version="0.4", schema="0031", jobs=14, makes_backups=makes_backups, backup=backup)
+    return {part.name: part for part in parts(facts, known, SYSTEM_NOW)}
+
+
+def test_everything_is_good_without_a_condition_and_says_what_is_known() -> None:
+    facts = Facts(disk=(40 * 10**9, 100 * 10**9), certificates={"mqtt": 90 * DAY_S, "http": 30 * DAY_S})
+    found = judged(facts)
+    assert {part.state for part in found.values()} == {"good"}
+    assert found["Disk"].words == "40.0 GB of 100.0 GB are free"
+    assert found["Backups"].words == "the newest was made 5 hours ago"
+    assert found["Certificates"].words == "for gateways ends in 90 days; for browsers ends in 30 days"
+
+
+def test_what_is_not_measured_or_not_in_use_is_neither_good_nor_wrong() -> None:
+    found = judged(Facts(), makes_backups=False)
+    assert {name for name, part in found.items() if part.state == "idle"} == {"Disk", "Backups", "Certificates"}
+
+
+FAILING = Facts(counted=Counted(jobs=(JobFacts(name="gaps"),)), past=Past(counts={("job_failures", "gaps"): 3}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "state", "words"),
+    [
+        (Facts(disk=(5, 100)), "Disk", "warning", "nearly full"),
+        (Facts(full=True, disk=(0, 100)), "Disk", "bad", "full"),
+        (Facts(damaged=True), "Database", "bad", "damaged"),
+        (Facts(head_ends={"127.0.0.1:1884": False}), "Connection", "bad", "no connection"),
+        (Facts(trusted=False), "Clock", "warning", "not synchronized"),
+        (Facts(certificates={"http": 3 * DAY_S}), "Certificates", "warning", "expires soon"),
+        (Facts(certificates={"mqtt": -HOUR_S}), "Certificates", "bad", "has expired"),
+        (FAILING, "Jobs", "warning", "gaps fails"),
+        (Facts(counted=Counted(jobs=(JobFacts(name="backup", late_s=DAY_S),))), "Backups", "warning", "backup is late"),
+    ],
+)
+def test_a_part_is_wrong_by_the_condition_of_its_alarm(facts: Facts, name: str, state: str, words: str) -> None:
+    found = judged(facts)
+    assert found[name].state == state
+    assert words in found[name].wrong[0].summary
+    assert [part.name for part in found.values() if part.wrong] == [name]
+
+
+def test_gateways_are_counted_by_their_releases() -> None:
+    said = {
+        "r001": a_heartbeat(),
+        "r002": a_heartbeat(program={"release": "0.4"}),
+        "r003": a_heartbeat(program={"release": "0.4"}),
+    }
+    assert judged(Facts(said=said))["Versions"].words == "utility 0.4, 2 gateways 0.4, 1 gateway 0.3 or older"
+
+
+def test_page_shows_each_part_and_the_jobs(browser: Callable[..., Browser]) -> None:
+    shown = text_of(browser(Role.ADMIN).get("/console/system"))
+    for words in ("Disk", "Backups", "Certificates", "Versions", "○ not known", "settles the finished days"):
+        assert words in shown
+
+
+@pytest.fixture
+def out(tmp_path: Path, town: Town) -> Path:
+    folder = tmp_path / "site"
+    enrol(town, folder)
+    Authority.create(folder, "Test", NOW)
+    return folder
+
+
+@pytest.fixture
+def person(database: Database, clock: Clock, out: Path) -> Callable[..., Browser]:
+    """Return a browser at a service that has the folder."""
+    app = make_app(standing_api(database, NOW, clock=clock, settings=UtilitySettings(enrolment=out)))
+    return lambda role: Browser(app, role)
+
+
+def test_without_the_folder_the_page_says_what_to_type(browser: Callable[..., Browser]) -> None:
+    admin = browser(Role.ADMIN)
+    assert "is not on this machine: that is the safe way" in text_of(admin.get("/console/devices"))
+    page = text_of(admin.get("/console/devices/r001"))
+    assert "where the enrolment's folder is" in page
+    assert "commonwatt enroll" not in page
+    for change in ("enrol", "revoke", "readmit"):
+        answer = admin.post(f"/console/devices/r001/{change}", {"reason": "stolen"})
+        assert (answer.status_code, "make the change where it is" in answer.text) == (409, True)
+    assert admin.get("/console/devices/r999").status_code == 404
+
+
+def test_gateway_is_enrolled_revoked_and_admitted_again(
+    person: Callable[..., Browser], out: Path, database: Database
+) -> None:
+    admin = person(Role.ADMIN)
+    assert "none, token only" in text_of(admin.get("/console/devices/r001"))
+    done = admin.post("/console/devices/r001/enrol")
+    assert str(out / "r001/gateway.pem") in done.text
+    assert "ends in 90 days" in text_of(admin.get("/console/devices"))
+    assert admin.post("/console/devices/r001/revoke", {"reason": " "}).status_code == 422
+    done = admin.post("/console/devices/r001/revoke", {"reason": "stolen", "with_meters": "true"})
+    assert str(out / "head-end/devices.json") in done.text
+    assert "revoked: stolen" in text_of(admin.get("/console/devices/10001"))
+    known = [device for file in out.glob("r*/devices.json") for device in load_devices(file).values()]
+    assert {(device.microgrid, device.revoked) for device in known} == {("r001", "stolen"), ("r002", "")}
+    refused = admin.post("/console/devices/r001/enrol")
+    assert (refused.status_code, "was revoked (stolen)" in refused.text) == (422, True)
+    before = load_tokens(out / "r001/gateway-tokens.json")
+    done = admin.post("/console/devices/r001/readmit", {"with_meters": "true"})
+    assert done.status_code == 200
+    tokens = load_tokens(out / "r001/gateway-tokens.json")
+    assert tokens != before
+    assert tokens["r001"] not in done.text, "no secret is shown"
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.Wanted(action="device."), 9)
+    assert [entry["action"] for entry in entries] == ["device.readmit", "device.revoke", "device.enrol"]
+
+
+def test_devices_of_other_makers_show_what_they_are_told_and_whether_they_obey(
+    browser: Callable[..., Browser], database: Database
+) -> None:
+    states = {
+        "sharing": {
+            "stage": "disobeys",
+            "since": NOW - 60,
+            "failsafe": "none",
+            "finding": "should be on, shows idle",
+        },
+        "reducing": {"stage": "obeys", "since": NOW - 600, "failsafe": "watchdog", "failsafe_s": 180},
+    }
+    ignored = {"unreadable": [3, "tele/shed: not JSON <b>"]}
+    shed = {"name": "shed", "preset": "tasmota", "heard": NOW - 5, "states": states, "ignored": ignored}
+    said = a_heartbeat(devices={"10001": shed, "10002": shed | {"name": "roof", "states": {}, "ignored": {}}})
+    Writer(database).commit([SawGateway(controller="r001", time=NOW, heartbeat=said)])
+    admin = browser(Role.ADMIN)
+    for path, both in (("/console/devices", True), ("/console/devices/10001", False), ("/console/devices/r001", True)):
+        page = text_of(admin.get(path))
+        for words in (
+            "sharing: ■ disobeys",
+            "should be on, shows idle",
+            "▲ nothing",
+            "reducing: ● obeys",
+            "the device, 180 s",
+            "3 unreadable",
+            "tele/shed: not JSON &lt;b&gt;",
+        ):
+            assert words in page, (path, words)
+        assert ("roof" in page) == both
+
+
+def test_operators_read_and_change_nothing(person: Callable[..., Browser], out: Path) -> None:
+    operator, before = person(Role.OPERATOR), (out / "r001/devices.json").read_bytes()
+    assert "A technician makes a new certificate" in text_of(operator.get("/console/devices/r001"))
+    for change in ("enrol", "revoke", "readmit"):
+        assert operator.post(f"/console/devices/r001/{change}", {"reason": "x"}).status_code == 403
+    assert (out / "r001/devices.json").read_bytes() == before
+    assert person(Role.CLERK).get("/console/devices").status_code == 403

@@ -1,33 +1,62 @@
-"""What the town's pages show, from what the utility has stored; on both databases."""
+"""What the town's pages show of what is stored: power, islands, completeness of days, and what is dropped."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select
 
 from commonwatt.model.blocks import concatenate, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOTS, quarter_of
 from commonwatt.protocol.heartbeats import Month
-from commonwatt.settlement.settled import Quantity
+from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.town import Direction, Function, Town
-from harness.real import databases
-from harness.settlement.stored import FIRST, SOON, remove_meter, sent, store, town_blocks
-from harness.surroundings.sent import append
-from harness.surroundings.utility import a_heartbeat, exchange
+from harness.surroundings import databases
+from harness.surroundings.messages import a_heartbeat, append, blocks, compact, exchange
+from harness.surroundings.stored import DAY, FIRST, SOON, remove_meter, sent, store, town_blocks, without
 from tests.unit.utility.settlement.test_settlement import run as settle
-from utility.database.database import Database
+from utility.billing.tables import bill, bill_run
+from utility.corrections.tables import correction, correction_step, finding
+from utility.database.database import Database, save_setting
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
+from utility.jobs.tables import settled_day
 from utility.outbox.changes import SawGateway
-from utility.overview.batteries import BatteryFacts, battery_lines, helping
-from utility.overview.microgrids import Condition, Facts, cell, count
-from utility.overview.power import town_power
-from utility.overview.store.finding import find
+from utility.overview.jobs import count_days
+from utility.overview.microgrids import (
+    BatteryFacts,
+    Change,
+    Condition,
+    Facts,
+    Span,
+    battery_lines,
+    cell,
+    count,
+    helping,
+    spans,
+)
+from utility.overview.store.days import CountedDays, counted_days
+from utility.overview.store.devices import find
+from utility.overview.store.meters import WHOLE_QUARTERS, settled_series, slot_series
 from utility.overview.store.microgrid import day_of_microgrid, is_there, meters_of
-from utility.overview.store.series import WHOLE_QUARTERS, settled_series, slot_series
+from utility.overview.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
 from utility.overview.store.town import microgrids, town_energy
+from utility.overview.town import town_power
+from utility.readings.store.completeness import Completeness, by_microgrid, completeness
 from utility.readings.store.reads import meter_number
-from utility.readings.store.retention import newest_quarter
+from utility.readings.store.retention import KEPT_FROM, newest_quarter
 from utility.readings.store.writer import Writer
+from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.settlement.store.settled import load_settled
-from utility.takeover.history import GRANTED, Handover
+from utility.settlement.tables import settled, sharing, sharing_quarter
+from utility.statistics.tables import usage_batteries
+from utility.takeover.grants import GRANTED, Handover
 from utility.takeover.store import save
 
 METER = 10001
@@ -256,3 +285,236 @@ def test_the_town_says_where_neighbours_help_and_where_none_can() -> None:
     ]
     assert helping(facts) == [("r001", 2, 1), ("r002", 0, 1)]
     assert helping([Facts(microgrid="r004", number=4, kind="residential")]) == []
+
+
+SHARES = int(State.SHARING)
+
+
+def change(meter: int, time: int, bits: int) -> Change:
+    return Change(meter=meter, time=time, bits=bits)
+
+
+def test_a_span_lasts_while_any_meter_has_the_state() -> None:
+    events = [change(1, 10, SHARES), change(2, 20, SHARES), change(1, 30, 0), change(2, 40, 0), change(1, 90, SHARES)]
+    assert spans(events, SHARES, 0, 100) == [Span(begin=10, end=40, most=2), Span(begin=90, end=100, most=1)]
+
+
+def test_what_began_before_begins_with_the_timeline() -> None:
+    events = [change(1, -500, SHARES), change(1, 5, 0)]
+    assert spans(events, SHARES, 0, 100) == [Span(begin=0, end=5, most=1)]
+    assert spans([change(1, 100, SHARES)], SHARES, 0, 100) == [], "after its end"
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(-20, 120), st.sampled_from([0, SHARES]))))
+def test_at_each_second_the_spans_say_what_the_events_say(events: list[tuple[int, int, int]]) -> None:
+    found = spans([change(*each) for each in events], SHARES, 0, 100)
+    for second in range(100):
+        until_now = sorted((each for each in events if each[1] <= second), key=lambda each: each[1])
+        state = {meter: bits for meter, _, bits in until_now}
+        assert any(each.begin <= second < each.end for each in found) == any(state.values())
+
+
+SERIES_A_DAY = 96 * 60
+
+
+def run(database: Database, now: int = SOON) -> CountedDays:
+    turn = Turn(job="completeness", period=Period(start=now, end=now, name="now"), attempt=1, now=now)
+    asyncio.run(count_days(database, HERE, lambda: True, turn))
+    with database.reads.begin() as connection:
+        return counted_days(connection, DAY - 5, DAY + 5)
+
+
+def directly(database: Database, first: int = FIRST, end: int = FIRST + 96) -> dict[str, Completeness]:
+    return by_microgrid(completeness(database, first, end))
+
+
+def enter_removal(database: Database, meter: int, end: int) -> None:
+    with database.writes.begin() as connection:
+        before = load_for_change(connection)
+        after = replace(before, meters={**before.meters, meter: replace(before.meters[meter], end=end)})
+        assert save_dated_registry(connection, before, after, "ben", SOON, ZoneInfo("UTC")) == 1
+
+
+@databases.on_both_kinds
+def test_days_counted_by_the_job_are_what_a_count_of_each_slot_finds(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    lacking = without(blocks["r001"], 10001, range(FIRST + 3, FIRST + 9))
+    store(database, blocks | {"r001": lacking})
+    found = run(database)
+    assert found.by_microgrid == directly(database)
+    assert found.by_microgrid["r001"].missing == 6 * 60
+    assert found.by_microgrid["r002"].missing == 0, "a whole microgrid was counted from its sums"
+    assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY
+    assert (found.pending, found.computed) == (0, SOON)
+
+
+def test_removed_meter_is_not_missing(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    lacking = without(blocks["r001"], 10001, range(FIRST + 40, FIRST + 96))
+    remove_meter(database, 10001, FIRST + 40)
+    store(database, blocks | {"r001": lacking})
+    found = run(database)
+    assert found.total.missing == 0
+    assert found.by_day[DAY].expected == len(town.meters) * SERIES_A_DAY - 56 * 60
+
+
+def test_a_removal_that_is_entered_late_counts_its_days_again(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    store(database, blocks | {"r001": without(blocks["r001"], 10001, range(FIRST + 40, FIRST + 96))})
+    lacking = run(database)
+    assert lacking.total.missing == 56 * 60
+    enter_removal(database, 10001, FIRST + 40)
+    found = run(database, SOON + 3600)
+    assert found.by_day[DAY].missing == 0
+    assert found.by_microgrid == directly(database)
+    enter_removal(database, 10001, FIRST + 96)
+    assert run(database, SOON + 7200).by_microgrid == lacking.by_microgrid, "it was removed later than that"
+
+
+def test_readings_of_a_removed_meter_hide_no_missing_ones(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    first, second = sorted({int(each) for each in blocks["r001"].meter})[:2]
+    lacking = without(blocks["r001"], first, range(FIRST + 40, FIRST + 96))
+    remove_meter(database, second, FIRST + 40)
+    store(database, blocks | {"r001": lacking})
+    found = run(database)
+    assert found.by_microgrid == directly(database)
+    assert found.total.missing == 56 * 60 * len(set(lacking.record_type[lacking.meter == first].tolist()))
+
+
+def test_late_readings_and_silent_days_are_counted_again(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    lost = np.isin(blocks["r001"].meter, [10001]) & (blocks["r001"].quarter == FIRST + 4)
+    store(database, blocks | {"r001": without(blocks["r001"], 10001, range(FIRST + 4, FIRST + 5))})
+    assert run(database).total.missing == 60
+    store(database, {"r001": blocks["r001"].take(np.flatnonzero(lost))}, SOON + 900)
+    assert run(database, SOON + 3600).total.missing == 0, "the late reading marked its day"
+    found = run(database, SOON + 86_400)
+    assert found.by_day[DAY + 1].missing == len(town.meters) * SERIES_A_DAY, "a day without any reading counts"
+    assert found.by_day[DAY].missing == 0
+
+
+def test_nothing_waits_to_be_counted_of_days_whose_readings_are_no_longer_kept(database: Database, town: Town) -> None:
+    blocks = town_blocks(town)
+    store(database, blocks)
+    before = run(database)
+    with database.writes.begin() as connection:
+        save_setting(connection, KEPT_FROM, str(FIRST + 96))
+    store(database, blocks, SOON + 900)
+    after = run(database, SOON + 3600)
+    assert (after.pending, after.by_day[DAY]) == (0, before.by_day[DAY])
+
+
+NEW_YORK = ZoneInfo("America/New_York")
+TABLES = (settled, settled_day, sharing_quarter, sharing, correction, correction_step, finding)
+
+
+def at(*when: int) -> int:
+    return int(datetime(*when, tzinfo=NEW_YORK).timestamp())  # type: ignore[arg-type,misc]
+
+
+NOW = at(2034, 3, 10)
+
+
+def day_of(*when: int) -> int:
+    return at(*when) // 86_400
+
+
+def add_run(database: Database, month: str, state: str, previous: int = 0) -> int:
+    row = {"month": month, "state": state, "policy": "", "code": "", "settled_no": 1, "previous_no": previous}
+    row |= {"inputs_digest": state, "digest": "", "figures": "{}", "inputs": b"", "made_by": "", "made": 0}
+    with database.writes.begin() as connection:
+        number = connection.execute(bill_run.insert().values(row).returning(bill_run.c.no)).scalar_one()
+        connection.execute(bill.insert().values(run_no=number, account=1, cents=1, content="{}"))
+    return int(number)
+
+
+def add_day(database: Database, day: int) -> None:
+    """Have a row of each table for a day."""
+    quarter = day * 96 + 95
+    version = {"quarter": quarter, "owner_no": 1, "version": 1}
+    with database.writes.begin() as connection:
+        row = {"day": day, "meter_no": 1, "computed_minute": 0, "version": 1, "why": 1, "payload": b""}
+        connection.execute(settled.insert().values(row))
+        row = {"day": day, "owner_no": 1, "convention": "", "computed": 0, "missing": 0, "final": True, "residual": ""}
+        connection.execute(settled_day.insert().values(row))
+        connection.execute(sharing_quarter.insert().values(version | {"computed": 0, "complete": True, "shared": 1}))
+        connection.execute(sharing.insert().values(version | {"meter_no": 1, "given": 1, "received": 0}))
+        row = {"quarter": quarter, "meter_no": 1, "record_type": 1, "version": 1, "owner_no": 1, "method": 1}
+        row |= {"mask": 1, "energy": 1, "state": "approved", "payload": b""}
+        number = connection.execute(correction.insert().values(row).returning(correction.c.no)).scalar_one()
+        step = {"correction_no": number, "time": 0, "person": "", "state_before": "", "state_after": "", "why": ""}
+        connection.execute(correction_step.insert().values(step))
+        found = {"meter_no": 1, "record_type": 1, "check_name": "gap", "figure": 1, "threshold": 1, "found": 0}
+        connection.execute(finding.insert().values(found | {"first_quarter": quarter, "until_quarter": quarter + 1}))
+
+
+def drop(database: Database) -> Kept:
+    with database.reads.begin() as connection:
+        keep = kept(connection, NOW, 7)
+    drop_months(database, keep)
+    while drop_days(database, keep):
+        pass
+    return keep
+
+
+def counts(database: Database) -> set[int]:
+    """Return how many rows the tables have."""
+    with database.reads.begin() as connection:
+        return {connection.execute(select(func.count()).select_from(table)).scalar_one() for table in TABLES}
+
+
+@databases.on_both_kinds
+def test_without_bills_what_is_older_than_seven_years_goes(database: Database) -> None:
+    keep = drop(database)
+    assert (keep.month, keep.day) == ("2027-03", day_of(2027, 3, 1))
+    for day in (keep.day - 4_000, keep.day - 20, keep.day - 1, keep.day, keep.day + 1):
+        add_day(database, day)
+    drop(database)
+    assert counts(database) == {2}
+    with database.reads.begin() as connection:
+        assert oldest_day(connection) == keep.day
+    drop(database)
+    assert counts(database) == {2}
+
+
+def test_a_clock_that_is_years_ahead_drops_no_bills_and_settled_days(database: Database) -> None:
+    Writer(database).commit([append(blocks({0: 5}, quarter=at(2027, 3, 9) // 900))])
+    compact(database, NOW)
+    add_run(database, "2027-02", "issued")
+    add_day(database, day_of(2021, 3, 1))
+    assert drop(database).month == "2020-03"
+    assert counts(database) == {1}
+    with database.reads.begin() as connection:
+        assert connection.execute(select(bill_run.c.month)).scalars().all() == ["2027-02"]
+
+
+def test_days_that_an_issued_bill_corrects_are_kept_with_it(database: Database) -> None:
+    add_run(database, "2027-03", "issued")
+    first = day_of(2026, 3, 1)
+    for day in (first - 1, first, day_of(2027, 3, 1)):
+        add_day(database, day)
+    assert drop(database).day == first
+    assert counts(database) == {2}
+
+
+def test_usage_of_months_goes_after_seven_years(database: Database) -> None:
+    with database.writes.begin() as connection:
+        for month in (2027 * 12 + 1, 2027 * 12 + 2):
+            connection.execute(usage_batteries.insert().values(month=month, owner_no=1, payload=b""))
+    drop(database)
+    with database.reads.begin() as connection:
+        assert connection.execute(select(usage_batteries.c.month)).scalars().all() == [2027 * 12 + 2]
+
+
+@pytest.mark.parametrize("state", ["issued", "draft"])
+def test_runs_of_months_older_than_seven_years_go_but_for_the_one_that_a_kept_run_names(
+    database: Database, state: str
+) -> None:
+    old = add_run(database, "2027-01", state)
+    previous = add_run(database, "2027-02", "issued", old)
+    newer = add_run(database, "2027-03", "issued", previous)
+    drop(database)
+    with database.reads.begin() as connection:
+        assert set(connection.execute(select(bill_run.c.no)).scalars()) == {previous, newer}
+        assert set(connection.execute(select(bill.c.run_no)).scalars()) == {previous, newer}

@@ -9,11 +9,10 @@ from fastapi import FastAPI
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
-from harness.console import Browser, standing_api, text_of
+from harness.console import Browser, faults_of_words, standing_api, text_of, words_of
 from harness.routes import ruled
-from harness.words import faults_of_words, words_of
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import STAFF, Role
+from utility.access.people import STAFF, Role
 from utility.access.store.audit_log import Wanted, entries
 from utility.assembly.application import make_app
 from utility.database.database import Database

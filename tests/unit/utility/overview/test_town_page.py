@@ -1,14 +1,21 @@
-"""The pages of the town, its microgrids and meters: what an operator finds on them."""
+"""The pages of the town, its microgrids and meters; its shared state, its outlook, and what Prometheus reads."""
 
 import re
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
+from commonwatt.look.palette import PowerFlow
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOTS
@@ -16,21 +23,26 @@ from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
 from harness.console import Browser, standing_api, text_of
-from harness.settlement.stored import sent, store
-from harness.surroundings.sent import append
-from harness.surroundings.utility import a_heartbeat, register_in
+from harness.surroundings.messages import a_heartbeat, append, register_in
+from harness.surroundings.stored import sent, store
 from tests.unit.utility.conftest import NOW
-from tests.unit.utility.overview.test_complete_days import run as count_days
-from utility.access.roles import STAFF, Role
+from tests.unit.utility.overview.test_overview import run as count_days
+from utility.access.people import STAFF, Role
 from utility.access.store.access import end_sessions
 from utility.assembly.application import make_app
 from utility.billing.store.witnesses import WITNESS_PREFIX
 from utility.database.database import Database, save_setting
 from utility.database.town_zone import EMULATED_UNTIL
 from utility.outbox.changes import SawGateway
-from utility.outbox.store.commands import send
+from utility.outbox.store import send
+from utility.overview.pages.town import day_plot, figures_of, metrics_of
+from utility.overview.pages.town_view import TownView
+from utility.overview.town import SPAN, DayEnergy, QuarterEnergy, dear_spans, need_tomorrow, price_now
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
+from utility.tariffs.tariff import parse_tariff
+from utility.webkit.console.console import Console
+from utility.webkit.console.live import Shared
 
 QUARTER = NOW // QUARTER_S - 4  # of a day in New York with a readable hour: 15 January 2027, 04:23
 
@@ -270,3 +282,260 @@ def test_completeness_names_the_microgrids_that_lack_most(
     assert f"{86 * 60:,}" in text
     assert "r001" in text
     assert viewer.get("/console/completeness?month=2027-13").status_code == 422
+
+
+class Counted:
+    """A value that counts how often it was computed."""
+
+    def __init__(self) -> None:
+        self.now = 100
+        self.times = 0
+
+    def compute(self) -> int:
+        self.times += 1
+        return self.times
+
+    def shared(self) -> Shared[int]:
+        return Shared(self.compute, every_s=4, at_most_s=60, now=lambda: self.now)
+
+
+def settled_after(shared: Shared[int], wanted: int) -> None:
+    """Wait until the thread beside has computed a value."""
+    ends = time.monotonic() + 10
+    while shared.get() != wanted:
+        assert time.monotonic() < ends
+        threading.Event().wait(0.001)
+
+
+def test_a_shared_value_is_computed_once_in_its_time() -> None:
+    counted = Counted()
+    shared = counted.shared()
+    assert [shared.get() for _ in range(50)] == [1] * 50
+    counted.now += 4
+    assert shared.get() == 1, "a little old: nobody waits, the next is computed beside"
+    settled_after(shared, 2)
+    assert [shared.get() for _ in range(50)] == [2] * 50
+    counted.now += 61
+    assert shared.get() == 3, "too old: it is waited for"
+    counted.now -= 1_000
+    assert shared.get() == 4, "a clock that was set back must not keep an old value"
+
+
+def test_a_value_that_is_too_old_is_computed_once_for_all_who_wait() -> None:
+    begun, go_on, found = threading.Event(), threading.Event(), list[int]()
+    counted = Counted()
+
+    def compute() -> int:
+        begun.set()
+        assert go_on.wait(10)
+        return counted.compute()
+
+    shared = Shared(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
+    waiting = [threading.Thread(target=lambda: found.append(shared.get())) for _ in range(5)]
+    for one in waiting:
+        one.start()
+    assert begun.wait(10)
+    go_on.set()
+    for one in waiting:
+        one.join(10)
+    assert found == [1] * 5
+
+
+def test_a_fault_beside_is_met_by_the_request_that_finds_the_value_too_old(caplog: pytest.LogCaptureFixture) -> None:
+    counted = Counted()
+
+    def compute() -> int:
+        if counted.compute() > 1:
+            raise ValueError("damaged")
+        return 1
+
+    shared = Shared(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
+    assert shared.get() == 1
+    counted.now += 10
+    while counted.times < 2:
+        assert shared.get() == 1
+    counted.now += 100
+    with pytest.raises(ValueError, match="damaged"):
+        shared.get()
+    assert "could not be computed" in caplog.text
+
+
+@given(
+    st.integers(1, 100),
+    st.lists(st.integers(0, 300), min_size=1, max_size=30),
+)
+def test_every_quarter_of_the_day_is_read_soon_and_the_newest_often(passed: int, steps: list[int]) -> None:
+    day, now, newest = DayEnergy(), 10**9, SPAN + passed - 1
+    reads: dict[int, list[int]] = {}
+    for step in [*steps, *[60] * 60]:
+        now += step
+        wanted = day.wanted(SPAN, newest, now)
+        assert len(wanted) == len(set(wanted))
+        for quarter in wanted[:7]:
+            assert 0 <= quarter <= newest
+            reads.setdefault(quarter, []).append(now)
+            day.read(quarter, QuarterEnergy(net=1, blocks=5), now)
+        assert now - reads[newest][-1] < 60
+    assert set(reads) == set(range(SPAN + passed)), "the day, and the one before, are known after some looks"
+    assert day.today(now).total.net == day.today(now).known == passed
+
+
+def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
+    day = DayEnergy()
+    assert day.wanted(10, 11, 0)[:2] == [11, 10], "the newest comes first"
+    for quarter, blocks in ((10, 1_000), (11, 400)):
+        day.read(quarter, QuarterEnergy(net=900_000, sun=500_000, charged=400_000, blocks=blocks), 0)
+    found = day.today(12 * 900)
+    assert (found.quarter, found.start, found.known, found.passed) == (10, 9_000, 2, 2)
+    assert (found.net_w, found.used_w) == (3_600, 4_000)
+    day.read(11, QuarterEnergy(net=900_000, blocks=990), 60)
+    assert day.today(12 * 900).quarter == 11
+    assert 96 in day.wanted(96, 96, 97 * 900)
+    found = day.today(97 * 900)
+    assert (found.quarter, found.known, found.total.net, found.own_permille) == (11, 0, 0, None), (
+        "a new day has nothing yet"
+    )
+    assert day.wanted(192, 192, 200 * 900)[0] == 192, "what is older than 24 hours is forgotten"
+    assert day.today(200 * 900).quarter is None
+
+
+def test_tomorrows_sun_is_that_of_the_last_24_hours_if_they_are_known() -> None:
+    day = DayEnergy()
+    day.wanted(40, 95, 96 * 900)
+    for quarter in range(5, 96):
+        day.read(quarter, QuarterEnergy(sun=1_000, blocks=9), 0)
+    assert day.today(96 * 900).sun_of_24_h is None
+    day.read(4, QuarterEnergy(sun=1_000, blocks=9), 0)
+    assert day.today(96 * 900).sun_of_24_h == 96_000
+
+
+def test_the_own_part_of_the_towns_day_fits_the_figures_beside_it() -> None:
+    day = DayEnergy()
+    day.wanted(0, 1, 0)
+    day.read(0, QuarterEnergy(net=3_000_000, blocks=10), 0)
+    day.read(1, QuarterEnergy(net=-5_000_000, sun=12_000_000, blocks=10), 0)
+    today = day.today(2 * 900)
+    used, _, _, bought = (each["value"] for each in figures_of(today))
+    assert (used, bought) == ("10.0 kWh", "3.0 kWh"), "what was given later takes nothing off"
+    assert today.own_permille == 700
+
+
+_ENERGY = st.integers(0, 10**9)
+
+
+@given(st.integers(-(10**9), 10**9), _ENERGY, st.integers(-(10**9), 10**9), _ENERGY)
+def test_what_was_used_is_the_sum_of_its_sources(net: int, sun: int, charged: int, given: int) -> None:
+    energy = QuarterEnergy(net=net, sun=sun, charged=charged, given=given, blocks=1)
+    found = energy.by_source()
+    assert sum(found.values()) == max(0, energy.used)
+    assert min(found.values()) >= 0
+    assert found[PowerFlow.SUN] <= sun
+
+
+def test_the_days_plot_leaves_a_gap_where_a_quarter_hour_is_unknown() -> None:
+    day = DayEnergy()
+    day.wanted(0, 2, 0)
+    for quarter in (0, 2):
+        day.read(quarter, QuarterEnergy(net=1_000_000, sun=500_000, charged=-250_000, blocks=10), 0)
+    plot = day_plot(day.today(3 * 900))
+    assert plot["note"] == "94 of 96 quarter-hours of the last day are not shown: without readings, or being read."
+    assert {one["flow"]: one["high"][-3:] for one in plot["series"]} == {
+        "sun": [2.0, None, 2.0],
+        "battery": [1.0, None, 1.0],
+        "neighbours": [0.0, None, 0.0],
+        "plant": [4.0, None, 4.0],
+    }
+
+
+ZONE = ZoneInfo("America/New_York")
+TARIFF = """
+[tariff]
+name = "town"
+effective = "2026-01-01"
+timezone = "America/New_York"
+base = "15.00"
+text = "All homes"
+[policy]
+name = "spec"
+[[period]]
+name = "peak"
+import = "0.32"
+credit = "0.32"
+[[period]]
+name = "off-peak"
+import = "0.18"
+credit = "0.18"
+[[hours]]
+period = "off-peak"
+days = ["every"]
+from = "00:00"
+until = "15:00"
+[[hours]]
+period = "peak"
+days = ["every"]
+from = "15:00"
+until = "19:00"
+[[hours]]
+period = "off-peak"
+days = ["every"]
+from = "19:00"
+until = "24:00"
+"""
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZONE).timestamp())
+
+
+def test_the_price_now_has_its_period_and_the_next_price() -> None:
+    found = price_now([parse_tariff(TARIFF)], at("2026-11-24T14:10"))
+    assert found is not None
+    assert (found.period, str(found.dollars)) == ("off-peak", "0.18")
+    assert found.until == at("2026-11-24T15:00")
+    assert price_now([parse_tariff(TARIFF)], at("2025-11-24T14:10")) is None, "the tariff begins later"
+
+
+def test_the_dear_hours_are_those_of_the_highest_price_alone() -> None:
+    begin = at("2026-11-01T00:00") // 900  # a day of 25 hours
+    assert dear_spans([parse_tariff(TARIFF)], begin, begin + 100) == [(at("2026-11-01T15:00"), at("2026-11-01T19:00"))]
+    flat = parse_tariff(TARIFF.replace('"0.32"', '"0.18"'))
+    assert dear_spans([flat], begin, begin + 100) == [], "one price all day has no dear hours"
+
+
+def test_tomorrows_need_is_that_of_whole_days_of_its_kind() -> None:
+    friday = at("2026-11-27T12:00")  # tomorrow is a Saturday
+    net = dict.fromkeys(range(at("2026-11-21T00:00") // 900, at("2026-11-22T00:00") // 900), 1)
+    net |= dict.fromkeys(range(at("2026-11-15T00:00") // 900, at("2026-11-16T00:00") // 900), 3)
+    net |= dict.fromkeys(range(at("2026-11-23T00:00") // 900, friday // 900), 9)
+    found = need_tomorrow(net, friday, ZONE)
+    assert found is not None
+    assert (found.expected, found.least, found.most, found.days) == (96, 96, 288, 2)
+    del net[at("2026-11-21T10:00") // 900]
+    half = need_tomorrow(net, friday, ZONE)
+    assert half is not None
+    assert (half.expected, half.days) == (288, 1), "a day that is not whole says nothing"
+    assert need_tomorrow({}, friday, ZONE) is None
+
+
+def test_microgrids_are_counted_by_state(app: FastAPI, browser: Callable[..., Browser]) -> None:
+    shown = browser().get("/metrics").text
+    # The town's two gateways have not reported yet.
+    assert 'commonwatt_utility_microgrids{state="late"} 2.0' in shown
+    assert 'commonwatt_utility_microgrids{state="fresh"} 0.0' in shown
+    assert 'commonwatt_utility_missing_slots{period="yesterday"} 0.0' in shown
+    assert "commonwatt_utility_town_watts{" not in shown, "without a reading there is no power"
+    console: Console = app.state.console
+    assert metrics_of(TownView(console.api).get())["town_watts"] == {}
+
+
+def test_other_metrics_are_served_when_the_town_can_not_be_read(
+    browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: TownView) -> None:
+        raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(TownView, "get", damaged)
+    answer = browser().get("/metrics")
+    assert answer.status_code == 200
+    assert "commonwatt_utility_store_errors_total 0.0" in answer.text
+    assert "commonwatt_utility_microgrids{" not in answer.text

@@ -9,14 +9,13 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 from commonwatt.config.utility import UtilitySettings
-from harness.authenticator import shown, wrong
-from harness.console import PASSWORD, Browser, text_of
+from harness.console import PASSWORD, Browser, shown, text_of, wrong
 from harness.routes import ruled
 from tests.unit.utility.conftest import NOW
-from utility.access.one_time import WRONG_AT_ONCE, WRONG_EACH_S
 from utility.access.passwords import hash_password
-from utility.access.roles import Role
-from utility.access.store import access, audit_log, second_factors, started_logins
+from utility.access.people import Role
+from utility.access.secrets import WRONG_AT_ONCE, WRONG_EACH_S
+from utility.access.store import access, audit_log, second_factors
 from utility.assembly.application import make_app
 from utility.database.database import Database
 from utility.people.pages.login import STARTED
@@ -169,14 +168,14 @@ def test_password_alone_opens_nothing(seed: str, app: FastAPI, browser: Browsers
 
 def test_started_login_ends(seed: str, browser: Browsers, machine: Machine, database: Database) -> None:
     late, tired, changed = (with_password(browser()) for _ in range(3))
-    for _ in range(started_logins.MAX_WRONG):
+    for _ in range(second_factors.MAX_WRONG):
         assert step(tired, recovery="AAAA-BBBB-CCCC-DDDD-EEEE-FFFF") == 401
     assert step(tired, shown(seed, machine.now)) == 410
     with database.writes.begin() as connection:
         access.set_password(connection, "eve", hash_password(OTHER))
     assert step(changed, shown(seed, machine.now)) == 410
     late = with_password(browser(), OTHER)
-    machine.now += started_logins.LASTS_S
+    machine.now += second_factors.LASTS_S
     assert "Log in again" in text_of(late.get(CODE_PAGE))
     assert step(late, shown(seed, machine.now)) == 410
 

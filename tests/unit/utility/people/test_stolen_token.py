@@ -7,16 +7,15 @@ import pytest
 from fastapi import FastAPI
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.time.times import iso
-from harness.authenticator import shown, wrong
-from harness.console import Browser, standing_api, text_of
+from commonwatt.model.calendar import iso
+from harness.console import Browser, shown, standing_api, text_of, wrong
 from harness.furnished import token_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.people.test_users import actions
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.alarms.store import silences
 from utility.assembly.application import make_app
-from utility.control.store.control_changes import find_change
+from utility.control.store import find_change
 from utility.database.database import Database
 
 Browsers = Callable[..., Browser]

@@ -1,25 +1,37 @@
-"""Administrators invite, change and disable people; nobody locks out the last administrator; each change is kept."""
+"""Administrators invite, change and disable people, by pages and commands; the last administrator stays."""
 
 import ast
 import csv
 import html
 import io
+import json
+import logging
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from getpass import getuser
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from harness.console import PASSWORD, Browser, text_of
+from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
+from commonwatt.runtime.clock import Clock, machine_s, save_clock
+from harness.console import PASSWORD, Browser, shown, text_of
+from harness.surroundings import databases
 from tests.unit.utility.conftest import NOW
-from utility.access.actions import ACTIONS
-from utility.access.actor import Actor, Via
-from utility.access.roles import Role
-from utility.access.store import access, audit_log
-from utility.access.store.second_people import BROKEN, REFUSED
-from utility.corrections.lifecycle import Action
+from utility.access.audit import ACTIONS
+from utility.access.people import AccessFaultError, Actor, NewPerson, Role, Via
+from utility.access.store import access, audit_log, second_factors
+from utility.access.store.access import MAX_TOKENS, make_token, revoke_token, tokens
+from utility.access.store.audit_log import BROKEN, REFUSED, By
+from utility.assembly.service import Service
+from utility.corrections.correction import Action
 from utility.database.database import Database
 from utility.ledger.decisions import DECISIONS
+from utility.people.store import change_roles, disable, enable, invite_people, list_people, new_link
 from utility.webkit.console.console import SAID
 
 Browsers = Callable[..., Browser]
@@ -258,3 +270,194 @@ def test_link_that_was_shown_once_is_made_anew_from_an_open_form(browser: Browse
     assert page.partition('action="/console/users/bob/link"')[0].rpartition("<details")[2].startswith(" open>")
     again = admin.post("/console/users/bob/link")
     assert link_in(first.text) != link_in(again.text)
+
+
+def invited(database: Database, text: str) -> access.Person | None:
+    (secret,) = re.findall(r"http://127\.0\.0\.1:8080/console/invitation/([\w-]+)", text)
+    with database.reads.begin() as connection:
+        return access.invited(connection, secret, machine_s())
+
+
+def test_first_administrator_is_invited_by_a_command(command: Callable[..., str], database: Database) -> None:
+    told = command("people", "invite", "anna", "--role", "admin", "--role", "operator")
+    person = invited(database, told)
+    assert person is not None
+    assert (person.name, sorted(person.roles)) == ("anna", ["admin", "operator"])
+    assert "called anna already" in command("people", "invite", "anna", "--role", "admin", code=2)
+    again = command("people", "link", "anna")
+    assert invited(database, told) is None, "a new link ends the one before"
+    assert invited(database, again) is not None
+    command("people", "disable", "anna")
+    assert invited(database, again) is None
+    with database.reads.begin() as connection:
+        assert [(one.name, one.state) for one in access.people(connection)] == [("anna", "disabled")]
+        entries = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
+    assert [(one["person"], one["action"]) for one in reversed(entries)] == [
+        (f"{getuser()}@this-machine", f"person.{action}") for action in ("invite", "link", "disable")
+    ]
+
+
+def test_second_factor_of_the_only_administrator_is_removed_by_a_command(
+    command: Callable[..., str], database: Database
+) -> None:
+    command("people", "invite", "anna", "--role", "admin")
+    assert "anna: has no second factor" in command("people", "remove-second-factor", "anna", code=2)
+    actor, now = Actor(name="anna", roles=frozenset(), account=None, via=Via.SESSION, address=""), machine_s()
+    with database.writes.begin() as connection:
+        by = By(connection=connection, actor=actor, now=now, machine_s=now)
+        seed = second_factors.offer(by)
+        assert second_factors.confirm(by, seed, shown(seed, now))
+    command("people", "remove-second-factor", "anna")
+    with database.reads.begin() as connection:
+        assert second_factors.in_force(connection, "anna") is None
+        (entry, *_) = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
+    assert (entry["person"], entry["action"], entry["after"]) == (
+        f"{getuser()}@this-machine",
+        "person.second-factor",
+        '"off"',
+    )
+
+
+def test_a_demonstrations_people_are_invited_once_and_only_in_a_demonstration(
+    command: Callable[..., str], database: Database, tmp_path: Path
+) -> None:
+    assert "is no demonstration" in command("people", "demonstration", code=2)
+    with database.reads.begin() as connection:
+        assert access.people(connection) == [], "the refused command made no person"
+    with (tmp_path / "utility.toml").open("a") as config:
+        config.write('clock = "clock.json"\n')
+    save_clock(tmp_path / "clock.json", Clock(origin=0, monotonic_origin=0))
+
+    def links() -> dict[str, str]:
+        return {one["role"]: one["link"] for one in json.loads(command("people", "demonstration"))}
+
+    found = {role: invited(database, link) for role, link in links().items()}
+    assert {role: one and (one.name, one.account) for role, one in found.items()} == {
+        "viewer": ("vera", None),
+        "operator": ("otto", None),
+        "clerk": ("clara", None),
+        "approver": ("anton", None),
+        "researcher": ("rosa", None),
+        "resident": ("rita", 1),
+    }
+    with database.writes.begin() as connection:
+        access.set_password(connection, "clara", "a hash")
+    again = links()
+    assert again.keys() == found.keys() - {"clerk"}, "the clerk has logged in, and keeps the password"
+    assert invited(database, again["viewer"]) is not None
+    with database.reads.begin() as connection:
+        assert len(access.people(connection)) == 6
+
+
+STORE_NOW = 1_800_000_000
+ADMIN = frozenset({Role.ADMIN})
+
+
+def added_admin(database: Database, name: str) -> Actor:
+    """Add an administrator who can log in."""
+    person = access.Person(name=name, display=name, state="active", roles=ADMIN, account=None, created=STORE_NOW)
+    with database.writes.begin() as connection:
+        access.add_person(connection, person, "test")
+        access.set_password(connection, name, "a hash")
+    return Actor(name=name, roles=ADMIN, account=None, via=Via.SESSION, address="127.0.0.1")
+
+
+@databases.on_both_kinds
+def test_two_administrators_who_remove_each_other_at_once_leave_one(database: Database) -> None:
+    actors, together = {name: added_admin(database, name) for name in ("ann", "bob")}, Barrier(2)
+
+    def remove(name: str, other: str) -> str:
+        together.wait()
+        try:
+            with database.writes.begin() as connection:
+                disable(By(connection=connection, actor=actors[name], now=STORE_NOW, machine_s=STORE_NOW), other)
+        except AccessFaultError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(2) as threads:
+        done = [*threads.map(remove, ("ann", "bob"), ("bob", "ann"))]
+    assert min(done) == ""
+    assert "the last administrator" in sorted(done)[1]
+    with database.reads.begin() as connection:
+        assert access.has_admin(connection)
+        (entry,) = audit_log.entries(connection, audit_log.Wanted(), 9)
+    assert entry["action"] == "person.disable"
+
+
+def test_refused_change_of_many_adds_nobody_and_no_entry(database: Database) -> None:
+    actor = added_admin(database, "ann")
+    resident = frozenset({Role.RESIDENT})
+    new = [NewPerson(name=f"p{n}", roles=resident, account=account) for n, account in enumerate((1, 2, 77))]
+    with pytest.raises(AccessFaultError, match="person 3: account: 77"), database.writes.begin() as connection:
+        invite_people(By(connection=connection, actor=actor, now=STORE_NOW, machine_s=STORE_NOW), new)
+    with database.reads.begin() as connection:
+        assert [one.person.name for one in list_people(connection, "", None, "", 9, STORE_NOW)] == ["ann"]
+        assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
+
+
+@databases.on_both_kinds
+def test_people_are_found_and_changed(database: Database) -> None:
+    actor = added_admin(database, "ann")
+    with database.writes.begin() as connection:
+        by = By(connection=connection, actor=actor, now=STORE_NOW, machine_s=STORE_NOW)
+        eve = NewPerson(name="eve", display="Eve_%", roles=frozenset({Role.RESIDENT}), account=2)
+        invite_people(by, [eve, NewPerson(name="bob", roles=frozenset({Role.CLERK}))])
+        change_roles(by, "bob", frozenset({Role.CLERK, Role.APPROVER}), None)
+        link = new_link(by, "eve")
+        disable(by, "eve")
+        assert access.invited(connection, link.secret, STORE_NOW) is None
+        enable(by, "eve")
+    with database.reads.begin() as connection:
+
+        def names(search: str, role: Role | None = None, after: str = "", limit: int = 9) -> list[str]:
+            return [one.person.name for one in list_people(connection, search, role, after, limit, STORE_NOW)]
+
+        assert (names("E"), names("e_%"), names("2"), names("%")) == (["eve"], ["eve"], ["eve"], ["eve"])
+        assert (names("", Role.APPROVER), names("", None, "ann", 1), names("x")) == (["bob"], ["bob"], [])
+
+
+def test_tokens_are_counted_listed_and_revoked(database: Database) -> None:
+    actor = added_admin(database, "ann")
+    with database.writes.begin() as connection:
+        by = By(connection=connection, actor=actor, now=STORE_NOW, machine_s=STORE_NOW)
+        for _ in range(MAX_TOKENS):
+            make_token(by, "x", ADMIN, 1)
+        with pytest.raises(AccessFaultError, match=f"you have {MAX_TOKENS} valid tokens"):
+            make_token(by, "x", ADMIN, 1)
+        revoke_token(by, tokens(connection, "ann", 1)[0].no)
+        text, made = make_token(by, "y", ADMIN, 1)
+    with database.reads.begin() as connection:
+        found = access.token_actor(connection, text, "", STORE_NOW)
+        assert found is not None
+        assert (found[0].name, found[0].roles, made.label) == ("ann", ADMIN, "y")
+        assert len(tokens(connection, None, 1000)) == MAX_TOKENS + 1
+
+
+def test_tokens_that_were_revoked_hide_no_valid_ones_from_the_count(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utility.access.store.access.MAX_TOKENS", 3)
+    actor = added_admin(database, "ann")
+    with database.writes.begin() as connection:
+        by = By(connection=connection, actor=actor, now=STORE_NOW, machine_s=STORE_NOW)
+        for _ in range(2):
+            make_token(by, "kept", ADMIN, 1)
+        for _ in range(10):
+            revoke_token(by, make_token(by, "x", ADMIN, 1)[1].no)
+        make_token(by, "kept", ADMIN, 1)
+        with pytest.raises(AccessFaultError, match="you have 3 valid tokens"):
+            make_token(by, "x", ADMIN, 1)
+
+
+def test_the_link_of_the_first_login_is_in_a_file_of_the_service_and_in_no_log(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = UtilitySettings(tokens=tmp_path / "utility-tokens.json", http="127.0.0.1:8080")
+    service = SimpleNamespace(_settings=settings, _api=SimpleNamespace(database=database, machine_s=lambda: STORE_NOW))
+    with caplog.at_level(logging.DEBUG):
+        Service._invite_first(cast("Service", service), "http")
+    path = tmp_path / FIRST_LOGIN
+    start, _, secret = path.read_text().strip().rpartition("/")
+    assert (start, path.stat().st_mode & 0o777) == ("http://127.0.0.1:8080/console/invitation", 0o600)
+    assert (str(path) in caplog.text, secret in caplog.text, len(secret) > 20) == (True, False, True)

@@ -1,4 +1,8 @@
-"""What a controller sends of a meter that it may not hold is kept for a person, and changes nothing by itself."""
+"""Meters that a controller may not hold, and records of other accounts: kept for a person, or read by dates."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -8,31 +12,30 @@ from sqlalchemy import select
 
 import utility.readings.core
 from commonwatt.codec.packing import pack
-from commonwatt.model.blocks import concatenate
+from commonwatt.model.blocks import concatenate, from_records
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.records import EventRecord, RecordType, Rejection, State
-from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import MAX_EPOCH
+from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
-from harness.real import databases
-from harness.surroundings.records import a_letter, a_record
-from harness.surroundings.sent import batch, blocks
+from harness.surroundings import databases
+from harness.surroundings.messages import a_letter, a_record, batch, blocks
 from utility.database.database import Database
 from utility.outbox.changes import Step
-from utility.readings.core import CLOCK_BEHIND_S, Core
-from utility.readings.events import FromGateway
-from utility.readings.ingest.quarantine import sort_out
+from utility.readings.core import CLOCK_BEHIND_S, Core, FromGateway
+from utility.readings.quarantine import sort_out
 from utility.readings.store import completeness, reads
-from utility.readings.store.compactor import Compactor
-from utility.readings.store.conflicts import conflicts
+from utility.readings.store.compactor import Compactor, conflicts
 from utility.readings.store.dead_letters import dead_letters
-from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.gaps import GapFinder
 from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
 from utility.readings.store.writer import Writer
 from utility.readings.tables import dead_letter
-from utility.registry.store.registry import load_snapshot
+from utility.registry.accounts import Holding
+from utility.registry.store.accounts import load_dated_registry, save_dated_registry
+from utility.registry.store.registry import account_differences, load_snapshot
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
@@ -339,3 +342,100 @@ def test_both_doors_judge_alike(slots: dict[int, int], ahead: int, late: int) ->
         for dead_letter in (*found.dead_letters, *(dead_letter for dead_letter, _ in found.quarantined))
     }
     assert reasons == {at_gateway(slot, value) for slot, value in slots.items()} - {None}
+
+
+OTHERS_NOW = Now((QUARTER + 1) * QUARTER_S, Trust.NETWORK)
+
+Send = Callable[..., None]
+
+
+def record(slot: int, account: int, **changes: int) -> HistoryRecord:
+    start = QUARTER * QUARTER_S + 15 * slot
+    made = a_record(start, 5 + slot, record_id=slot + 1, account=account)
+    return made._replace(**changes)
+
+
+@pytest.fixture
+def send(database: Database) -> Send:
+    """Send records as dead letters about their account, and blocks, from a gateway."""
+    with database.reads.begin() as connection:
+        core = Core(1, load_snapshot(connection), 60)
+    writer = Writer(database)
+
+    def sends(*records: HistoryRecord, sender: str = "r001", in_blocks: bool = False) -> None:
+        letters = [a_letter(one, Rejection.WRONG_ACCOUNT, meter=10001, time=OTHERS_NOW) for one in records]
+        blocks = from_records(records if in_blocks else ())
+        sent = Batch(
+            owner="r001",
+            store=1,
+            sequence=1,
+            time=OTHERS_NOW,
+            keys=blocks.keys(),
+            payloads=pack(blocks),
+            events=[],
+            dead_letters=letters,
+        )
+        step = core.handle(FromGateway(f"cw1/{sender}/u/batch", sent.pack()), OTHERS_NOW)
+        writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
+
+    return sends
+
+
+def slots(database: Database) -> dict[int, int]:
+    with database.reads.begin() as connection:
+        number = reads.meter_number(connection, 10001)
+    assert number is not None
+    blocks = reads.readings(database, number, RecordType.THROUGH, QUARTER, QUARTER)
+    return {int(slot): int(blocks.values[0, slot]) for slot in blocks.quality[0].nonzero()[0]} if len(blocks) else {}
+
+
+def told(database: Database) -> list[tuple[int | str, int, int]]:
+    with database.reads.begin() as connection:
+        return [(row.told, row.registered, row.reports) for row in account_differences(connection, 9)]
+
+
+@databases.on_both_kinds
+def test_records_that_an_earlier_gateway_rejected_are_readings(send: Send, database: Database) -> None:
+    send(record(0, 9), record(1, 9), record(2, 1))
+    assert slots(database) == {0: 5, 1: 6, 2: 7}
+    assert told(database) == [(9, 1, 2)], "account 1 has the meter, so nothing differs there"
+    with database.reads.begin() as connection:
+        assert dead_letters(connection, 9) == []
+
+
+def test_a_record_that_its_gateway_accepted_and_told_counts_once(send: Send, database: Database) -> None:
+    send(record(0, 9), in_blocks=True)
+    send(record(0, 9), in_blocks=True)
+    assert slots(database) == {0: 5}
+    assert told(database) == [(9, 1, 2)]
+
+
+def test_the_account_of_the_records_time_is_compared(database: Database) -> None:
+    with database.writes.begin() as connection:
+        before = load_dated_registry(connection)
+        holdings = (Holding(account=1, start=0, end=QUARTER), Holding(account=9, start=QUARTER))
+        moved = replace(before.meters[10001], holdings=holdings)
+        after = replace(before, meters={**before.meters, 10001: moved})
+        save_dated_registry(connection, before, after, "anna", 1, ZoneInfo("UTC"))
+        registry = load_snapshot(connection)
+    assert registry.meters[10001].account_at(OTHERS_NOW) == 9
+    assert registry.meters[10001].account_at(QUARTER * QUARTER_S - 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sender", "reason"),
+    [
+        ({"reading": 250_001}, "r001", Rejection.IMPLAUSIBLE),
+        ({"reading": -1}, "r001", Rejection.NEGATIVE),
+        ({"meter_id": 10002}, "r001", Rejection.WRONG_METER),
+        ({}, "r002", LocalReason.NOT_ASSIGNED),
+    ],
+)
+def test_a_record_with_another_fault_too_stays_apart(
+    send: Send, database: Database, wrong: dict[str, int], sender: str, reason: int
+) -> None:
+    send(record(0, 9, **wrong), sender=sender)
+    assert (slots(database), told(database)) == ({}, [])
+    with database.reads.begin() as connection:
+        (kept,) = dead_letters(connection, 9)
+    assert kept.dead_letter.reason == reason

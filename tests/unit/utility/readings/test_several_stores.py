@@ -12,22 +12,20 @@ from adapters.store import CHANNELS
 from commonwatt.device.store import open_store
 from commonwatt.model.effects import Write
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import SLOT_S, SLOTS
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
-from harness.real import databases
-from harness.real.jobs import find_gaps
+from harness.surroundings import databases
 from harness.surroundings.databases import opened
-from harness.surroundings.sent import append, batch, blocks
+from harness.surroundings.messages import append, batch, blocks, find_gaps
 from tests.unit.adapters.test_core import Bench, T
 from utility.database.database import Database
 from utility.outbox.changes import Append, OpenCommand, Step
-from utility.outbox.store.commands import open_commands
-from utility.readings.core import Core
-from utility.readings.events import CommandsOpen, FromGateway
+from utility.outbox.store import open_commands
+from utility.readings.core import CommandsOpen, Core, FromGateway
 from utility.readings.gaps import ALL_SLOTS, CONTROLLER_GONE_S, RETIRED_S, WHY_WORDS, absent_at_all, excuse
 from utility.readings.store import completeness, reads
 from utility.readings.store.writer import Writer

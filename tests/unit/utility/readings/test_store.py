@@ -1,36 +1,44 @@
+"""The store of readings: batches as rows until they are compacted, joined blocks, and look-ups by index."""
+
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Table, Update, event, func, select, text, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateTable
 
 from commonwatt.codec.packing import pack
-from commonwatt.model.blocks import Blocks, empty, join, make_blocks
-from commonwatt.model.ids import signed64, unsigned64
+from commonwatt.codec.packing_arrays import Payloads
+from commonwatt.model.blocks import Blocks, concatenate, empty, join, make_blocks
 from commonwatt.model.records import EventRecord
+from commonwatt.model.units import QUARTER_S, signed64, unsigned64
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.dead_letter_words import row_of
-from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, Wanted
 from commonwatt.protocol.json_messages import unpack_json
-from harness.real import databases
-from harness.real.jobs import compact
-from harness.surroundings.sent import append, blocks
-from harness.surroundings.utility import a_heartbeat
+from harness.surroundings import databases
+from harness.surroundings.messages import a_heartbeat, append, blocks, compact, find_gaps
+from utility.database.bulk import listed
 from utility.database.database import Database
+from utility.database.postgres.partitions import make_partitions
 from utility.outbox.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
-from utility.outbox.store.commands import add_command, open_commands
+from utility.outbox.store import add_command, open_commands
+from utility.readings.store import batches, gaps, gateways, reads, writer
 from utility.readings.store import compactor as compactor_module
-from utility.readings.store import reads, requests
-from utility.readings.store.compactor import Compactor
-from utility.readings.store.conflicts import conflicts
+from utility.readings.store import quarantine as quarantined
+from utility.readings.store.batches import Parts, parts_of
+from utility.readings.store.compactor import Compactor, conflicts
 from utility.readings.store.dead_letters import dead_letters
-from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.gaps import GapFinder
 from utility.readings.store.parts import as_rows
 from utility.readings.store.writer import Writer
 from utility.readings.summaries import masks, summaries
@@ -144,7 +152,7 @@ def test_letter_sent_again_is_counted_once(database: Database) -> None:
 def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database: Database) -> None:  # req: T6
     def minimum() -> tuple[object, object]:
         with database.reads.begin() as connection:
-            (row,) = [m for m in reads.meters(connection, "r001", 0, 100, 0) if m["id"] == "10001"]
+            (row,) = [m for m in reads.meter_rows(connection, "r001", 0, 100, 0) if m["id"] == "10001"]
         return row["minimum_percent"], row["minimum_said"]
 
     def tell(percent: int, time: int) -> None:
@@ -241,9 +249,9 @@ def test_commands_that_were_carried_out_are_not_read_to_list_the_others(
         read.append(text)
         return json.loads(text)
 
-    monkeypatch.setattr(requests, "json", SimpleNamespace(loads=loads))
+    monkeypatch.setattr(gateways, "json", SimpleNamespace(loads=loads))
     with database.reads.begin() as connection:
-        found = requests.unanswered(connection, 50, 10)
+        found = gateways.unanswered(connection, 50, 10)
     assert [(one.state, one.reason) for one in found] == [("open", ""), ("failed", "refused: it is full")]
     assert len(read) == 3
 
@@ -486,3 +494,189 @@ def test_any_appends_and_compactions_give_the_join(database: Database, steps: li
             writer.commit([append(parts)] * times)
             sent.append(parts)
         assert same(everything(database), join(sent))
+
+
+SENT = [blocks({0: 5}), blocks({1: 6}, meter=10003), blocks({2: 7}, quarter=QUARTER - 1)]
+
+
+def by_slot(database: Database) -> dict[tuple[int, int, int], dict[int, int]]:
+    """Return the readings by block and slot."""
+    found: Blocks = join(list(reads.all_blocks(database, 0, 2**31 - 1)))
+    return {
+        found.key(row): {int(slot): int(found.values[row, slot]) for slot in found.quality[row].nonzero()[0]}
+        for row in range(len(found))
+    }
+
+
+def rows_of(database: Database, table: Table) -> int:
+    with database.reads.begin() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def damage(database: Database, at: int) -> None:
+    """Flip a bit of the only batch's payload."""
+    with database.writes.begin() as connection:
+        payload = bytearray(connection.execute(select(batch.c.payload)).scalar_one())
+        payload[at] ^= 4
+        connection.execute(batch.update().values(payload=bytes(payload)))
+
+
+def asked(database: Database) -> set[tuple[int, int]]:
+    with database.reads.begin() as connection:
+        return {(row.meter_no, row.quarter) for row in connection.execute(select(gap).where(gap.c.is_open))}
+
+
+Numbers = st.integers(0, 2**31 - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(Numbers, Numbers, st.integers(0, 255), st.binary(max_size=40)), min_size=1), st.data())
+def test_any_parts_are_unpacked_as_they_were(rows: list[tuple[Any, ...]], data: st.DataObject) -> None:
+    *keys, payloads = zip(*rows, strict=True)
+    names = ("quarter", "meter_no", "record_type")
+    made = {name: np.array(each, np.int64) for name, each in zip(names, keys, strict=True)}
+    parts = Parts(made, Payloads.of(payloads))
+    packed = parts.row()["payload"]
+    found = parts_of(packed)
+    assert found is not None
+    assert [*zip(*(each.tolist() for each in found.keys.values()), found.payloads, strict=True)] == rows
+    cut = data.draw(st.integers(0, len(packed) - 1))
+    assert parts_of(packed[:cut]) is None
+
+
+def test_of_a_batch_with_a_damaged_part_only_that_part_is_lost(database: Database) -> None:
+    Writer(database).commit([append(concatenate(SENT))])
+    assert (rows_of(database, batch), rows_of(database, part)) == (2, 0), "the quarter before is apart"
+    compact(database, LATER - 900)
+    damage(database, -1)
+    counted: list[int] = []
+    database.count_damaged = counted.append
+    expected = {(10001, 3, QUARTER): {0: 5}, (10001, 3, QUARTER - 1): {2: 7}}
+    for _ in range(2):
+        assert by_slot(database) == expected
+    assert (sum(counted), rows_of(database, batch), rows_of(database, part)) == (1, 0, 1)
+    assert asked(database) == {(3, QUARTER)}
+    compact(database, LATER)
+    assert by_slot(database) == expected
+    assert (rows_of(database, part), rows_of(database, dead_letter)) == (0, 1)
+
+
+@pytest.mark.parametrize("reader", [by_slot, lambda database: compact(database, LATER)])
+def test_a_batch_whose_keys_are_damaged_is_asked_for_as_a_whole(database: Database, reader: Any) -> None:
+    sent = [append(concatenate(SENT[:2]))]
+    Writer(database).commit(sent)
+    find_gaps(database, LATER)
+    damage(database, 5)
+    reader(database)
+    assert (rows_of(database, batch), rows_of(database, part), rows_of(database, dead_letter)) == (0, 0, 1)
+    find_gaps(database, LATER)
+    assert asked(database) == {(1, QUARTER), (3, QUARTER)}
+    Writer(database).commit(sent)
+    assert by_slot(database) == {(10001, 3, QUARTER): {0: 5}, (10003, 3, QUARTER): {1: 6}}
+
+
+def test_a_fresh_quarter_is_at_most_twenty_rows_a_microgrid(database: Database) -> None:
+    writer, begin = Writer(database), QUARTER * QUARTER_S
+    for minute in range(1, 16):
+        sent = [blocks({4 * minute - 4 + slot: 1 for slot in range(4)})]
+        if minute == 1:
+            sent.append(blocks(dict.fromkeys(range(56, 60), 1), quarter=QUARTER - 1))
+        writer.commit([append(concatenate(sent), received=begin + 60 * minute)])
+    assert rows_of(database, batch) <= 20
+    with database.reads.begin() as connection:
+        finished = connection.execute(select(batch.c.first_quarter).where(batch.c.last_quarter < QUARTER)).all()
+    assert finished == [(QUARTER - 1,)], "no batch of a finished quarter waits for the present one"
+    assert compact(database, begin + 61) == 1
+    assert by_slot(database) == {
+        (10001, 3, QUARTER - 1): dict.fromkeys(range(56, 60), 1),
+        (10001, 3, QUARTER): dict.fromkeys(range(60), 1),
+    }
+
+
+def test_an_owners_batches_are_compacted_together(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compactor_module, "MAX_PARTS", 5)
+    writer, compactor = Writer(database), Compactor(database)
+    for slot in range(3):
+        other = replace(append(blocks({slot: 1}, meter=10005)), sender="r002", owner="r002")
+        writer.commit([append(blocks({slot: 1})), other])
+    made = []
+    while (replacement := compactor.plan(LATER)) is not None:
+        made.append((len(replacement.parts), len(replacement.old), compactor.apply(replacement)))
+    assert made == [(3, 0, 1), (3, 0, 1)], "each block is made once"
+    monkeypatch.setattr(compactor_module, "MAX_PARTS", 1)
+    for slot in range(3, 6):
+        writer.commit([append(blocks({slot: 1}))])
+    assert compact(database, LATER) == 3, "what is too much for one transaction is done in several"
+    assert rows_of(database, compacted) == 2
+    assert by_slot(database)[10001, 3, QUARTER] == dict.fromkeys(range(6), 1)
+
+
+def test_a_batch_compacted_by_another_is_passed_over(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compactor_module, "MAX_PARTS", 1)
+    writer, compactor = Writer(database), Compactor(database)
+    for slot in range(3):
+        writer.commit([append(blocks({slot: 1}))])
+    assert compactor.plan(LATER) is not None
+    compact(database, LATER)
+    writer.commit([append(blocks({3: 1}))])
+    replacement = compactor.plan(LATER)
+    assert replacement is not None
+    assert compactor.apply(replacement) == 1
+    assert compactor.plan(LATER) is None
+    assert by_slot(database) == {(10001, 3, QUARTER): dict.fromkeys(range(4), 1)}
+
+
+STATEMENTS: dict[str, Any] = {
+    "parts": gaps._PARTS_OF,
+    "full": gaps._FULL,
+    "watched": gaps._WATCHED,
+    "found": gaps._FOUND,
+    "held": quarantined._QUARANTINED,
+    "events": writer._EVENTS_OF,
+}
+TABLES = ("compacted", "part", "gap", "held", "event")
+
+
+def plan(connection: Connection, execute: Callable[[], object]) -> list[str]:
+    """Return the lines of the plan of what is executed first."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, sql: str, values: Any, *rest: object) -> None:
+        seen.append((sql, values))
+
+    event.listen(connection, "before_cursor_execute", note)
+    execute()
+    event.remove(connection, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+    return [str(row[-1]).strip() for row in connection.exec_driver_sql(f"{explain} {seen[0][0]}", seen[0][1])]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_keys_are_looked_up_by_an_index(database: Database, name: str) -> None:
+    with database.writes.begin() as connection:
+        make_partitions(connection, [(2027, month) for month in range(1, 8)])
+        connection.execute(CreateTable(batches.arrived))
+        if connection.dialect.name == "postgresql":
+            # It would read a table whole that is nearly empty.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        keys = [[(2**31 - 1 - n, 2**62 + n, n) for n in range(number)] for number in (2, 300)]
+        few, many = (plan(connection, partial(connection.execute, STATEMENTS[name], listed(some))) for some in keys)
+    assert len(few) == len(many)
+    for table in TABLES:
+        assert not [line for line in many if f"SCAN {table}" in line or f"Seq Scan on {table}" in line], many
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize(
+    "execute",
+    [
+        quarantined.count_quarantined,
+        lambda connection: dead_letters(connection, 10, Wanted(state=quarantined.QUARANTINED)),
+    ],
+)
+def test_dead_letters_that_wait_are_found_by_their_index(
+    database: Database, execute: Callable[[Connection], object]
+) -> None:
+    with database.reads.begin() as connection:
+        found = plan(connection, partial(execute, connection))
+    assert [line for line in found if "ix_letter_state" in line], found

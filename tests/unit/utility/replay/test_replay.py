@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
-from commonwatt.demo.past import unpack
+from commonwatt.demo.parts import unpack
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.scenario import Scenario
 from harness.console import Browser
 from harness.network.waiting import eventually
 from scenarios.cli import app
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.database.database import Database, open_database
 from utility.replay import decisions, pages
 from utility.replay.decisions import Replayed, replay

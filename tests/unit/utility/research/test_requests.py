@@ -9,14 +9,14 @@ import pytest
 from fastapi import FastAPI
 
 from commonwatt.config.utility import ResearchSettings, UtilitySettings
-from commonwatt.model.time.local_calendar import local_day
+from commonwatt.model.calendar import local_day
 from harness.console import Browser, standing_api, text_of
 from harness.network.waiting import eventually
 from tests.unit.utility.research.test_research import DAY_S, filled_file, small_town
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
-from utility.jobs.calendar_periods import NEW_YORK
+from utility.jobs.plans import NEW_YORK
 
 START = "/console/research"
 

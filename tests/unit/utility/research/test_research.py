@@ -14,26 +14,26 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.model.time.times import iso, parse_time
+from commonwatt.model.calendar import iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
-from harness.canary import CANARY, found_in
 from harness.commands import WHO, logged_in, shown
-from harness.real import databases
-from harness.research.stored import store_homes
-from harness.research.town import emulated_homes, emulated_town
+from harness.furnished import CANARY, found_in
+from harness.research import emulated_homes, emulated_town
+from harness.surroundings import databases
+from harness.surroundings.stored import store_homes
 from utility.access.store import audit_log
-from utility.customers.contact import Contact
-from utility.customers.store.contacts import set_contact
+from utility.customers.people import Contact
+from utility.customers.store import set_contact
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.registry.store.accounts import load_dated_registry
 from utility.research import store as store
-from utility.research.cli.commands import app
+from utility.research.cli import app
 from utility.research.homes import Homes, Measure, homes_of
 from utility.research.jobs.files import write_release
-from utility.webkit.cli import options
+from utility.webkit import cli as options
 
 DAY_S = 86_400
 
@@ -308,7 +308,7 @@ def test_two_open_releases_at_once_are_not_both_made(
             research("release", "open", *period(), "--out", str(tmp_path / "other"), "--as", others.pop())
         return write_release(*arguments)
 
-    monkeypatch.setattr("utility.research.jobs.open_release.write_release", meanwhile)
+    monkeypatch.setattr("utility.research.jobs.releases.write_release", meanwhile)
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     assert "made meanwhile" in research(*words, code=2)
     assert (tmp_path / "other").is_dir()
@@ -406,7 +406,7 @@ def test_a_release_that_is_stopped_leaves_no_folder(
 
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     with monkeypatch.context() as context:
-        context.setattr("utility.research.jobs.open_release.keep", stopped)
+        context.setattr("utility.research.jobs.releases.keep", stopped)
         research(*words, code=130)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
     research(*words)

@@ -17,45 +17,39 @@ from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.text import moment
 from commonwatt.model.units import SLOTS
-from commonwatt.model.words import moment
-from commonwatt.settlement.conventions import CONVENTIONS
-from commonwatt.settlement.estimates.methods import Method
-from commonwatt.settlement.overlay import Corrected, Overlay, applied
-from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
+from commonwatt.settlement.estimates import Method
+from commonwatt.settlement.quarters import Corrected, Overlay, Quantity, SettledQuality, SettledQuarters, applied
+from commonwatt.settlement.sharing import CONVENTIONS
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Function, Town
 from harness.billing.worlds import tariff
 from harness.commands import shown
-from harness.real import databases
-from harness.settlement.stored import DAY, FIRST, SOON, store, town_blocks, without
-from harness.surroundings.sent import append
+from harness.surroundings import databases
+from harness.surroundings.messages import append
+from harness.surroundings.stored import DAY, FIRST, SOON, store, town_blocks, without
 from utility.assembly.metrics import UtilityMetrics
-from utility.corrections.lifecycle import Action
+from utility.corrections.correction import Action
 from utility.corrections.store.corrections import By, Chosen, Corrections, decide, propose
 from utility.database.database import Database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
-from utility.jobs.store.job_leases import Turn
+from utility.jobs.plans import HERE, Period, Why
+from utility.jobs.store import Turn, mark
 from utility.jobs.tables import settled_day, settlement_due
-from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
-from utility.registry.store.accounts import load_for_change, save_dated_registry
-from utility.registry.store.due import mark_changed
+from utility.registry.store.accounts import load_for_change, mark_changed, save_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller
-from utility.settlement.cli.settlement import app
-from utility.settlement.deadline import deadline
-from utility.settlement.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob, settled_so_far
-from utility.settlement.store.settled import load_settled, newest
-from utility.settlement.store.settlement_due import due_days
-from utility.settlement.store.settlement_view import residuals, versions_of
+from utility.settlement.cli import app
+from utility.settlement.day import deadline
+from utility.settlement.jobs import FINISHED_S, SILENT_DAYS, SettlementJob, settled_so_far
+from utility.settlement.store.readings import due_days
+from utility.settlement.store.settled import load_settled, newest, residuals, versions_of
 from utility.settlement.tables import settled
-from utility.tariffs.store import tariffs
+from utility.tariffs import store as tariffs
 
 """What follows does not depend on the database, and is tested on one."""
 
@@ -305,7 +299,7 @@ def test_a_job_that_is_killed_at_a_commit_leaves_nothing_half_and_nothing_twice(
 ) -> None:
     blocks = town_blocks(town)
     store(database, blocks)
-    monkeypatch.setattr("utility.settlement.jobs.settlement.OWNERS_AT_A_TIME", 1)
+    monkeypatch.setattr("utility.settlement.jobs.OWNERS_AT_A_TIME", 1)
     done = 0
 
     def crash(_: object) -> None:
@@ -335,15 +329,15 @@ def test_a_whole_town_is_settled_a_few_microgrids_at_a_time(
     database: Database, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(database, town_blocks(town))
-    monkeypatch.setattr("utility.settlement.jobs.settlement.OWNERS_AT_A_TIME", 1)
-    monkeypatch.setattr("utility.settlement.store.settlement_readings.MAX_IN", 1)
+    monkeypatch.setattr("utility.settlement.jobs.OWNERS_AT_A_TIME", 1)
+    monkeypatch.setattr("utility.settlement.store.readings.MAX_IN", 1)
     read: list[int] = []
 
     def noted(blocks: Blocks, overlay: Overlay) -> Corrected:
         read.append(len(blocks))
         return applied(blocks, overlay)
 
-    monkeypatch.setattr("utility.settlement.jobs.settlement.applied", noted)
+    monkeypatch.setattr("utility.settlement.jobs.applied", noted)
     run(database)
     one = max(sum(len(m.record_types) for m in each.meters) for each in town.microgrids.values())
     assert 0 < max(read) <= one, "blocks of a quarter-hour in memory"

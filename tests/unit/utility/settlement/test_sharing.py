@@ -12,32 +12,30 @@ import numpy as np
 import pytest
 
 from commonwatt.codec.packing import pack
-from commonwatt.device.commands.desired_states import Commanded
+from commonwatt.device.commands import Commanded
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid, Town
-from harness.energy.alone import Alone
-from harness.network.application import local_headers
-from harness.real import databases
-from harness.surroundings.sent import append
-from harness.surroundings.utility import exchange
+from harness.console import local_headers
+from harness.energy.worlds import Alone
+from harness.surroundings import databases
+from harness.surroundings.messages import append, exchange
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
 from utility.database.health import Health
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
 from utility.outbox.changes import Append
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.registry.store.registration import fill_registry
-from utility.settlement.jobs import sharing
-from utility.settlement.jobs.sharing import DEADLINE_S
+from utility.settlement import jobs as sharing
+from utility.settlement.jobs import DEADLINE_S
 from utility.settlement.shared_quarter import sharing_slots
 from utility.settlement.store.sharing import due, recorded
 from utility.webkit.services import Api

@@ -10,14 +10,13 @@ import pytest
 
 from commonwatt.config.utility import BillingSettings
 from harness.console import Browser
-from harness.statistics.stored import store_months
+from harness.surroundings.stored import store_months
 from tests.unit.utility.conftest import NOW
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.database.database import Database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
-from utility.jobs.threads import HERE
-from utility.statistics.jobs.projection import project
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
+from utility.statistics.jobs import project
 from utility.statistics.months import month_number
 
 Browsers = Callable[..., Browser]

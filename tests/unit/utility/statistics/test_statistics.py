@@ -1,4 +1,4 @@
-"""Usage by month beside sums in plain Python: late days, moves, changed clocks, kills; on both databases."""
+"""Usage by month beside sums in plain Python: late days, moves, changed clocks, kills; local months and years."""
 
 import asyncio
 import csv
@@ -21,37 +21,34 @@ from sqlalchemy import select
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
+from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Function, Town
 from harness.commands import run_as, shown
-from harness.real import databases
 from harness.settlement.emulated import small_town
-from harness.statistics.stored import random_day, settle, store_batteries, store_months
-from harness.surroundings.sent import append
-from harness.surroundings.utility import exchange
+from harness.surroundings import databases
+from harness.surroundings.messages import append, exchange
+from harness.surroundings.stored import random_day, settle, store_batteries, store_months
 from utility.database.database import Database
-from utility.jobs.calendar_periods import Period
-from utility.jobs.store.job_leases import Turn
+from utility.jobs.plans import HERE, Period
+from utility.jobs.store import Turn
 from utility.jobs.tables import usage_due
-from utility.jobs.threads import HERE
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted
 from utility.registry.accounts import Account, Holding, Installed
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.tables import controller
+from utility.settlement.store.readings import owners
 from utility.settlement.store.settled import load_settled
-from utility.settlement.store.settlement_members import owners
-from utility.statistics.disturbances import Change, seconds_on
-from utility.statistics.jobs.statistics import take_in
-from utility.statistics.months import Span, columns_of, month_number
+from utility.statistics.jobs import take_in
+from utility.statistics.months import Span, columns_of, month_number, months_of_day, span_around, span_text
 from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import SHAPES
-from utility.statistics.store.usage import Scope, load_town_usage, refresh_classes
-from utility.statistics.store.usage_due import mark_settled
+from utility.statistics.store.usage import Scope, load_town_usage, mark_settled, refresh_classes
 from utility.statistics.store.usage_projection import year_before
 from utility.statistics.store.usage_view import load_shape, panel_of, usage_history, usage_page
 from utility.statistics.tables import usage_month
+from utility.statistics.usage import Change, seconds_on
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -438,3 +435,38 @@ def test_commands_show_and_export_months_quarters_years_and_five_years(
     # Mean watts over all hours of the month are its energy.
     weights = np.bincount(columns_of(month_number("2026-10"), NEW_YORK).cells)
     assert (shape[0] * weights).sum() / 4 == pytest.approx(row.imported / 1000)
+
+
+@pytest.mark.parametrize(
+    ("month", "quarters"), [("2026-03", 2972), ("2026-11", 2884), ("2028-02", 2784), ("2026-10", 2976)]
+)
+def test_a_month_has_the_quarters_of_its_local_days(month: str, quarters: int) -> None:
+    columns = columns_of(month_number(month), NEW_YORK)
+    assert len(columns.cells) == quarters == columns.until - columns.first
+    hours = [datetime.fromtimestamp(q * 900, UTC).astimezone(NEW_YORK) for q in range(columns.first, columns.until)]
+    assert columns.cells.tolist() == [h.hour + 24 * (h.weekday() >= 5) for h in hours]
+    # The Sunday on which the clocks change has 92 or 100.
+    if month == "2026-03":
+        assert np.bincount(columns.cells)[24 + 2] == np.bincount(columns.cells)[24 + 3] - 4
+    if month == "2026-11":
+        assert np.bincount(columns.cells)[24 + 1] == np.bincount(columns.cells)[24 + 3] + 4
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "UTC"])
+def test_every_month_has_a_day_with_the_hours_of_a_load_shape(zone: str) -> None:
+    for month in range(month_number("2025-01"), month_number("2038-01")):
+        begin = columns_of(month, ZoneInfo(zone)).plain_day * 900
+        hours = [datetime.fromtimestamp(begin + 3600 * hour, ZoneInfo(zone)) for hour in range(24)]
+        assert [(h.hour, h.minute) for h in hours] == [(hour, 0) for hour in range(24)], month
+
+
+def test_spans_hold_a_month_and_have_names() -> None:
+    month = month_number("2026-11")
+    names = {span: span_text(span_around(month, span), span) for span in Span}
+    assert names == {"month": "2026-11", "quarter": "2026-Q4", "year": "2026", "five_years": "2021-12 to 2026-11"}
+    assert all(month in span_around(month, span) and len(span_around(month, span)) == span.months for span in Span)
+
+
+def test_a_day_of_utc_at_a_months_edge_is_in_both_months() -> None:
+    day = (datetime(2026, 11, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
+    assert [len(months_of_day(each, NEW_YORK)) for each in (day - 1, day, day + 1)] == [1, 2, 1]

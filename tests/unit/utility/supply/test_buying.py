@@ -1,7 +1,7 @@
-"""Buying: what each policy buys in the next quarter-hour, and why."""
+"""Buying: the forecast, what is known when it is decided, and what each policy buys, and why."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -9,13 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.town.file import TownTable
-from utility.supply.buying.planner import LIMIT_S, Planner, quantile_permille, steps_of
-from utility.supply.buying.policies import POLICIES
-from utility.supply.buying.program import HighsSolver, Plan, Problem
-from utility.supply.buying.rules import AcesRule, by_clock, by_price
-from utility.supply.buying.situation import Situation, Storm
-from utility.supply.plant import Plant
+from commonwatt.model.calendar import local_hour, to_local, to_utc
+from commonwatt.model.control import SupplyState
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
+from commonwatt.town.town import TownTable
+from utility.supply.buying import AcesRule, Plant, Situation, Storm, by_clock, by_price
+from utility.supply.deciding import (
+    AHEAD_S,
+    Facts,
+    days_before,
+    history_of,
+    like_day,
+    like_hours,
+    planned_need,
+    plant_lasts_until,
+    plant_of,
+    prices_from,
+    unknown,
+)
+from utility.supply.planner import LIMIT_S, POLICIES, HighsSolver, Plan, Planner, Problem, quantile_permille, steps_of
 
 ZONE = ZoneInfo("America/New_York")
 KWH = 1_000_000
@@ -277,3 +290,185 @@ def test_steps_cover_the_prices_and_hours_begin_on_the_clock(situation: Situatio
     assert edges[-1] <= len(situation.prices)
     inside = edges[7:][edges[7:] < len(situation.prices)]
     assert ((situation.now // 900 + inside) % 4 == 0).all()
+
+
+QUARTER = 1_988_892
+START = QUARTER * QUARTER_S
+REPORT = PlantReport(
+    time=START,
+    level_mwh=50_000,
+    capacity_mwh=100_000,
+    battery_limit_w=1,
+    line_w=1,
+    supply=SupplyState.LOW,
+    prices=((START - 900, 1_000), (START + 900, 1_500)),
+    prices_until=START + 4 * QUARTER_S,
+)
+FACTS = Facts(
+    now=START,
+    is_trusted=True,
+    seen=(START, REPORT),
+    quarters=(),
+    zone=ZoneInfo("UTC"),
+    peak_hours=(),
+    reserve_permille=250,
+)
+
+
+def measured(quarter: int, net: int = 0, *, slots: int = SLOTS, level: int = 0) -> PlantQuarter:
+    return PlantQuarter(quarter, slots, ordered=0, needed=0, sold=0, net=net, level=level)
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_known"),
+    [
+        ({"time": START + AHEAD_S}, True),
+        ({"time": START + AHEAD_S + 1}, False),
+        ({"level_mwh": -5_000}, True),
+        ({"level_mwh": -5_001}, False),
+        ({"level_mwh": 105_000}, True),
+        ({"level_mwh": 105_001}, False),
+    ],
+)
+def test_a_report_is_believed_within_its_tolerances_only(changed: dict[str, int], is_known: bool) -> None:
+    facts = replace(FACTS, seen=(START, REPORT.model_copy(update=changed)))
+    assert (unknown(facts) is None) == is_known
+
+
+def test_the_reserve_is_a_part_of_the_capacity_and_nothing_without_a_report() -> None:
+    assert FACTS.reserve == 25_000
+    assert replace(FACTS, seen=None).reserve == 0
+    found = plant_of(FACTS, REPORT)
+    assert (found.floor, found.reserve, found.level) == (0, 25_000, 50_000)
+
+
+def test_history_is_of_every_quarter_and_a_missing_one_is_that_of_another_day() -> None:
+    quarters = [measured(QUARTER - 200 + n, n) for n in range(200)]
+    assert history_of(quarters, QUARTER).tolist() == list(range(200))
+    quarters[150] = measured(QUARTER - 50, 999, slots=SLOTS - 1)
+    assert history_of(quarters, QUARTER)[150] == 150 - 96
+    assert not len(history_of([], QUARTER))
+
+
+@pytest.mark.parametrize(("until", "prices"), [(4, [1000, 1500, 1500, 1500]), (1, [1000]), (-9, [1000])])
+def test_prices_are_those_announced_and_at_least_one(until: int, prices: list[int]) -> None:
+    report = REPORT.model_copy(update={"prices_until": START + until * QUARTER_S})
+    assert prices_from(report, QUARTER).tolist() == prices
+
+
+@pytest.mark.parametrize(("level", "energy"), [(50_000, 20_000), (30_000, 30_000), (20_000, 20_000)])
+def test_the_plant_lasts_to_its_reserve_or_at_and_below_it_until_it_is_empty(level: int, energy: int) -> None:
+    """10,000 mWh were used in the last quarter-hour; 30,000 are kept."""
+    quarters = (measured(QUARTER - 2, level=level + 10_000),)
+    report = REPORT.model_copy(update={"level_mwh": level, "keep_mwh": 30_000, "quarters": quarters})
+    assert plant_lasts_until(report) == START + energy // 10_000 * QUARTER_S
+
+
+def epoch(*when: int) -> int:
+    return int(datetime(*when, tzinfo=ZONE).timestamp())  # type: ignore[arg-type,misc]
+
+
+@pytest.mark.parametrize("day", [(2026, 3, 8), (2026, 3, 9), (2026, 11, 1), (2026, 11, 2), (2026, 7, 1)])
+def test_forecast_is_of_the_same_local_hour_on_days_of_23_24_and_25_hours(day: tuple[int, int, int]) -> None:
+    now = epoch(*day)
+    past = np.arange(now // 900 - 34 * 96, now // 900, dtype=np.int64)
+    rows = days_before(now, 96, 4, local_hour(past, ZONE), ZONE)
+    hours = local_hour(now // 900 + np.arange(96, dtype=np.int64), ZONE)
+    for row in rows[1:]:
+        # Only the hour that one of the days does not have is another hour's.
+        assert (row != hours).sum() <= 4
+
+
+def test_local_time_and_back() -> None:
+    quarters = np.arange(epoch(2026, 1, 1) // 900, epoch(2027, 1, 1) // 900, dtype=np.int64)
+    local = to_local(quarters, ZONE)
+    for place in range(0, len(quarters), 97):
+        wall = datetime.fromtimestamp(int(quarters[place]) * 900, ZONE).replace(tzinfo=UTC)
+        assert int(wall.timestamp()) // 900 == local[place]
+    # Only the hour that comes twice has two times.
+    assert (to_utc(local, ZONE) != quarters).sum() <= 4
+
+
+def test_planned_need_of_a_steady_load_is_the_load() -> None:
+    edges = np.array([0, 1, 2, 4, 8, 100, 192])
+    need = planned_need(epoch(2026, 7, 1), edges, np.full(3264, 7, np.int64), ZONE, 900)
+    assert need.tolist() == (7 * np.diff(edges)).tolist()
+
+
+def test_planned_need_is_more_than_nine_of_ten_days_needed() -> None:
+    random = np.random.default_rng(1)
+    history = random.integers(0, 1000, 60)[:, None].repeat(96, axis=1).ravel().astype(np.int64)
+    now = epoch(2026, 7, 1)
+    edges = np.array([0, 96])
+    need = int(planned_need(now, edges, history[-3264:], ZONE, 900)[0])
+    median = int(planned_need(now, edges, history[-3264:], ZONE, 500)[0])
+    assert need > median + 200 * 96
+
+
+def test_need_that_repeats_each_day_is_forecast_in_its_own_step() -> None:
+    now = epoch(2026, 7, 1)
+    history = np.full(33 * 96, 1000, np.int64)
+    history[4::96] = 9000
+    need = planned_need(now, np.arange(9), history, ZONE, 500)
+    assert need.tolist() == [1000] * 4 + [9000] + [1000] * 3
+
+
+def test_last_quarter_corrects_the_first_step_and_fades_in_the_next_ones() -> None:
+    history = np.full(33 * 96, 1000, np.int64)
+    history[-1] = 5000
+    need = planned_need(epoch(2026, 7, 1), np.arange(5), history, ZONE, 500)
+    # The first is the last quarter's; what it has more than 95 % of the error is taken from the second.
+    assert need[0] == 5000
+    assert np.cumsum(need)[1:].tolist() == pytest.approx([9410, 13_840, 18_098], abs=1)
+
+
+def test_short_history_is_enough() -> None:
+    need = planned_need(epoch(2026, 7, 1), np.array([0, 4, 192]), np.array([5], np.int64), ZONE, 900)
+    assert need.tolist() == [20, 940]
+
+
+def test_what_history_lacks_repeats_its_first_day_and_what_is_still_to_come_its_last() -> None:
+    history = np.arange(2 * 96, dtype=np.int64)
+    rows = days_before(epoch(2026, 7, 1), 96, 4, history, ZONE)
+    first, last = history[:96].tolist(), history[96:].tolist()
+    assert rows.tolist() == [last, last, first, first]
+
+
+def test_like_day_is_a_weekday_for_a_weekday() -> None:
+    monday, sunday = date(2026, 7, 6), date(2026, 7, 5)
+    assert like_day(monday, 1) == date(2026, 7, 3)
+    assert like_day(sunday, 1) == date(2026, 7, 4)
+    assert like_day(sunday, 2) == date(2026, 6, 28)
+
+
+def test_like_hours_are_the_same_local_hour_and_skip_a_day_without_it() -> None:
+    """# req: A8"""
+    assert like_hours(epoch(2026, 7, 6, 14, 40), ZONE)[:2] == [epoch(2026, 7, 3, 14), epoch(2026, 7, 2, 14)]
+    # Sunday 8 March 2026 has no 02:00.
+    assert like_hours(epoch(2026, 3, 14, 2, 10), ZONE)[0] == epoch(2026, 3, 7, 2)
+
+
+@pytest.mark.parametrize("permille", [500, 900])
+def test_planned_need_is_as_a_plain_reference_computes_it(permille: int) -> None:
+    """Days of random needs, in UTC: row ``d`` is what was needed ``d`` days before at the same times."""
+    horizon = 192
+    history: list[int] = np.random.default_rng(permille).integers(0, 10_000, 40 * 96).tolist()
+
+    def needed(day: int, quarter: int) -> int:
+        """The need ``quarter`` quarters after now, ``day`` days ago; what is not over is that of the day before."""
+        at = quarter - 96 * day
+        return history[at - 96 * (at // 96 + 1)] if at >= 0 else history[at]
+
+    def guess(day: int, quarter: int) -> float:
+        """What was forecast on that day: the day before, corrected by the last quarter's error, which fades."""
+        off = needed(day, -1) - needed(day + 1, -1)
+        return needed(day + (1 if quarter < 96 else 2), quarter) + off * 0.95 ** (quarter + 1)
+
+    wanted = []
+    for end in range(1, horizon + 1):
+        errors = sorted(sum(needed(d, q) - guess(d, q) for q in range(end)) for d in range(2, 30))
+        wanted.append(sum(guess(0, q) for q in range(end)) + errors[28 * permille // 1000])
+    change = max(needed(day, 0) - needed(day, -1) for day in range(2, 30))
+    wanted[0] = max(wanted[0], needed(0, -1) + change)
+    need = planned_need(epoch(2026, 7, 1), np.arange(horizon + 1), np.array(history), ZoneInfo("UTC"), permille)
+    assert np.cumsum(need).tolist() == pytest.approx(wanted, abs=1)

@@ -14,20 +14,19 @@ import pytest
 from sqlalchemy import Connection, select
 
 from commonwatt.config.utility import SupplySettings, UtilitySettings
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control import SupplyState
 from commonwatt.model.effects import Write
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.now import Now, Trust
+from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Direction, Function, Town
-from harness.console import standing_api
-from harness.network.application import local_headers
-from harness.real import databases
-from harness.surroundings.plant import CAPACITY, PlantHost
-from harness.surroundings.utility import ingest_of
+from harness.console import local_headers, standing_api
+from harness.surroundings import databases
+from harness.surroundings.fleet import CAPACITY, PlantHost
+from harness.surroundings.messages import ingest_of
 from meter_sim.plant_core import PlantState
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
@@ -35,26 +34,22 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, read_setting, save_setting
 from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command, open_commands
-from utility.outbox.store.plant import write_plant
+from utility.outbox.store import add_command, open_commands, write_plant
 from utility.outbox.tables import command, purchase
-from utility.readings.ingest.plant import from_plant
+from utility.readings.core import from_plant
 from utility.readings.store import reads
 from utility.readings.store.replaced_meters import register_replacement
 from utility.readings.tables import compacted
-from utility.registry.exchange import exchanged
+from utility.registry.accounts import exchanged
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
 from utility.registry.tables import meter
-from utility.supply.announcing import RATION_S, Told, changes
-from utility.supply.buying.planner import Planner
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
 from utility.supply.metrics import plant_metrics
-from utility.supply.rationing import STEPS, Ration
-from utility.supply.store.plant import quarters_between
-from utility.supply.store.rations import NewRation, members, tell
-from utility.supply.store.supply_view import announced_storm
+from utility.supply.planner import Planner
+from utility.supply.rationing import RATION_S, STEPS, Ration, Told, changes
+from utility.supply.store import NewRation, announced_storm, members, quarters_between, tell
 from utility.supply.tables import ration
-from utility.webkit.cli import options
+from utility.webkit import cli as options
 
 QUARTER = 1_988_892
 START = QUARTER * QUARTER_S  # 11:00 in New York, on a day in September

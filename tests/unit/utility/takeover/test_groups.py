@@ -1,15 +1,28 @@
-"""The utility watches the controllers of a clique on a virtual clock: who manages, since when and why."""
+"""The utility watches the controllers of a clique: who manages, since when and why; and people see it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from commonwatt.cliques.signs import BEAT_S, Beat, Bits
+from commonwatt.cliques import BEAT_S, Beat, Bits
+from commonwatt.model.calendar import iso
 from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
 from commonwatt.protocol.commands import EPOCH_STEP
-from utility.takeover.grants import FIRST_ALONE_S, Granted, Grants
+from commonwatt.runtime.metric_families import AtEachScrape
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Town
+from harness.commands import run_as, shown
+from harness.console import Browser, text_of
+from tests.unit.utility.conftest import NOW
+from utility.access.people import Role
+from utility.database.database import Database
+from utility.takeover.grants import BEGAN, CLAIMED, FIRST_ALONE_S, GRANTED, RETURNED, Granted, Grants, Handover
 from utility.takeover.groups import STOPPED_S, Groups, Outcome
-from utility.takeover.history import BEGAN, CLAIMED, GRANTED, RETURNED, Handover
+from utility.takeover.metrics import takeover_metrics
+from utility.takeover.store import KEEP_S, explained, keep_orders, save
 
 NAMES = ("r001", "r002", "r003")
 RANKS = {name: n for n, name in enumerate(NAMES, 1)}
@@ -28,7 +41,7 @@ class Controller:
 
 
 @dataclass
-class Town:
+class WatchedTown:
     """Three controllers and the utility."""
 
     now: float = 1_000.0
@@ -94,8 +107,8 @@ class Town:
         self.controllers[name].manages.add(grid)
 
 
-def begun() -> Town:
-    town = Town()
+def begun() -> WatchedTown:
+    town = WatchedTown()
     town.run(100)
     return town
 
@@ -187,7 +200,7 @@ def test_a_microgrid_that_nobody_manages_is_counted_from_the_loss() -> None:
     assert "r001" not in town.groups.unmanaged(town.now)
 
 
-def heard(town: Town, name: str, manages: dict[str, tuple[int, int]] | None, seconds: int) -> None:
+def heard(town: WatchedTown, name: str, manages: dict[str, tuple[int, int]] | None, seconds: int) -> None:
     """Let a controller send heartbeats alone, one a minute."""
     for second in range(seconds):
         if second % 60 == 0:
@@ -199,7 +212,7 @@ def heard(town: Town, name: str, manages: dict[str, tuple[int, int]] | None, sec
 @pytest.mark.parametrize("first_s", [0, 59])
 def test_an_older_release_keeps_its_microgrid(first_s: int) -> None:
     """Its backups would hear its meters, but it knows nothing of grants and commands on."""
-    town = Town()
+    town = WatchedTown()
     town.controllers["r001"].alive = False
     town.run(first_s)
     heard(town, "r001", None, 600)
@@ -208,7 +221,7 @@ def test_an_older_release_keeps_its_microgrid(first_s: int) -> None:
 
 
 def test_a_controller_without_beats_is_lost_after_three_heartbeats() -> None:
-    town = Town()
+    town = WatchedTown()
     town.controllers["r001"].alive = False  # its datagrams are blocked
     heard(town, "r001", {"r001": (1, 1)}, 600)
     assert town.says("r001") == ("r001", True)
@@ -219,7 +232,7 @@ def test_a_controller_without_beats_is_lost_after_three_heartbeats() -> None:
 
 
 def test_a_restarted_utility_waits_for_the_first_heartbeat_of_a_controller_without_beats() -> None:
-    town = Town()
+    town = WatchedTown()
     town.controllers["r001"].alive = False
     heard(town, "r001", {"r001": (1, 1)}, 90)
     town.start()
@@ -229,7 +242,7 @@ def test_a_restarted_utility_waits_for_the_first_heartbeat_of_a_controller_witho
 
 
 def test_a_controller_that_is_dead_at_the_first_start_of_the_utility_is_replaced() -> None:
-    town = Town()
+    town = WatchedTown()
     town.controllers["r001"].alive = False
     town.run(FIRST_ALONE_S - 10)
     assert town.says("r001") == (None, False), "where a whole town starts, its own controller may need minutes"
@@ -238,7 +251,7 @@ def test_a_controller_that_is_dead_at_the_first_start_of_the_utility_is_replaced
 
 
 def test_a_member_that_beats_and_answers_nothing_holds_up_no_grant() -> None:
-    town = Town()
+    town = WatchedTown()
     town.controllers["r003"].mute = True
     town.run(100)
     town.controllers["r001"].alive = False
@@ -303,3 +316,100 @@ def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minut
     assert groups.stopped(now) == {}
     assert len(groups.beat(0, "r001", beat, now).beats) == 1
     assert cliques[0].granted["r001"] == Granted(), "what the rules had in mind is forgotten"
+
+
+WHY = "granted: r001 gave no sign for 4.3 s"
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Town:
+    path = tmp_path / "town.toml"
+    path.write_text('microgrid = [{id = "r", kind = "residential", count = 4, houses = 2}]\n')
+    return load_town(path)
+
+
+@pytest.fixture
+def taken(database: Database) -> Database:
+    """The microgrid r001 was taken over by r002 ten minutes ago; r004 is in no clique."""
+    names = ("r001", "r002", "r003")
+    first = Handover(microgrid="r001", epoch=(1, 1), controller="r001", before="", how=BEGAN, why="first start")
+    second = Handover(microgrid="r001", epoch=(2, 2), controller="r002", before="r001", how=GRANTED, why=WHY)
+    with database.writes.begin() as connection:
+        keep_orders(connection, {name: names[at:] + names[:at] for at, name in enumerate(names)})
+        save(connection, {}, [first], NOW - 86_400)
+        save(connection, {"r001": Granted(adopted=(2, 2), seen=(2, 2), top=2)}, [second], NOW - 600)
+    return database
+
+
+def test_the_api_says_who_manages_what_and_who_did(taken: Database, browser: Callable[..., Browser]) -> None:
+    del taken
+    viewer = browser(Role.VIEWER)
+    rows = {one["microgrid"]: one for one in viewer.get("/assignments").json()["assignments"]}
+    assert rows["r001"] == {
+        "microgrid": "r001", "order": ["r001", "r002", "r003"], "manager": "r002", "since": iso(NOW - 600),
+        "why": WHY, "epoch": [2, 2], "unmanaged_s": 0,
+    }  # fmt: skip
+    assert (rows["r002"]["manager"], rows["r002"]["why"]) == ("", "no controller has confirmed that it manages it")
+    assert (rows["r004"]["manager"], rows["r004"]["why"]) == ("r004", "it is in no clique")
+    found = viewer.get("/assignments/r001").json()
+    assert [(one["controller"], one["why"]) for one in found["history"]] == [("r002", WHY), ("r001", "first start")]
+    assert viewer.get("/assignments/r009").status_code == 404
+
+
+def test_pages_show_a_microgrid_that_another_controller_manages(
+    taken: Database, browser: Callable[..., Browser]
+) -> None:
+    del taken
+    viewer = browser(Role.VIEWER)
+    page = text_of(viewer.get("/console/microgrids/r001"))
+    assert "managed by r002" in page
+    assert WHY in page
+    page = text_of(viewer.get("/console/microgrids/r001?of=who"))
+    assert "It may be managed by r001, then r002, then r003." in page
+    assert "first start" in page
+    assert "It may be managed" not in text_of(viewer.get("/console/microgrids/r004?of=who"))
+    assert "managed by r002" in viewer.get("/console/town").text
+
+
+def test_the_command_prints_the_table_and_explains_one(taken: Database, tmp_path: Path) -> None:
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\ndatabase = "{taken.reads.url}"\n')
+    listed = " ".join(run_as(config, "show", "assignments").split())
+    assert "r001 r001, r002, r003 r002" in listed
+    told = " ".join(run_as(config, "show", "assignments", "r001").split())
+    assert WHY in told
+    assert "first start" in told
+    rows = shown(config, "assignments")["assignments"]
+    assert [one["manager"] for one in rows] == ["r002", "", "", "r004"]
+
+
+def test_the_history_is_kept_for_a_year_and_the_present_manager_for_ever(taken: Database) -> None:
+    later = Handover(microgrid="r002", epoch=(1, 2), controller="r002", before="", how=BEGAN, why="first start")
+    with taken.writes.begin() as connection:
+        save(connection, {}, [later], NOW + 2 * KEEP_S)
+        found = explained(connection, {}, "r001")
+    assert (found.assignment.manager, len(found.history)) == ("r002", 1)
+
+
+def test_metrics_count_managers_handovers_and_false_takeovers() -> None:
+    town = begun()
+    town.controllers["r001"].alive = False
+    town.run(6)
+    town.controllers["r001"].alive = True
+    town.controllers["r001"].manages.discard("r001")
+    town.run(10)
+    registry = CollectorRegistry()
+    registry.register(AtEachScrape(lambda: takeover_metrics(town.groups, {"repeated": 2}, town.now)))
+    page = generate_latest(registry).decode()
+    for line in (
+        'managed_microgrids{controller="r002"} 2.0',
+        'managed_by_another{controller="r001"} 1.0',
+        'handovers_total{controller="r001"} 1.0',
+        'handovers_total{controller="r003"} 0.0',
+        'takeovers_total{how="granted"} 1.0',
+        'unmanaged_seconds{controller="r001"} 0.0',
+        "false_takeovers_total 1.0",
+        'refused_datagrams_total{reason="repeated"} 2.0',
+        'refused_datagrams_total{reason="of no session"} 0.0',
+    ):
+        assert f"commonwatt_utility_{line}\n" in page

@@ -1,6 +1,7 @@
-"""What the utility grants is durable before anybody hears of it, whatever the database does."""
+"""What the utility grants is durable before anybody hears of it; heartbeats, and commands to the manager."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,15 +9,21 @@ from typing import Any
 
 import pytest
 
-from commonwatt.cliques.signs import Beat, Bits
+from commonwatt.cliques import Beat, Bits
+from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Tell
+from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Tell, Who
+from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.clique_file import CliqueFile, Group, Other, save_cliques
+from commonwatt.town.cliques import CliqueFile, Group, Other, save_cliques
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
+from harness.surroundings.messages import a_heartbeat, ingest_of
+from tests.unit.utility.conftest import NOW
 from utility.database.base import OperationalError
 from utility.database.database import Database
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store import add_command, open_commands
 from utility.registry.store.registry import load_snapshot
 from utility.takeover.jobs import GrantsJob, cliques_of
 from utility.takeover.store import history, load_granted, load_orders
@@ -175,3 +182,54 @@ def test_another_ones_file_is_refused(tmp_path: Path) -> None:
     save_cliques(path, cliques().model_copy(update={"own": "r001", "rank": 1}))
     with pytest.raises(ConfigError, match="is the file of r001, not of the utility"):
         cliques_of(path)
+
+
+def given(database: Database) -> None:
+    message = {"v": 1, "id": "c1", "cmd": "reduce", "until": NOW + 900, "state": "off"}
+    with database.writes.begin() as connection:
+        add_command(
+            connection, OpenCommand(id="c1", controller="r001", message=json.dumps(message), until=NOW + 900), NOW
+        )
+
+
+def to(sent: list[Publish]) -> list[tuple[str, str]]:
+    return [(one.topic, json.loads(one.payload)["cmd"]) for one in sent if one.topic.endswith("/cmd")]
+
+
+def test_a_command_follows_the_manager_and_what_a_deposed_controller_says_is_looked_into(
+    database: Database, clock: Clock
+) -> None:
+    async def scenario() -> None:
+        running, sent = Running(database, clock), list[Publish]()
+        ingest = ingest_of(database, clock, sent.append)
+        ingest.takeover = running.job
+        given(database)
+        await ingest.poll()
+        assert to(sent) == [("cw1/r001/d/cmd", "reduce")]
+        refused = ControllerOutcome(id="c1", cmd="reduce", result="refused", reason="deposed by [5, 2]", time=NOW)
+        await ingest.take_in([("cw1/r001/u/out", refused.pack())])
+        await asyncio.sleep(0)
+        assert Tell("r002", Who(microgrid="r001")) in running.wire.sent
+        running.job._message(0, "r002", Known(microgrid="r001", highest=(5, 2), manages=True))
+        await ingest.poll()
+        assert to(sent)[1:] == [("cw1/r002/d/cmd", "hosted")]
+        done = ControllerOutcome(id="c1", cmd="reduce", result="done", time=NOW)
+        await ingest.take_in([("cw1/r002/u/out", done.pack())])
+        with database.reads.begin() as connection:
+            assert open_commands(connection) == []
+        ingest.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_heartbeat_says_who_manages_where_no_beats_come(database: Database, clock: Clock) -> None:
+    async def scenario() -> None:
+        running = Running(database, clock)
+        ingest = ingest_of(database, clock)
+        ingest.takeover = running.job
+        heartbeat = a_heartbeat(time=NOW, manages={"r001": (4, 1)})
+        await ingest.take_in([("cw1/r001/u/stat", heartbeat.pack())])
+        assert running.job.groups.managers()["r001"] == ("r001", (4, 1))
+        ingest.close()
+
+    asyncio.run(scenario())

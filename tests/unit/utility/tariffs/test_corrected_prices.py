@@ -12,24 +12,22 @@ import pytest
 from pydantic import ValidationError
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.settlement.settled import Quantity
-from harness.billing.two_months import KWH, late, world_of
-from harness.billing.worlds import ZONE, World, tariff
+from commonwatt.settlement.quarters import Quantity
+from harness.billing.worlds import KWH, ZONE, World, late, tariff, world_of
 from harness.console import Browser, text_of
 from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
+from tests.unit.utility.billing.test_bills import issued as month_of
+from tests.unit.utility.billing.test_bills import stored
 from tests.unit.utility.billing.test_check_bill import _checker, faults
-from tests.unit.utility.billing.test_corrections import issued as month_of
-from tests.unit.utility.billing.test_corrections import stored
 from tests.unit.utility.tariffs.test_pages import SOURCE, form_in
-from utility.access.roles import Role
+from utility.access.people import Role
 from utility.billing.bill import LineKind
-from utility.billing.store.bill_documents import documents_of_run
+from utility.billing.store.documents import documents_of_run
 from utility.billing.stored_run import computed, unpack_run
 from utility.database.database import Database
+from utility.tariffs import store as tariffs
 from utility.tariffs.file import Reminder
-from utility.tariffs.rates import rates_of
-from utility.tariffs.store import tariffs
-from utility.tariffs.tariff import Tariff, in_force, tariff_of
+from utility.tariffs.tariff import Tariff, in_force, rates_of, tariff_of
 
 Browsers = Callable[..., Browser]
 people, world, checker = _people, _world, _checker

@@ -1,4 +1,4 @@
-"""Analysis over towns: what SQL may read, what it can't reach, and what is said of wrong SQL and missing files."""
+"""Analysis over towns: what SQL may read and what it can't reach; wrong SQL, missing files, a wrong table."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 from commonwatt.cli.options import Commands
 from commonwatt.model.exceptions import ConfigError
 from harness.docs.marked import DOCS
-from harness.surroundings.town_files import make_exports, make_release, towns_table
+from harness.surroundings.stored import make_exports, make_release, towns_table
 from utility.research.groups import MAX_SHARE_PERCENT, MIN_HOMES, UNIT
 from utility.research.release import Tier
+from utility.towns.analysis import store as closed
 from utility.towns.analysis.cli.analyse import analyse
-from utility.towns.analysis.store import closed
-from utility.towns.analysis.store.files import made_from
+from utility.towns.analysis.store import made_from
 from utility.towns.analysis.views import MIN_METERS, VIEWS
+from utility.towns.table import load_towns
 
 ENERGIES = [f"{name}_milliwatt_hours" for name in ("imported", "shared_in", "exported", "shared_out")]
 Files = dict[str, list[tuple[object, ...]]]
@@ -320,3 +321,46 @@ def test_without_sql_the_tables_are_shown_and_the_page_has_them() -> None:
         for column in view.columns:
             assert column.name in shown
             assert f"| `{column.name}` | {column.kind} | {column.meaning} |" in page
+
+
+SERVER = "postgresql+psycopg://commonwatt:secret@127.0.0.1"
+NORTH = f'[towns.north]\ndatabase = "{SERVER}/north"\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "towns.toml"
+
+
+def test_a_relative_folder_is_taken_from_the_table(path: Path) -> None:
+    path.write_text(f'{NORTH}files = "files/north"\n')
+    assert load_towns(path)["north"].files == path.parent / "files" / "north"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[towns.north]\nfiles = "one"\n', "line 1: towns.north.database: missing"),
+        ('[towns.north]\ndatabase = "mysql://u:secret@h/n"\n', "line 2: towns.north.database: mysql is not supported"),
+        (f'{NORTH}utilities = ["u1:8080"]\n', "line 3: towns.north.utilities.0: must match the pattern ^https?"),
+        (f"{NORTH}owner = 1\n", "line 3: towns.north.owner: unknown key; known here: database, utilities"),
+        (NORTH.replace("north]", "North]"), "towns.North.[key]: must match the pattern"),
+        ("[town.north]\n", "town: unknown key; known here: towns"),
+        (
+            f'{NORTH}[towns.south]\ndatabase = "postgresql+psycopg://other@127.0.0.1:5432/north"\n',
+            "towns.south.database: is the database of north too",
+        ),
+    ],
+)
+def test_a_wrong_table_is_refused_with_its_file_and_key(path: Path, text: str, said: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load_towns(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_missing_table_says_how_to_begin_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"docs/cluster\.md"):
+        load_towns(tmp_path / "towns.toml")

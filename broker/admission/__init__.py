@@ -1,1 +1,0 @@
-"""Admits connections: listener, TLS, CONNECT, known devices."""

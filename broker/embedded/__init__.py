@@ -1,1 +1,0 @@
-"""amqtt with limits on packets, rates, queues and streams."""

@@ -1,1 +1,0 @@
-"""Commands to a meter: which it obeys, what it holds, what it answers."""

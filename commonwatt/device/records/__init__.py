@@ -1,1 +1,0 @@
-"""Records of a meter: made, aggregated, kept in a log, delivered."""

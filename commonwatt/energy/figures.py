@@ -1,0 +1,317 @@
+"""What a run counts: energies, money, levels, fairness, and what the mechanisms of a policy decided.
+
+Three measures of how evenly the members of a microgrid are treated in a run (docs/scenarios.md).
+
+- ``served``: Jain's index of the parts of their demand that members got (Jain, Chiu, Hawe: A Quantitative Measure of
+  Fairness, DEC-TR-301, 1984). 1: all got the same part; 1/n: one of n members got everything.
+- ``given``: Jain's index of the parts of their surplus that batteries gave to other batteries.
+- ``shortfall``: the largest part of a member's demand that was not met, less the mean of all members: how far the
+  worst-off is behind, the view of max-min fairness (Bertsekas, Gallager: Data Networks, 1992, section 6.5.2).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.energy.places import Places
+from commonwatt.energy.plant import Order, PlantStep
+from commonwatt.energy.step import NO_LIMIT_W, Cause, Flows, Inputs, MicrogridsStep
+from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
+from commonwatt.settlement.splits import Array, Flags, row_sums
+
+MECHANISMS = ("sharing", "reduction", "turns", "rationing", "purchases ahead", "use of the reserve")
+
+# Of each mechanism, in how many steps it acted, and a checksum of its decisions with their times.
+Decided = Mapping[str, Sequence[int]]
+NOTHING: Decided = dict.fromkeys(MECHANISMS, (0, 0))  # no mechanism acted
+
+
+def added(
+    decided: Decided, time: EpochSeconds, inputs: Sequence[Inputs], limits: Sequence[Array], order: Order, level: int
+) -> Decided:
+    """Return what was decided with one more step; the reserve is used if the plant's ``level`` ends at or below it."""
+    decisions: tuple[Sequence[Array | Flags | None], ...] = (
+        [one.weights for one in inputs],
+        [one.reducing for one in inputs],
+        [one.isolated for one in inputs],
+        [np.where(one < NO_LIMIT_W, one + 1, 0) for one in limits],
+        [np.array([order.buy])],
+        [np.array([order.keep if level <= order.keep else 0])],
+    )
+    found = {}
+    for (name, (steps, check)), of in zip(decided.items(), decisions, strict=True):
+        some = [(row, one) for row, one in enumerate(of) if one is not None and one.any()]
+        made = b"".join(f"{time} {row} ".encode() + one.tobytes() for row, one in some)
+        found[name] = steps + bool(some), crc32(made, check)
+    return found
+
+
+def equal_rows(rows: Sequence[Mapping[str, object]], decided: Mapping[str, Decided]) -> list[str]:
+    """Return a sentence for each row (a policy's name, and its figures) that is equal to an earlier one: why it is."""
+    first: dict[tuple[object, ...], str] = {}
+    found = []
+    for row in rows:
+        name, *figures = row.values()
+        other = first.setdefault(tuple(figures), str(name))
+        if other != name:
+            found.append(f"{name} is equal to {other}: {_reason(decided[str(name)], decided[other])}.")
+    return found
+
+
+def _reason(one: Decided, other: Decided) -> str:
+    acted = [name for name in MECHANISMS if one[name][0] or other[name][0]]
+    if differing := [name for name in acted if one[name] != other[name]]:
+        steps = (f"{name} ({one[name][0]} steps, not {other[name][0]})" for name in differing)
+        return f"different decisions on {', '.join(steps)} change less than the table shows"
+    idle = ", ".join(name for name in MECHANISMS if name not in acted) or "none"
+    return f"the same decisions in every step on {', '.join(acted) or 'nothing'}; never acted: {idle}"
+
+
+Parts = NDArray[np.float64]  # a part of 1 for each place or microgrid; NaN: it has none
+
+
+def jain(values: Parts) -> Parts:
+    """Return Jain's index of each row's values, without NaN; NaN for rows without values, 1 for rows of zeros."""
+    count = (~np.isnan(values)).sum(axis=1)
+    total, squares = np.nansum(values, axis=1), np.nansum(values**2, axis=1)
+    even = np.where(count > 0, 1.0, np.nan)
+    return np.asarray(np.divide(total**2, count * squares, out=even, where=squares > 0))
+
+
+def behind(values: Parts) -> Parts:
+    """Return how far each row's largest value is above the mean of its values, without NaN."""
+    count = (~np.isnan(values)).sum(axis=1)
+    mean = np.divide(np.nansum(values, axis=1), count, out=np.full(len(values), np.nan), where=count > 0)
+    return np.asarray(np.where(np.isnan(values), -np.inf, values).max(axis=1) - mean)
+
+
+class Tally:
+    """The energies of each place of one layout's microgrids over a run, milliwatt-hours, (M, P)."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self._wanted, self._short, self._given, self._surplus = (
+            np.zeros(places.shape, dtype=np.int64) for _ in range(4)
+        )
+
+    def add(self, flows: Flows, load: Array) -> None:
+        """Add a step with the ordinary ``load``; surpluses count while batteries of the microgrid share."""
+        self._wanted += load
+        self._short += flows.unserved
+        shares = row_sums(flows.given) > 0
+        if shares.any():
+            before = flows.level - flows.net + flows.lost
+            self._given += flows.given
+            self._surplus += np.maximum(before - self.places.minimum, 0) * shares[:, None]
+
+    @property
+    def members(self) -> int:
+        """Number of places that wanted energy."""
+        return int((self._wanted > 0).sum())
+
+    @property
+    def short_members(self) -> int:
+        """Number of places that did not get all that they wanted."""
+        return int((self._short > 0).sum())
+
+    @property
+    def by_minimum(self) -> dict[int, tuple[MilliwattHours, MilliwattHours]]:
+        """What places wanted and what they did not get, by their batteries' sharing minimum in percent."""
+        has = self.places.capacity > 0
+        percent = np.where(has, self.places.minimum * 100 // np.maximum(self.places.capacity, 1), -1)
+        return {
+            int(each): (int(self._wanted[percent == each].sum()), int(self._short[percent == each].sum()))
+            for each in np.unique(percent[has])
+        }
+
+    @property
+    def measures(self) -> dict[str, Parts]:
+        """The measures of each microgrid, (M,); NaN where nobody wanted energy, or nobody shared."""
+        short = _parts(self._short, self._wanted)
+        return {
+            "served": jain(1 - short),
+            "given": jain(_parts(self._given, self._surplus)),
+            "shortfall": behind(short),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A measure over the microgrids of the town that have it."""
+
+    mean: float  # the mean
+    worst: float  # the worst: the least of an index, the largest shortfall
+    where: MicrogridId  # the first microgrid with the worst
+    microgrids: int  # how many microgrids have it
+
+
+def fairness(tallies: Sequence[Tally]) -> dict[str, Measure]:
+    """Return the measures over the town; a measure that no microgrid has is missing."""
+    names = [name for tally in tallies for name in tally.places.microgrids]
+    every = [tally.measures for tally in tallies]
+    found = {name: np.concatenate([one[name] for one in every]) for name in (every[0] if every else ())}
+    return {name: _over(names, values, name) for name, values in found.items() if not np.isnan(values).all()}
+
+
+def _over(names: Sequence[MicrogridId], values: Parts, measure: str) -> Measure:
+    row = int(np.nanargmax(values) if measure == "shortfall" else np.nanargmin(values))
+    return Measure(
+        mean=float(np.nanmean(values)),
+        worst=float(values[row]),
+        where=names[row],
+        microgrids=int((~np.isnan(values)).sum()),
+    )
+
+
+def _parts(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Parts:
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
+
+
+KINDS = ("residential", "apartment", "public")
+
+
+@dataclass(kw_only=True)
+class Kind:
+    """The sums of one kind of microgrid, milliwatt-hours."""
+
+    wanted: MilliwattHours = 0  # ordinary load of places, before any command to reduce
+    cold: MilliwattHours = 0  # what places asked for beyond it after they had no energy
+    reduced: MilliwattHours = 0  # the part of both that they did not use, by command
+    served: MilliwattHours = 0  # load met
+    unserved: Counter[str] = field(default_factory=Counter)  # load not met, by cause
+    sun: MilliwattHours = 0  # sun used or exported
+    curtailed: Counter[str] = field(default_factory=Counter)  # sun not used, by cause
+    imported: MilliwattHours = 0  # energy taken from the town
+    exported: MilliwattHours = 0  # energy given to the town
+    shared: MilliwattHours = 0  # energy that batteries gave to other batteries
+    lost: MilliwattHours = 0  # losses of charging
+    level_begin: MilliwattHours = 0  # level of all batteries at the beginning
+    level_end: MilliwattHours = 0  # the same at the end
+
+    def add(self, step: MicrogridsStep, ordinary: Array, load: Array) -> None:
+        """Add a step with the ``ordinary`` load, and the ``load`` that places asked for."""
+        flows, exchange = step.flows, step.exchange
+        self.wanted += int(ordinary.sum())
+        self.cold += int((load - ordinary).sum())
+        self.reduced += int((load - flows.served - flows.unserved).sum())
+        self.served += int(flows.served.sum())
+        for cause in Cause:
+            self.unserved[cause.name.lower()] += int(exchange.short[cause].sum())
+            self.curtailed[cause.name.lower()] += int(exchange.spilled[cause].sum())
+        self.sun += int(flows.generation.sum())
+        self.imported += int(exchange.imported.sum())
+        self.exported += int(exchange.exported.sum())
+        self.shared += int(flows.given.sum())
+        self.lost += int(flows.lost.sum())
+        self.level_end += int((flows.net - flows.lost).sum())
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """The town at the end of an hour."""
+
+    time: EpochSeconds  # the hour's end, UTC epoch seconds
+    levels_percent: dict[str, float]  # mean level of the batteries, by kind of microgrid
+    plant_percent: float  # level of the plant's battery
+    bought: MilliwattHours  # energy bought in the hour, milliwatt-hours
+    unserved: MilliwattHours  # load not met in the hour, milliwatt-hours
+    islands: int  # microgrids that are off the grid
+    price_percent: int  # the regional price
+
+
+@dataclass(kw_only=True)
+class Figures:
+    """The figures of a run."""
+
+    # The sums, by kind of microgrid.
+    kinds: dict[str, Kind] = field(default_factory=lambda: {kind: Kind() for kind in KINDS})
+    bought: MilliwattHours = 0  # energy bought from the region, milliwatt-hours
+    bought_peak: MilliwattHours = 0  # the part of it in hours of a higher price
+    cost: int = 0  # its cost, milliwatt-hours at the price outside peak hours
+    sold: MilliwattHours = 0  # energy that the region took
+    # The plant's battery: its losses, and its level at the beginning and the end.
+    plant: dict[str, MilliwattHours] = field(default_factory=lambda: {"lost": 0, "level_begin": 0, "level_end": 0})
+    decided: Decided = field(default_factory=lambda: NOTHING)  # what the mechanisms of the policy decided
+    highest_w: int = 0  # most that all microgrids together wanted from the town in a step, watts
+    switches: int = 0  # changes between sharing and not sharing, of all batteries
+    samples: list[Sample] = field(default_factory=list)  # the town at the end of each hour
+    tallies: list[Tally] = field(default_factory=list)  # the energies of each place, by layout of microgrids
+
+    def add(
+        self,
+        blocks: list[Places],
+        ordinary: list[Array],
+        inputs: list[Inputs],
+        steps: list[MicrogridsStep],
+        plant: PlantStep,
+        price: int,
+    ) -> None:
+        """Add a step of the whole town; ``ordinary``: its ordinary load; ``price``: the regional price, percent."""
+        self.tallies = self.tallies or [Tally(places) for places in blocks]
+        for places, usual, one, step, tally in zip(blocks, ordinary, inputs, steps, self.tallies, strict=True):
+            self.kinds[places.kind].add(step, usual, one.load)
+            tally.add(step.flows, usual)
+        wanted = sum(int(one.exchange.imported.sum() + one.exchange.short[Cause.TOWN].sum()) for one in steps)
+        self.highest_w = max(self.highest_w, wanted * 3600 // (1000 * blocks[0].step_s))
+        self.bought += plant.bought
+        self.bought_peak += plant.bought if price > 100 else 0
+        self.cost += plant.bought * price // 100
+        self.sold += plant.sold
+        self.plant["lost"] += plant.lost
+        self.plant["level_end"] = plant.level
+
+    @property
+    def plant_gain(self) -> MilliwattHours:
+        """What the plant's battery has gained since the beginning."""
+        return self.plant["level_end"] - self.plant["level_begin"]
+
+    @property
+    def balance(self) -> dict[str, MilliwattHours]:
+        """The town's energy. Two sums are equal: ``served`` to ``in batteries at the end``, and what follows."""
+        kinds = self.kinds.values()
+        return {
+            "demand": sum(kind.wanted for kind in kinds),
+            "cold load": sum(kind.cold for kind in kinds),
+            "reduced by command": sum(kind.reduced for kind in kinds),
+            "went short": self.unserved,
+            "served": sum(kind.served for kind in kinds),
+            "sold": self.sold,
+            "lost": self.plant["lost"] + sum(kind.lost for kind in kinds),
+            "in batteries at the end": self.plant["level_end"] + sum(kind.level_end for kind in kinds),
+            "sun": sum(kind.sun for kind in kinds),
+            "bought": self.bought,
+            "in batteries at the beginning": self.plant["level_begin"] + sum(kind.level_begin for kind in kinds),
+        }
+
+    @property
+    def net_cost(self) -> int:
+        """The cost without what is left in the plant's battery, which is worth the price outside peak hours."""
+        return self.cost - self.plant_gain
+
+    @property
+    def unserved(self) -> MilliwattHours:
+        """Load that was not met."""
+        return sum(kind.unserved.total() for kind in self.kinds.values())
+
+    def members(self, kind: str) -> tuple[int, int]:
+        """Return how many places of a kind of microgrid wanted energy, and how many of them went short."""
+        tallies = [tally for tally in self.tallies if tally.places.kind == kind]
+        return sum(tally.members for tally in tallies), sum(tally.short_members for tally in tallies)
+
+    def by_minimum(self) -> dict[int, tuple[MilliwattHours, MilliwattHours]]:
+        """Return what houses wanted and what they did not get, by their sharing minimum in percent."""
+        found: dict[int, tuple[MilliwattHours, MilliwattHours]] = {}
+        for tally in self.tallies:
+            if tally.places.kind == "residential":
+                for percent, (wanted, short) in tally.by_minimum.items():
+                    before = found.get(percent, (0, 0))
+                    found[percent] = before[0] + wanted, before[1] + short
+        return found
+
+    def mean_percent(self, kind: str) -> float:
+        """Return the mean level of a kind's batteries over all hours, percent."""
+        return float(np.mean([sample.levels_percent[kind] for sample in self.samples]))

@@ -1,1 +1,0 @@
-"""What gateways and the utility decide by: supply, return after an outage, how long energy lasts, bytes of a line."""

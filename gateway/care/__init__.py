@@ -1,0 +1,1 @@
+"""What passes between a controller and the utility beside readings: reports, signatures, certificates, upgrades."""

@@ -1,1 +1,0 @@
-"""Accepts the meters' puts."""

@@ -1,1 +1,0 @@
-"""What attacks on researchers' releases get from an emulated town."""

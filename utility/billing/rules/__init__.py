@@ -1,0 +1,1 @@
+"""How a bill follows from settled energy: sums, policies, lines (pure)."""

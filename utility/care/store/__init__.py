@@ -1,1 +1,0 @@
-"""The files that the care of controllers keeps: published releases."""

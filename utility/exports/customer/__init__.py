@@ -1,1 +1,0 @@
-"""A household's own data as files."""

@@ -1,1 +1,0 @@
-"""What the database has of the controllers of a town."""

@@ -1,0 +1,494 @@
+"""A resident's pages: the own account's day, month, battery, sharing, bills and files, never of another."""
+
+import json
+from datetime import date, timedelta
+from functools import partial
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from commonwatt.look.palette import PowerFlow
+from commonwatt.model.calendar import (
+    local_day,
+    midnight,
+    month_after,
+    month_before,
+    month_of,
+    month_quarters,
+    require_near,
+)
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter, quarter_of
+from utility.access.people import Actor
+from utility.billing.documents.explained import Explained, hours_plot, rows_within
+from utility.billing.documents.statement import Writing, hours, writing_of
+from utility.billing.pages import bill_content, due_date, printed
+from utility.billing.store.documents import KeptDocuments, RunDocuments, issued_bills, issued_documents
+from utility.exports.customer import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
+from utility.exports.selection import Resolution, Selection, intervals
+from utility.exports.store.exports import Asked, account_quarters
+from utility.households.api import change_weight, own_account, own_home
+from utility.households.course import (
+    HOME_LOOKS,
+    Figures,
+    SettledSums,
+    by_source,
+    day_series,
+    helped_now,
+    home_now,
+    stacked,
+    together,
+)
+from utility.households.store import (
+    BillSoFar,
+    BillsSoFar,
+    Home,
+    day_around,
+    day_of,
+    figures_by_day,
+    read_course,
+    read_helping,
+    read_settled,
+    stored_now,
+)
+from utility.lasting.jobs import lasting_of
+from utility.ledger.store import open_of
+from utility.moves.move import next_move, told
+from utility.registry.accounts import LEAST, MOST, value_at, weight_at
+from utility.statistics.months import Span, columns_of, month_number
+from utility.statistics.store.usage import Scope
+from utility.statistics.store.usage_view import usage_history
+from utility.tariffs.store import published
+from utility.tariffs.tariff import Tariff, in_force
+from utility.webkit.console.answers import attached, download, plain, quarters_of
+from utility.webkit.console.console import Console, RequestConsole
+from utility.webkit.requests import changing
+from utility.webkit.rights import ReadsOwnHome
+from utility.webkit.services import Api
+
+_WHOLE = 1000  # permille
+SHOWN_BILLS = 60  # issued bills that are listed: five years
+
+_Day = Annotated[
+    date | None,
+    Query(ge=date(2000, 1, 1), le=date(2099, 12, 31), description="A local day; today if it is not given."),
+]
+_Year = Annotated[int | None, Query(ge=2000, le=2099, description="A year; the present one if it is not given.")]
+_Span = Annotated[Literal["day", "month", "year"], Query(description="What the plot spans.")]
+_Month = Annotated[
+    str | None,
+    Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month; the present one if it is not given."),
+]
+
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/console/home")
+def page(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, of: _Span = "day", at: _Day = None
+) -> Response:
+    """Return the page, with the plot of a day, month or year."""
+    home, now, zone = own_home(console.database, actor), console.now(), console.zone()
+    content = _today(console, home, now, zone)
+    content |= _bills(console, home, now, zone) | _course_of(of, at or content["date"], content["date"])
+    tariff = _tariff(console, home)
+    content |= {"writing": _writing(tariff), "owed": console.database.read(open_of, home.account.number)}
+    moves = next_move(home.registry, home.account.number, quarter_of(now))
+    content["move"] = moves and told(moves[1], moves[0], zone, _writing(tariff))
+    return console.page(request, actor, "home.html", content)
+
+
+@router.get("/console/home/live")
+def live(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
+    """Return the part of the page that changes by itself: today and the battery."""
+    content = _today(console, own_home(console.database, actor), console.now(), console.zone())
+    return console.fragment(request, actor, "home_live.html", content | {"moved": True})
+
+
+@router.get("/console/home/bills")
+def issued(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
+    """Return the issued bills, a part of the page that is loaded after it: each is proved."""
+    account = own_home(console.database, actor).account.number
+    found, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
+    shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
+    month = month_of(quarter_of(console.now()), console.zone())
+    both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
+    befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
+    content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores, "cancelled": cancelled}
+    content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
+    return console.fragment(request, actor, "home_bills.html", content)
+
+
+def _local_today(console: Console) -> date:
+    return local_day(console.now(), console.zone())
+
+
+@router.get("/console/home/course")
+def course(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, of: _Span = "day", at: _Day = None
+) -> Response:
+    """Return the plot of a day, month or year, a part of the page."""
+    own_home(console.database, actor)
+    content = _course_of(of, at or _local_today(console), _local_today(console))
+    return console.fragment(request, actor, "home_course.html", content)
+
+
+@router.get("/console/home/day.json")
+def day_plot(console: RequestConsole, actor: ReadsOwnHome, day: _Day = None) -> dict[str, Any]:
+    """Return the series of a local day for its plot, kilowatts by quarter-hour."""
+    day = day or _local_today(console)
+    home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
+    return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
+
+
+@router.get("/console/home/month.json")
+def month_plot(console: RequestConsole, actor: ReadsOwnHome, month: _Month = None) -> dict[str, Any]:
+    """Return the series of a local month for its plot, kWh by day."""
+    month = month or f"{_local_today(console):%Y-%m}"
+    home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
+    return {"series": _days_series(console, home, first, end), "stack": True}
+
+
+@router.get("/console/home/year.json")
+def year_plot(console: RequestConsole, actor: ReadsOwnHome, year: _Year = None) -> dict[str, Any]:
+    """Return the series of a year for its plot, kWh by month."""
+    home = own_home(console.database, actor)
+    return {"series": _months_series(console, home, year or _local_today(console).year), "stack": True}
+
+
+@router.get("/console/home/month")
+def month(console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _Month = None) -> Response:
+    """Return a local month by day."""
+    content = _month(console, own_home(console.database, actor), month or f"{_local_today(console):%Y-%m}")
+    return console.page(request, actor, "home_month.html", content)
+
+
+@router.get("/console/home/month/sums")
+def month_sums(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
+    """Return the sums of the present month, a part of the page that is loaded after it."""
+    home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
+    return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
+
+
+@router.get("/console/settings")
+def settings(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
+    """Return what a resident decides and takes away: the weight, and files."""
+    home, now, zone = own_home(console.database, actor), console.now(), console.zone()
+    content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, home, now, zone)
+    return console.page(request, actor, "home_settings.html", content)
+
+
+@router.get("/console/home/weight/past")
+def past(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
+    """Return what the weight did last month, a part of the page that is loaded after it."""
+    home, zone = own_home(console.database, actor), console.zone()
+    month = month_before(month_of(quarter_of(console.now()), zone))
+    first, end = month_quarters(month, zone)
+    last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
+    content = {"title": _title(month), "weight": weight, "last": last}
+    return console.fragment(request, actor, "home_weight.html", content)
+
+
+@router.post("/console/home/weight")
+def weight(
+    console: RequestConsole,
+    request: Request,
+    actor: ReadsOwnHome,
+    weight: Annotated[int, Form()],
+    start: Annotated[date, Form()],
+) -> Response:
+    """Set the account's sharing weight from a local day on."""
+    with changing(console.api, request, actor) as by:
+        require_near("start", start, local_day(console.now(), console.zone()), -1, 366)
+        change_weight(by, own_home(console.database, actor), weight, start)
+    return console.see_other(actor, "/console/settings", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
+
+
+def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    own = stored_now(console.database, home, now, zone, shared=False)
+    today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
+    building, said = stored_now(console.database, home, now, zone, shared=True), lasting_of(console.api).said
+    low = [battery for its in (own, building) if its and its.low_since for battery in its.batteries]
+    beats = {one.meter: said[one.microgrid].heartbeat if one.microgrid in said else None for one in low}
+    return {
+        "help": {meter: helped_now(beat, meter, now) for meter, beat in beats.items()},
+        "account": home.account.number,
+        "places": home.places(quarter_of(now)),
+        "today": today,
+        "picture": home_now(today.course),
+        "looks": HOME_LOOKS,
+        "date": local_day(now, zone),
+        "own": own,
+        "building": building,
+        "lasting": lasting_of(console.api).told_to_residents(
+            (name for name, _ in home.places(quarter_of(now))), home.account.number
+        ),
+    }
+
+
+def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    quarter = quarter_of(now)
+    return {
+        "last_month": month_before(month_of(quarter, zone)),
+        "weight": weight_at(home.account, quarter),
+        "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
+        "least": LEAST,
+        "most": MOST,
+        "tomorrow": local_day(now, zone) + timedelta(days=1),
+    }
+
+
+def _so_far(api: Api) -> BillsSoFar:
+    return BillsSoFar(api.database, api.settings.billing.tariff, api.settings.settlement)
+
+
+def _bills(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+    found: dict[str, Any] = {"so_far": None, "has_rates": True, "energy_today": None}
+    try:
+        if (bill := console.api.part(_so_far).of(home, now)) is not None:
+            found |= {"energy_today": bill, "so_far": bill if bill.until else None}
+    except ConfigError:
+        found["has_rates"] = False
+    found["issued"] = issued_bills(console.database, home.account.number, 1)
+    month = month_of(quarter_of(now), zone)
+    found |= {"month": month, "title": f"{_first(month):%B}"}
+    return found | _file(found["so_far"], _first(month), local_day(now, zone), zone)
+
+
+def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
+    """Return what the form of files is filled with, so that the file has data: the month as far as it is settled."""
+    settled = first if so_far is None or so_far.until is None else local_day(so_far.until * QUARTER_S, zone)
+    if settled > first:
+        return {"file_from": first, "file_to": settled, "file_of": Source.SETTLED}
+    return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": Source.READINGS}
+
+
+def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
+    zone = console.zone()
+    first, end = month_quarters(month, zone)
+    # Days that have not begun have no row.
+    end = max(first, min(end, day_around(console.now(), zone)[1]))
+    settled, until = read_settled(console.database, home, first, end, zone) if first < end else ([], None)
+    days = figures_by_day(console.database, home, first, end, zone) if first < end else []
+    rows = [
+        (local_day(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
+    ]
+    whole = together([one for _, one, _ in rows], first * QUARTER_S)
+    return {
+        "saved": _saved(console, home, rows),
+        "writing": _writing(_tariff(console, home)),
+        "month": month,
+        "title": _title(month),
+        "helping": read_helping(console.database, home, first, end) if first < end else None,
+        "rows": rows,
+        "whole": whole,
+        "settled_days": sum(one.quarters > 0 for _, one, _ in rows),
+        "sums": _added([figures for _, _, figures in rows]),
+        "until": None if until is None else until * QUARTER_S,
+        "earlier": month_before(month),
+        "later": month_after(month) if end == month_quarters(month, zone)[1] else None,
+    }
+
+
+def _saved(
+    console: Console, home: Home, rows: list[tuple[date, SettledSums, Figures]]
+) -> tuple[float, float, int] | None:
+    """Return what own energy, and neighbours', saved at the lowest price, and of how many days the first is."""
+    # Neighbours' is of all that is settled, as what was received; the own is of settled days with all readings.
+    # ``None``: no tariff is in force.
+    tariff = _tariff(console, home)
+    if tariff is None:
+        return None
+    price = float(min(period.import_ for period in tariff.prices)) / 1e6
+    own = [
+        (it.used.energy or 0) - one.imported - one.got
+        for _, one, it in rows
+        if one.quarters == one.expected and it.used is not None and it.used.permille == _WHOLE
+    ]
+    return max(0, sum(own)) * price, sum(one.got for _, one, _ in rows) * price, len(own)
+
+
+def _tariff(console: Console, home: Home) -> Tariff | None:
+    """Return the version of the account's tariff that is in force now; ``None``: none is."""
+    versions = console.database.read(published)
+    now = quarter_of(console.now())
+    name = value_at(home.account.tariffs, now) or console.api.settings.billing.tariff
+    return in_force([each for each in versions if each.name == name], now)
+
+
+def _writing(tariff: Tariff | None) -> Writing:
+    return writing_of(None if tariff is None else tariff.file.bill)
+
+
+def _added(days: list[Figures]) -> list[tuple[str, int, int]]:
+    """Return the sums over some days, by name, and of how many days each is; only of what has readings."""
+    found: dict[str, list[int]] = {}
+    for day in days:
+        for name, figure in day.all:
+            if figure.energy is not None:
+                found.setdefault(name, []).append(figure.energy)
+    return [(name, sum(energies), len(energies)) for name, energies in found.items()]
+
+
+def _first(month: str) -> date:
+    return date.fromisoformat(f"{month}-01")
+
+
+def _title(month: str) -> str:
+    return _first(month).strftime("%B %Y")
+
+
+def _course_of(of: str, at: date, today: date) -> dict[str, Any]:
+    """Return what the plot of a day, month or year shows, with the ones before and after it."""
+    asked = {"day": f"{at}", "month": f"{at:%Y-%m}", "year": f"{at.year}"}
+    if of == "day":
+        title, first, after = f"{at:%d %B %Y}", at, at + timedelta(days=1)
+    elif of == "month":
+        first = at.replace(day=1)
+        title, after = f"{at:%B %Y}", (first + timedelta(days=31)).replace(day=1)
+    else:
+        title, first, after = asked["year"], at.replace(month=1, day=1), date(at.year + 1, 1, 1)
+    return {
+        "of": of,
+        "at": at,
+        "course_title": title,
+        "asked": asked,
+        "before": first - timedelta(days=1),
+        "after": after if after <= today else None,
+    }
+
+
+def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
+    """Return the use of each day by source, as its whole quarter-hours have it."""
+    # Of a month whose readings are no longer kept: what was taken, as settled.
+    zone = console.zone()
+    end = max(first, min(end, day_around(console.now(), zone)[1]))
+    if first >= end:
+        return []
+    course = read_course(console.database, home, first, end)
+    starts = intervals(Resolution.DAY, first, end, zone).starts
+    places = (starts[:-1] // QUARTER_S - first).tolist()
+    is_whole = course.use.is_whole
+    known = np.add.reduceat(is_whole, places) > 0
+    if not known.any():
+        settled, _ = read_settled(console.database, home, first, end, zone)
+        taken = {
+            PowerFlow.NEIGHBOURS: [each.got for each in settled],
+            PowerFlow.PLANT: [each.imported for each in settled],
+        }
+        days = [each.start for each in settled]
+        kwh = {flow: [round(each / 1e6, 3) for each in of] for flow, of in taken.items()}
+        return stacked(kwh, days, 86_400, "kWh") if any(each.quarters for each in settled) else []
+    rows = {
+        flow: [
+            round(energy / 1e6, 3) if there else None
+            for energy, there in zip(np.add.reduceat(of * is_whole, places).tolist(), known.tolist(), strict=True)
+        ]
+        for flow, of in by_source(course).items()
+    }
+    return stacked(rows, starts[:-1].tolist(), 86_400, "kWh") if course.use.expected.any() else []
+
+
+def _months_series(console: Console, home: Home, year: int) -> list[dict[str, Any]]:
+    """Return the use of each month by source, as settled."""
+    rows = console.database.read(
+        usage_history, Scope.ACCOUNT, home.account.number, month_number(f"{year}-12"), Span.MONTH, 12
+    )
+    rows = [row for row in reversed(rows) if row.totals.used is not None]
+    totals = [(row.totals, max(0, (row.totals.used or 0) - row.totals.imported - row.totals.shared_in)) for row in rows]
+    found: dict[PowerFlow, list[float | None]] = {
+        PowerFlow.SUN: [round(own / 1e6, 3) for _, own in totals],
+        PowerFlow.NEIGHBOURS: [round(it.shared_in / 1e6, 3) for it, _ in totals],
+        PowerFlow.PLANT: [round(it.imported / 1e6, 3) for it, _ in totals],
+    }
+    starts = [columns_of(row.months.start, console.zone()).first * QUARTER_S for row in rows]
+    return stacked(found, starts, 30 * 86_400, "kWh") if rows else []
+
+
+_BillMonth = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+_Run = Annotated[int, Query(ge=0, lt=2**31, description="A cancelled run, whose bill is wanted; 0: the issued one.")]
+_Form = Annotated[CustomerFormat, Query(description="Green Button (XML), or a spreadsheet (CSV).")]
+_Source = Annotated[Source, Query(description="Settled quarter-hours, as bills have them, or sums of readings.")]
+
+
+@router.get("/console/home/bills/{month}")
+def month_page(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0
+) -> Response:
+    """Return an issued bill with its explanation by day."""
+    account, found = _documents(console, actor, month, run)
+    (statement,) = found.statements([account])
+    explained = Explained(found.run.inputs(), statement.bill, statement.meters)
+    path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
+    content = bill_content(
+        console, statement, found, lambda: console.api.part(_kept).of(account, (month_before(month), 0))
+    ) | {
+        "rows": rows_within(explained),
+        "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
+        "due": due_date(console, found.number),
+    }
+    return console.page(request, actor, "bill_parts.html", content)
+
+
+@router.get("/console/home/bills/{month}/plot.json")
+def plot(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> dict[str, Any]:
+    """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
+    account, found = _documents(console, actor, month, run)
+    (statement,) = found.statements([account])
+    return hours_plot(hours(statement))
+
+
+@router.get("/console/home/bills/{month}/receipt")
+def receipt(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> Response:
+    """Return the receipt of an issued bill, by which its household checks it without the utility."""
+    account, found = _documents(console, actor, month, run)
+    content = json.dumps(found.receipt(account), separators=(",", ":"))
+    return download(content.encode(), f"receipt-{month}-{account}.json", "application/json")
+
+
+@router.get("/console/home/bills/{month}/pdf")
+def paper(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> Response:
+    """Return an issued bill as PDF."""
+    account, found = _documents(console, actor, month, run)
+    return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
+
+
+@router.get("/console/home/energy")
+def energy(
+    console: RequestConsole,
+    actor: ReadsOwnHome,
+    start: date | None = None,
+    end: date | None = None,
+    form: _Form = CustomerFormat.GREEN_BUTTON,
+    of: _Source = Source.SETTLED,
+) -> Response:
+    """Return the account's quarter-hours of some local days as a file; today's if none are given."""
+    account, zone = own_account(actor), console.zone()
+    start = start or local_day(console.now(), zone)
+    end = end or start + timedelta(days=1)
+    try:
+        first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
+        selection = Selection(accounts=(account,))
+        asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
+        quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
+    except (ConfigError, ValueError, OverflowError) as error:
+        raise HTTPException(422, plain(error)) from error
+    name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"
+    pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
+    return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=attached(name))
+
+
+def _kept(api: Api) -> KeptDocuments[tuple[str, int]]:
+    return KeptDocuments(partial(issued_documents, api.database), api.database)
+
+
+def _documents(console: Console, actor: Actor, month: str, run: int) -> tuple[AccountNumber, RunDocuments]:
+    account = own_account(actor)
+    try:
+        return account, console.api.part(_kept).of(account, (month, run))
+    except ConfigError as error:
+        raise HTTPException(404, f"no bill of yours can be shown: {error}") from error

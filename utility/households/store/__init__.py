@@ -1,1 +1,0 @@
-"""What the database has of one household."""

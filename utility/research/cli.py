@@ -1,0 +1,150 @@
+"""``commonwatt research``: releases for researchers, approvals, agreements."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.cli.options import show
+from commonwatt.model.calendar import FORMS, iso, parse_time
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.service import EXIT_FAILED
+from utility.access.people import Role, on_machine
+from utility.research import store
+from utility.research.attacks import Success
+from utility.research.coarsening import Coarsening
+from utility.research.groups import MIN_HOMES
+from utility.research.jobs.releases import asked_of, make_release
+from utility.research.jobs.source import Result, Source, source_of
+from utility.research.release import Tier
+from utility.webkit.cli import Commands, ConfigOption, ask, load, name_of_login, opened, place_of_database
+
+app = Commands(help="Releases for researchers, and agreements with them.", no_args_is_help=True)
+agreement_app = Commands(help="Agreements under which identifiable data is released.", no_args_is_help=True)
+app.add_typer(agreement_app, name="agreement")
+
+FromOption = Annotated[str, typer.Option("--from", help=f"Start of the period, on an hour: {FORMS}.")]
+ToOption = Annotated[str, typer.Option("--to", help="End of the period, at least a day later.")]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, at most 200 characters.")]
+
+
+@app.command()
+def release(
+    tier: Annotated[Tier, typer.Argument(help="open: sums of groups; homes: single homes, identifiable.")],
+    start: FromOption,
+    end: ToOption,
+    config: ConfigOption,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the files; without it, one named by the release in `releases` of the file."),
+    ] = None,
+    agreement: Annotated[str, typer.Option(help="The agreement; homes need one.")] = "",
+    homes: Annotated[
+        int, typer.Option(min=MIN_HOMES, help="open: the least homes of a group, such as 100.")
+    ] = MIN_HOMES,
+    step: Annotated[
+        int | None, typer.Option(help="Seconds of a step: 900 or 3600; of homes also 15, 60 or 300.")
+    ] = None,
+    unit: Annotated[int, typer.Option("--round", min=0, max=10_000, help="Round to this, Wh.")] = 0,
+    noise: Annotated[int, typer.Option(min=0, max=10_000, help="homes by quarter-hour: add noise of this, Wh.")] = 0,
+    sample: Annotated[
+        int, typer.Option(min=1, max=100, help="Release this part of the homes, percent: one home at least.")
+    ] = 100,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle-days", help="homes by quarter-hour: each home's days in random order.")
+    ] = False,
+) -> None:
+    """Write a release into a new folder: CSV, Parquet if pyarrow is installed, data dictionary, licence, attacks.
+
+    Each attack is run on the release, and its success is in the report. An open release above the limit of the
+    utility's file waits until a second person approves it: `research approve`; then run the same command again. The
+    same readings, options and program give the same release id and the same bytes.
+
+    Readings count when the utility has joined them; wait for the end of the month's deadline before an open release,
+    since a period is released once: a group whose readings have changed since is withheld.
+
+    Examples: `research release open --from 2026-06-01T04:00Z --to 2026-07-01T04:00Z --out june --config utility.toml`,
+    `research release homes --agreement university --round 100 ...`.
+    """
+    begin, stop = parse_time(start, "--from"), parse_time(end, "--to")
+    coarsening = Coarsening(sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit)
+    asked = asked_of(tier, begin, stop, coarsening, homes, agreement)
+    if out is not None and out.exists():
+        raise ConfigError(f"--out {out}: exists already; name a new folder")
+    with _source(config) as source, _progress("reading") as tell:
+        result = make_release(source, asked, out, tell)
+    _tell(result, config, source.settings.research.limit_percent)
+
+
+def _tell(result: Result, config: Path, limit_percent: float) -> None:
+    facts = result.facts
+    _show_attacks(facts.attacks)
+    what = f"{facts.groups} groups of " if facts.groups else ""
+    if facts.withheld:
+        typer.echo(f"withheld, since their readings have changed: {', '.join(facts.withheld)}")
+    if result.written:
+        typer.echo(f"release {facts.id}: {what}{facts.homes} homes in {result.out}")
+        return
+    typer.echo(
+        f"release {facts.id} is not written: an attack may succeed more than {limit_percent:g} percentage points over "
+        f"guessing. A second person approves it with: commonwatt research approve {facts.id} --why TEXT "
+        f"--config {config}; then run the same command again"
+    )
+    raise SystemExit(EXIT_FAILED)
+
+
+def _show_attacks(attacks: Sequence[Success]) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "attack": one.name,
+            "attacker": one.words,
+            "success": f"{one.rate:.1%}",
+            "interval": "{:.1%} to {:.1%}".format(*one.interval),
+            "guessing": f"{one.guess:.1%}",
+        }
+        for one in attacks
+    ]
+    show("attacks", rows, ("attack", "attacker", "success", "interval", "guessing"))
+
+
+@contextmanager
+def _source(config: Path) -> Iterator[Source]:
+    settings, clock = load(config)
+    actor = on_machine(name_of_login(config, Role.CLERK))
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        yield source_of(database, settings, int(clock.now()), actor)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[store.Tell]:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda part: progress.update(task, completed=part)
+
+
+@app.command()
+def approve(
+    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release, as `show releases` shows it.")],
+    why: WhyOption,
+    config: ConfigOption,
+) -> None:
+    """Approve an open release whose attacks are above the limit, as a second person."""
+    ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
+    typer.echo(f"{release_id} is approved; run its `research release` again")
+
+
+@agreement_app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Its name, at most 64 characters.")],
+    until: Annotated[str, typer.Option(help=f"When it ends: {FORMS}.")],
+    config: ConfigOption,
+) -> None:
+    """Add an agreement with researchers. It can't be changed: a longer one has another name."""
+    end = parse_time(until, "--until")
+    ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
+    typer.echo(f"agreement {name.strip()} until {iso(end)}")

@@ -1,1 +1,0 @@
-"""Commands of settlement and of the record of sharing."""

@@ -1,1 +1,0 @@
-"""What analysis reads of a town, and the closed database that SQL runs in."""

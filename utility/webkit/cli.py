@@ -1,0 +1,489 @@
+"""What the utility's commands share: options, the database, asking the service by one's login; ``commonwatt show``."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from datetime import date
+from difflib import get_close_matches
+from enum import StrEnum
+from getpass import getuser
+from http.client import HTTPException
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.cli.options import Commands as Commands
+from commonwatt.cli.options import show as show_table
+from commonwatt.config.files import load_settings, place_of
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.doctor.running import ask_service, local_headers
+from commonwatt.model.calendar import parse_time
+from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
+from commonwatt.model.text import line_of, moment
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.clock import Clock, load_clock
+from commonwatt.runtime.files import write_private
+from commonwatt.runtime.service import errors_reported
+from utility.access.people import MACHINE, Actor, Role, on_machine
+from utility.database.base import Connection
+from utility.database.database import Database, open_database
+from utility.database.town_zone import town_zone
+from utility.webkit.columns import COLUMN, Written, type_name
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        is_eager=True,  # Before the times, which need its town (`time_option`).
+        help="The utility's file (TOML); its one table is called utility.",
+    ),
+]
+
+
+def time_option(about: str, *names: str) -> Any:
+    """Return an option that is a time; without an offset it is of the town's zone.
+
+    Args:
+        about: Its help.
+        names: Its names; none: the parameter's.
+    """
+    return typer.Option(*names, parser=str, callback=_time_of, metavar="TIME", help=about)
+
+
+def _time_of(context: typer.Context, text: str | None) -> EpochSeconds | None:
+    """Return the time that an option's text gives."""
+    if text is None or context.resilient_parsing:
+        return None
+    with suppress(ConfigError):
+        return parse_time(text, "")
+    with errors_reported(), from_file(Path(context.params["config"])) as (database, _):
+        zone = town_zone(database)
+    try:
+        return parse_time(text, "", zone)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def day_option(option: str, text: str) -> int:
+    """Return a day of UTC, counted from 1970.
+
+    Args:
+        option: The name of the option that has it, for the error.
+        text: The day, such as 2026-10-01.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        return (date.fromisoformat(text) - date(1970, 1, 1)).days
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: no day; such as 2026-10-01") from error
+
+
+def load(config: Path) -> tuple[UtilitySettings, Clock]:
+    """Return the settings of a file, and the clock they name."""
+    settings = load_settings(config, "utility", UtilitySettings)
+    return settings, load_clock(settings.clock)
+
+
+def check_named(option: str, name: object | None, there: Collection[object]) -> None:
+    """Check that what an option names is registered; ``None``: it was not given.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if name is not None and name not in there:
+        raise ConfigError(f"{option}: {name!r:.40} is not registered")
+
+
+def place_of_database(config: Path) -> str:
+    """Return the name of the file's key for the database, for error messages."""
+    return place_of(config, "utility", "database")
+
+
+def local_actor() -> Actor:
+    """Return the user of this machine, who can read the utility's files; no login proves who that is."""
+    return on_machine(f"{getuser()[:18]}@{MACHINE}")
+
+
+@contextmanager
+def opened(url: str, *, create: bool, named: str) -> Iterator[Database]:
+    """Open a database, and close it when the context ends."""
+    database = open_database(url, create=create, named=named)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def from_file(config: Path) -> Iterator[tuple[Database, Clock]]:
+    """Open the database of a configuration file; the service may run at the same time."""
+    settings, clock = load(config)
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        yield database, clock
+
+
+@contextmanager
+def reading(config: Path) -> Iterator[tuple[Connection, EpochSeconds]]:
+    """Open a transaction that reads the database of a configuration file, with the time of its clock."""
+    with from_file(config) as (database, clock), database.reads.begin() as connection:
+        yield connection, int(clock.now())
+
+
+_LOOK_S = 0.1  # real seconds between two looks at a long work
+
+_NEXT = "log in with: commonwatt login --config {config}"
+
+_pause = Event()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A login of commands, as its file has it."""
+
+    address: str  # the service's address, the only one to which the token is sent
+    name: str  # the person
+    token: str  # the token
+
+
+def login_file() -> Path:
+    """Return the file of the login, in the folder of this machine's user."""
+    return Path.home() / ".config" / "commonwatt" / "login.json"
+
+
+def keep_login(login: Login) -> None:
+    """Store a login; only this machine's user can read it."""
+    login_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(login_file(), json.dumps(asdict(login)) + "\n")
+
+
+def _by_login(settings: UtilitySettings, method: str, path: str, content: object) -> tuple[int, bytes]:
+    try:
+        login = Login(**json.loads(login_file().read_text()))
+    except (OSError, ValueError, TypeError):
+        return 401, b'{"detail": "nobody is logged in here"}'
+    if login.address != settings.http:
+        return 401, b'{"detail": "the login here is for the service at another address"}'
+    headers = {"Authorization": f"Bearer {login.token}"}
+    return ask_service(settings.http, settings.http_certificate, headers, method, path, content)
+
+
+# Asks the service: its settings, the method, the path, the content; returns status and body.
+Way = Callable[[UtilitySettings, str, str, object], tuple[int, bytes]]
+WAY: ContextVar[Way] = ContextVar("way", default=_by_login)  # how commands ask the service
+
+
+def read(config: Path, path: str) -> Any:
+    """Return what the service answers; without a login, to a program that can read the service's token file.
+
+    Raises:
+        CommonwattError: As ``ask``.
+    """
+    return ask(config, "GET", path, by_file=True)
+
+
+def ask(config: Path, method: str, path: str, content: object = None, *, by_file: bool = False) -> Any:
+    """Return the content of the service's answer to the person who is logged in.
+
+    Args:
+        by_file: Whether the service's token file will do, where nobody is logged in.
+
+    Raises:
+        ConfigError: No person is logged in, or the service refuses; says why.
+        StoreError: The service does not answer.
+        CommonwattError: The service failed.
+    """
+    settings, _ = load(config)
+    try:
+        code, body = WAY.get()(settings, method, path, content)
+        if code == 401 and by_file and os.access(settings.tokens, os.R_OK):
+            headers = local_headers(settings)
+            code, body = ask_service(settings.http, settings.http_certificate, headers, method, path, content)
+    except (OSError, HTTPException) as error:
+        raise StoreError(
+            f"{settings.http}: no answer ({str(error) or type(error).__name__}). Start the service; if it can't be "
+            "started and a decision can't wait: commonwatt utility break-glass"
+        ) from error
+    if code == 401:
+        raise ConfigError(f"{reason_of(body)}; {_NEXT.format(config=config)}")
+    if 400 <= code < 500:
+        raise ConfigError(reason_of(body))
+    if code >= 500:
+        raise CommonwattError(reason_of(body))
+    return json.loads(body)
+
+
+def name_of_login(config: Path, role: str) -> str:
+    """Return the name of the person who is logged in, for what a command does on this machine.
+
+    Raises:
+        ConfigError: No person is, or the person does not have the role.
+    """
+    me = ask(config, "GET", "/me")
+    if role not in me["roles"]:
+        raise ConfigError(f"{me['name']}: this needs the role {role}")
+    return str(me["name"])
+
+
+def work(config: Path, path: str, content: object = None) -> str:
+    """Begin a long work at the service, and wait for its end; return the path of its result.
+
+    Raises:
+        CommonwattError: It is refused, or failed; says why.
+    """
+    begun = ask(config, "POST", path, content)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(begun["what"], total=None)
+        while begun["state"] in ("waiting", "running"):
+            _pause.wait(_LOOK_S)
+            begun = ask(config, "GET", f"/works/{begun['id']}")
+            progress.update(task, completed=begun["done"], total=begun["whole"] or None)
+    if begun["state"] == "failed":
+        raise CommonwattError(begun["fault"])
+    return str(begun["result"])
+
+
+def reason_of(body: bytes) -> str:
+    """Return why a request was refused."""
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
+    if isinstance(detail, list):
+        return "\n".join(
+            fault if isinstance(fault, str) else f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}"
+            for fault in detail
+        )
+    return str(detail)
+
+
+WATCH_S = 5.0  # real seconds between two looks of --watch
+MOST = 60  # most characters of a cell; --format csv and json have all
+COLUMNS = 8  # most columns of a table; likewise
+
+
+Schema = Mapping[str, Any]  # a JSON schema of the API's description
+
+
+class Format(StrEnum):
+    """How an answer is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """A list or a thing that the API answers with."""
+
+    name: str  # its address without the first slash: gaps, runs/{number}/bills
+    about: str  # what it is, in a line
+    filters: Mapping[str, bool]  # the names of its filters, and whether it needs them
+    roles: frozenset[str]  # who may read it
+    schema: Schema  # of the answer
+
+    @property
+    def line(self) -> str:
+        """Return what it is, and who may read it, if not all roles of the utility."""
+        some = "" if not self.roles or Role.VIEWER in self.roles else f" ({', '.join(sorted(self.roles))})"
+        return self.about + some
+
+    @property
+    def line_of_filters(self) -> str:
+        """Return the names of its filters."""
+        return ", ".join(f"{name} (needed)" if needed else name for name, needed in self.filters.items())
+
+    def fits(self, words: Sequence[str]) -> bool:
+        """Return whether words name it: each is a part of the name, or stands for one in braces."""
+        parts = self.name.split("/")
+        return len(parts) == len(words) and all(
+            part == word or part.startswith("{") for part, word in zip(parts, words, strict=True)
+        )
+
+
+class Described:
+    """The API, as it describes itself.
+
+    Args:
+        description: Its OpenAPI description.
+    """
+
+    def __init__(self, description: Schema) -> None:
+        self._schemas: Schema = description["components"]["schemas"]
+        self.things = [
+            Thing(
+                name=path.removeprefix("/"),
+                about=operation["description"].partition("\n")[0].removeprefix("Return ").rstrip("."),
+                filters={
+                    each["name"]: each.get("required", False)
+                    for each in operation.get("parameters", ())
+                    if each["in"] == "query"
+                },
+                roles=frozenset(operation["x-roles"]),
+                schema=self.resolved(content["application/json"]["schema"]),
+            )
+            for path, methods in description["paths"].items()
+            if (operation := methods.get("get")) is not None
+            and (content := operation["responses"]["200"].get("content", {})).get("application/json", {}).get("schema")
+        ]
+
+    def resolved(self, schema: Schema) -> Schema:
+        """Return a schema, or the one that it refers to."""
+        name = schema.get("$ref", "").rpartition("/")[2]
+        return self._schemas[name] if name else schema
+
+    def find(self, words: Sequence[str]) -> Thing:
+        """Return what words name.
+
+        Raises:
+            ConfigError: Nothing has that name; says which are near.
+        """
+        fitting = [thing for thing in self.things if thing.fits(words)]
+        if not fitting:
+            asked = "/".join(words)
+            near = get_close_matches(asked, [thing.name for thing in self.things], 3)
+            raise ConfigError(f"{asked}: nothing has this name; {_near(near)}all names: commonwatt show")
+        return min(fitting, key=lambda thing: thing.name.count("{"))
+
+    def columns(self, schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Return the columns of rows, and how each is written; a row without declared columns has all that it holds."""
+        properties = self.resolved(schema).get("properties", {})
+        declared = {name: one[COLUMN] for name, one in properties.items() if COLUMN in one}
+        return declared or {name: "" for row in rows for name, value in row.items() if value not in (None, "", [])}
+
+    def tables(self, thing: Thing, answer: Any) -> Iterator[tuple[str, Schema, list[dict[str, Any]]]]:
+        """Return the lists in an answer: title, schema of a row, rows; what is no list is a row of the last one."""
+        if not isinstance(answer, dict):
+            answer = {thing.name: answer}
+        single: dict[str, object] = {}
+        for name, value in answer.items():
+            if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+                schema = thing.schema.get("properties", {}).get(name) or thing.schema.get("additionalProperties")
+                yield name, (schema if isinstance(schema, dict) else {}).get("items", {}), value
+            elif isinstance(value, list):
+                yield name, {}, [{name: one} for one in value]
+            elif isinstance(value, dict):
+                single |= {f"{name} {inner}": _cell(inner, "", each) for inner, each in value.items()}
+            elif value not in (None, ""):
+                single[name] = _cell(name, "", value)
+        if single:
+            yield thing.name, {}, [{"what": name.replace("_", " "), "value": value} for name, value in single.items()]
+
+
+def show(
+    config: ConfigOption,
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to show, then filters such as limit=5; without it, all names.", metavar="NAME"),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 5 s, until Ctrl-C.")] = False,
+) -> None:
+    """Print a list or a thing that the service has, as a table, CSV or JSON; without a name, all names.
+
+    The running service answers the person of `commonwatt login`, or, on its own machine, a user with the right to read
+    its token file. A name in braces stands for yours: `runs/{number}` is `show runs/3` or `show runs 3`.
+    Filters have the names that the list of names has. Times are UTC; a table cuts long cells, CSV and JSON do not.
+
+    Examples: `show`, `show gaps limit=5`, `show dead-letters state=quarantined`, `show assignments r001`, `show runs 3
+    bills --format csv`, `show alarms --watch`.
+    """
+    words, given = _split(name or ())
+    described = Described(read(config, "/openapi.json"))
+    if not words:
+        rows: list[dict[str, object]] = [
+            {"name": thing.name, "what it is": thing.line, "filters": thing.line_of_filters}
+            for thing in described.things
+        ]
+        show_table("names", rows, ("name", "what it is", "filters"))
+        return
+    thing = described.find(words)
+    for key in given:
+        if key not in thing.filters:
+            has = ", ".join(thing.filters) or "none"
+            near = _near(get_close_matches(key, thing.filters, 1))
+            raise ConfigError(f"{key}: no filter of {thing.name}; {near}it has: {has}")
+    path = f"/{'/'.join(quote(word, safe='') for word in words)}"
+    path += f"?{urlencode(given, doseq=True)}" if given else ""
+    while True:
+        answer = read(config, path)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        _print(described, thing, answer, form)
+        if not watch or _pause.wait(WATCH_S):
+            return
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the parts of the name, and the filters."""
+    parts: list[str] = []
+    given: dict[str, list[str]] = {}
+    for word in words:
+        key, is_filter, value = word.partition("=")
+        if is_filter:
+            given.setdefault(key, []).append(value)
+        else:
+            parts += [part for part in word.split("/") if part]
+    return parts, given
+
+
+def _print(described: Described, thing: Thing, answer: Any, form: Format) -> None:
+    if form is Format.JSON:
+        typer.echo(json.dumps(answer, indent=1))
+        return
+    for title, schema, rows in described.tables(thing, answer):
+        if form is Format.CSV:
+            fields = list(dict.fromkeys(name for row in rows for name in row))
+            sys.stdout.write(line_of(fields))
+            sys.stdout.writelines(line_of(_plain(row.get(name)) for name in fields) for row in rows)
+            return  # A file has one table: the first list.
+        columns = described.columns(schema, rows)
+        left_out = [*columns][COLUMNS:]
+        columns = dict([*columns.items()][:COLUMNS])
+        names = [name + _UNITS.get(kind, "") for name, kind in columns.items()]
+        cells = [[_cell(name, kind, row.get(name)) for name, kind in columns.items()] for row in rows]
+        show_table(title.replace("_", " "), [dict(zip(names, row, strict=True)) for row in cells], names)
+        if left_out:
+            typer.echo(f"also, with --format csv: {', '.join(left_out)}")
+
+
+def _plain(value: object) -> object:
+    return json.dumps(value) if isinstance(value, dict | list | bool) else value
+
+
+def _cell(name: str, kind: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and (kind == Written.MOMENT or name in _TIMES):
+        return moment(value)
+    if isinstance(value, int | float):
+        if kind in (Written.ENERGY, Written.BYTES):
+            return f"{value / (1e6 if kind == Written.ENERGY else 1e9):.3f}"
+        return type_name(int(value)) if kind == Written.RECORD_TYPE else str(value)
+    if isinstance(value, list) and not any(isinstance(one, dict | list) for one in value):
+        value = ", ".join(map(str, value))
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
+
+
+_UNITS = {Written.ENERGY.value: " kWh", Written.BYTES.value: " GB"}
+_TIMES = ("time", "start", "end", "next_time", "expires", "from", "to", "first", "last", "last_seen", "last_batch")
+
+
+def _near(names: Sequence[str]) -> str:
+    return f"near: {', '.join(names)}; " if names else ""
