@@ -311,53 +311,85 @@ def _lines(facts: Facts) -> Iterator[Condition]:
                 yield _condition("AllowanceAtRisk", text, controller=name, direction=direction)
 
 
-def _town(facts: Facts) -> Iterator[Condition]:
-    """Yield what holds of the whole town: by each alarm's name its description, or nothing."""
-    known, past = facts.counted, facts.past
+def _service(facts: Facts) -> Iterator[Condition]:
+    """Yield what the service itself lacks: its connection, its time, its database."""
     free, size = facts.disk or (1, 1)
-    texts: dict[str, object] = {
-        "UtilityDisconnected": not facts.connected
-        and "No readings arrive from any microgrid; they wait at the gateways.",
-        "UtilityClockUntrusted": not facts.trusted and "Gateways do not take the time from it.",
-        "StoreDamaged": facts.damaged
-        and "Nothing is acknowledged any more; readings wait at the gateways until a person acts.",
-        "DiskFull": facts.full and "It stores no readings; they wait at their senders.",
-        "CommitsWait": facts.waits and "No commit ends, so nothing is acknowledged; readings wait at the gateways.",
-        "DiskNearlyFull": free < _NEARLY_FULL * size and f"Only {100 * free / size:.1f} % of it is free.",
-        "ReadingsQuarantined": known.quarantined
-        and f"Refused records with such readings: {known.quarantined}. No bill includes them until they are released.",
-        "Residual": known.residuals
-        and "Energy passes a meter that does not read it, or settings are wrong. "
-        f"The worst: {', '.join(known.residuals[:3])}.",
-        "JoinRefused": facts.joins_refused and f"Within a day: {'; '.join(facts.joins_refused[-5:])}.",
-        "RenewalRefused": facts.renewals_refused and f"Within a day: {'; '.join(facts.renewals_refused[-5:])}.",
-        "WitnessRefused": known.witnesses
-        and f"Refused, or signed wrongly: {', '.join(known.witnesses[-5:])}. Receipts lack these signatures.",
-        "RolloutStopped": known.rollout_stopped
-        and f"{known.rollout_stopped}. No further controller is upgraded; those under way go on.",
-        "SecondPersonRefused": known.refused and f"Attempts: {len(known.refused)}. The newest: {known.refused[-1]}.",
-        "BreakGlass": known.broken and f"Commands: {len(known.broken)}. The newest: {known.broken[-1]}.",
-        "CallsFail": facts.uncalled
-        and f"The last message was not taken by {', '.join(facts.uncalled)}. A call that none took is made again.",
-        "GapsGrowing": past.gaps_grow
-        and "The utility requests them from gateways. More are missing than three hours ago.",
-        "MessagesDropped": (dropped := past.count("dropped"))
-        and f"{dropped:,} were dropped in 15 minutes. They are sent again, so nothing is lost.",
-        "StoreErrors": (errors := past.count("store_errors"))
-        and f"{counted(errors, 'failure')} in 15 minutes. The data was not acknowledged; it is sent again.",
-        "DeadLetters": (letters := past.count("dead_letters"))
-        and f"{letters:,} more refused records within the last hour.",
-        "Conflicts": past.count("conflicts") and "The smaller value and the older event are in force; all are kept.",
-        "DatabaseWentBack": past.count("went_back")
-        and "Gateways send again what they have acknowledged since; what people decided since is lost.",
-        "LogKept": facts.log_kept_bytes > _LOG_KEPT_BYTES
-        and f"{facts.log_kept_bytes / 1e9:,.1f} GB wait. After 20 GB that standby is given up and must be copied anew.",
-        "ArchiveFails": facts.archive_fails
-        and "A restore would end at the last archived minute, and the server's disk fills.",
-    }
-    for name, text in texts.items():
-        if text:
-            yield _condition(name, str(text))
+    if not facts.connected:
+        text = "No readings arrive from any microgrid; they wait at the gateways."
+        yield _condition("UtilityDisconnected", text)
+    if not facts.trusted:
+        yield _condition("UtilityClockUntrusted", "Gateways do not take the time from it.")
+    if facts.damaged:
+        text = "Nothing is acknowledged any more; readings wait at the gateways until a person acts."
+        yield _condition("StoreDamaged", text)
+    if facts.full:
+        yield _condition("DiskFull", "It stores no readings; they wait at their senders.")
+    if facts.waits:
+        text = "No commit ends, so nothing is acknowledged; readings wait at the gateways."
+        yield _condition("CommitsWait", text)
+    if free < _NEARLY_FULL * size:
+        yield _condition("DiskNearlyFull", f"Only {100 * free / size:.1f} % of it is free.")
+    if facts.log_kept_bytes > _LOG_KEPT_BYTES:
+        text = (
+            f"{facts.log_kept_bytes / 1e9:,.1f} GB wait. After 20 GB that standby is given up and must be copied anew."
+        )
+        yield _condition("LogKept", text)
+    if facts.archive_fails:
+        text = "A restore would end at the last archived minute, and the server's disk fills."
+        yield _condition("ArchiveFails", text)
+
+
+def _readings(facts: Facts) -> Iterator[Condition]:
+    """Yield what happened to readings and messages of the whole town."""
+    known, past = facts.counted, facts.past
+    if known.quarantined:
+        text = (
+            f"Refused records with such readings: {known.quarantined}. No bill includes them until they are released."
+        )
+        yield _condition("ReadingsQuarantined", text)
+    if known.residuals:
+        text = "Energy passes a meter that does not read it, or settings are wrong."
+        yield _condition("Residual", f"{text} The worst: {', '.join(known.residuals[:3])}.")
+    if past.gaps_grow:
+        text = "The utility requests them from gateways. More are missing than three hours ago."
+        yield _condition("GapsGrowing", text)
+    if dropped := past.count("dropped"):
+        text = f"{dropped:,} were dropped in 15 minutes. They are sent again, so nothing is lost."
+        yield _condition("MessagesDropped", text)
+    if errors := past.count("store_errors"):
+        text = f"{counted(errors, 'failure')} in 15 minutes. The data was not acknowledged; it is sent again."
+        yield _condition("StoreErrors", text)
+    if letters := past.count("dead_letters"):
+        yield _condition("DeadLetters", f"{letters:,} more refused records within the last hour.")
+    if past.count("conflicts"):
+        text = "The smaller value and the older event are in force; all are kept."
+        yield _condition("Conflicts", text)
+    if past.count("went_back"):
+        text = "Gateways send again what they have acknowledged since; what people decided since is lost."
+        yield _condition("DatabaseWentBack", text)
+
+
+def _people(facts: Facts) -> Iterator[Condition]:
+    """Yield what controllers and people asked for and did not get, and what a person must look at."""
+    known = facts.counted
+    if facts.joins_refused:
+        yield _condition("JoinRefused", f"Within a day: {'; '.join(facts.joins_refused[-5:])}.")
+    if facts.renewals_refused:
+        yield _condition("RenewalRefused", f"Within a day: {'; '.join(facts.renewals_refused[-5:])}.")
+    if known.witnesses:
+        text = f"Refused, or signed wrongly: {', '.join(known.witnesses[-5:])}. Receipts lack these signatures."
+        yield _condition("WitnessRefused", text)
+    if known.rollout_stopped:
+        text = f"{known.rollout_stopped}. No further controller is upgraded; those under way go on."
+        yield _condition("RolloutStopped", text)
+    if known.refused:
+        text = f"Attempts: {len(known.refused)}. The newest: {known.refused[-1]}."
+        yield _condition("SecondPersonRefused", text)
+    if known.broken:
+        yield _condition("BreakGlass", f"Commands: {len(known.broken)}. The newest: {known.broken[-1]}.")
+    if facts.uncalled:
+        text = f"The last message was not taken by {', '.join(facts.uncalled)}. A call that none took is made again."
+        yield _condition("CallsFail", text)
 
 
 def _parts(facts: Facts) -> Iterator[Condition]:
@@ -441,7 +473,9 @@ _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _takeover,
     _islands,
     _lines,
-    _town,
+    _service,
+    _readings,
+    _people,
     _parts,
     _jobs,
     _plant,
