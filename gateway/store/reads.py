@@ -52,6 +52,7 @@ class StoreReads:
     def __init__(self, connection: sqlite3.Connection) -> None:
         # Damaged rows found and not deleted yet, by table and row number.
         self.damaged: dict[tuple[str, int], DamagedRow] = {}
+        self.store_id = 0  # random number of this store; a new one means a new store
         self._db = connection
         self._forgetting: dict[str, int] | None = None  # as ``forgetting`` returns it; ``None``: not read yet
 

@@ -112,7 +112,6 @@ class Store(StoreReads):
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self.closed = False  # whether it was closed
-        self.store_id = 0  # random number of this store; a new one means a new store
         self._path = path
 
     @property
