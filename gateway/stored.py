@@ -51,6 +51,7 @@ class AppendParts:
     """Add parts."""
 
     parts: tuple[Part, ...]
+    instead_of: tuple[int, ...] = ()  # numbers of the parts that they join; these are deleted
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,6 @@ class AppendRecords:
     """Add accepted records; all records of a transaction together become parts, usually one for each block."""
 
     records: tuple[HistoryRecord, ...]
-
-
-@dataclass(frozen=True)
-class ReplaceParts:
-    """Replace parts by the one part that joins them; ``None``: only delete them."""
-
-    ids: tuple[int, ...]
-    by: Part | None
 
 
 @dataclass(frozen=True)
@@ -149,14 +142,8 @@ class ForgetDesired:
 class Offered:
     """Mark unsent parts as ``OFFERED``, before averages or an answer with them are sent."""
 
-    parts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class OfferedFrom:
-    """Mark all unsent parts of ``quarter`` and later quarters as ``OFFERED``."""
-
-    quarter: Quarter
+    parts: tuple[int, ...] = ()  # numbers of parts
+    since: Quarter | None = None  # all parts of this and later quarters too
 
 
 @dataclass(frozen=True)
@@ -210,7 +197,6 @@ class Setting:
 Change: TypeAlias = (
     AppendParts
     | AppendRecords
-    | ReplaceParts
     | DropBackup
     | DropDamaged
     | AppendEvents
@@ -220,7 +206,6 @@ Change: TypeAlias = (
     | Desired
     | ForgetDesired
     | Offered
-    | OfferedFrom
     | Relayed
     | ForgetRelayed
     | ForgetMore

@@ -32,15 +32,14 @@ from gateway.stored import (
     AVERAGED,
     RUN,
     STRETCH_S,
+    AppendParts,
     Change,
     ForgetMore,
     ForgetRelayed,
     Key,
     Offered,
-    OfferedFrom,
     Part,
     Relayed,
-    ReplaceParts,
     Setting,
     Stored,
     missing,
@@ -390,8 +389,8 @@ class Relay:
         since = now // QUARTER_S + 1
         if self.mode is self.own:  # After a restart it begins again.
             self.own = replace(self.own, since=since)
-            return [Write(OfferedFrom(since))]
-        return [*self._set(replace(self.mode, since=since)), Write(OfferedFrom(since))]
+            return [Write(Offered(since=since))]
+        return [*self._set(replace(self.mode, since=since)), Write(Offered(since=since))]
 
     def _compact(self, now: Now) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
@@ -407,5 +406,5 @@ class Relay:
             relayed = min(part.relayed for part in members[key])
             assert relayed >= AVERAGED
             ids = tuple(part.id for part in members[key])
-            effects.append(Write(ReplaceParts(ids, Part(0, key, payload, relayed, joined=True))))
+            effects.append(Write(AppendParts((Part(0, key, payload, relayed, joined=True),), instead_of=ids)))
         return effects

@@ -55,11 +55,9 @@ from gateway.stored import (
     ForgetRelayed,
     MeterInfo,
     Offered,
-    OfferedFrom,
     Part,
     PeriodDone,
     Relayed,
-    ReplaceParts,
     Setting,
     Stretch,
     grown,
@@ -270,27 +268,22 @@ class Store(StoreReads):
             raise sqlite3.OperationalError(f"{self._path}: its log can't be put into the file")
 
     @_apply.register
-    def _(self, change: AppendParts) -> None:
+    def _append_parts(self, change: AppendParts) -> None:
+        self._db.executemany("DELETE FROM part WHERE id = ?", ((i,) for i in change.instead_of))
         self._db.executemany(
             "INSERT INTO part (meter, type, quarter, payload, relayed, joined) VALUES (?, ?, ?, ?, ?, ?)",
             [(signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined) for p in change.parts],
         )
 
     @_apply.register
-    def _(self, change: ReplaceParts) -> None:
-        self._db.executemany("DELETE FROM part WHERE id = ?", ((i,) for i in change.ids))
-        if change.by is not None:
-            self._apply(AppendParts((change.by,)))
-
-    @_apply.register
-    def _(self, change: DropBackup) -> None:
+    def _drop_backup(self, change: DropBackup) -> None:
         up_to = self.forgetting()
         for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.dead_letters)):
             which = f"rowid = ? AND relayed = {DONE} AND rowid > {up_to[table]}"
             self._db.executemany(f"DELETE FROM {table} WHERE {which}", ((row,) for row in rows))
 
     @_apply.register
-    def _(self, change: DropDamaged) -> None:
+    def _drop_damaged(self, change: DropDamaged) -> None:
         which, number = "WHERE rowid = ?", (change.row,)
         sound = self._parts(which, number) if change.table == "part" else self._sound(change.table, which, number)
         if not list(sound):  # A sound row may have replaced it since it was found.
@@ -298,7 +291,7 @@ class Store(StoreReads):
         self.damaged.pop((change.table, change.row), None)
 
     @_apply.register
-    def _(self, change: AppendEvents) -> None:
+    def _append_events(self, change: AppendEvents) -> None:
         for generation, e in change.events:
             row = (signed64(e.meter_id), generation, signed64(e.record_id), e.previous_state, e.new_state, e.time)
             if self._insert("IGNORE", "event", row):
@@ -312,13 +305,13 @@ class Store(StoreReads):
                 self._apply(AddDeadLetters((apart,)))
 
     @_apply.register
-    def _(self, change: AddDeadLetters) -> None:
+    def _add_dead_letters(self, change: AddDeadLetters) -> None:
         for x in change.dead_letters:
             who = (signed64(x.meter), x.log, x.reason, x.generation, signed64(x.record_id))
             self._insert("IGNORE", "letter", (*who, x.time, x.content))
 
     @_apply.register
-    def _(self, change: Cover) -> None:
+    def _cover(self, change: Cover) -> None:
         """Merge the range with those it overlaps or touches."""
         who = (signed64(change.meter), change.log, change.generation)
         first, last = change.first, change.last
@@ -344,34 +337,32 @@ class Store(StoreReads):
             self._db.execute(f"DELETE FROM coverage WHERE rowid IN ({of_log})", (*who[:2], MAX_RANGES))
 
     @_apply.register
-    def _(self, change: MeterInfo) -> None:
+    def _keep_meter_info(self, change: MeterInfo) -> None:
         row = (signed64(change.meter), change.push, change.minimum_percent, change.capacity, change.time)
         self._insert("REPLACE", "meter", row)
 
     @_apply.register
-    def _(self, change: Desired) -> None:
+    def _keep_desired(self, change: Desired) -> None:
         pair = (*change.epoch, change.seq)
         end = (change.until, change.weight, change.confirmed)
         self._insert("REPLACE", "desired", (signed64(change.meter), change.kind, change.value, *pair, *end))
 
     @_apply.register
-    def _(self, change: ForgetDesired) -> None:
+    def _forget_desired(self, change: ForgetDesired) -> None:
         which = "" if change.kind is None else " WHERE kind = ?"
         self._db.execute(f"DELETE FROM desired{which}", () if change.kind is None else (change.kind,))
 
     @_apply.register
-    def _(self, change: Offered) -> None:
+    def _offered(self, change: Offered) -> None:
         self._db.executemany(
             f"UPDATE part SET relayed = {OFFERED} WHERE id = ? AND relayed = {UNSENT}", ((i,) for i in change.parts)
         )
+        if change.since is not None:
+            which = f"{NOT_ACKNOWLEDGED} AND quarter >= ? AND relayed = {UNSENT}"
+            self._db.execute(f"UPDATE part SET relayed = {OFFERED} WHERE {which}", (change.since,))
 
     @_apply.register
-    def _(self, change: OfferedFrom) -> None:
-        which = f"{NOT_ACKNOWLEDGED} AND quarter >= ? AND relayed = {UNSENT}"
-        self._db.execute(f"UPDATE part SET relayed = {OFFERED} WHERE {which}", (change.quarter,))
-
-    @_apply.register
-    def _(self, change: Relayed) -> None:
+    def _relayed(self, change: Relayed) -> None:
         self._db.executemany(f"UPDATE part SET relayed = {DONE} WHERE id = ?", ((i,) for i in change.done))
         self._db.executemany(
             f"UPDATE part SET relayed = {AVERAGED} WHERE id = ? AND {NOT_ACKNOWLEDGED}", ((i,) for i in change.averaged)
@@ -396,7 +387,7 @@ class Store(StoreReads):
         self._apply(Setting(ACKNOWLEDGED, json.dumps(kept, separators=(",", ":"))))
 
     @_apply.register
-    def _(self, change: ForgetRelayed) -> None:
+    def _forget_relayed(self, change: ForgetRelayed) -> None:
         going_on = int(self.setting(FORGET_FROM) or "0") if any(self.forgetting().values()) else change.part
         self._apply(Setting(FORGET_FROM, str(min(going_on, change.part))))
         kept = stretches(self)[: change.kept]
@@ -406,7 +397,7 @@ class Store(StoreReads):
         self._forget_up_to({table: self._db.execute(sql).fetchone()[0] for table, sql in newest.items()})
 
     @_apply.register
-    def _(self, change: ForgetMore) -> None:
+    def _forget_more(self, change: ForgetMore) -> None:
         up_to, from_part = self.forgetting(), int(self.setting(FORGET_FROM) or "0")
         for table, last in up_to.items():
             lowest = from_part if table == "part" else 0
@@ -423,11 +414,11 @@ class Store(StoreReads):
         self._forgetting = None
 
     @_apply.register
-    def _(self, change: PeriodDone) -> None:
+    def _period_done(self, change: PeriodDone) -> None:
         self._insert("REPLACE", "period", (change.job, change.period))
 
     @_apply.register
-    def _(self, change: Setting) -> None:
+    def _keep_setting(self, change: Setting) -> None:
         self._insert("REPLACE", "setting", (change.key, change.value))
 
     def _insert(self, clash: str, table: str, row: tuple[object, ...]) -> bool:

@@ -350,11 +350,12 @@ class Ledger:
                 self._check_relayed(node, change, self._store_of_run[run] if run else int(known))
             elif isinstance(change, at_gateway.AddDeadLetters):
                 self._check_dead_letters(node, change)
-            elif isinstance(change, at_gateway.ReplaceParts) and change.by is not None:
+            elif isinstance(change, at_gateway.AppendParts) and change.instead_of:
                 # Only exact slots may replace averages.
-                old = masks.of_parts(_parts(node, change.ids))[change.by.key]
-                if old != masks.of_payload(change.by.payload):
-                    self._world.fail(f"I1: {node.name} compacts {change.by.key} to something else")
+                old = masks.of_parts(_parts(node, change.instead_of))
+                for part in change.parts:
+                    if old[part.key] != masks.of_payload(part.payload):
+                        self._world.fail(f"I1: {node.name} compacts {part.key} to something else")
 
     def _check_dead_letters(self, node: "Holder", change: at_gateway.AddDeadLetters) -> None:
         """Check that rejected records are forged, or outside the time limits of a clock with an undetectable error."""
@@ -398,7 +399,7 @@ class Ledger:
         """Record the contents of a gateway's store."""
         held = self._at_gateway[name]
         for change in changes:
-            if isinstance(change, at_gateway.AppendParts):
+            if isinstance(change, at_gateway.AppendParts) and not change.instead_of:
                 for part in change.parts:
                     held[part.key] = held[part.key].join(masks.of_payload(part.payload))
                     self._check_groups(f"the store of {name}", part.key, held[part.key])
