@@ -121,7 +121,7 @@ class Adapter:
             # An uptime that rises is stored with the next value.
             if channel.restarts(uptime):
                 yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
-        for reading in self._readers(source).read(topic, payload, at):
+        for reading in self._readers(source).read(topic, payload):
             self.meters[reading.reader.meter].deferred.heard = max(0, at // 1000)
             if reading.value is None:
                 if reading.fault:

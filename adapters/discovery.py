@@ -43,7 +43,7 @@ def registers_in(messages: Iterable[Recorded]) -> tuple[list[tuple[str, str, Dec
 
 
 def _numbers(payload: bytes) -> Iterator[tuple[str, Decimal]]:
-    form = {b"{": "json", b"[": "senml", b"/": "p1"}.get(payload[:1], "csv" if b"," in payload else "plain")
+    form = {b"{": "json", b"[": "json", b"/": "p1"}.get(payload[:1], "csv" if b"," in payload else "plain")
     with suppress(UnreadableError):
         yield from FORMATS[form](payload).numbers() if len(payload) <= MAX_BYTES else ()
 

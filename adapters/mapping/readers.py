@@ -28,7 +28,14 @@ from adapters.mapping.values import (
     summed,
     times_of,
 )
-from commonwatt.config.adapter import AdapterCommand, AdapterMeter, AdapterRule, AdapterSettings, check_topic
+from commonwatt.config.adapter import (
+    JSON_INSTEAD,
+    AdapterCommand,
+    AdapterMeter,
+    AdapterRule,
+    AdapterSettings,
+    check_topic,
+)
 from commonwatt.config.files import check_model
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.records import RecordType
@@ -71,7 +78,8 @@ def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
         found[rule.preset] = (*found[rule.preset], rule)
     for n, meter in enumerate(settings.meter):
         if meter.preset not in found:
-            why = f"no preset {meter.preset!r}; there are: {', '.join(sorted(found))}"
+            there = JSON_INSTEAD if meter.preset == "senml" else f"there are: {', '.join(sorted(found))}"
+            why = f"no preset {meter.preset!r}; {there}"
             raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: {why}")
     return found
 
@@ -147,7 +155,7 @@ class Reader:
                 value, stated = found
                 if not stated and self._unit_path is not None and not (stated := sample.text(self._unit_path) or ""):
                     raise UnreadableError(f"no unit at {self._unit_path}")
-                if stated or (stated := sample.units.get(path, "")):
+                if stated:
                     value = converted(value, stated, self.rule.unit)
             except UnreadableError as error:
                 raise UnreadableError(f"{path}: {error}" if path else str(error)) from None
@@ -163,14 +171,14 @@ class Reader:
             raise UnreadableError(f"negative: {total} {self.rule.unit}")
         return result
 
-    def times(self, sample: Sample, arrival: EpochMilliseconds | None) -> tuple[EpochMilliseconds, ...]:
+    def times(self, sample: Sample) -> tuple[EpochMilliseconds, ...]:
         """Return the instants that the message's own time may mean; empty: it has none.
 
         Raises:
             UnreadableError: It is no time.
         """
         found = None if self._time is None else sample.text(self._time)
-        return () if found is None else times_of(found, self._zone, arrival)
+        return () if found is None else times_of(found, self._zone)
 
     def report(self, payload: bytes) -> "Report | None":
         """Return what a message on a restart topic reports; ``None``: nothing of its start."""
@@ -266,11 +274,11 @@ class Readers:
         """Return whether a rule is for this topic."""
         return topic in self._restarts or bool(self._matching(topic)) or self._node_of(topic.split("/")) is not None
 
-    def read(self, topic: str, payload: bytes, arrival: EpochMilliseconds | None = None) -> Iterator[Reading]:
+    def read(self, topic: str, payload: bytes) -> Iterator[Reading]:
         """Yield what each rule for this topic finds in each sample of a message; each format is parsed once."""
         if self._nodes:
             for reader, part, found in self._of_node(topic.split("/"), payload):
-                yield from _readings(reader, part, found, arrival)
+                yield from _readings(reader, part, found)
         parsed: dict[str, Found | JsonPayload] = {}
         for reader, part in self._matching(topic):
             name = reader.rule.format
@@ -278,9 +286,9 @@ class Readers:
                 parsed[name] = _parsed(name, payload)
             samples = parsed[name]
             if isinstance(samples, JsonPayload):
-                yield _reading(reader, part, samples, arrival)
+                yield _reading(reader, part, samples)
             else:
-                yield from _readings(reader, part, samples, arrival)
+                yield from _readings(reader, part, samples)
 
     def requests(self, now: EpochMilliseconds) -> Iterator[tuple[str, bytes]]:
         """Yield topic and payload of each request for births of Sparkplug that is due."""
@@ -345,20 +353,20 @@ def without_dots(topic: str) -> str:
     return "/".join(levels)
 
 
-def _readings(reader: Reader, part: int, samples: Found, arrival: EpochMilliseconds | None) -> list[Reading]:
+def _readings(reader: Reader, part: int, samples: Found) -> list[Reading]:
     """Return what a rule finds in the samples of a message."""
     if samples is None or isinstance(samples, UnreadableError):
         return [Reading(reader, part, fault=str(samples or ""), has_ended=samples is None)]
-    every = [_reading(reader, part, sample, arrival) for sample in samples]
+    every = [_reading(reader, part, sample) for sample in samples]
     return [one for one in every if one.value is not None or one.fault] or [Reading(reader, part)]
 
 
-def _reading(reader: Reader, part: int, sample: Sample, arrival: EpochMilliseconds | None) -> Reading:
+def _reading(reader: Reader, part: int, sample: Sample) -> Reading:
     try:
         value = reader.value(sample, part)
         if value is None:
             return Reading(reader, part)
-        times, mark = reader.times(sample, arrival), reader.restart_mark(sample)
+        times, mark = reader.times(sample), reader.restart_mark(sample)
         return Reading(reader, part, value, times, mark, "", sample.is_late)
     except UnreadableError as error:
         return Reading(reader, part, fault=str(error))

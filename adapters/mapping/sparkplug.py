@@ -3,13 +3,14 @@
 What births say is kept in memory: after a start of the adapter, aliases are unknown until the next birth.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adapters.energy.counter import EpochMilliseconds
-from adapters.mapping.payloads import MAX_BYTES, Moments, Sample
+from adapters.mapping.payloads import MAX_BYTES, Sample
 from adapters.mapping.values import UnreadableError
 
 NAMESPACE = "spBv1.0"  # the first level of topics
@@ -104,16 +105,18 @@ class Node:
         return bytes(message.SerializeToString())
 
     def _samples(self, device: str, message: Any) -> Sequence[Sample]:
-        found = Moments()
+        # A metric that comes again at the same time begins a further sample.
+        found, again = dict[tuple[int, int], Sample](), Counter[tuple[int, str]]()
         for metric in message.metrics:
             key = (device, metric.name) if metric.name else self._aliases.get(metric.alias, ("", ""))
             if key in self.wanted and key[0] == device and not metric.is_null:
                 time = metric.timestamp or message.timestamp
-                sample = found.at(time, key[1])
+                again[time, key[1]] += 1
+                sample = found.setdefault((time, again[time, key[1]]), Sample({}))
                 sample.is_late = metric.is_historical
                 sample.by_path |= {"time": str(time)} if time else {}
                 sample.by_path[key[1]] = _text(metric, metric.datatype or self._types.get(key, 0))
-        return found.samples
+        return [found[key] for key in sorted(found)]
 
 
 def _parsed(payload: bytes) -> Any:

@@ -203,11 +203,8 @@ _GERMAN_DATE = re.compile(r"(\d\d)\.(\d\d)\.(\d{4})", re.ASCII)
 _FEWEST_DIGITS = 9
 
 
-def times_of(value: object, zone: ZoneInfo, arrival: EpochMilliseconds | None = None) -> tuple[EpochMilliseconds, ...]:
-    """Return the instants that a device's time may mean: two in the hour that comes twice in autumn.
-
-    ``now`` and seconds are relative to the arrival; none without it.
-    """
+def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
+    """Return the instants that a device's time may mean: two in the hour that comes twice in autumn."""
     if not isinstance(value, str) or len(value) > 40:
         raise UnreadableError(f"no time: {str(value)[:40]!r}")
     text = value.strip()
@@ -216,8 +213,6 @@ def times_of(value: object, zone: ZoneInfo, arrival: EpochMilliseconds | None = 
         # Central European time: S is summer time, one hour more.
         offset = timezone(timedelta(hours=2 if dsmr[7] == "S" else 1))
         return (_ms(_made(text, 2000 + year, month, day, hour, minute, second).replace(tzinfo=offset)),)
-    if text.startswith("now"):
-        return () if arrival is None else (arrival + int(number(text[3:]) * 1000),)
     if text[2:3] == ".":
         text = _GERMAN_DATE.sub(r"\3-\2-\1", text, count=1)
     is_number = text[4:5] != "-" and text.replace(".", "", 1).isdecimal()

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
 from commonwatt.config.settings import (
     BROKER_CA,
@@ -204,6 +204,10 @@ _ALONE = BeforeValidator(
 )
 
 
+JSON_INSTEAD = 'let a bridge publish the value as JSON, and read that with format = "json"'
+"""What to do in place of the formats that are gone, SenML and Influx's lines."""
+
+
 class AdapterRule(Settings):
     """How a value is read from a message. Rules of the same preset and record type are tried in their order."""
 
@@ -213,17 +217,16 @@ class AdapterRule(Settings):
         "Of Sparkplug `spBv1.0/GROUP/+/NODE/DEVICE`. Numbers of several topics are added up; with one path for all "
         "or one for each."
     )
-    format: Literal["json", "plain", "senml", "p1", "csv", "influx", "bytes", "sparkplug"] = Field(
+    format: Literal["json", "plain", "p1", "csv", "bytes", "sparkplug"] = Field(
         "json",
-        description="JSON, a plain number, SenML (RFC 8428), a DSMR telegram, lines of numbers with semicolons, tabs "
-        "or commas, Influx's line protocol, bytes of one whole number, or Sparkplug B, whose own time counts.",
+        description="JSON, a plain number, a DSMR telegram, lines of numbers with semicolons, tabs or commas, bytes of "
+        "one whole number, or Sparkplug B, whose own time counts.",
     )
     path: Annotated[tuple[str, ...], _ALONE] = Field(
         (),
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
-        "any one key; the name of a SenML record, whose own unit counts, with a blank and a unit if no other counts; "
-        "an OBIS code of a telegram; the number of a field; Influx's `measurement,tag=value field`, with all "
-        "tags or none; the name of a Sparkplug metric. Several paths, and the elements of a list, are added up.",
+        "any one key; an OBIS code of a telegram; the number of a field; the name of a Sparkplug metric. Several "
+        "paths, and the elements of a list, are added up.",
     )
     factors: Annotated[tuple[Decimal, ...], Field(max_length=16)] = Field(
         (),
@@ -250,8 +253,7 @@ class AdapterRule(Settings):
         description="The value's unit; `%` of the battery's capacity, for a level."
     )
     unit_path: str | None = Field(
-        None,
-        description="Path of the unit's text, which then counts; in SenML `NAME unit`. Without it, no value.",
+        None, description="Path of the unit's text, which then counts; without that text, no value."
     )
     scale: Decimal = Field(Decimal(1), description="Factor of the value, for meters that publish another multiple.")
     sign: Literal["both", "positive", "negative"] = Field(
@@ -271,7 +273,7 @@ class AdapterRule(Settings):
     time: str | None = Field(
         None,
         description="Path of the message's time: epoch seconds to nanoseconds, ISO 8601, `31.12.2026 23:59`, or a "
-        "DSMR time; in SenML `NAME time`, in Influx's lines `time`; without it, the time of arrival.",
+        "DSMR time; without it, the time of arrival.",
     )
     zone: Zone | None = Field(
         None, description="Time zone of times without their own; without it, the adapter's `zone`."
@@ -307,6 +309,13 @@ class AdapterRule(Settings):
         le=100_000_000,
         description="The highest power of such a device, watts; without it, what its meter has as `rated_w`.",
     )
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _is_not_gone(cls, given: object) -> object:
+        if given in ("senml", "influx"):
+            raise ValueError(f"{given}: is no format any more; {JSON_INSTEAD}")
+        return given
 
     @property
     def record_type(self) -> str:

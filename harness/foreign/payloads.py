@@ -23,14 +23,14 @@ RECORDINGS = Path(__file__).parents[2] / "tests" / "unit" / "adapters" / "record
 T = 1_790_000_100
 _GOOD = 1
 _OWN: list[dict[str, object]] = [
-    {"topic": "{device}/lines", "format": "influx", "path": "energy,meter=7 total", "time": "time"},
+    {"topic": "{device}/lines", "format": "csv", "path": "2", "time": "1"},
     {"topic": "{device}/float", "format": "bytes", "float32": True},
     {"topic": "{device}/german", "number": "de", "path": ["a", "b"], "factors": [65536, 1], "unit_path": "u"},
     {"topic": "{device}/hex", "format": "plain", "number": "hex"},
     {"topic": "spBv1.0/{device}/+/node", "format": "sparkplug", "path": "Energy", "rebirth": True},
 ]
 _LINES = [
-    b"energy,meter=7 total=12.5,n=3i 1790000100",
+    b"1790000100;12.5;3",
     b"\x42\xf6\xe9\x79",
     b'{"a":"1.234,5 kWh","b":"1","u":"Wh"}',
     b"0x1E240",

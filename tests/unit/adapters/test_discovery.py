@@ -583,7 +583,7 @@ def test_a_number_that_never_fell_is_listed_with_its_first_and_last_value() -> N
     [
         ("5.5", ""),
         ("1,2", "1"),
-        ('[{"n": "e", "u": "Wh", "v": 5}]', "e Wh"),
+        ('[{"n": "e", "u": "Wh", "v": 5}]', "0.v"),
         ("/x\r\n1-0:1.8.0(5*kWh)", "1-0:1.8.0"),
     ],
 )

@@ -189,21 +189,6 @@ CASES = {
         {"1 stored": (20, 0, 0), "1 through": (20, 0, 0), "2 through": (20, 0, 40_000)},
         {"begun": 2, "retained": 1},
     ),
-    "senml": Case(
-        [
-            {"source": "things/10e2/senml", "channel": "urn:dev:ow:10e2:energy"},
-            {"source": "things/10e2/senml", "channel": "urn:dev:ow:10e2:returned", "direction": "outgoing"},
-            {"source": "things/b7/senml", "channel": "b7:energy"},
-            {"source": "things/c8/senml", "channel": "c8:energy"},
-        ],
-        {
-            "1 through": (20, 0, 150_000),
-            "2 through": (20, 0, 30_000),
-            "3 through": (11, 0, 75_500),
-            "4 through": (20, 0, 150_000),
-        },
-        {"held back": 4, "not in it": 1},
-    ),
     "json": Case(
         [
             {"source": "cellar/heatpump", "channel": "energy.total"},
@@ -248,10 +233,6 @@ def test_preset_reads_its_recording(preset: str) -> None:
 
 
 REPORTED = {
-    "senml-units": (
-        {"preset": "senml", "source": "site/7/senml", "channel": "urn:dev:ow:10e2073a01080063:reg"},
-        15_000,
-    ),
     "esphome-daily": ({"preset": "esphome", "source": "boiler/sensor/energy_today"}, 60_000),
 }
 
