@@ -105,7 +105,7 @@ class History:
             self.odd,
             self.assign,
         ]
-        steps += [self.reverse, self.plan, self.remind, self.remind, self.propose, self.close, self.order]
+        steps += [self.reverse, self.remind, self.remind, self.propose, self.close, self.order]
         chosen = self.random.choice(steps)
         try:
             chosen()
@@ -221,10 +221,6 @@ class History:
             self.decide("reverse", no=entry.no)
             if entry.kind is Kind.ASSIGNMENT:
                 self.move(entry.about, 0)
-
-    def plan(self) -> None:
-        day = self.day + timedelta(self.random.choice((3, 20)))
-        self.decide("plan", account=self.random.randint(1, 6), number=self.random.randint(1, 5), day=str(day))
 
     def order(self) -> None:
         day = str(self.day + timedelta(2))

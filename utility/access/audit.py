@@ -59,7 +59,6 @@ ACTIONS: Mapping[str, str] = {
     "ledger.import": "imported a bank's file",
     "ledger.assign": "gave a payment to an account",
     "ledger.reverse": "took an entry of the ledger back",
-    "ledger.plan": "agreed on instalments",
     "ledger.collect": "ordered direct debits",
     "ledger.refund": "ordered refunds",
     "ledger.release": "released a file of orders for the bank",

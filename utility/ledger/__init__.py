@@ -1,1 +1,1 @@
-"""The ledger: what accounts owe, payments, reminders, instalments; each entry balanced (U2)."""
+"""The ledger: what accounts owe, payments, reminders; each entry balanced (U2)."""

@@ -1,4 +1,4 @@
-"""What clerks decide about the ledger: payments, reversals, plans of instalments, orders for the bank, months."""
+"""What clerks decide about the ledger: payments, reversals, orders for the bank, months."""
 
 import hashlib
 import hmac
@@ -29,7 +29,7 @@ from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
 from utility.ledger import store
 from utility.ledger.bank import Booking, accounts_in, bookings
-from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
+from utility.ledger.entry import Entry, Kind, live, open_items, reversal
 from utility.ledger.store import NAMED, C, entries_where, order_file, post
 from utility.readings.store.parts import chunks
 
@@ -37,7 +37,7 @@ ORDER = "CW"  # what the end-to-end reference of an order begins with; its numbe
 SAME_MONEY_DAYS = 3  # days within which as many cents of an account, in another file, may be the same payment
 MUCH, LEAST_CENTS = 20, 10_00  # a payment of more than so many times what is owed, but not of less, is asked about
 WAIT_DAYS = 10  # days after an order's day within which its money may still move
-REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
+REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.ORDER)
 
 
 class Asked(BaseModel):
@@ -45,7 +45,6 @@ class Asked(BaseModel):
 
     no: int = Field(0, ge=0, lt=2**31)  # an entry
     account: int = Field(0, ge=0, lt=2**31)  # an account
-    number: int = Field(0, ge=0, le=36)  # how many instalments
     part: Decimal = Field(Decimal(0), max_digits=12, decimal_places=2)  # of a payment; 0: all that is left of it
     day: str = Field("", max_length=10)  # a local day to come; to propose a month, the month
     sure: bool = False  # much more than is owed is meant
@@ -232,18 +231,6 @@ def _reverse(case: Case) -> list[Entry]:
     return [reversal(found[0], case.today)]
 
 
-def _plan(case: Case) -> list[Entry]:
-    """Let an account pay what it owes by instalments, monthly from a day on."""
-    account, number, day = case.asked.account, case.asked.number, _day(case)
-    cents, entries = store.balance(case.connection, account), entries_where(case.connection, C.account == account)
-    if cents < number or not number:
-        raise ConfigError("number: a plan needs instalments, and something that is owed")
-    about = entries[-1].no
-    new = Entry(day=case.today, kind=Kind.INSTALMENT, of="", account=account, about=about, cents=0)
-    parts = enumerate(instalments(cents, number, day), 1)
-    return [replace(new, of=f"plan after {about} part {n}", cents=part, due=due) for n, (due, part) in parts]
-
-
 def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     """Order direct debits of what is open of bills, or refunds after last bills; each bill once."""
     connection, office, made = case.connection, case.settings.office, list[Entry]()
@@ -262,7 +249,7 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
         if any(case.today < str(date.fromisoformat(each.due) + timedelta(WAIT_DAYS)) for each in late):
             continue
         found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
-        if not is_refund and who[account].mandate_day and not keeps_plan(entries, case.today):
+        if not is_refund and who[account].mandate_day:
             found = [(each, cents) for each, cents in open_items(entries) if each in bills]
         ordered = {each.about for each in entries if each.kind is Kind.ORDER}
         new = Entry(day=case.today, kind=Kind.ORDER, of="", account=account, cents=0, due=day, text=file)
@@ -342,7 +329,6 @@ def _day(case: Case) -> str:
 DECISIONS: Mapping[str, Callable[[Case], list[Entry]]] = {
     "assign": _assign,
     "reverse": _reverse,
-    "plan": _plan,
     "propose": _propose,
     "collect": partial(_order, is_refund=False),
     "refund": partial(_order, is_refund=True),

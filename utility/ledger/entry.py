@@ -1,4 +1,4 @@
-"""What the ledger has entries of, and what follows from those of one account: open items, plans, reminders (pure)."""
+"""What the ledger has entries of, and what follows from those of one account: open items, reminders (pure)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ class Kind(StrEnum):
     PAYMENT = "payment"  # money that the bank booked, not yet of an account; negative: paid out or returned
     ASSIGNMENT = "assignment"  # gives the payment `about` to an account
     REMINDER = "reminder"  # of the bill `about`, with its fee
-    INSTALMENT = "instalment"  # of the plan made after the entry `about`; has no lines
+    INSTALMENT = "instalment"  # of a plan, which nothing makes any more; has no lines, and only stands in the history
     ORDER = "order"  # a direct debit, or a refund (negative), of the bill `about`; has no lines
     RELEASE = "release"  # lets a file of orders leave, as a second person saw it; has no lines
     PROPOSAL = "proposal"  # to close a month; has no lines
@@ -82,15 +82,6 @@ def open_items(entries: Sequence[Entry]) -> list[tuple[Entry, int]]:
     return found
 
 
-def keeps_plan(entries: Sequence[Entry], today: str) -> bool:
-    """Return whether an account has a plan of instalments that is not paid off, and none of it is overdue."""
-    parts = [each for each in live(entries) if each.kind is Kind.INSTALMENT]
-    newest = max((each.about for each in parts), default=0)
-    plan = [each for each in parts if each.about == newest]
-    paid = -sum(each.cents for each in live(entries) if each.kind is Kind.ASSIGNMENT and each.no > newest)
-    return sum(each.cents for each in plan if each.due < today) <= paid < sum(each.cents for each in plan)
-
-
 def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, int]]) -> list[Entry]:
     """Return the reminders of an account that are due.
 
@@ -98,7 +89,7 @@ def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, 
         levels: Of each level the days after the due day, or after the reminder before, and the fee in cents.
     """
     found, sent = [], [each for each in entries if each.kind is Kind.REMINDER]
-    for bill, _ in [] if keeps_plan(entries, today) else open_items(entries):
+    for bill, _ in open_items(entries):
         earlier = [each for each in sent if each.about == bill.no]
         if bill.kind is Kind.BILL and len(earlier) < len(levels):
             days, fee = levels[len(earlier)]
@@ -109,11 +100,3 @@ def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, 
                 new = Entry(day=today, kind=Kind.REMINDER, of=of, account=bill.account, cents=fee, lines=lines)
                 found.append(replace(new, due=today, about=bill.no))
     return found
-
-
-def instalments(cents: int, number: int, first: str) -> list[tuple[str, int]]:
-    """Return due days and cents of equal monthly instalments; the last one has the odd cents."""
-    begun, each = date.fromisoformat(first), cents // number
-    months = [divmod(begun.year * 12 + begun.month - 1 + n, 12) for n in range(number)]
-    days = [str(date(year, month + 1, min(begun.day, 28))) for year, month in months]
-    return [*((day, each) for day in days[:-1]), (days[-1], cents - each * (number - 1))]

@@ -1,4 +1,4 @@
-"""The ledger for clerks: what is owed, payments that wait, a bank's file, plans, orders for the bank, months."""
+"""The ledger for clerks: what is owed, payments that wait, a bank's file, orders for the bank, months."""
 
 import json
 from itertools import accumulate
@@ -54,7 +54,7 @@ def listed(console: RequestConsole, request: Request, actor: ReadsLedger, skip: 
 def account(
     console: RequestConsole, request: Request, actor: ReadsLedger, number: Number, skip: Skip = 0
 ) -> HTMLResponse:
-    """Show the statement of an account, the newest entry first, what is open, and its plan."""
+    """Show the statement of an account, the newest entry first, and what is open."""
     entries = console.database.read(entries_where, C.account == number)
     owed = list(accumulate(0 if each.kind in WITHOUT_LINES else each.cents for each in entries))
     shown_ = list(zip(entries, owed, strict=True))[::-1][skip : skip + ROWS]
@@ -139,7 +139,7 @@ def decided(
         raise HTTPException(404, f"{name}: there is no such decision")
     with refusing(422):
         made = decide(console.database, console.api.settings, name, asked, actor, console.now())
-    path = f"{_START}/accounts/{asked.account}" if name in ("plan", "reverse") and asked.account else _START
+    path = f"{_START}/accounts/{asked.account}" if name == "reverse" and asked.account else _START
     return console.see_other(actor, path, f"{len(made)} entries made")
 
 

@@ -31,8 +31,8 @@ from utility.database.database import Database
 from utility.exports.cli import app
 from utility.ledger import store as entries
 from utility.ledger.bank import MAX_BOOKINGS, MAX_BYTES, accounts_in, bookings, rf_reference
-from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, open_items, reminders, reversal
-from utility.ledger.store import balances, exported
+from utility.ledger.entry import Entry, Kind, open_items, reminders, reversal
+from utility.ledger.store import balances, entries_where, exported, post
 
 SCHEMAS = Path(__file__).parent / "schemas"
 OWN = "DE89370400440532013000"
@@ -301,30 +301,15 @@ def test_reminders_follow_the_levels_and_end_with_them() -> None:
     assert reminders([bill(1, "2026-11-30", 300)], "2027-11-30", []) == [], "the tariff has no reminders"
 
 
-def plan(first: int, *parts: tuple[str, int]) -> list[Entry]:
-    return [bill(first + n, due, cents, Kind.INSTALMENT, about=first - 1) for n, (due, cents) in enumerate(parts)]
-
-
-def test_account_that_pays_its_instalments_is_not_reminded() -> None:
-    owed = [bill(1, "2026-11-30", 301), *plan(2, *instalments(301, 3, "2026-12-15"))]
-    assert [(each.due, each.cents) for each in owed[1:]] == [
-        ("2026-12-15", 100), ("2027-01-15", 100), ("2027-02-15", 101)
-    ]  # fmt: skip
-    assert left(*owed) == [(1, 301)], "a plan changes no balance"
-    assert keeps_plan(owed, "2026-12-15")
-    assert reminders(owed, "2026-12-15", LEVELS) == []
-    assert [each.about for each in reminders(owed, "2026-12-16", LEVELS)] == [1], "an instalment is overdue"
-    assert reminders([*owed, paid(9, 100)], "2026-12-16", LEVELS) == []
-    assert keeps_plan([*owed, paid(9, 100)], "2027-01-15")
-    assert not keeps_plan([*owed, paid(9, 100)], "2027-01-16")
-    assert not keeps_plan([*owed, paid(9, 301)], "2026-12-16"), "it is paid off, and protects no more"
-    assert not keeps_plan([paid(9, 301)], "2026-12-16")
-
-
-def test_instalments_of_a_month_s_last_day_stay_in_their_months() -> None:
-    assert [day for day, _ in instalments(400, 4, "2026-11-30")] == [
-        "2026-11-28", "2026-12-28", "2027-01-28", "2027-02-28"
-    ]  # fmt: skip
+def test_instalments_that_an_earlier_version_stored_stay_in_the_history_and_change_nothing(database: Database) -> None:
+    plan = bill(2, "2026-12-15", 300, Kind.INSTALMENT, about=1)
+    with database.writes.begin() as connection:
+        post(connection, [bill(1, "2026-11-30", 300), replace(plan, lines={})], "anna", NOW)
+        assert balances(connection) == {1: 300}
+        stored = entries_where(connection)
+    assert [(each.kind, each.due) for each in stored] == [(Kind.BILL, "2026-11-30"), (Kind.INSTALMENT, "2026-12-15")]
+    assert left(*stored) == [(1, 300)]
+    assert [each.about for each in reminders(stored, "2026-12-07", LEVELS)] == [1]
 
 
 HISTORIES = int(os.environ.get("HISTORIES", "50"))  # ``make soak`` has more
@@ -335,7 +320,7 @@ def test_random_histories_balance_after_every_step() -> None:
         content, done = template(Path(name)), Counter[str]()
         for seed in range(1, HISTORIES + 1):
             done.update(history(seed, content, Path(name), steps=15))
-    assert len(done) == 13, f"each kind of step was done: {done}"
+    assert len(done) == 12, f"each kind of step was done: {done}"
 
 
 def test_histories_find_entries_in_a_closed_month(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +332,7 @@ def test_histories_find_entries_in_a_closed_month(monkeypatch: pytest.MonkeyPatc
 
 
 def _all(content: bytes, folder: Path) -> None:
-    for seed in range(14, 51):  # the first one that finds them
+    for seed in range(25, 51):  # the first one that finds them
         history(seed, content, folder)
 
 
