@@ -12,9 +12,9 @@ from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MilliwattHours, Quarter
 from commonwatt.settlement.estimates import Role
 from commonwatt.settlement.quarters import QUARTERS_A_DAY
-from commonwatt.settlement.sharing import net_charge
 from commonwatt.settlement.validation import Day, Finding, Limits, Slots, checked
 from commonwatt.town.town import Direction, Function
+from utility.readings.flows import Adding, Flags, Flows, Line, Measured, Numbers
 from utility.readings.gaps import Interval, off_times
 
 Series = tuple[int, int]  # a meter's number in the database, and a record type
@@ -150,30 +150,7 @@ def days_in(intervals: Sequence[Interval], begin: EpochSeconds, end: EpochSecond
     return found
 
 
-Energies = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-
-_COLUMNS = QUARTERS_A_DAY + 1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
-    """A series' quarter-hours: the last one before the day, and the day's; 0 where unknown, (97)."""
-
-    total: Energies  # energy of the quarter
-    count: Energies  # slots with a reading
-    least: Energies  # the least reading of a slot
-    most: Energies  # the greatest one
-    last: Energies  # the last reading
-
-    @property
-    def whole(self) -> Flags:
-        """Which quarters have every reading."""
-        return np.asarray(self.count == SLOTS)
-
-
-_ZEROS = np.zeros(_COLUMNS, np.int64)
-_NOTHING = Measured(total=_ZEROS, count=_ZEROS, least=_ZEROS, most=_ZEROS, last=_ZEROS)
+_COLUMNS = QUARTERS_A_DAY + 1  # the last quarter-hour before the day, and the day's
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,25 +177,6 @@ class Judged:
     ordinary: Mapping[Series, int]  # energy of each judged series that had an ordinary day
 
 
-def measured_of(rows: NDArray[np.int64], first: Quarter) -> dict[Series, Measured]:
-    """Return the quarter-hours of a day by series.
-
-    Args:
-        rows: Meter's number, record type, quarter, total, slots, least, most and last reading, (k, 8).
-    """
-    found = {}
-    if not len(rows):
-        return {}
-    series = rows[:, 0] * 256 + rows[:, 1]
-    for one in np.unique(series).tolist():
-        of = rows[series == one]
-        columns = np.zeros((5, _COLUMNS), np.int64)
-        columns[:, of[:, 2] - first + 1] = of[:, 3:].T
-        total, count, least, most, last = columns
-        found[divmod(one, 256)] = Measured(total=total, count=count, least=least, most=most, last=last)
-    return found
-
-
 def judged(members: Sequence[Member], layout: Layout, day: DayOf, limits: Limits) -> Judged:
     """Return what the checks find in a microgrid's day."""
     ids = {m.no: m.id for m in members}
@@ -236,60 +194,30 @@ def judged(members: Sequence[Member], layout: Layout, day: DayOf, limits: Limits
     )
 
 
-def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Energies, Flags]:
+def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Numbers, Flags]:
     """Return the use and the generation of each place by quarter, and where they are known."""
-    found: list[tuple[Series, Energies, Flags]] = []
+    found: list[tuple[Series, Line]] = []
     for meters in layout.places:
+        # Of the meters of one direction one follows another at an exchange, in whose quarter no charge is known.
+        adding = Adding(day.measured, _COLUMNS, day.loss_permille)
+        for one in meters:
+            adding.add(one.no, one.direction, one.record_types, one.in_place(day.first - 1 + np.arange(_COLUMNS)))
+        flows = Flows(first=day.first, **adding.lines)
         into = [m for m in meters if m.direction is Direction.INCOMING]
         out = [m for m in meters if m.direction is Direction.OUTGOING]
-        given, sun = (_flow(day, out, kind) for kind in (RecordType.THROUGH, RecordType.GENERATION))
-        charge = _charge(day, [m for m in out if RecordType.STORED in m.record_types])
         if out and RecordType.GENERATION in out[-1].record_types:
-            found.append(((out[-1].no, int(RecordType.GENERATION)), *sun))
+            found.append(((out[-1].no, int(RecordType.GENERATION)), flows.sun))
         if into and RecordType.THROUGH in into[-1].record_types:
-            taken = _flow(day, into, RecordType.THROUGH)
             # The incoming meter of a house with sun and battery reads nothing for days and then a lot, as the weather
             # is; its use is as steady as that of a house without, and is judged in place of the meter's readings.
-            use = taken[0] + sun[0] - given[0] - charge[0]
-            there = taken[1] & given[1] & sun[1] & charge[1]
-            found.append(((into[-1].no, int(RecordType.THROUGH)), np.where(there, use, 0), there))
-    nowhere = np.zeros((0, QUARTERS_A_DAY))
-    return (
-        [series for series, _, _ in found],
-        np.stack([of for _, of, _ in found]) if found else nowhere.astype(np.int64),
-        np.stack([there for _, _, there in found]) if found else nowhere.astype(np.bool_),
-    )
-
-
-def _flow(day: DayOf, meters: Sequence[Member], kind: RecordType) -> tuple[Energies, Flags]:
-    """Return the energy of the meters of one direction of a place, of which one follows another at an exchange."""
-    energy, known = np.zeros(QUARTERS_A_DAY, np.int64), np.ones(QUARTERS_A_DAY, np.bool_)
-    for meter in meters:
-        if kind in meter.record_types:
-            of, there = day.measured.get((meter.no, int(kind)), _NOTHING), meter.in_place(_quarters(day))
-            energy += np.where(of.whole[1:] & there, of.total[1:], 0)
-            known &= of.whole[1:] | ~there
-    return energy, known
-
-
-def _charge(day: DayOf, meters: Sequence[Member]) -> tuple[Energies, Flags]:
-    """Return what charged the battery; in the quarter of an exchange it is not known."""
-    energy, known = np.zeros(QUARTERS_A_DAY, np.int64), np.ones(QUARTERS_A_DAY, np.bool_)
-    for meter in meters:
-        of = day.measured.get((meter.no, int(RecordType.STORED)), _NOTHING)
-        there = meter.in_place(_quarters(day))
-        both = of.whole[1:] & of.whole[:-1] & meter.in_place(_quarters(day) - 1)
-        energy += np.where(both & there, net_charge(np.diff(of.last), day.loss_permille), 0)
-        known &= both | ~there
-    return energy, known
-
-
-def _quarters(day: DayOf) -> Energies:
-    return day.first + np.arange(QUARTERS_A_DAY)
+            found.append(((into[-1].no, int(RecordType.THROUGH)), flows.used))
+    known = np.array([each.slots == each.expected for _, each in found], np.bool_).reshape(-1, QUARTERS_A_DAY)
+    energy = np.array([each.energy for _, each in found], np.int64).reshape(-1, QUARTERS_A_DAY)
+    return [series for series, _ in found], energy * known, known
 
 
 def _day(
-    series: Sequence[Series], ids: Mapping[int, int], energy: Energies, known: Flags, day: DayOf, limits: Limits
+    series: Sequence[Series], ids: Mapping[int, int], energy: Numbers, known: Flags, day: DayOf, limits: Limits
 ) -> Day:
     days = limits.reference_days
     before, usable = np.zeros((len(series), days), np.int64), np.zeros((len(series), days), np.bool_)
@@ -321,9 +249,9 @@ def _by_quarter(numbers: Iterable[int], day: DayOf) -> Flags:
 def _slots(members: Sequence[tuple[Member, int]], ids: Mapping[int, int], day: DayOf, limits: Limits) -> Slots:
     """Return what the meters sent, as it was sent."""
     sent = [(member.no, kind) for member, kind in members]
-    rows = [day.measured.get(one, _NOTHING) for one in sent]
+    rows = [day.measured.get(one, Measured.nothing(_COLUMNS)) for one in sent]
     shape = (len(sent), QUARTERS_A_DAY)
-    counts = np.array([row.count[1:] for row in rows], np.int64).reshape(shape)
+    counts = np.array([row.slots[1:] for row in rows], np.int64).reshape(shape)
     off = np.array(
         [
             slots_in(day.off.get(number, ()), day.first * QUARTER_S, QUARTERS_A_DAY * SLOTS).reshape(-1, SLOTS).sum(1)
@@ -331,7 +259,7 @@ def _slots(members: Sequence[tuple[Member, int]], ids: Mapping[int, int], day: D
         ],
         np.int64,
     ).reshape(shape)
-    quarters = _quarters(day)
+    quarters = day.first + np.arange(QUARTERS_A_DAY)
     began = np.array([quarters >= day.began.get(one, quarters[-1] + 1) for one in sent], np.bool_).reshape(shape)
     expected = began & np.array([member.in_place(quarters) for member, _ in members], np.bool_).reshape(shape)
     registers = [_register(day, one) for one in sent]

@@ -3,26 +3,23 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 
 from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
-from commonwatt.model.blocks import Blocks, Quality
+from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MicrogridId, MilliwattHours, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, MilliwattHours, Quarter
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.sharing_words import reason_of_code
 from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
-from commonwatt.town.town import Direction
 from utility.exports.selection import Held, Resolution, intervals, is_held
 from utility.lasting.rules import OLD_S
+from utility.readings.flows import Adding, Flows, Level, Line, by_source, measured_in, newest_levels
 from utility.settlement.shared_quarter import Shared
 from utility.webkit.console.plots import line
-
-Numbers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,66 +31,25 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Line:
-    """An energy by quarter-hour, the sum over its meters."""
+class Course(Flows):
+    """The energies of an account by quarter-hour: taken from, and given to, the town and the microgrid."""
 
-    energy: Numbers  # milliwatt-hours, of the slots that have a reading
-    slots: Numbers  # how many slots have one
-    expected: Numbers  # how many slots there are: 60 for each meter of it that the account had; 0: it had none
-
-    @property
-    def is_whole(self) -> npt.NDArray[np.bool_]:
-        """Whether every slot of a quarter has a reading, and there is a meter."""
-        return np.asarray((self.expected > 0) & (self.slots == self.expected), np.bool_)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Level:
-    """The newest reading of some batteries, their levels added."""
-
-    energy: MilliwattHours  # milliwatt-hours
-    time: EpochSeconds  # the end of the oldest of the batteries' newest slots
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
-    """The energies of an account by quarter-hour."""
-
-    first: Quarter  # the first quarter; the arrays have an entry for each from it on
-    solar: Line  # generated
-    taken: Line  # through its incoming meters: from the town and the microgrid
-    given: Line  # through its outgoing meters: to the town and the microgrid
-    stored: Line  # levels of its batteries at the end of the quarter, added; a slot is the quarter's last
-    gained: Line  # what its batteries gained since the quarter before; without a battery 0, and no slot is expected
     newest: Level | None  # the newest level of its batteries; ``None``: none is known in this time
-
-    @property
-    def use(self) -> Line:
-        """What the place used, with its batteries' losses: solar and taken, less given and what batteries gained.
-
-        Of a quarter in which any of these lacks a reading nothing is known: it has neither energy nor slots.
-        """
-        parts = (self.solar, self.taken, self.given, self.gained)
-        expected = np.sum([part.expected for part in parts], axis=0)
-        slots = np.sum([part.slots for part in parts], axis=0)
-        is_whole = (expected > 0) & (slots == expected)
-        energy = self.solar.energy + self.taken.energy - self.given.energy - self.gained.energy
-        return Line(energy=np.where(is_whole, energy, 0), slots=np.where(is_whole, expected, 0), expected=expected)
 
     @property
     def whole(self) -> "Course":
         """The course of the quarters of which the use is known, so that its sums add up; of none: all of it."""
-        there = self.use.is_whole
+        there = self.used.is_whole
         if not there.any():
             return self
-        parts = {name: getattr(self, name) for name in ("solar", "taken", "given")}
+        parts = {name: getattr(self, name) for name in ("sun", "taken", "given")}
         kept = {n: replace(each, energy=each.energy * there, slots=each.slots * there) for n, each in parts.items()}
         return replace(self, **kept)
 
     @property
     def until(self) -> Quarter | None:
         """The quarter after the last one with a reading; ``None``: there is no reading."""
-        lines = (self.solar, self.taken, self.given, self.stored)
+        lines = (self.sun, self.taken, self.given, self.level)
         there = np.flatnonzero(np.sum([line.slots for line in lines], axis=0))
         return self.first + int(there[-1]) + 1 if len(there) else None
 
@@ -106,85 +62,20 @@ def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, e
         recordings: Its meters.
         end: The quarter after the last.
     """
-    adding = _Adding(blocks, first, end)
-    lines = {kind: adding.line() for kind in ("solar", "taken", "given", "stored", "gained")}
-    newest: list[Level | None] = []
+    quarters = np.arange(first - 1, end)
+    adding = Adding(measured_in(blocks, first - 1, len(quarters)), len(quarters))
+    levels, newest = newest_levels(blocks), list[Level | None]()
     for meter in sorted({one.held.meter for one in recordings}):
         its = [one for one in recordings if one.held.meter == meter]
-        kinds, direction = its[0].kinds, its[0].held.direction
-        there = is_held(np.array([meter], np.uint64), adding.quarters, [one.held for one in its])
-        through = lines["taken" if direction is Direction.INCOMING else "given"]
-        if RecordType.THROUGH in kinds:
-            adding.flow(through, meter, RecordType.THROUGH, there)
-        if RecordType.GENERATION in kinds:
-            adding.flow(lines["solar"], meter, RecordType.GENERATION, there)
-        if RecordType.STORED in kinds:
-            level = adding.levels(lines["stored"], lines["gained"], meter, there)
-            if there[-1]:
-                newest.append(level)
+        there = is_held(np.array([meter], np.uint64), quarters, [one.held for one in its])
+        adding.add(meter, its[0].held.direction, its[0].kinds, there)
+        if RecordType.STORED in its[0].kinds and there[-1]:
+            level = levels.get(meter)
+            is_own = level is not None and (level.time - 1) // QUARTER_S in quarters[there]
+            newest.append(level if is_own else None)
     known = [level for level in newest if level is not None]
     together = Level(energy=sum(one.energy for one in known), time=min((one.time for one in known), default=0))
-    # The first column is the quarter before.
-    whole = {name: Line(**{part: each[1:] for part, each in vars(line).items()}) for name, line in lines.items()}
-    return Course(first=first, newest=together if known and len(known) == len(newest) else None, **whole)
-
-
-class _Adding:
-    """Adds the blocks of one meter after the other; the first column is the quarter before the first one."""
-
-    def __init__(self, blocks: Blocks, first: Quarter, end: Quarter) -> None:
-        self.quarters = np.arange(first - 1, end)
-        self._blocks = blocks
-
-    def line(self) -> Line:
-        """Return a line without energy."""
-        energy, slots, expected = (np.zeros(len(self.quarters), np.int64) for _ in range(3))
-        return Line(energy=energy, slots=slots, expected=expected)
-
-    def flow(self, line: Line, meter: MeterId, kind: RecordType, there: npt.NDArray[np.bool_]) -> None:
-        """Add a meter's energy where it is the account's."""
-        rows, columns = self._rows(meter, kind, there)
-        line.expected[there] += SLOTS
-        line.energy[columns] += self._blocks.values[rows].sum(axis=1)
-        line.slots[columns] += (self._blocks.quality[rows] > Quality.MISSING).sum(axis=1)
-
-    def levels(self, stored: Line, gained: Line, meter: MeterId, there: npt.NDArray[np.bool_]) -> Level | None:
-        """Add a battery's level at each quarter's end and its gain; return its newest level."""
-        # A gain needs the level at both ends of the quarter: of the account's first quarter the one before is unknown.
-        rows, columns = self._rows(meter, RecordType.STORED, there)
-        level, known = np.zeros(len(there), np.int64), np.zeros(len(there), np.bool_)
-        level[columns] = self._blocks.values[rows, -1]
-        known[columns] = self._blocks.quality[rows, -1] > Quality.MISSING
-        stored.expected[there] += 1
-        stored.energy[known] += level[known]
-        stored.slots[known] += 1
-        gained.expected[there] += 1
-        both = known.copy()
-        both[1:] &= known[:-1]
-        both[0] = False
-        gained.energy[both] += np.diff(level, prepend=0)[both]
-        gained.slots[both] += 1
-        return self._newest(rows)
-
-    def _newest(self, rows: npt.NDArray[np.intp]) -> Level | None:
-        present = self._blocks.quality[rows] > Quality.MISSING
-        if not present.any():
-            return None
-        row = int(np.flatnonzero(present.any(axis=1))[-1])
-        slot = int(np.flatnonzero(present[row])[-1])
-        time = int(self._blocks.quarter[rows[row]]) * QUARTER_S + (slot + 1) * SLOT_S
-        return Level(energy=int(self._blocks.values[rows[row], slot]), time=time)
-
-    def _rows(
-        self, meter: MeterId, kind: RecordType, there: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-        """Return the blocks of a meter's record type that are the account's, in order of time, and their columns."""
-        blocks = self._blocks
-        columns = blocks.quarter.astype(np.int64) - int(self.quarters[0])
-        inside = (columns >= 0) & (columns < len(there))
-        rows = np.flatnonzero((blocks.meter == meter) & (blocks.record_type == kind) & inside)
-        rows = rows[there[columns[rows]]]
-        return rows, columns[rows]
+    return Course(first=first, newest=together if known and len(known) == len(newest) else None, **adding.lines)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +108,8 @@ def figures_of(course: Course, first: Quarter, end: Quarter) -> Figures:
     span = slice(first - course.first, end - course.first)
     return Figures(
         start=first * QUARTER_S,
-        solar=_figure(course.solar, span),
-        used=_figure(course.use, span),
+        solar=_figure(course.sun, span),
+        used=_figure(course.used, span),
         taken=_figure(course.taken, span),
         given=_figure(course.given, span),
     )
@@ -352,7 +243,7 @@ class HomeNow:
 
 def home_now(course: Course) -> HomeNow | None:
     """Return the newest whole quarter-hour of a day; ``None``: none is whole, or the home has no sun and no battery."""
-    use = course.use
+    use = course.used
     whole = np.flatnonzero(use.is_whole)
     if not len(whole):
         return None
@@ -360,12 +251,12 @@ def home_now(course: Course) -> HomeNow | None:
     # A battery whose level jumps makes a use below 0, which has no source.
     used = float(np.maximum(0, use.energy[whole]).sum())
     own = max(0, used - float(course.taken.energy[whole].sum()))
-    net, gained = int(course.taken.energy[at] - course.given.energy[at]), int(course.gained.energy[at])
+    net, charge = int(course.taken.energy[at] - course.given.energy[at]), int(course.charge.energy[at])
     flows = [(PowerFlow.PLANT, net)]
-    if course.solar.expected.any():
-        flows.append((PowerFlow.SUN, int(course.solar.energy[at])))
-    if course.gained.expected.any():
-        flows.append((PowerFlow.BATTERY, -gained))
+    if course.sun.expected.any():
+        flows.append((PowerFlow.SUN, int(course.sun.energy[at])))
+    if course.charge.expected.any():
+        flows.append((PowerFlow.BATTERY, -charge))
     return HomeNow(
         start=(course.first + at) * QUARTER_S,
         use_w=int(use.energy[at]) * _WATTS,
@@ -374,22 +265,20 @@ def home_now(course: Course) -> HomeNow | None:
     )
 
 
-def by_source(course: Course) -> dict[PowerFlow, Any]:
+def sources_of(course: Course) -> dict[PowerFlow, Any]:
     """Return where the use of each quarter-hour came from, milliwatt-hours: sun, battery, then others."""
-    used = np.maximum(0, course.use.energy)
-    sun = np.minimum(used, course.solar.energy)
-    battery = np.minimum(used - sun, np.maximum(0, -course.gained.energy))
-    return {PowerFlow.SUN: sun, PowerFlow.BATTERY: battery, PowerFlow.PLANT: used - sun - battery}
+    found = by_source(course.used.energy, course.sun.energy, course.charge.energy)
+    return {flow: found[flow] for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.PLANT)}
 
 
 def day_series(course: Course) -> list[dict[str, Any]]:
     """Return a day's use by source, kW by quarter-hour; a quarter-hour that lacks a reading is a gap."""
-    use = course.use
+    use = course.used
     if not use.expected.any():
         return []
     starts = [(course.first + n) * QUARTER_S for n in range(len(use.energy))]
     rows = {flow: [round(v * _KILOWATTS, 4) if w else None for v, w in zip(energy.tolist(), use.is_whole, strict=True)]
-            for flow, energy in by_source(course).items()}  # fmt: skip
+            for flow, energy in sources_of(course).items()}  # fmt: skip
     return stacked(rows, starts, QUARTER_S, "kW")
 
 

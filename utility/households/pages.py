@@ -35,10 +35,10 @@ from utility.households.course import (
     HOME_LOOKS,
     Figures,
     SettledSums,
-    by_source,
     day_series,
     helped_now,
     home_now,
+    sources_of,
     stacked,
     together,
 )
@@ -372,7 +372,7 @@ def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> 
     course = read_course(console.database, home, first, end)
     starts = intervals(Resolution.DAY, first, end, zone).starts
     places = (starts[:-1] // QUARTER_S - first).tolist()
-    is_whole = course.use.is_whole
+    is_whole = course.used.is_whole
     known = np.add.reduceat(is_whole, places) > 0
     if not known.any():
         settled, _ = read_settled(console.database, home, first, end, zone)
@@ -388,9 +388,9 @@ def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> 
             round(energy / 1e6, 3) if there else None
             for energy, there in zip(np.add.reduceat(of * is_whole, places).tolist(), known.tolist(), strict=True)
         ]
-        for flow, of in by_source(course).items()
+        for flow, of in sources_of(course).items()
     }
-    return stacked(rows, starts[:-1].tolist(), 86_400, "kWh") if course.use.expected.any() else []
+    return stacked(rows, starts[:-1].tolist(), 86_400, "kWh") if course.used.expected.any() else []
 
 
 def _months_series(console: Console, home: Home, year: int) -> list[dict[str, Any]]:

@@ -40,7 +40,6 @@ from utility.households.course import (
     Course,
     Figures,
     Helping,
-    Level,
     Recording,
     SettledSums,
     by_day,
@@ -50,6 +49,7 @@ from utility.households.course import (
     settled_until,
 )
 from utility.jobs.plans import LocalDay
+from utility.readings.flows import Level
 from utility.registry.accounts import Account, DatedRegistry, Installed
 from utility.registry.store.accounts import load_registry_around
 from utility.registry.tables import meter, present_minimum
@@ -275,8 +275,8 @@ class Stored:
     def low_since(self) -> tuple[EpochSeconds, bool] | None:
         """Since when the only battery is below its minimum, and whether before that is known; ``None``: it is not."""
         course, (battery, *more) = self.today.course, self.batteries
-        known = np.flatnonzero(course.stored.slots)
-        low = 100 * course.stored.energy[known] < (battery.minimum or 0) * battery.capacity
+        known = np.flatnonzero(course.level.slots)
+        low = 100 * course.level.energy[known] < (battery.minimum or 0) * battery.capacity
         if more or not low.any() or not low[-1]:
             return None
         before = len(low) - int(np.append(~low[::-1], True).argmax())

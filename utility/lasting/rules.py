@@ -19,6 +19,7 @@ from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Meter
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Microgrid
+from utility.readings.flows import used_of
 from utility.statistics.series import UNKNOWN, ClassDay, no_day
 
 DAYS = 28  # days before now of which use and sun are usual
@@ -87,7 +88,7 @@ def class_usual(days: Mapping[int, ClassDay], capacity: MilliwattHours, zone: Zo
         return UNSETTLED
     imported, shared_in, exported, shared_out, sun, level = whole
     # A battery that is new in the sum adds its level at once.
-    used = np.maximum(imported + shared_in - exported - shared_out + sun - np.diff(level, prepend=0), 0)
+    used = np.maximum(used_of(imported + shared_in - exported - shared_out, sun, np.diff(level, prepend=0)), 0)
     cells, usual, parts = load_cells(np.arange(96 * span.start, 96 * span.stop), zone)[known], [], []
     for values, at in ((used[known], cells), (sun[known], cells % 24)):
         sums, n = np.bincount(at, values, 48), np.bincount(at, minlength=48)

@@ -14,6 +14,7 @@ from commonwatt.model.calendar import midnight
 from commonwatt.model.control import PUT_S
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
 from utility.overview.microgrids import Facts
+from utility.readings.flows import GridFlows, by_source, used_of
 from utility.supply.deciding import like_day
 from utility.tariffs.tariff import Tariff, in_force
 
@@ -86,8 +87,7 @@ class QuarterEnergy:
 
     net: MilliwattHours = 0  # taken from the town, less what was given to it
     sun: MilliwattHours = 0  # generated
-    # The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
-    charged: MilliwattHours = 0
+    charged: MilliwattHours = 0  # the batteries' change of level from the end of the quarter before
     given: MilliwattHours = 0  # by homes to others of their microgrid
     blocks: int = 0  # how many stored blocks it was made of
     # Taken from the town; what was given to it in another quarter counts against nothing. Below 0: what ``net`` says.
@@ -97,28 +97,27 @@ class QuarterEnergy:
         if self.bought < 0:
             object.__setattr__(self, "bought", max(0, self.net))
 
+    @classmethod
+    def of(cls, flows: GridFlows, at: int) -> "QuarterEnergy":
+        """Return the energy of a microgrid or the town in its quarter ``at``."""
+        net = int(flows.taken.energy[at] - flows.given.energy[at])
+        sun, charged, given, blocks = (
+            int(each[at]) for each in (flows.sun.energy, flows.charge.energy, flows.between, flows.blocks)
+        )
+        return cls(net=net, sun=sun, charged=charged, given=given, blocks=blocks)
+
     @property
     def used(self) -> MilliwattHours:
         """What the homes used, losses included."""
-        return self.net + self.sun - self.charged
+        return int(used_of(self.net, self.sun, self.charged))
 
     def by_source(self) -> dict[PowerFlow, MilliwattHours]:
-        """Return where the energy that was used came from: sun, then batteries, the rest from the plant.
+        """Return where the energy that was used came from.
 
-        What came from another home's battery or sun is the neighbours' part. The plant's part has what microgrids took
-        from the town, also what others of them gave to it.
+        The plant's part has what microgrids took from the town, also what others of them gave to it.
         """
-        used = max(0, self.used)
-        sun = min(used, self.sun)
-        battery = min(used - sun, max(0, -self.charged))
-        given = min(self.given, sun + battery)
-        of_battery = min(given, battery)
-        return {
-            PowerFlow.SUN: sun - (given - of_battery),
-            PowerFlow.BATTERY: battery - of_battery,
-            PowerFlow.NEIGHBOURS: given,
-            PowerFlow.PLANT: used - sun - battery,
-        }
+        found = by_source(self.used, self.sun, self.charged, self.given)
+        return {flow: int(energy) for flow, energy in found.items()}
 
     def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
         """Return the sum of both."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MeterId, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
+from utility.readings.flows import used_of
 from utility.registry.accounts import DatedRegistry, Installed
 
 HALF_HOUR_S = 1800  # the step in which attackers know readings, seconds
@@ -251,7 +252,7 @@ class Assembly:
         known &= (self._levels_lacking[:, 1:] == 0) & (self._levels_lacking[:, :-1] == 0)
         rise = np.diff(self._level, axis=1)
         flows = self._flows
-        used = flows[Measure.GENERATED] + flows[Measure.TAKEN] - flows[Measure.GIVEN] - rise
+        used = used_of(flows[Measure.TAKEN] - flows[Measure.GIVEN], flows[Measure.GENERATED], rise)
         values = {Measure.USED: used, **flows}
         return Homes(
             homes=self._homes,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOTS, MilliwattHours, Quarter
 from commonwatt.settlement.quarters import QUARTERS_A_DAY, Energies
+from utility.readings.flows import used_of
 from utility.statistics.months import CELLS, MonthColumns
 from utility.statistics.usage import QUANTITIES, by_cell
 
@@ -144,7 +145,7 @@ def class_month(days: Mapping[int, ClassDay], columns: MonthColumns) -> ClassMon
     imported, shared_in, exported, shared_out, generated, level = series
     is_known = (generated != UNKNOWN) & (level != UNKNOWN) & (before != UNKNOWN)
     passed = imported + shared_in - exported - shared_out
-    used = np.where(is_known, passed + generated - (level - before), 0)
+    used = np.where(is_known, used_of(passed, generated, level - before), 0)
     rows = np.vstack([series[: len(QUANTITIES)], np.maximum(generated, 0), used])
     at = int(imported.argmax())
     return ClassMonth(peak=int(imported[at]), peak_at=columns.first + at, shape=by_cell(rows, columns))

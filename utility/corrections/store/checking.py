@@ -2,9 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func, select
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
@@ -16,7 +14,6 @@ from utility.corrections.checked_days import (
     Series,
     judged,
     layout_of,
-    measured_of,
     members_in,
     outages_of,
 )
@@ -26,11 +23,12 @@ from utility.corrections.tables import checked_day, finding
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
+from utility.readings.store.flows import measured
 from utility.readings.store.gaps import events_by_meter
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
-from utility.readings.tables import compacted, gap, series
+from utility.readings.tables import gap, series
 from utility.registry.tables import controller, meter
 from utility.supply.store import loss_permille
 
@@ -69,7 +67,7 @@ class Checker:
             events = events_by_meter(connection, numbers, begin, end)
             of = DayOf(
                 first=first,
-                measured=measured_of(_quarters(connection, numbers, first), first),
+                measured=measured(connection, numbers, range(first - 1, first + QUARTERS_A_DAY)),
                 began=_began(connection, numbers),
                 outages=outages_of(events, ends_of(members)),
                 off={number: off_times(found) for number, found in events.items()},
@@ -175,28 +173,6 @@ def count_open(connection: Connection) -> dict[str, int]:
     c = finding.c
     statement = select(c.check_name, func.count()).where(c.closed.is_(None)).group_by(c.check_name)
     return {check.value: 0 for check in Check} | dict(connection.execute(statement).all())
-
-
-def _quarters(connection: Connection, numbers: Sequence[int], first: Quarter) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    c = compacted.c
-    columns = (
-        c.meter_no,
-        c.record_type,
-        c.quarter,
-        func.coalesce(c.total, 0),
-        c.exact + c.averaged,
-        func.coalesce(c.min_reading, 0),
-        func.coalesce(c.max_reading, 0),
-        func.coalesce(c.last_reading, 0),
-    )
-    # Each quarter is named: the key begins with it, so that only these meters' blocks are looked at.
-    quarters = list(range(first - 1, first + QUARTERS_A_DAY))
-    rows = [
-        tuple(row)
-        for some in chunks(numbers)
-        for row in connection.execute(select(*columns).where(c.quarter.in_(quarters), c.meter_no.in_(some)))
-    ]
-    return np.array(rows, np.int64).reshape(-1, len(columns))
 
 
 def _began(connection: Connection, numbers: Sequence[int]) -> dict[Series, Quarter]:

@@ -28,9 +28,7 @@ from utility.overview.microgrids import (
 )
 from utility.overview.pages.town import sources_plot
 from utility.overview.store.microgrid import (
-    DayOfMicrogrid,
     changes_of_state,
-    day_of_microgrid,
     is_there,
     levels_of,
     meters_of,
@@ -38,6 +36,7 @@ from utility.overview.store.microgrid import (
 )
 from utility.overview.store.town import microgrids
 from utility.overview.town import QuarterEnergy, dear_spans, town_power
+from utility.readings.store.flows import flows
 from utility.settlement.store.sharing import recorded
 from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import explained
@@ -109,34 +108,21 @@ def plot(console: RequestConsole, _: ReadsTown, name: _Name, day: date, of: View
     # What is to come is no gap.
     until = max(first + 1, min(until, quarter_of(console.now()) + 1))
     with console.database.reads.begin() as connection:
-        meters = meters_of(connection, name)
-        found = day_of_microgrid(connection, meters, first - 1, until)
+        found = flows(connection, range(first, until), name)
         tariff = in_force([t for t in published(connection) if t.name == console.api.settings.billing.tariff], first)
     quarters, start = range(first, until), first * QUARTER_S
     if of == "power":
         dear = [] if tariff is None else dear_spans([tariff], first, until)
-        return {"stack": True, "series": sources_plot(quarters, _energies(found), dear)}
+        there = found.used.is_whole
+        energies = [QuarterEnergy.of(found, at) if each else None for at, each in enumerate(there.tolist())]
+        return {"stack": True, "series": sources_plot(quarters, energies, dear)}
     if of == "batteries":
-        line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.has_stored, found.stored
+        line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.level.is_whole, found.level.energy
     else:
-        line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.has_net
-        values = found.net * 0 if tariff is None else _cost(tariff, first - 1, found.net)
-    points = plotted(single(start, QUARTER_S, values[1:], there[1:]), 1e-6, {})
-    return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there[1:].any() else []}
-
-
-def _energies(found: DayOfMicrogrid) -> list[QuarterEnergy | None]:
-    """Return the energies of each quarter but the first, of which only the level is wanted."""
-    whole = found.has_net & found.has_sun & found.has_stored
-    charged = np.diff(found.stored)
-    return [
-        QuarterEnergy(
-            net=int(found.net[at]), sun=int(found.sun[at]), charged=int(charged[at - 1]), given=int(found.given[at])
-        )
-        if whole[at] and whole[at - 1]
-        else None
-        for at in range(1, len(whole))
-    ]
+        line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.net.is_whole
+        values = found.net.energy * 0 if tariff is None else _cost(tariff, first, found.net.energy)
+    points = plotted(single(start, QUARTER_S, values, there), 1e-6, {})
+    return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there.any() else []}
 
 
 def _cost(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -192,13 +178,13 @@ def _shared_w(console: Console, name: str, now: EpochSeconds) -> dict[str, tuple
 
 
 def _battery(row: dict[str, Any], levels: dict[int, Any]) -> BatteryFacts:
-    level = levels.get(row["no"])
+    level = levels.get(row["id"])
     return BatteryFacts(
         meter=row["id"],
         place=row["location"],
         capacity=row["battery_capacity"],
         minimum_percent=row["minimum_percent"] if row["percent"] is None else row["percent"],
-        level=None if level is None else level.level,
+        level=None if level is None else level.energy,
         level_time=None if level is None else level.time,
     )
 

@@ -18,12 +18,13 @@ from utility.lasting.jobs import lasting_of
 from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, cell, count, helping
 from utility.overview.store.days import CountedDays, counted_days
-from utility.overview.store.town import counts, microgrids, town_energy
+from utility.overview.store.town import counts, microgrids
 from utility.overview.town import (
     SPAN,
     DayEnergy,
     NeedTomorrow,
     PriceNow,
+    QuarterEnergy,
     Today,
     TownPower,
     dear_spans,
@@ -31,6 +32,7 @@ from utility.overview.town import (
     price_now,
     town_power,
 )
+from utility.readings.store.flows import flows
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
 from utility.supply.store import quarters_between, supply_view
@@ -162,7 +164,7 @@ class TownView:
         for n, quarter in enumerate(self._energy.wanted(begin, newest, now)):
             if n >= AT_LEAST and monotonic() > until:
                 break
-            self._energy.read(quarter, town_energy(connection, quarter), now)
+            self._energy.read(quarter, QuarterEnergy.of(flows(connection, range(quarter, quarter + 1)), 0), now)
 
     def _versions(self, cells: tuple[Cell, ...]) -> tuple[int, dict[str, int]]:
         """Return the number of this state, and the state in which each cell last changed."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, func, literal, select, tuple_
 
-from commonwatt.model.records import RecordType, State
+from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.town.town import Direction, Function
+from commonwatt.town.town import Function
 from utility.billing.store.entries import count_entered
 from utility.billing.store.runs import count_runs
 from utility.corrections.store.checking import count_open
@@ -18,7 +18,6 @@ from utility.corrections.store.corrections import MAX_BLOCKS, Page, block_of, co
 from utility.database.bulk import is_one_of, listed
 from utility.database.database import Database
 from utility.overview.microgrids import Facts
-from utility.overview.town import QuarterEnergy
 from utility.readings.store.gaps import sound_events
 from utility.readings.store.gateways import heartbeat_of
 from utility.readings.store.quarantine import count_quarantined
@@ -162,62 +161,6 @@ def _boundaries(connection: Connection, meters: Iterable[Row[Any]]) -> dict[str,
         bits, since = found.get(name, (0, 0))
         found[name] = bits | row.new_state & telling, max(since, row.time)
     return found
-
-
-_c = compacted.c
-_IS_BOUNDARY = meter.c.function == Function.BOUNDARY.value
-_AT_QUARTER = _c.quarter == bindparam("quarter")
-_WITH_BOUNDARY = (
-    select(_c.owner_no)
-    .join(meter, meter.c.no == _c.meter_no)
-    .where(_AT_QUARTER, _c.record_type == int(RecordType.THROUGH), _IS_BOUNDARY)
-)
-# Microgrids whose places are neighbours with batteries of their own; a building's battery is everybody's.
-_OF_HOMES = select(controller.c.number).where(controller.c.kind == "residential")
-_EACH = (
-    select(
-        _IS_BOUNDARY.label("is_boundary"),
-        _c.owner_no.in_(_WITH_BOUNDARY).label("has_boundary"),
-        _c.owner_no.in_(_OF_HOMES).label("has_homes"),
-        meter.c.direction,
-        _c.record_type,
-        _c.total,
-        (_c.last_reading - _c.first_reading).label("change"),
-    )
-    .join(meter, meter.c.no == _c.meter_no)
-    .where(_AT_QUARTER)
-    .subquery()
-)
-_KINDS = _EACH.c.is_boundary, _EACH.c.has_boundary, _EACH.c.has_homes, _EACH.c.direction, _EACH.c.record_type
-# The database adds up: the sums of each microgrid would take the time of other threads.
-_QUARTER = select(
-    *_KINDS,
-    func.sum(_EACH.c.total, type_=BigInteger).label("total"),
-    func.sum(_EACH.c.change, type_=BigInteger).label("change"),
-    func.count().label("blocks"),
-).group_by(*_KINDS)
-
-
-def town_energy(connection: Connection, quarter: Quarter) -> QuarterEnergy:
-    """Return the energy of the town in a compacted quarter.
-
-    ``net`` is what the boundaries' meters counted; of a microgrid without them, the sum over its places. ``given`` is
-    what homes took beyond what came through their boundary.
-    """
-    net = sun = change = given = blocks = 0
-    for row in connection.execute(_QUARTER, {"quarter": quarter}):
-        blocks += row.blocks
-        if row.record_type == RecordType.THROUGH:
-            incoming = row.direction == Direction.INCOMING
-            if bool(row.is_boundary) == bool(row.has_boundary):
-                net += int(row.total or 0) * (1 if incoming else -1)
-            if row.has_boundary and row.has_homes and incoming:
-                given += int(row.total or 0) * (-1 if row.is_boundary else 1)
-        elif row.record_type == RecordType.GENERATION:
-            sun += int(row.total or 0)
-        elif row.record_type == RecordType.STORED:
-            change += int(row.change or 0)
-    return QuarterEnergy(net=net, sun=sun, charged=round(change * 60 / 59), given=max(0, given), blocks=blocks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,12 +26,12 @@ from utility.corrections.checked_days import (
     days_in,
     judged,
     layout_of,
-    measured_of,
     off_grid_times,
     outages_of,
     slots_in,
 )
 from utility.corrections.evidence import MAX_QUARTERS, Known, as_blocks, proposals, spans, window_of
+from utility.readings.flows import measured_of
 from utility.readings.gaps import ALL_SLOTS
 
 FIRST_CHECKED = 96_000
@@ -70,7 +70,7 @@ def flat(energy: int) -> _Array:
 
 def found(members: list[Member], tables: list[_Array], **known: object) -> Judged:
     began = {(m.no, kind): FIRST_CHECKED for m in members for kind in m.record_types}
-    measured = measured_of(np.concatenate(tables), FIRST_CHECKED)
+    measured = measured_of(np.concatenate(tables), FIRST_CHECKED - 1, 97)
     fields: dict[str, object] = {"first": FIRST_CHECKED, "measured": measured, "began": began} | known
     return judged(members, layout_of(members), DayOf(**fields), LIMITS)  # type: ignore[arg-type]
 

@@ -37,7 +37,6 @@ from utility.database.database import Database
 from utility.exports.selection import Held
 from utility.households.course import (
     Course,
-    Line,
     Recording,
     by_day,
     course_of,
@@ -52,6 +51,7 @@ from utility.jobs.plans import NEW_YORK
 from utility.ledger.entry import Entry, Kind, billed
 from utility.ledger.store import post
 from utility.readings import tables
+from utility.readings.flows import Line
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.registry.tables import controller, meter
@@ -432,18 +432,18 @@ def test_course_is_that_of_the_meters_while_the_account_had_them(
         if not start <= quarter < end:
             found = [None] * 3
         taken, given_, solar = (0 if each is None else int(each.sum()) for each in found)
-        assert (course.taken.energy[n], course.given.energy[n], course.solar.energy[n]) == (taken, given_, solar)
+        assert (course.taken.energy[n], course.given.energy[n], course.sun.energy[n]) == (taken, given_, solar)
         level, before = (
             value(blocks, OUT, RecordType.STORED, quarter),
             value(blocks, OUT, RecordType.STORED, quarter - 1),
         )
         is_known = start < quarter < end and None not in [*map(type, found)] and all(f is not None for f in found)
         if is_known and level is not None and before is not None:
-            assert course.use.is_whole[n]
-            assert course.use.energy[n] == solar + taken - given_ - int(level[-1] - before[-1])
+            assert course.used.is_whole[n]
+            assert course.used.energy[n] == solar + taken - given_ - int(level[-1] - before[-1])
         else:
-            assert not course.use.is_whole[n], "a gap, or the level of the one before, is no use of ours"
-            assert course.use.energy[n] == course.use.slots[n] == 0, "half of the sum would be a lie"
+            assert not course.used.is_whole[n], "a gap, or the level of the one before, is no use of ours"
+            assert course.used.energy[n] == course.used.slots[n] == 0, "half of the sum would be a lie"
 
 
 def test_newest_level_is_the_last_slot_of_a_battery_that_is_still_there() -> None:
@@ -464,7 +464,7 @@ def test_sums_say_how_much_of_their_time_has_readings() -> None:
     whole, part, none = (figures_of(course, FIRST + a, FIRST + b) for a, b in ((1, 6), (0, 8), (6, 10)))
     assert whole.used is not None
     assert whole.used.permille == 1000
-    assert whole.used.energy == course.use.energy[1:6].sum()
+    assert whole.used.energy == course.used.energy[1:6].sum()
     assert part.taken is not None
     assert (part.taken.energy, part.taken.permille) == (course.taken.energy.sum(), 750)
     assert none.taken is not None
@@ -517,11 +517,11 @@ def test_own_part_is_never_more_than_all_though_a_battery_jumps() -> None:
     """A battery that is exchanged for a fuller one seems to gain what no source gave."""
     course = Course(
         first=0,
-        solar=line(1_000, 1_000),
+        sun=line(1_000, 1_000),
         taken=line(0, 0),
         given=line(0, 0),
-        stored=line(5_000, 50_000),
-        gained=line(0, 45_000),
+        level=line(5_000, 50_000),
+        charge=line(0, 45_000),
         newest=None,
     )
     now = home_now(course)
@@ -534,11 +534,11 @@ def test_the_own_part_is_what_was_not_taken_of_the_use_that_stands_beside_it() -
     solar = Line(energy=np.array([6_000, 0, 500]), slots=np.array([60, 60, 59]), expected=np.full(3, 60))
     course = Course(
         first=0,
-        solar=solar,
+        sun=solar,
         taken=line(2_000, 4_000, 9_000),
         given=line(3_000, 0, 0),
-        stored=line(0, 0, 0),
-        gained=line(0, 0, 0),
+        level=line(0, 0, 0),
+        charge=line(0, 0, 0),
         newest=None,
     )
     now, shown = home_now(course), dict(figures_of(course.whole, 0, 3).all)
@@ -565,7 +565,7 @@ def battery(minimum: int | None) -> Battery:
 def test_a_level_below_the_minimum_says_since_when(levels: Sequence[int], since: tuple[int, bool] | None) -> None:
     # The first quarter is number 9; the end of a quarter has its level.
     none = line(*(0 for _ in levels))
-    course = Course(first=9, solar=none, taken=none, given=none, stored=line(*levels), gained=none, newest=None)
+    course = Course(first=9, sun=none, taken=none, given=none, level=line(*levels), charge=none, newest=None)
     day = Day(course=course, sums=figures_of(course, 9, 9), until=None, level=None)
     stored = Stored(batteries=[battery(50)], level=None, permille=None, today=day)
     assert stored.low_since == since

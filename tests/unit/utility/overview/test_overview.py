@@ -44,11 +44,12 @@ from utility.overview.microgrids import (
 from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.devices import find
 from utility.overview.store.meters import WHOLE_QUARTERS, settled_series, slot_series
-from utility.overview.store.microgrid import day_of_microgrid, is_there, meters_of
+from utility.overview.store.microgrid import is_there, meters_of
 from utility.overview.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
-from utility.overview.store.town import microgrids, town_energy
-from utility.overview.town import town_power
+from utility.overview.store.town import microgrids
+from utility.overview.town import QuarterEnergy, town_power
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
+from utility.readings.store.flows import flows
 from utility.readings.store.reads import meter_number
 from utility.readings.store.retention import KEPT_FROM, newest_quarter
 from utility.readings.store.writer import Writer
@@ -161,8 +162,8 @@ def test_day_of_a_microgrid_has_its_energy_before_and_after_an_exchange(database
     energies = [int(sums[blocks.quarter == quarter].sum()) for quarter in (FIRST, FIRST + 1)]
     with database.reads.begin() as connection:
         meters = meters_of(connection, "r001")
-        found = day_of_microgrid(connection, meters, FIRST, FIRST + 2)
-    assert (found.net.tolist(), found.has_net.tolist()) == (energies, [True, True]), "not of the old meters' strays"
+        found = flows(connection, range(FIRST, FIRST + 2), "r001").net
+    assert (found.energy.tolist(), found.is_whole.tolist()) == (energies, [True, True]), "not of the old meters' strays"
     assert {each["id"] for each in meters if is_there(each, FIRST + 1)} == set(new.values())
 
 
@@ -172,7 +173,7 @@ def test_energy_of_a_quarter_is_what_the_boundaries_show(database: Database, tow
     store(database, blocks)
     with database.reads.begin() as connection:
         assert newest_quarter(connection) == FIRST + 1
-        found = town_energy(connection, FIRST)
+        found = QuarterEnergy.of(flows(connection, range(FIRST, FIRST + 1)), 0)
     signs = {m.id: 1 if m.direction is Direction.INCOMING else -1 for m in town.meters}
     signs |= {m.id: 0 for m in town.meters if m.function is not Function.BOUNDARY}
     whole = concatenate(list(blocks.values()))
@@ -192,7 +193,7 @@ def test_microgrids_without_boundary_meters_add_up_their_places(database: Databa
         blocks[name] = some.take([n for n, m in enumerate(some.meter.tolist()) if m not in boundary])
     store(database, blocks)
     with database.reads.begin() as connection:
-        found = town_energy(connection, FIRST)
+        found = QuarterEnergy.of(flows(connection, range(FIRST, FIRST + 1)), 0)
     assert found.net == net != 0, "as the places have it, at the boundary or in sum"
     assert found.blocks == len(town.meters) - 2 * without
 
