@@ -21,9 +21,9 @@ from harness.commands import shown
 from harness.real import forks
 
 AGGREGATION = (
-    ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "3600"),
-    ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3600"),
-    ("apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "3600"),
+    ("r001", "aggregate", "at=meters", "mode=lossy", "for_s=3600"),
+    ("r002", "aggregate", "at=meters", "mode=lossless", "for_s=3600"),
+    ("apt", "aggregate", "at=gateway", "mode=lossy", "for_s=3600"),
 )
 """Commands given at the start, so that the kills meet both aggregations, at meters and at a gateway."""
 

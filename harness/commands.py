@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from typer import Typer
 from typer.core import TyperGroup
+from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app as make_commands
 from commonwatt.config.utility import UtilitySettings
@@ -84,6 +86,19 @@ def run_as(config: Path, *words: str) -> str:
     finally:
         database.close()
     return told.getvalue()
+
+
+def typed(config: Path, database: Database, *words: str, code: int = 0) -> str:
+    """Type a command of `commonwatt`, which must exit with ``code``; return its output in one line."""
+    with logged_in(database, config, words) as left:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(_app(left[0]), [*left, "--config", str(config)])
+    assert done.exit_code == code, done.output
+    return " ".join(done.output.split())
+
+
+@cache
+def _app(name: str) -> Typer:
+    return make_commands(name)
 
 
 @cache

@@ -7,7 +7,10 @@ from typing import Any, Self
 
 import httpx
 from fastapi import FastAPI
+from fastapi._compat import ModelField
+from fastapi.params import Form
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from sqlalchemy import create_engine
 
 from commonwatt.runtime.clock import Clock
@@ -65,11 +68,18 @@ def ruled(app: FastAPI) -> list[Ruled]:
                 session=isinstance(rule, Allowed) and rule.session,
                 in_path=tuple(param.alias for param in dependant.path_params),
                 in_query=tuple(param.alias for param in dependant.query_params),
-                in_body=tuple(param.alias for param in dependant.body_params),
+                in_body=tuple(name for param in dependant.body_params for name in _names_of(param)),
             )
             for method in sorted(route.methods or ())
         ]
     return sorted(found, key=lambda each: (each.path, each.method))
+
+
+def _names_of(param: ModelField) -> tuple[str, ...]:
+    """Return the names of what a part of a body holds: of a form all its fields."""
+    model: Any = param.field_info.annotation
+    is_model = isinstance(param.field_info, Form) and isinstance(model, type) and issubclass(model, BaseModel)
+    return tuple(model.model_fields) if is_model else (param.alias,)
 
 
 def bare_app() -> FastAPI:

@@ -4,7 +4,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
@@ -83,6 +83,23 @@ _NEEDED = {
     "meter_sim": "paho",
     "scenarios": "sqlalchemy",
     "utility": "sqlalchemy",
+}
+# Commands of before, and what is typed instead.
+_INSTEAD = {
+    "bills approve": "do entries/NO/approve",
+    "bills check": "do runs/NO/check",
+    "bills enter": "do entries kind=goodwill subject=ACCOUNT amount=4.50 reason=TEXT",
+    "bills issue": "do runs/NO/issue",
+    "bills run": "do runs month=2026-11",
+    "corrections close": "do findings/close numbers=17 why=TEXT",
+    "corrections edit": "do corrections/edit meter=METER start=TIME until=TIME energy_kwh=4.25 why=TEXT",
+    "corrections": "do corrections/decide action=approve chosen.method=balance",
+    "research agreement": "do agreements name=NAME until=TIME",
+    "research approve": "do releases/ID/approve why=TEXT",
+    "tariff approve": "do tariffs/NAME/VERSION/approve",
+    "utility dead-letters": "do dead-letters/decide numbers=17 decision=released why=TEXT",
+    "utility pin": "do assignments/meters/METER brokers=r002; to release it: brokers=",
+    "utility jobs": "do jobs/NAME/run; or pause, resume, reset, change at=02:30, change every_s=900",
 }
 config_app = Commands(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
 
@@ -221,10 +238,20 @@ def _add_missing(app: typer.Typer, name: str, missing: str) -> None:
         )
 
 
+def instead_of(words: Sequence[str]) -> str:
+    """Return what is typed instead of a command of before; empty: the words name none."""
+    named = [word for word in words if not word.startswith("-")]
+    found = next((new for old, new in _INSTEAD.items() if named[: old.count(" ") + 1] == old.split()), "")
+    return found and f"{' '.join(named[:2])} is no command any more; type: commonwatt {found}"
+
+
 def main() -> None:
     """Run the command line; the files that it writes are readable by their owner alone."""
     os.umask(0o077)
     words = sys.argv[1:]
+    if told := instead_of(words):
+        print(f"error: {told}", file=sys.stderr)
+        raise SystemExit(2)
     try:
         shown = group_in_outline(words[0]) if words[1:] == ["--help"] else None
         app = shown or make_app(next((word for word in words if not word.startswith("-")), ""))

@@ -161,10 +161,10 @@ class _Emulated:
 def _bill(month: str, config: Path, made: Made, tell: Callable[[str, float], object]) -> None:
     steps: list[tuple[str, list[str]]] = [
         ("tariff", ["tariff", "propose", str(TARIFF), "--as", "anna"]),
-        ("tariff", ["tariff", "approve", "town", "--as", "ben"]),
-        ("bill", ["bills", "run", month, "--as", "anna"]),
-        ("check", ["bills", "check", "1", "--as", "anna"]),
-        ("issue", ["bills", "issue", "1", "--as", "ben"]),
+        ("tariff", ["do", "tariffs/town/1/approve", "--as", "ben"]),
+        ("bill", ["do", "runs", f"month={month}", "--as", "anna"]),
+        ("check", ["do", "runs/1/check", "--as", "anna"]),
+        ("issue", ["do", "runs/1/issue", "--as", "ben"]),
     ]
     for done, (step, words) in enumerate(steps):
         tell("billing", done / len(steps))

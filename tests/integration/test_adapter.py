@@ -98,8 +98,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, int]
             config.write(f'\n[gateway.household]\nplace = "house 1"\naddress = "127.0.0.1:{port}"\n')
         tariff = folder / "tariff.toml"
         tariff.write_text(Path("docs/examples/tariff.toml").read_text().replace("2026-10-01", "2026-06-01"))
-        for words in (("propose", str(tariff), "--as", "anna"), ("approve", "town", "--as", "ben")):
-            run_as(site.layout.part("utility").config, "tariff", *words)
+        proposed, approved = ("tariff", "propose", str(tariff)), ("do", "tariffs/town/1/approve")
+        for words in ((*proposed, "--as", "anna"), (*approved, "--as", "ben")):
+            run_as(site.layout.part("utility").config, *words)
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         yield site, port
 

@@ -259,8 +259,8 @@ def test_row_16_an_old_command_comes_late(town: Town) -> None:
     fleet.judge = commands.judge
     uplink.judge = lambda message: Fate.HOLD if message.leaf == "cmd" and b"schedule" in message.payload else Fate.PASS
     uplink.judged.clear()
-    town.order("aggregate", "--at", "meters", "--mode", "lossless", "--for", "600")
-    late = town.order("schedule", "--relay-s", "30", "--valid", "600")
+    town.order("aggregate", "at=meters", "mode=lossless", "for_s=600")
+    late = town.order("schedule", "relay_s=30", "--valid", "600")
     eventually(lambda: len(commands.sent) == meters and uplink.judged[Fate.HOLD])
     end = max(command["until"] for sent in commands.sent.values() for command in sent)
     eventually(lambda: town.command_state(late) == "expired")
@@ -298,7 +298,7 @@ def test_row_17_a_commands_acknowledgement_is_lost(town: Town) -> None:
         return fate
 
     fleet.judge, uplink.judge = lose_answers, to_gateway.judge
-    which = town.order("aggregate", "--at", "meters", "--mode", "lossless", "--for", "900")
+    which = town.order("aggregate", "at=meters", "mode=lossless", "for_s=900")
     wanted = "SELECT count(*) FROM desired WHERE kind = 'aggregation' AND value = 'lossless' AND confirmed"
     eventually(lambda: town.ask_gateway(wanted) == meters)
     for results in to_meters.results():

@@ -76,10 +76,10 @@ class Month:
 
     def issue(self, number: int) -> None:
         """Let two people check and issue a run."""
-        self.run("bills", "check", str(number), "--as", "anna")
+        self.run("do", f"runs/{number}/check", "--as", "anna")
         with pytest.raises(SystemExit):
-            self.run("bills", "issue", str(number), "--as", "anna")
-        self.run("bills", "issue", str(number), "--as", "ben")
+            self.run("do", f"runs/{number}/issue", "--as", "anna")
+        self.run("do", f"runs/{number}/issue", "--as", "ben")
 
 
 @pytest.fixture
@@ -103,13 +103,13 @@ def month(tmp_path: Path) -> Month:
     made = Month(folder=tmp_path, blocks=blocks, away=away, lacking=lacking)
     made.store(lacking)
     made.run("tariff", "propose", str(tariff), "--as", "anna")
-    made.run("tariff", "approve", "town", "--as", "ben")
+    made.run("do", "tariffs/town/1/approve", "--as", "ben")
     return made
 
 
 def test_row_21_late_readings_correct_the_next_bill_and_the_issued_one_stays(month: Month) -> None:
     month.run("settlement", "run")
-    assert "quarter-hours without data in 1 bill" in month.run("bills", "run", "2026-09", "--as", "anna")
+    assert "quarter-hours without data in 1 bill" in month.run("do", "runs", "month=2026-09", "--as", "anna")
     month.issue(1)
     issued = month.bill(1)
     assert issued["missing"] == 40
@@ -117,14 +117,14 @@ def test_row_21_late_readings_correct_the_next_bill_and_the_issued_one_stays(mon
     month.store(month.blocks)
     month.run("settlement", "run")
     assert "late readings" in month.reasons()
-    month.run("bills", "run", "2026-10", "--as", "anna")
+    month.run("do", "runs", "month=2026-10", "--as", "anna")
     corrections = [line for line in month.bill(2)["lines"] if line["kind"] == "correction"]
     assert corrections
     assert sum(float(line["amount"]) for line in corrections) > 0
     assert all(line["reason"] for line in corrections)
     assert month.bill(1) == issued, "it never changes"
     with pytest.raises(SystemExit):
-        month.run("bills", "run", "2026-09", "--as", "anna")
+        month.run("do", "runs", "month=2026-09", "--as", "anna")
 
 
 @contextmanager

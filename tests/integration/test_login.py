@@ -89,7 +89,7 @@ def test_commands_decide_as_the_person_who_typed_password_and_code(
     )
     assert (stat.S_IMODE(file.stat().st_mode), PASSWORD in file.read_text()) == (0o600, False)
     assert "proposed by anna" in run("tariff", "propose", str(TARIFF))
-    assert "anna proposed it; a second person" in run("tariff", "approve", "town", code=2)
+    assert "anna proposed it; a second person" in run("do", "tariffs/town/1/approve", code=2)
     with database.reads.begin() as connection:
         (entry,) = audit_log.entries(connection, audit_log.Wanted(action="tariff."), 9)
         token = access.tokens(connection, "anna", 1)[0]
@@ -115,11 +115,11 @@ def test_without_the_service_the_glass_is_broken_which_is_an_alarm_and_no_second
     assert "Missing" in run("utility", "break-glass", "--why", "x", code=2)
     assert "--why" in run("utility", "break-glass", "--why", " ", "tariff", "propose", str(TARIFF), code=2)
     assert "@this-machine" in run(*glass, "tariff", "propose", str(TARIFF))
-    assert "needs the role approver" in run(*glass, "tariff", "approve", "town", code=2)
+    assert "needs the role approver" in run(*glass, "do", "tariffs/town/1/approve", code=2)
     with database.reads.begin() as connection:
         broken = alarms.counted(connection, 0).broken
         entries = audit_log.entries(connection, audit_log.Wanted(action="machine."), 9)
-    assert ["tariff propose" in broken[0], "tariff approve" in broken[1]] == [True, True]
+    assert ["tariff propose" in broken[0], "do tariffs/town/1/approve" in broken[1]] == [True, True]
     assert {one["after"] for one in entries} == {'"the disk broke"'}
     site.start("utility")
-    assert "is no person who logs in; a person has to do that again" in run("tariff", "approve", "town", code=2)
+    assert "is no person who logs in; a person has to do that again" in run("do", "tariffs/town/1/approve", code=2)

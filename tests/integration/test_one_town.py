@@ -68,7 +68,7 @@ def test_a_schedule_is_tuned_in_a_running_town_and_put_back(site: Site) -> None:
         return [row["relay_s"] for row in shown(config, "schedules")["schedules"]] == [seconds]
 
     eventually(lambda: relays_every(60))
-    told = commonwatt(site, "utility", "command", "all", "schedule", "--relay-s", "900")
+    told = commonwatt(site, "utility", "command", "all", "schedule", "relay_s=900")
     assert told.startswith("change 1: schedule relay 900 s, 1 microgrid;")
     eventually(lambda: shown(config, "commands/1")["microgrids"][0]["state"] == "done")
     assert shown(config, "commands/1")["microgrids"][0]["before"] == "relay 60 s (as installed)"

@@ -28,7 +28,7 @@ def test_batteries_share_loads_reduce_and_one_that_does_not_obey_is_named(tmp_pa
         eventually(lambda: all(home.device.value for home in others), LONG_S)
         shown.player.set_habit(victron, Habit.OBEYS)
         eventually(lambda: len(shown.givers()) == 5, LONG_S)
-        shown.command("reduce", "--state", "on", "--for", "7200")
+        shown.command("reduce", "state=on", "for_s=7200")
         eventually(lambda: all(home.device.value for home in loads), LONG_S)
         shown.kill("adapter")
         eventually(lambda: not any(home.device.value for home in shown.homes), LONG_S)

@@ -74,11 +74,11 @@ def test_after_half_an_hour_with_both_aggregations_nothing_is_missing_and_energy
     with running(command, tmp_path) as (process, said):
         said.readline()  # all parts run, and the clock has started
         # Only a message with all ten readings of a group is averaged, on a slow machine too.
-        order(data, "r001", "schedule", "--collect-s", "300")
-        order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")
-        order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1500")
-        order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
-        order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "1000")
+        order(data, "r001", "schedule", "collect_s=300")
+        order(data, "r001", "aggregate", "at=meters", "mode=lossy", "for_s=1500")
+        order(data, "r002", "aggregate", "at=meters", "mode=lossless", "for_s=1500")
+        order(data, "apt", "aggregate", "at=gateway", "mode=lossy", "for_s=1500")
+        order(data, "pub", "aggregate", "at=gateway", "mode=lossless", "for_s=1000")
         audit = audited(data)
         assert audit.good, f"of the running town: {audit}"
         output = said.read()

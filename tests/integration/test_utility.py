@@ -203,14 +203,14 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
     for name in ("dump", "migrate"):
         done = commonwatt("utility", name, "--config", utility.config)
         assert done.returncode == 0, done.stderr
-    given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
+    given = commonwatt("utility", "command", "r001", "schedule", "relay_s=60", "--config", utility.config)
     assert given.stdout == "change 1: schedule relay 60 s, 1 microgrid; see: commonwatt show commands/changes\n"
     (listed,) = shown(Path(utility.config), "commands")["commands"]
     assert (listed["controller"], listed["what"], listed["state"]) == ("r001", "schedule relay 60 s", "open")
     refused = commonwatt("show", "commands", "--config", utility.config)
     assert (refused.returncode, "no answer" in refused.stderr, "Start the service" in refused.stderr) == (1, True, True)
     given = commonwatt(
-        "utility", "command", "r001", "schedule", "--reset", "--relay-s", "30", "--config", utility.config
+        "utility", "command", "r001", "schedule", "periods=file", "relay_s=30", "--config", utility.config
     )
     assert "collect as installed" in given.stdout
     assert "relay 30 s" in given.stdout
@@ -218,7 +218,7 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
         ["r001", "schedule"],
         ["r009", "deaggregate"],
         ["r001", "get"],
-        ["r001", "deaggregate", "--mode", "lossy"],
+        ["r001", "deaggregate", "mode=lossy"],
     ):
         done = commonwatt("utility", "command", *wrong, "--config", utility.config)
         assert (done.returncode, done.stdout) == (2, "")

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import BaseModel, Field
 
+from utility.access.people import Right
 from utility.alarms.board import MAX_NOTE, Row
 from utility.alarms.decisions import Board, alarms_of
-from utility.webkit.requests import LOCAL_TIMES, Time, refusing
-from utility.webkit.rights import READS_TOWN, HandlesAlarms
+from utility.webkit.actions import Act, Actions
+from utility.webkit.requests import Time
+from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]
@@ -96,7 +98,9 @@ class ToMaintain(BaseModel):
     note: Note
 
 
-router = APIRouter()
+_START = "/console/alarms"
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/alarms", dependencies=[READS_TOWN])
@@ -105,40 +109,37 @@ def board(api: RequestApi) -> BoardAnswer:
     return _board(alarms_of(api).board())
 
 
-@router.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
-def acknowledge(api: RequestApi, actor: HandlesAlarms, what: ForAlarm) -> Made:
+@ACTIONS.add("/alarms/acknowledgements", Right.HANDLE_ALARMS, refused=422)
+def acknowledge(act: Act, what: ForAlarm) -> Made:
     """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
-    with refusing(422):
-        return Made(no=alarms_of(api).acknowledge(actor, what.key, what.note, what.until))
+    return Made(no=alarms_of(act.api).acknowledge(act.actor, what.key, what.note, what.until))
 
 
-@router.post("/alarms/acknowledgements/{number}/end")
-def withdraw(api: RequestApi, actor: HandlesAlarms, number: Number) -> Ended:
+@ACTIONS.add(
+    "/alarms/acknowledgements/{number}/end", Right.HANDLE_ALARMS, back=_START, said="The acknowledgement is over"
+)
+def withdraw(act: Act, number: Number) -> Ended:
     """End an acknowledgement."""
-    with refusing(422):
-        alarms_of(api).withdraw(actor, number)
+    alarms_of(act.api).withdraw(act.actor, number)
     return Ended(ended=str(number))
 
 
-@router.post("/alarms/silences", dependencies=[LOCAL_TIMES])
-def silence(api: RequestApi, actor: HandlesAlarms, what: ForAlarm) -> Made:
+@ACTIONS.add("/alarms/silences", Right.HANDLE_ALARMS, refused=422)
+def silence(act: Act, what: ForAlarm) -> Made:
     """Silence one alarm from now until a time."""
-    with refusing(422):
-        return Made(no=alarms_of(api).silence(actor, what.key, what.note, what.until))
+    return Made(no=alarms_of(act.api).silence(act.actor, what.key, what.note, what.until))
 
 
-@router.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
-def maintain(api: RequestApi, actor: HandlesAlarms, what: ToMaintain) -> Made:
+@ACTIONS.add("/alarms/maintenances", Right.HANDLE_ALARMS, refused=422)
+def maintain(act: Act, what: ToMaintain) -> Made:
     """Silence all alarms of a place for a time."""
-    with refusing(422):
-        return Made(no=alarms_of(api).maintain(actor, what.place, what.part, what.start, what.until, what.note))
+    return Made(no=alarms_of(act.api).maintain(act.actor, what.place, what.part, what.start, what.until, what.note))
 
 
-@router.post("/alarms/silences/{number}/end")
-def end_silence(api: RequestApi, actor: HandlesAlarms, number: Number) -> Ended:
+@ACTIONS.add("/alarms/silences/{number}/end", Right.HANDLE_ALARMS, back=_START, said="The silence is over")
+def end_silence(act: Act, number: Number) -> Ended:
     """End a silence or a maintenance now, by its `id`."""
-    with refusing(422):
-        alarms_of(api).end_silence(actor, number)
+    alarms_of(act.api).end_silence(act.actor, number)
     return Ended(ended=str(number))
 
 

@@ -3,18 +3,18 @@
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
+from fastapi import Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
-from utility.alarms.api import runbook_of
+from utility.alarms.api import ACTIONS, runbook_of
 from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs import notifier_of
 from utility.control.changes import local_input
-from utility.webkit.console.answers import ROWS, Number, Skip, address, found, other_pages, refusing
+from utility.webkit.console.answers import ROWS, Skip, address, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import HandlesAlarms, ReadsTown
 
@@ -46,7 +46,7 @@ def begin(console: Console) -> None:
     console.streams.marks["alarms"] = lambda: f"{alarms_of(console.api).board().mark} {console.now() // 30}"
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get(_START)
@@ -80,22 +80,6 @@ def test(console: RequestConsole, actor: HandlesAlarms) -> RedirectResponse:
     results = notifier_of(console.api).test()
     words = [f"{shown}: {'sent' if is_sent else 'failed'}" for shown, is_sent in results]
     return console.see_other(actor, _START, "; ".join(words) or "No address is set yet")
-
-
-@router.post(f"{_START}/silences/{{number}}/end")
-def end_silence(console: RequestConsole, actor: HandlesAlarms, number: Number) -> RedirectResponse:
-    """End a silence now."""
-    with refusing(409):
-        alarms_of(console.api).end_silence(actor, number)
-    return console.see_other(actor, _START, "The silence is over")
-
-
-@router.post(f"{_START}/acknowledgements/{{number}}/end")
-def withdraw(console: RequestConsole, actor: HandlesAlarms, number: Number) -> RedirectResponse:
-    """End an acknowledgement now."""
-    with refusing(409):
-        alarms_of(console.api).withdraw(actor, number)
-    return console.see_other(actor, _START, "The acknowledgement is over")
 
 
 @router.get(f"{_START}/one")

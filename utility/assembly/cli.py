@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, track
 
+from commonwatt.cli.main import instead_of
 from commonwatt.cli.main import make_app as make_commands
 from commonwatt.cli.options import show
 from commonwatt.codec import dumps
@@ -38,12 +39,9 @@ from utility.access.secrets import new_secret
 from utility.access.store.audit_log import BROKEN, record
 from utility.assembly.backup.backup import Tell, backup, command_line, restore
 from utility.assembly.recovery import recover
-from utility.collection import cli as cli_collection
 from utility.control import cli as control
 from utility.database.database import Database, new_store_id, open_database, sqlite_path
-from utility.overview import cli as cli_jobs
 from utility.people import cli as cli_people
-from utility.readings import cli as cli_quarantine
 from utility.readings.store import reads
 from utility.registry.store.accounts import accounts_at
 from utility.registry.store.enrolment import enrol, refuse_lost, refuse_moved
@@ -189,14 +187,15 @@ def break_glass(
     why: Annotated[str, typer.Option("--why", prompt="Reason", help="The reason, kept in the audit log.")],
     words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The command, without --config.")],
 ) -> None:
-    """Run a command that needs a clerk's login while the service can't run, as USER@this-machine.
+    """Run a command that needs a login while the service can't run, as USER@this-machine.
 
     It is refused while the service runs. It is an alarm until an administrator has seen it. It approves and issues
     nothing, and what it proposes or checks, a person proposes or checks again.
 
-    Example: `utility break-glass --config utility.toml --why "disk of the service broke" corrections approve --meter
-    10002`.
+    Example: `utility break-glass --config utility.toml --why "disk of the service broke" do jobs/bills/pause`.
     """
+    if told := instead_of(words):
+        raise ConfigError(told)
     settings, clock = load(config)
     reason = short("--why", why, 200)
     if look(config, "utility", settings).runs:
@@ -211,7 +210,7 @@ def break_glass(
 
 @contextmanager
 def inside(settings: UtilitySettings, clock: Clock, database: Database) -> Iterator[None]:
-    """Have commands ask an application in this process, as a clerk without a name."""
+    """Have commands ask an application in this process, as clerk, operator and administrator without a name."""
     # Imported for this command only: the import takes longer than most other commands.
     from utility.assembly.application import make_app
     from utility.assembly.metrics import UtilityMetrics
@@ -223,7 +222,7 @@ def inside(settings: UtilitySettings, clock: Clock, database: Database) -> Itera
         database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None), settings=settings, local_key=key
     )
     made = make_app(api)
-    machine = replace(local_actor(), roles=frozenset({Role.CLERK}))
+    machine = replace(local_actor(), roles=frozenset({Role.CLERK, Role.OPERATOR, Role.ADMIN}))
     made.state.gate = replace(made.state.gate, machine=machine)
     reset = WAY.set(way_into(made, key))
     try:
@@ -260,11 +259,9 @@ app = Commands(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-for commands in (control.app, cli_collection.app, upkeep_app, glass_app):
+for commands in (control.app, upkeep_app, glass_app):
     app.add_typer(commands)
-app.add_typer(cli_quarantine.quarantine_app)
 app.add_typer(control.storm_app)
-app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_people.people_app, name="people")
 
 

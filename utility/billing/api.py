@@ -1,15 +1,17 @@
 """The API of runs of bills. Long work is answered with 202 and a work, whose state ``/works`` shows."""
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.calendar import parse_month
 from commonwatt.model.exceptions import ConfigError
-from utility.access.people import Actor
+from commonwatt.model.text import counted
+from utility.access.people import Actor, Right
 from utility.billing import decisions as runs
 from utility.billing.bill import EntryKind
 from utility.billing.proof import bill_bytes
@@ -19,17 +21,13 @@ from utility.billing.store import runs as billing
 from utility.billing.store import views
 from utility.billing.store.documents import bill_in, refuse_altered
 from utility.billing.store.views import Order
+from utility.webkit.actions import Act, Actions
 from utility.webkit.api import WorkAnswer, work_answer
 from utility.webkit.columns import Shown, Time
 from utility.webkit.requests import Asked, Limit, LongLimit, Why, refusing
 from utility.webkit.rights import (
-    ApprovesEntries,
-    EntersBills,
-    IssuesBills,
-    MakesBills,
     ReadsBills,
     ReadsTown,
-    WithdrawsEntries,
 )
 from utility.webkit.services import Api, RequestApi
 from utility.webkit.works import Kind, Work
@@ -77,7 +75,14 @@ class Run(BaseModel):
     checked: Time | None
     issued_by: Annotated[str | None, Shown("Issued by")]
     issued: Time | None
+    notes: list[str] = Field(description="What its bills lack.")
 
+
+_NOTES = {
+    "provisional": "quarter-hours that may still change",
+    "estimated": "estimated quarter-hours",
+    "missing": "quarter-hours without data",
+}
 
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Number = Annotated[int, Query(ge=0, lt=2**31)]
@@ -99,20 +104,31 @@ class NewEntry(Asked):
     reason: Why
 
 
-router = APIRouter()
+_ENTRIES, _WORK = "/console/entries", "/console/works/{id}"
+ACTIONS = Actions()
+router = ACTIONS.json
+
+
+def run_row(row: Mapping[str, Any]) -> Run:
+    """Return a run as its row, with notes on what its bills lack."""
+    figures = row["figures"]
+    notes = [f"{text} in {counted(figures[key], 'bill')}" for key, text in _NOTES.items() if figures.get(key)]
+    if "days" in figures:
+        notes.append(f"{figures['days']} of {figures['of_days']} days are settled: it is no month yet")
+    return Run(**row, notes=notes)
 
 
 @router.get("/runs")
 def listed(api: RequestApi, _: ReadsTown, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[Run]]:
     """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
-    return {"runs": [Run(**row) for row in api.database.read(billing.runs, limit, before or None)]}
+    return {"runs": [run_row(row) for row in api.database.read(billing.runs, limit, before or None)]}
 
 
 @router.get("/runs/{number}")
 def shown(api: RequestApi, _: ReadsTown, number: RunNumber) -> Run:
     """Return a run with its sums."""
     with refusing(404), api.database.reads.begin() as connection:
-        return Run(**billing.run_of(connection, number))
+        return run_row(billing.run_of(connection, number))
 
 
 @router.get("/runs/{number}/bills")
@@ -142,26 +158,23 @@ def bill(api: RequestApi, _: ReadsBills, number: RunNumber, account: RunNumber) 
     return content
 
 
-@router.post("/runs", status_code=202)
-def make(api: RequestApi, actor: MakesBills, asked: Month) -> WorkAnswer:
+@ACTIONS.add("/runs", Right.MAKE_BILLS, back=_WORK, status=202, refused=422)
+def make(act: Act, asked: Month) -> WorkAnswer:
     """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
-    with refusing(422):
-        return work_answer(begin_draft(api, actor, asked.month))
+    return work_answer(begin_draft(act.api, act.actor, asked.month))
 
 
-@router.post("/runs/{number}/check", status_code=202)
-def check(api: RequestApi, actor: MakesBills, number: RunNumber) -> WorkAnswer:
+@ACTIONS.add("/runs/{number}/check", Right.MAKE_BILLS, back=_WORK, status=202)
+def check(act: Act, number: RunNumber) -> WorkAnswer:
     """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
-    with refusing():
-        return work_answer(begin_check(api, actor, number))
+    return work_answer(begin_check(act.api, act.actor, number))
 
 
-@router.post("/runs/{number}/issue")
-def issue(api: RequestApi, actor: IssuesBills, number: RunNumber) -> Run:
-    """Issue a checked run, as another person than the one who checked it."""
-    with refusing():
-        runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
-    return Run(**api.database.read(billing.run_of, number))
+@ACTIONS.add("/runs/{number}/issue", Right.ISSUE_BILLS, back="/console/runs/{number}", said="run {number} is issued")
+def issue(act: Act, number: RunNumber) -> Run:
+    """Issue a checked run, as another person than the one who checked it; its bills never change then."""
+    runs.issue(act.database, number, act.second, act.api.settings.billing.payment_days)
+    return run_row(act.database.read(billing.run_of, number))
 
 
 @router.get("/entries")
@@ -172,25 +185,24 @@ def entries(
     return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
 
 
-@router.post("/entries", status_code=201)
-def enter(api: RequestApi, actor: EntersBills, asked: NewEntry) -> dict[str, Any]:
+@ACTIONS.add(
+    "/entries", Right.ENTER_BILLS, back=_ENTRIES, said="entry {no} waits for a second person", status=201, refused=422
+)
+def enter(act: Act, asked: NewEntry) -> dict[str, Any]:
     """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
-    with refusing(422):
-        number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
-    return dict(api.database.read(stored.entry_of, number))
+    number = runs.enter(act.database, **vars(asked), actor=act.actor, now=act.now)
+    return dict(act.database.read(stored.entry_of, number))
 
 
-@router.post("/entries/{number}/approve")
-def approve(api: RequestApi, actor: ApprovesEntries, number: RunNumber) -> dict[str, Any]:
+@ACTIONS.add("/entries/{number}/approve", Right.APPROVE_ENTRIES, back=_ENTRIES, said="entry {number} is approved")
+def approve(act: Act, number: RunNumber) -> dict[str, Any]:
     """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
-    with refusing():
-        runs.approve_entry(api.database, number, api.second(actor))
-    return dict(api.database.read(stored.entry_of, number))
+    runs.approve_entry(act.database, number, act.second)
+    return dict(act.database.read(stored.entry_of, number))
 
 
-@router.post("/entries/{number}/withdraw")
-def withdraw(api: RequestApi, actor: WithdrawsEntries, number: RunNumber) -> dict[str, Any]:
+@ACTIONS.add("/entries/{number}/withdraw", Right.WITHDRAW_ENTRIES, back=_ENTRIES, said="entry {number} is withdrawn")
+def withdraw(act: Act, number: RunNumber) -> dict[str, Any]:
     """Withdraw an entry before it is approved."""
-    with refusing():
-        runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
-    return dict(api.database.read(stored.entry_of, number))
+    runs.withdraw_entry(act.database, number, act.actor, act.now)
+    return dict(act.database.read(stored.entry_of, number))

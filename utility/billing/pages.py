@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
+from fastapi import HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.calendar import local_day, month_after, month_before
@@ -17,8 +17,8 @@ from commonwatt.model.units import AccountNumber, quarter_of
 from commonwatt.settlement.quarters import Quantity
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
-from utility.billing.api import begin_check, begin_draft
-from utility.billing.bill import ENTRY_WORDS, LINE_ROWS, Bill, EntryKind
+from utility.billing.api import ACTIONS
+from utility.billing.bill import ENTRY_WORDS, LINE_ROWS, Bill
 from utility.billing.documents.explained import (
     Explained,
     heat_of,
@@ -48,16 +48,11 @@ from utility.billing.store.views import FoundAccount, Order, drafts_of_account, 
 from utility.ledger.store import is_paid
 from utility.tariffs.file import POLICY_WORDS
 from utility.tariffs.store import bill_table
-from utility.webkit.console.answers import ROWS, Number, Skip, Why, address, download, found, other_pages, refusing
+from utility.webkit.console.answers import ROWS, Number, Skip, address, download, found, other_pages
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import (
-    ApprovesEntries,
-    EntersBills,
-    IssuesBills,
-    MakesBills,
     ReadsBills,
     ReadsTown,
-    WithdrawsEntries,
 )
 from utility.webkit.services import Api
 
@@ -69,7 +64,7 @@ Hour = Annotated[int | None, Query(ge=0, le=23)]
 _START = "/console/bills"
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get(_START)
@@ -278,14 +273,6 @@ def listed(console: RequestConsole, request: Request, actor: ReadsTown, before: 
     return console.page(request, actor, "runs.html", content)
 
 
-@router.post(_RUNS)
-def make(console: RequestConsole, actor: MakesBills, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
-    """Begin to make the bills of a month, as a draft."""
-    with refusing(422):
-        work = begin_draft(console.api, actor, month)
-    return console.see_other(actor, f"/console/works/{work.id}")
-
-
 @router.get(f"{_RUNS}/{{number}}")
 def shown(
     console: RequestConsole, request: Request, actor: ReadsTown, number: Number, other: Other = 0
@@ -304,22 +291,6 @@ def shown(
         if run["state"] == "checked":
             content |= shown_second(connection, console.api.second(actor), runs.firsts_of(connection, run))
     return console.page(request, actor, "run.html", content)
-
-
-@router.post(f"{_RUNS}/{{number}}/check")
-def check(console: RequestConsole, actor: MakesBills, number: Number) -> RedirectResponse:
-    """Begin to compute a draft again and to compare it, byte by byte."""
-    with refusing():
-        work = begin_check(console.api, actor, number)
-    return console.see_other(actor, f"/console/works/{work.id}")
-
-
-@router.post(f"{_RUNS}/{{number}}/issue")
-def issue(console: RequestConsole, actor: IssuesBills, number: Number) -> RedirectResponse:
-    """Issue a checked run, as the second person."""
-    with refusing():
-        runs.issue(console.database, number, console.api.second(actor), console.api.settings.billing.payment_days)
-    return console.see_other(actor, f"{_RUNS}/{number}", f"run {number} is issued")
 
 
 @router.get(f"{_RUNS}/{{number}}/bills")
@@ -362,37 +333,6 @@ def entries(
     later = address(_ENTRIES, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else ""
     content = {"rows": rows[:ROWS], "later": later, "account": account or "", "run": run, "kinds": ENTRY_WORDS}
     return console.page(request, actor, "entries.html", content)
-
-
-@router.post(_ENTRIES)
-def enter(
-    console: RequestConsole,
-    actor: EntersBills,
-    kind: Annotated[EntryKind, Form()],
-    subject: Annotated[int, Form(ge=1, lt=2**31)],
-    reason: Why,
-    amount: Annotated[Decimal, Form()] = Decimal(0),
-) -> RedirectResponse:
-    """Enter something for bills, for a second person to approve."""
-    with refusing(422):
-        number = runs.enter(console.database, kind, subject, amount, reason, actor, console.now())
-    return console.see_other(actor, _ENTRIES, f"entry {number} waits for a second person")
-
-
-@router.post(f"{_ENTRIES}/{{number}}/approve")
-def approve(console: RequestConsole, actor: ApprovesEntries, number: Number) -> RedirectResponse:
-    """Approve an entry, as the second person."""
-    with refusing():
-        runs.approve_entry(console.database, number, console.api.second(actor))
-    return console.see_other(actor, _ENTRIES, f"entry {number} is approved")
-
-
-@router.post(f"{_ENTRIES}/{{number}}/withdraw")
-def withdraw(console: RequestConsole, actor: WithdrawsEntries, number: Number) -> RedirectResponse:
-    """Withdraw an entry before it is approved."""
-    with refusing():
-        runs.withdraw_entry(console.database, number, actor, console.now())
-    return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")
 
 
 def _writing(console: Console) -> Writing:

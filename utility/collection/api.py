@@ -1,18 +1,21 @@
 """Which controller collects the data of a meter, by the API."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import HTTPException
 from pydantic import Field
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MeterId, parse_id
+from utility.access.people import Right
 from utility.collection.balance import CollectedMeter
 from utility.collection.decisions import pin
 from utility.collection.jobs import BalanceJob
 from utility.collection.store import collected
+from utility.webkit.actions import Act, Actions
 from utility.webkit.requests import Asked
-from utility.webkit.rights import PinsMeters, ReadsTown
+from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 
@@ -25,7 +28,8 @@ class Pinned(Asked):
     why: Annotated[str, Field(max_length=200)] = ""
 
 
-router = APIRouter()
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/assignments/meters/{meter}")
@@ -34,16 +38,24 @@ def one(api: RequestApi, _: ReadsTown, meter: str) -> CollectedMeter:
     return _read(api, _id(meter))
 
 
-@router.post("/assignments/meters/{meter}")
-def put(api: RequestApi, actor: PinsMeters, meter: str, asked: Pinned) -> CollectedMeter:
-    """Let a meter send to these brokers, whatever their load; without any the service decides again."""
+@ACTIONS.add("/assignments/meters/{meter}", Right.PIN_METERS, refused=422)
+def put(act: Act, meter: str, asked: Pinned) -> CollectedMeter:
+    """Let a meter send to these brokers, whatever their load; without any the service decides again.
+
+    If the first one is lost, the meter sends to the next one by itself. It holds until the service decides again.
+    """
+    with _finding():
+        pin(act.database, act.actor, _id(meter), asked.brokers, asked.why, act.now)
+    return _read(act.api, _id(meter))
+
+
+@contextmanager
+def _finding() -> Iterator[None]:
+    """Answer 404 for a meter that is not there."""
     try:
-        pin(api.database, actor, _id(meter), asked.brokers, asked.why, int(api.clock.now()))
+        yield
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
-    except ConfigError as error:
-        raise HTTPException(422, str(error)) from error
-    return _read(api, _id(meter))
 
 
 def _id(meter: str) -> MeterId:
@@ -55,7 +67,5 @@ def _id(meter: str) -> MeterId:
 def _read(api: Api, meter: MeterId) -> CollectedMeter:
     job: BalanceJob | None = api.parts.get(BalanceJob)
     alive = set[str]() if job is None else job.alive(int(api.clock.now()))
-    try:
+    with _finding():
         return api.database.read(collected, meter, alive)
-    except LookupError as error:
-        raise HTTPException(404, str(error)) from error

@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action
+from utility.access.people import Right
 from utility.control import changes as values
 from utility.control.commands import FieldsError, answered, before_words, words_of
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
 from utility.control.store import Preview, find_change, newest_change, newest_changes, targets_of
 from utility.database.database import Database
+from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
 from utility.webkit.requests import LOCAL_TIMES, Asked
 from utility.webkit.requests import Time as AskedTime
@@ -110,7 +112,9 @@ class Changes(BaseModel):
     newest: int
 
 
-router = APIRouter()
+_CHANGE = "/console/schedules/changes/{no}"
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.post("/commands/preview", dependencies=[LOCAL_TIMES])
@@ -150,20 +154,32 @@ def one(api: RequestApi, _: ReadsTown, no: Number) -> ChangeInFull:
     return change_in_full(api.database, no)
 
 
-@router.post("/commands/{no}/put-back")
-def back(api: RequestApi, actor: SendsCommands, no: Number) -> ChangeInFull:
+@ACTIONS.add(
+    "/commands/{no}/put-back",
+    Right.SEND_COMMANDS,
+    page=f"{_CHANGE}/put-back",
+    back="/console/schedules/changes/{change.no}",
+    said="What was before change {no} is being put back.",
+)
+def back(act: Act, no: Number) -> ChangeInFull:
     """Put back what was in force before a change, as a new change."""
     with _refusing():
-        number = put_back(api.database, actor, no, int(api.clock.now()))
-    return change_in_full(api.database, number)
+        number = put_back(act.database, act.actor, no, act.now)
+    return change_in_full(act.database, number)
 
 
-@router.post("/commands/{no}/cancel")
-def cancel(api: RequestApi, actor: SendsCommands, no: Number) -> ChangeInFull:
+@ACTIONS.add(
+    "/commands/{no}/cancel",
+    Right.SEND_COMMANDS,
+    page=f"{_CHANGE}/cancel",
+    back=_CHANGE,
+    said="Change {no} is cancelled.",
+)
+def cancel(act: Act, no: Number) -> ChangeInFull:
     """Cancel a planned change before it is sent."""
     with _refusing():
-        cancel_change(api.database, actor, no, int(api.clock.now()))
-    return change_in_full(api.database, no)
+        cancel_change(act.database, act.actor, no, act.now)
+    return change_in_full(act.database, no)
 
 
 @contextmanager

@@ -1,19 +1,19 @@
-"""``commonwatt utility command``, ``changes``, ``commands`` and ``storm``: change gateways, and what came of it."""
+"""``commonwatt utility command``, ``put-back``, ``cancel`` and ``storm``: change gateways."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
-from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.controller_commands import Action
 from utility.control.changes import Asked, Chosen
-from utility.control.commands import FieldsError, checked_command
+from utility.control.commands import FieldsError, checked_command, fields_of
 from utility.control.decisions import announce_storm, cancel_change, make_change, put_back, title
 from utility.control.store import find_change
 from utility.database.database import Database
+from utility.database.town_zone import town_zone
 from utility.supply.buying import Storm
 from utility.webkit.cli import Commands, ConfigOption, from_file, local_actor, time_option
 
@@ -28,46 +28,9 @@ def command(
     ],
     action: Annotated[Action, typer.Argument(help="The command.")],
     config: ConfigOption,
-    at: Annotated[
-        str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay; the default) or `meters`.")
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Fields of the command, such as `relay_s=900`.", metavar="KEY=VALUE")
     ] = None,
-    mode: Annotated[
-        str | None, typer.Option(help="aggregate: `lossless` (the default) or `lossy` (averages of ten).")
-    ] = None,
-    for_s: Annotated[
-        int | None,
-        typer.Option(
-            "--for", help="For how many seconds. Needed by supply, notice, and `--state on` but of stop; else for ever."
-        ),
-    ] = None,
-    first: Annotated[int | None, time_option(f"get: a time in the first quarter wanted: {LOCAL_FORMS}.")] = None,
-    last: Annotated[int | None, time_option("get: a time in the last quarter wanted.")] = None,
-    collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
-    levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
-    relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
-    put_s: Annotated[
-        int | None, typer.Option(help="schedule: seconds between the meters' puts, whole minutes, at most 900.")
-    ] = None,
-    compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
-    meters: Annotated[
-        str | None, typer.Option(help="schedule: how all meters aggregate from their start on, `none` or `lossless`.")
-    ] = None,
-    reset: Annotated[
-        bool, typer.Option("--reset", help="schedule: reset the periods that are not given to the gateway's file.")
-    ] = False,
-    strategy: Annotated[
-        str | None, typer.Option(help="sharing: `spec`, `aces`, `rangers`, or `file`: as its file says.")
-    ] = None,
-    from_time: Annotated[int | None, time_option("sharing: from when; else at once.", "--from")] = None,
-    state: Annotated[str | None, typer.Option(help="reduce, isolate, hold, stop: `on` or `off`.")] = None,
-    meter: Annotated[str | None, typer.Option(help="stop: the meter that shuts down, or with `off` starts up.")] = None,
-    supply: Annotated[
-        str | None, typer.Option(help="supply: the region's state, `NORMAL`, `LOW`, `CRITICAL` or `EMPTY`.")
-    ] = None,
-    import_limit_w: Annotated[
-        int | None, typer.Option(help="supply: most watts that the microgrid may take from the town; else no limit.")
-    ] = None,
-    power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
     when: Annotated[int | None, time_option(f"Send it at that time: {LOCAL_FORMS}; else now.")] = None,
 ) -> None:
@@ -76,37 +39,22 @@ def command(
     Prints the number of the change and its content; `commonwatt show commands/changes` shows the outcomes, and
     `commonwatt utility put-back` undoes it.
 
-    Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
-    `command r001 schedule --reset`, `command r001 get --first 2026-11-01T04:00Z --last 2026-11-01T05:00Z`,
-    `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`,
-    `command all schedule --relay-s 900 --when 2026-11-30T02:00`.
+    The fields are those of docs/protocol.md. A schedule takes its periods by name; `relay_s=file` sets one to what
+    the gateway's file says, `periods=file` all that are not given. `first`, `last` and `from` are times.
+
+    Examples: `command r001 aggregate at=meters mode=lossy for_s=600`, `command r001 schedule relay_s=900`,
+    `command r001 schedule periods=file`, `command r001 get first=2026-11-01T04:00Z last=2026-11-01T05:00Z`,
+    `command r001 supply supply=LOW for_s=3600`, `command r001 isolate state=on for_s=7200`,
+    `command all schedule relay_s=900 --when 2026-11-30T02:00`.
     """
-    given = {
-        "collect_s": collect_s,
-        "levels_s": levels_s,
-        "relay_s": relay_s,
-        "put_s": put_s,
-        "compact_s": compact_s,
-    }
-    periods = {name: value for name, value in given.items() if reset or value is not None}
-    fields = {
-        "at": at,
-        "mode": mode,
-        "for_s": for_s,
-        "first_quarter": None if first is None else first // QUARTER_S,
-        "last_quarter": None if last is None else last // QUARTER_S,
-        "periods": periods or (None if meters is None else {}),
-        "meters": meters,
-        "strategy": strategy,
-        "from_time": from_time,
-        "state": state,
-        "meter": meter,
-        "supply": supply,
-        "import_limit_w": import_limit_w,
-        "power": power,
-    }
-    asked = _asked(microgrid, action, fields, when, valid_s)
     with from_file(config) as (database, clock):
+        try:
+            fields = fields_of(words or (), town_zone(database))
+            checked_command(action, fields, 0, "checked")
+        except FieldsError as error:
+            named = error.named(lambda field: _WORDS.get(field, field))
+            raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
+        asked = Asked(action=action, fields=fields, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
         _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
 
 
@@ -129,24 +77,12 @@ def cancel(
         typer.echo(f"change {number} is cancelled")
 
 
-_OPTIONS = {
-    "for_s": "--for",
-    "first_quarter": "--first",
-    "last_quarter": "--last",
-    "periods": "a period such as --relay-s, --meters, or --reset",
-    "from_time": "--from",
+_WORDS = {
+    "first_quarter": "first",
+    "last_quarter": "last",
+    "periods": "a period such as relay_s, meters, or periods=file",
+    "from_time": "from",
 }
-
-
-def _asked(microgrid: str, action: Action, fields: dict[str, Any], when: int | None, valid_s: int) -> Asked:
-    """Return the change that the options ask for."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    try:
-        checked_command(action, given, 0, "checked")
-    except FieldsError as error:
-        named = error.named(lambda field: _OPTIONS.get(field, "--" + field.replace("_", "-")))
-        raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
-    return Asked(action=action, fields=given, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
 
 
 def _chosen(text: str) -> Chosen:

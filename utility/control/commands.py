@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, mode
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
 from commonwatt.config.files import plain
+from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, EpochSeconds, MeterId, MicrogridId, Quarter
@@ -131,6 +133,33 @@ class FieldsError(ConfigError):
     def named(self, name: Callable[[str], str]) -> str:
         """Return the text, with each field as ``name`` calls it."""
         return self.problem.format(", ".join(map(name, self.fields)))
+
+
+def fields_of(words: Iterable[str], zone: ZoneInfo) -> Fields:
+    """Return the fields of a command that words give, such as ``relay_s=900``.
+
+    Args:
+        words: ``first``, ``last`` and ``from`` are times; ``relay_s=file`` sets a period to what the gateway's file
+            says, ``periods=file`` all that are not given.
+        zone: The zone of times without an offset.
+    """
+    fields, periods = dict[str, Any](), dict[str, Any]()
+    for word in words:
+        name, is_field, text = word.partition("=")
+        if not is_field:
+            raise FieldsError((), _escaped(f"{word:.40}: fields are given as KEY=VALUE, such as relay_s=900"))
+        value = int(text) if name.endswith(("_s", "_w")) and text.isdecimal() else text
+        if name == "periods" and text == "file":
+            periods = dict.fromkeys(PERIODS) | periods
+        elif name in PERIODS:
+            periods[name] = None if text == "file" else value
+        elif name in ("first", "last"):
+            fields[f"{name}_quarter"] = parse_time(text, name, zone) // QUARTER_S
+        elif name == "from":
+            fields["from_time"] = parse_time(text, name, zone)
+        else:
+            fields[name] = value
+    return fields | ({"periods": periods} if periods or "meters" in fields else {})
 
 
 def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id: str) -> ControllerCommand:

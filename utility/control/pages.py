@@ -3,20 +3,21 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi import Depends, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Action, Strategy
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.people import Actor
+from utility.control.api import ACTIONS
 from utility.control.changes import LABELS, TITLES, Change, Target, asked_by, local_input
 from utility.control.commands import FieldsError, answered, before_words, called, in_force, usual_of, words_of
-from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
+from utility.control.decisions import make_change, preview_change, title
 from utility.control.store import find_change, kinds_of, newest_change, newest_changes, schedules_page, targets_of
 from utility.outbox.changes import settings_of
 from utility.readings.store.gateways import last_heartbeats
-from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
+from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ReadsTown, SendsCommands
 
@@ -41,7 +42,7 @@ Number = Annotated[int, Path(ge=1, lt=2**63)]
 Short = Annotated[str, Query(max_length=16)]
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get(PATH)
@@ -140,22 +141,6 @@ def change(console: RequestConsole, request: Request, actor: ReadsTown, no: Numb
 def live(console: RequestConsole, request: Request, actor: ReadsTown, no: Number, skip: Skip = 0) -> Response:
     """Return the part of the page that is polled."""
     return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
-
-
-@router.post(f"{PATH}/changes/{{no}}/put-back")
-def back(console: RequestConsole, actor: SendsCommands, no: Number) -> Response:
-    """Put back what was in force before a change."""
-    with refusing():
-        number = put_back(console.database, actor, no, console.now())
-    return console.see_other(actor, f"{PATH}/changes/{number}", f"What was before change {no} is being put back.")
-
-
-@router.post(f"{PATH}/changes/{{no}}/cancel")
-def cancel(console: RequestConsole, actor: SendsCommands, no: Number) -> Response:
-    """Cancel a planned change."""
-    with refusing():
-        cancel_change(console.database, actor, no, console.now())
-    return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
 
 
 def _form(

@@ -1,17 +1,18 @@
 """Rollouts of releases by the API. Rights are those of the pages."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from utility.access.people import Right
 from utility.care.store import release_of
 from utility.fleet import decisions as rollouts
 from utility.fleet import store
 from utility.fleet.fleet import Member
-from utility.webkit.columns import Time
-from utility.webkit.requests import Asked, refusing
-from utility.webkit.rights import ApprovesRollouts, ReadsTown, RunsRollouts
+from utility.webkit.actions import Act, Actions
+from utility.webkit.requests import Asked
+from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 
@@ -39,21 +40,16 @@ class MemberAnswer(BaseModel):
     why: str
 
 
-class RolloutAnswer(BaseModel):
-    """The newest rollout."""
+@dataclass(frozen=True, kw_only=True)
+class RolloutAnswer(store.Rollout):
+    """The newest rollout, with its controllers."""
 
-    no: int
-    release: str
-    sha256: str
-    state: str
-    begun: Time
-    begun_by: str
-    approved_by: str | None
-    why: str
     controllers: list[MemberAnswer]
 
 
-router = APIRouter()
+_FLEET = "/console/fleet"
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/fleet/rollouts")
@@ -62,29 +58,39 @@ def newest(api: RequestApi, _: ReadsTown) -> dict[str, list[RolloutAnswer]]:
     return {"rollouts": shown_rollout(api)}
 
 
-@router.post("/fleet/rollouts", status_code=201)
-def begin(api: RequestApi, actor: RunsRollouts, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
+@ACTIONS.add(
+    "/fleet/rollouts",
+    Right.RUN_ROLLOUTS,
+    back=_FLEET,
+    said="the rollout of {asked.release} began; a second person approves the others",
+    status=201,
+)
+def begin(act: Act, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
     """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
-    with refusing():
-        release = release_of(api.settings.packages, asked.release)
-        rollouts.begin(api.database, actor, *release, asked.first, int(api.clock.now()))
-    return {"rollouts": shown_rollout(api)}
+    release = release_of(act.api.settings.packages, asked.release)
+    rollouts.begin(act.database, act.actor, *release, asked.first, act.now)
+    return {"rollouts": shown_rollout(act.api)}
 
 
-@router.post("/fleet/rollouts/approve")
-def approve(api: RequestApi, actor: ApprovesRollouts, asked: Approved) -> dict[str, list[RolloutAnswer]]:
+@ACTIONS.add(
+    "/fleet/rollouts/approve", Right.APPROVE_ROLLOUTS, back=_FLEET, said="the rollout is approved for all controllers"
+)
+def approve(act: Act, asked: Approved) -> dict[str, list[RolloutAnswer]]:
     """Approve the running rollout for all controllers, as a second person."""
-    with refusing():
-        rollouts.approve(api.database, api.second(actor), asked.no, asked.sha256)
-    return {"rollouts": shown_rollout(api)}
+    rollouts.approve(act.database, act.second, asked.no, asked.sha256)
+    return {"rollouts": shown_rollout(act.api)}
 
 
-@router.post("/fleet/rollouts/stop")
-def stop(api: RequestApi, actor: RunsRollouts) -> dict[str, list[RolloutAnswer]]:
+@ACTIONS.add(
+    "/fleet/rollouts/stop",
+    Right.RUN_ROLLOUTS,
+    back=_FLEET,
+    said="the rollout is stopped; controllers under way go on to their verdict",
+)
+def stop(act: Act) -> dict[str, list[RolloutAnswer]]:
     """Stop the running rollout: controllers under way go on, no further one begins."""
-    with refusing():
-        rollouts.stop(api.database, actor, int(api.clock.now()))
-    return {"rollouts": shown_rollout(api)}
+    rollouts.stop(act.database, act.actor, act.now)
+    return {"rollouts": shown_rollout(act.api)}
 
 
 def shown_rollout(api: Api) -> list[RolloutAnswer]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
+from fastapi import Form, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.text import counted
@@ -11,19 +11,17 @@ from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.reports import read_report
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.alarms.decisions import alarms_of
-from utility.care.store import published, release_of
+from utility.care.store import published
 from utility.control.changes import TITLES, Asked, Chosen
 from utility.control.decisions import make_change
 from utility.control.store import kinds_of
-from utility.fleet import decisions as rollouts
-from utility.fleet.api import shown_rollout
+from utility.fleet.api import ACTIONS, shown_rollout
 from utility.fleet.fleet import Sort, cared_for, chosen, ordered
 from utility.fleet.store import reports_of
 from utility.readings.store.gateways import last_heartbeats
 from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
 from utility.webkit.console.console import RequestConsole
-from utility.webkit.rights import ApprovesRollouts, ReadsTown, RunsRollouts
-from utility.webkit.services import RequestApi
+from utility.webkit.rights import ReadsTown, RunsRollouts
 
 PATH = "/console/fleet"
 
@@ -33,12 +31,9 @@ SHOWN_CHARACTERS = 200_000  # most of a report on a page; the file has all
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
 _Command = Annotated[str, Path(max_length=64)]
 _Word = Annotated[str, Query(max_length=32)]
-_Field = Annotated[str, Form(max_length=32)]
-_Number = Annotated[int, Form(ge=0, lt=2**31)]
-_Digests = Annotated[str, Form(max_length=200)]
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get(PATH)
@@ -73,39 +68,6 @@ def fleet(
         **other_pages(PATH, skip, is_more=len(shown) > skip + ROWS, **words),
     }
     return console.page(request, actor, "fleet.html", content)
-
-
-@router.post(f"{PATH}/rollouts")
-def begin(
-    api: RequestApi, console: RequestConsole, actor: RunsRollouts, release: _Field, first: _Field = ""
-) -> Response:
-    """Begin a rollout."""
-    with refusing():
-        new = release_of(api.settings.packages, release)
-        rollouts.begin(console.database, actor, *new, first or None, console.now())
-    return console.see_other(actor, PATH, f"the rollout of {release} began; a second person approves the others")
-
-
-@router.post(f"{PATH}/rollouts/approve")
-def approve(
-    api: RequestApi,
-    console: RequestConsole,
-    actor: ApprovesRollouts,
-    no: _Number,
-    sha256: _Digests,
-) -> Response:
-    """Approve the running rollout that the page showed, as a second person."""
-    with refusing():
-        rollouts.approve(console.database, api.second(actor), no, sha256)
-    return console.see_other(actor, PATH, "the rollout is approved for all controllers")
-
-
-@router.post(f"{PATH}/rollouts/stop")
-def stop(console: RequestConsole, actor: RunsRollouts) -> Response:
-    """Stop the rollout."""
-    with refusing():
-        rollouts.stop(console.database, actor, console.now())
-    return console.see_other(actor, PATH, "the rollout is stopped; controllers under way go on to their verdict")
 
 
 @router.post(f"{PATH}/reports")

@@ -10,6 +10,7 @@ from commonwatt.model.units import ControllerId, EpochSeconds
 from utility.fleet.fleet import Member
 from utility.fleet.tables import rollout, rollout_member
 from utility.outbox.tables import command, controller_report
+from utility.webkit.columns import Time
 
 KEPT_S = 90 * 86_400  # seconds for which a report is kept
 
@@ -34,10 +35,10 @@ class Rollout:
     release: str
     sha256: str
     state: str
-    begun: EpochSeconds
+    begun: Time
     begun_by: str
     approved_by: str | None = None
-    ended: EpochSeconds | None = None
+    ended: Time | None = None
     why: str = ""
 
 

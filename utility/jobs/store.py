@@ -202,20 +202,33 @@ def counts(connection: Connection, now: EpochSeconds) -> Mapping[str, tuple[int,
     return {job: (due, tried) for job, due, tried in connection.execute(statement)}
 
 
-def newest_periods(
-    connection: Connection, limit: int, now: EpochSeconds, job: str | None = None
-) -> list[dict[str, object]]:
+class PeriodAnswer(BaseModel):
+    """A period of a job. `why`: why its last attempt failed, or what it waits for."""
+
+    job: str
+    period: str
+    start: Time
+    until: Time
+    due: Time
+    state: Literal["done", "running", "waiting", "failed", "due", "to come"]
+    attempts: int
+    done: Time | None
+    took_ms: int | None
+    why: str | None
+
+
+def newest_periods(connection: Connection, limit: int, now: EpochSeconds, job: str | None = None) -> list[PeriodAnswer]:
     """Return the newest periods of a job, or of all, for people; unfinished ones first."""
     statement = select(period).order_by(period.c.done.is_not(None), period.c.start.desc(), period.c.job)
     if job is not None:
         statement = statement.where(period.c.job == job)
     return [
-        {name: getattr(row, name) for name in ("job", "start", "until", "due", "attempts", "done", "took_ms")}
-        | {
-            "period": row.name,
-            "state": "done" if row.done is not None else state_of(row, now),
-            "why": row.waits_for or row.error,
-        }
+        PeriodAnswer(
+            **{name: getattr(row, name) for name in ("job", "start", "until", "due", "attempts", "done", "took_ms")},
+            period=row.name,
+            state="done" if row.done is not None else state_of(row, now),
+            why=row.waits_for or row.error,
+        )
         for row in connection.execute(statement.limit(limit))
     ]
 

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.dead_letter_words import row_of, wanted
+from utility.access.people import Right
 from utility.control.commands import answered, words_of
 from utility.jobs import store as listing
 from utility.jobs.plans import Plan, catalogue, minute_of, plan_of
-from utility.jobs.store import newest_periods
 from utility.overview.store.days import counted_days
 from utility.readings.columns import DeadLetterRow, Request
 from utility.readings.store import reads
@@ -20,9 +21,10 @@ from utility.readings.store.dead_letters import dead_letters as kept_dead_letter
 from utility.readings.store.gateways import unanswered
 from utility.registry.columns import Differing
 from utility.registry.store.registry import account_differences
-from utility.webkit.columns import Shown, Time, Written
+from utility.webkit.actions import Act, Actions
+from utility.webkit.columns import Shown, Written
 from utility.webkit.requests import LOCAL_TIMES, Asked, Limit, LongLimit, MeterText, Moment, refusing
-from utility.webkit.rights import READS_TOWN, ManagesJobs, ReadsTown
+from utility.webkit.rights import READS_TOWN, ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 MOST_DAYS = 366  # days of one request
@@ -30,25 +32,12 @@ MOST_DAYS = 366  # days of one request
 _EPOCH = date(1970, 1, 1)
 
 
-class SlotCounts(BaseModel):
-    """Counts of slots, each under one reason."""
-
-    expected: int = Field(description="The sum of all others.")
-    exact: int
-    averaged: int
-    quarantined: int
-    refused: int
-    off: int
-    absent: int
-    missing: int
-
-
 class CompletenessOfDays(BaseModel):
     """Completeness of finished days of UTC."""
 
-    days: dict[date, SlotCounts] = Field(description="By day.")
-    microgrids: dict[str, SlotCounts] = Field(description="By microgrid.")
-    total: SlotCounts
+    days: dict[date, Completeness] = Field(description="By day.")
+    microgrids: dict[str, Completeness] = Field(description="By microgrid.")
+    total: Completeness
     pending: int = Field(description="Microgrid-days that are to be counted, or counted again after late readings.")
 
 
@@ -70,15 +59,11 @@ def completeness_of_days(
     begin = (first - _EPOCH).days
     found = api.database.read(counted_days, begin, (last - _EPOCH).days + 1)
     return CompletenessOfDays(
-        days={_EPOCH + timedelta(days=day): _counts(one) for day, one in found.by_day.items()},
-        microgrids={name: _counts(one) for name, one in found.by_microgrid.items()},
-        total=_counts(found.total),
+        days={_EPOCH + timedelta(days=day): one for day, one in found.by_day.items()},
+        microgrids=found.by_microgrid,
+        total=found.total,
         pending=found.pending,
     )
-
-
-def _counts(one: Completeness) -> SlotCounts:
-    return SlotCounts(expected=one.expected, **vars(one))
 
 
 JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its name, or one of `also`.")]
@@ -90,25 +75,10 @@ class Jobs(BaseModel):
     jobs: list[listing.JobAnswer]
 
 
-class PeriodAnswer(BaseModel):
-    """A period of a job. `why`: why its last attempt failed, or what it waits for."""
-
-    job: str
-    period: str
-    start: Time
-    until: Time
-    due: Time
-    state: Literal["done", "running", "waiting", "failed", "due", "to come"]
-    attempts: int
-    done: Time | None
-    took_ms: int | None
-    why: str | None
-
-
 class Periods(BaseModel):
     """Periods: first those that are not done, then the newest that are."""
 
-    periods: list[PeriodAnswer]
+    periods: list[listing.PeriodAnswer]
 
 
 class Requests(BaseModel):
@@ -117,20 +87,16 @@ class Requests(BaseModel):
     requests: list[Request]
 
 
-class Words(BaseModel):
-    """What happened."""
-
-    words: list[str]
-
-
 class NewTimes(Asked):
-    """A job's interval or time of day; without both it is as planned again."""
+    """A job's interval or time of day."""
 
     every_s: int | None = Field(None, description="Seconds between two runs.")
-    at: str | None = Field(None, max_length=5, description="A local time of day, such as 02:30.")
+    at: str | None = Field(None, max_length=8, description="A local time of day, such as 02:30.")
 
 
-jobs_router = APIRouter()
+ACTIONS = Actions()
+JOB = "/console/jobs/{name}"
+jobs_router = ACTIONS.json
 
 
 @jobs_router.get("/jobs")
@@ -142,8 +108,7 @@ def jobs(api: RequestApi, _: ReadsTown) -> Jobs:
 @jobs_router.get("/jobs/periods")
 def periods(api: RequestApi, _: ReadsTown, limit: Limit = 100) -> Periods:
     """Return the newest periods of the jobs."""
-    rows = api.database.read(newest_periods, limit, int(api.clock.now()))
-    return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
+    return Periods(periods=api.database.read(listing.newest_periods, limit, int(api.clock.now())))
 
 
 @jobs_router.get("/requests")
@@ -152,37 +117,45 @@ def requests(api: RequestApi, _: ReadsTown, limit: Limit = 100) -> Requests:
     return Requests(requests=api.database.read(unanswered, int(api.clock.now()), limit))
 
 
-@jobs_router.post("/jobs/{name}/run")
-def run(api: RequestApi, actor: ManagesJobs, name: JobName) -> Words:
-    """Have the service run a job now, within 15 s."""
-    with refusing():
-        return Words(words=[listing.run_now(api.database, job_of(api, name), actor, int(api.clock.now()))])
+@ACTIONS.add("/jobs/{name}/run", Right.MANAGE_JOBS, back=JOB)
+def run(act: Act, name: JobName) -> str:
+    """Have the service run a job now, within 15 s; of days or months, the oldest one that is over and not done."""
+    return listing.run_now(act.database, job_of(act.api, name), act.actor, act.now)
 
 
-@jobs_router.post("/jobs/{name}/pause")
-def pause(api: RequestApi, actor: ManagesJobs, name: JobName) -> Words:
-    """Pause a job until it is resumed."""
-    with refusing():
-        listing.pause(api.database, job_of(api, name), actor, int(api.clock.now()))
-    return Words(words=["paused"])
+@ACTIONS.add("/jobs/{name}/pause", Right.MANAGE_JOBS, back=JOB)
+def pause(act: Act, name: JobName) -> str:
+    """Pause a job until it is resumed; a run that has begun goes on. After a day an alert reminds of it."""
+    plan = job_of(act.api, name)
+    listing.pause(act.database, plan, act.actor, act.now)
+    return f"{plan.name} is paused."
 
 
-@jobs_router.post("/jobs/{name}/resume")
-def resume(api: RequestApi, actor: ManagesJobs, name: JobName) -> Words:
-    """End a pause; a job of days or months makes up for what it missed."""
-    with refusing():
-        listing.resume(api.database, job_of(api, name), actor, int(api.clock.now()))
-    return Words(words=["resumed"])
+@ACTIONS.add("/jobs/{name}/resume", Right.MANAGE_JOBS, back=JOB)
+def resume(act: Act, name: JobName) -> str:
+    """End a pause; a job of days or months makes up for what it missed, in order."""
+    plan = job_of(act.api, name)
+    listing.resume(act.database, plan, act.actor, act.now)
+    return f"{plan.name} is resumed."
 
 
-@jobs_router.post("/jobs/{name}/change")
-def change(api: RequestApi, actor: ManagesJobs, name: JobName, new: NewTimes) -> Words:
-    """Set a job's interval or time of day; an empty body puts it back to its plan."""
-    with refusing(422):
-        minute = None if new.at is None else minute_of(new.at)
-        plan, now = job_of(api, name), int(api.clock.now())
-        listing.change(api.database, plan, actor, now, every_s=new.every_s, minute=minute)
-    return Words(words=["changed"])
+@ACTIONS.add("/jobs/{name}/reset", Right.MANAGE_JOBS, back=JOB, refused=422)
+def reset(act: Act, name: JobName) -> str:
+    """Have a job run as planned again, at the interval or the time of day of the settings file."""
+    plan = job_of(act.api, name)
+    listing.change(act.database, plan, act.actor, act.now)
+    return f"{plan.name} runs as planned."
+
+
+@ACTIONS.add("/jobs/{name}/change", Right.MANAGE_JOBS, back=JOB, refused=422)
+def change(act: Act, name: JobName, new: NewTimes) -> str:
+    """Set a job's interval or time of day; it holds from the next run on, and over restarts."""
+    plan = job_of(act.api, name)
+    if new.every_s is None and not new.at:
+        raise ConfigError("give the interval or the time of day")
+    minute = minute_of(new.at) if new.at else None
+    listing.change(act.database, plan, act.actor, act.now, every_s=new.every_s, minute=minute)
+    return f"{plan.name} is changed; that holds from the next run on."
 
 
 def job_of(api: Api, name: str) -> Plan:

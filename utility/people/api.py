@@ -5,13 +5,14 @@ Nothing here invites, makes links, gives roles or removes second factors: the co
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi import HTTPException, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from utility.access.people import MAX_TOKEN_DAYS, NAME_PATTERN, Role
+from utility.access.people import MAX_TOKEN_DAYS, NAME_PATTERN, Right, Role
 from utility.access.store import access
 from utility.people import store as people
 from utility.people.store import Listed
+from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
 from utility.webkit.requests import changing
 from utility.webkit.rights import ManagesPeople, UsesConsole, gate_of
@@ -90,7 +91,8 @@ class TokenMade(TokenAnswer):
     token: str = Field(description="Its text, which is not shown again.")
 
 
-router = APIRouter()
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/me")
@@ -114,20 +116,32 @@ def listed(
     return PeopleAnswer(people=[_person(one) for one in found])
 
 
-@router.post("/people/{name}/disable")
-def disable(api: RequestApi, request: Request, actor: ManagesPeople, name: _Name) -> PersonAnswer:
+@ACTIONS.add(
+    "/people/{name}/disable",
+    Right.MANAGE_PEOPLE,
+    page="/console/users/{name}/disable",
+    back="/console/users/{name}",
+    said="{name} is disabled: no login, session or token works any more.",
+)
+def disable(act: Act, name: _Name) -> PersonAnswer:
     """Disable a person: no login works any more; sessions, tokens and links end."""
-    with changing(api, request, actor) as by:
+    with changing(act.api, act.request, act.actor) as by:
         people.disable(by, name)
-    return _one(api, request, name)
+    return _one(act.api, act.request, name)
 
 
-@router.post("/people/{name}/end-sessions")
-def end_sessions(api: RequestApi, request: Request, actor: ManagesPeople, name: _Name) -> PersonAnswer:
+@ACTIONS.add(
+    "/people/{name}/end-sessions",
+    Right.MANAGE_PEOPLE,
+    page="/console/users/{name}/sessions",
+    back="/console/users/{name}",
+    said="The sessions of {name} ended.",
+)
+def end_sessions(act: Act, name: _Name) -> PersonAnswer:
     """End all sessions of another person."""
-    with changing(api, request, actor) as by:
+    with changing(act.api, act.request, act.actor) as by:
         people.end_sessions(by, name)
-    return _one(api, request, name)
+    return _one(act.api, act.request, name)
 
 
 @router.get("/tokens")

@@ -1,7 +1,7 @@
 """``commonwatt login`` and ``commonwatt utility people``: log in at the prompt; people without a browser."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from http.cookies import SimpleCookie
@@ -38,24 +38,25 @@ from utility.webkit.cli import (
 app = typer.Typer(help="Log in for the commands that decide: tariffs, bills, corrections, releases.")
 
 HOURS = 12  # for how long a login is valid
-_ROLES = (Role.CLERK, Role.APPROVER)  # the roles that commands use
+_ROLES = (Role.CLERK, Role.APPROVER)  # the roles of each login
 
 
 @app.callback(invoke_without_command=True)
 def login(
     config: ConfigOption,
     name: Annotated[str, typer.Option("--name", prompt="Name", help="Your name at login.")],
+    role: Annotated[list[Role] | None, typer.Option("--role", help="A further role; may be repeated.")] = None,
 ) -> None:
     """Log in with your password, and a code if you have a second factor; both are asked for.
 
-    Commands that decide act as you for 12 hours, with your roles clerk and approver. The login is a token: it is in a
-    file that only this machine's user can read, and the console's page of tokens shows and ends it.
+    Commands that decide act as you for 12 hours, with your roles clerk and approver, and those of --role. The login is
+    a token: it is in a file that only this machine's user can read, and the console's page of tokens shows and ends it.
     """
     with errors_reported():
         settings, _ = load(config)
         visit = _Visit(settings)
         visit.log_in(name, typer.prompt("Password", hide_input=True), lambda: str(typer.prompt("Code of your app")))
-        keep_login(Login(address=settings.http, name=name, token=visit.token()))
+        keep_login(Login(address=settings.http, name=name, token=visit.token((*_ROLES, *(role or ())))))
     typer.echo(f"logged in as {name} for {HOURS} hours; the login is in {login_file()}, and ends on the page of tokens")
 
 
@@ -76,13 +77,13 @@ class _Visit:
         if status != 303:
             raise ConfigError("the name, the password or the code is wrong")
 
-    def token(self) -> str:
+    def token(self, wanted: Collection[Role]) -> str:
         """Return a token for commands, and end the session."""
         me = self._json("GET", "/me", {})
         headers = {"X-CSRF": me["csrf"], "Content-Type": "application/json"}
-        roles = [role for role in _ROLES if role in me["roles"]]
+        roles = [role for role in wanted if role in me["roles"]]
         if not roles:
-            raise ConfigError(f"{me['name']}: has neither the role clerk nor approver; no command needs a login")
+            raise ConfigError(f"{me['name']}: has none of the roles {', '.join(wanted)}; see --role")
         asked = {"label": f"commonwatt login at {gethostname()}"[:64], "roles": roles, "hours": HOURS}
         made = self._json("POST", "/tokens", headers, json.dumps(asked))
         self._send("POST", "/console/logout", {"csrf": me["csrf"]})

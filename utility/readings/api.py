@@ -87,16 +87,13 @@ def complete(
     first, last = completeness.settled_range(int(api.clock.now()), start, end)
     found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
     answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
-    answer["microgrids"] = {
-        name: {"expected": counts.expected, **vars(counts)} for name, counts in completeness.by_microgrid(found).items()
-    }
+    answer["microgrids"] = {name: counts.model_dump() for name, counts in completeness.by_microgrid(found).items()}
     if microgrid is not None or meter is not None:
         answer["series"] = [
             {
                 "meter": str(s.meter),
                 "type": type_name(s.record_type),
-                "expected": s.counts.expected,
-                **vars(s.counts),
+                **s.counts.model_dump(),
             }
             for s in found
         ]

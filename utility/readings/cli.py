@@ -1,4 +1,4 @@
-"""``commonwatt swap meter`` and ``utility dead-letters``: a meter exchanged, quarantined readings decided on."""
+"""``commonwatt swap meter``: a meter exchanged."""
 
 from decimal import Decimal, InvalidOperation, Overflow
 from typing import Annotated
@@ -14,39 +14,7 @@ from utility.readings.store.replaced_meters import count_blocks, register_replac
 from utility.registry.accounts import exchanged
 from utility.registry.changes import differences, parse_quarter
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
-from utility.webkit.cli import Commands, ConfigOption, ask, from_file, local_actor
-
-quarantine_app = Commands()
-
-
-@quarantine_app.command()
-def dead_letters(
-    config: ConfigOption,
-    release: Annotated[
-        list[int] | None,
-        typer.Option("--release", help="Release the quarantined readings of dead letter NO into the blocks."),
-    ] = None,
-    refuse: Annotated[
-        list[int] | None, typer.Option("--refuse", help="Refuse the quarantined readings of dead letter NO for good.")
-    ] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")] = "",
-) -> None:
-    """Decide on quarantined readings; `commonwatt show dead-letters state=quarantined` lists them.
-
-    A reading above what its meter's service can carry, or its battery can store, is quarantined: kept, but in no
-    block and on no bill until a person decides. A released reading joins its block like any other. A refused reading
-    stays a dead letter, and its slot is missing for that reason. A decision stands, and names who took it.
-
-    Example: `utility dead-letters --release 17 --why "new service, 400 A"`.
-    """
-    if not (release or refuse):
-        raise ConfigError("give --release NO or --refuse NO; see: commonwatt show dead-letters state=quarantined")
-    for numbers, decided in ((release, "released"), (refuse, "refused")):
-        if numbers:
-            made = ask(config, "POST", "/dead-letters/decide", {"numbers": numbers, "decision": decided, "why": why})
-            letters = counted(made["changed"], "dead letter")
-            typer.echo(f"{letters}, {counted(made['slots'], 'slot')}: {decided} by {made['person']}")
-
+from utility.webkit.cli import Commands, ConfigOption, from_file, local_actor
 
 _MILLIWATT_HOURS = 1_000_000  # in a kilowatt-hour
 

@@ -2,17 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.units import QUARTER_S
+from utility.access.people import Right
 from utility.research import decisions as releases
 from utility.research import store
-from utility.webkit.columns import Time
-from utility.webkit.requests import Asked, Limit, Why, refusing
-from utility.webkit.rights import ApprovesReleases, PreparesReleases, ReadsReleases
-from utility.webkit.services import RequestApi
+from utility.research.release import Tier
+from utility.webkit.actions import Act, Actions
+from utility.webkit.columns import Shown, Time, Written
+from utility.webkit.console.rendering import MISSING, plain_bytes
+from utility.webkit.requests import Asked, Limit, Why
+from utility.webkit.rights import ReadsReleases
+from utility.webkit.services import Api, RequestApi
 
 
 class Approval(Asked):
@@ -34,27 +38,33 @@ class Done(BaseModel):
     person: str = Field(description="Who decided.")
 
 
-class ReleaseAnswer(BaseModel):
-    """A release."""
+class Release(BaseModel):
+    """A release in a list."""
 
-    id: str
+    id: Annotated[str, Shown("Release", link="/console/research/{id}")]
+    kind: Annotated[str, Shown("Kind", link="/console/research/kinds/{kind}")]
     tier: str
-    since: Time
-    until: Time
-    state: str
-    asked_by: str
+    since: Annotated[Time, Shown("From", Written.MOMENT)]
+    until: Annotated[Time, Shown("Until", Written.MOMENT)]
+    size: Annotated[str, Shown("Size")]
+    licence: Annotated[str, Shown("Licence")]
+    state: Annotated[
+        str, Shown("State", Written.STATE, badges={"released": "good", "made": "good", "asked": "warning"})
+    ]
+    asked_by: Annotated[str, Shown("Asked for by")]
     decided_by: str | None
     why: str | None
     attacks: list[str] = Field(description="How often each attack succeeds.")
 
 
-router = APIRouter()
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/releases")
-def releases_(api: RequestApi, _: ReadsReleases, limit: Limit = 100) -> dict[str, list[ReleaseAnswer]]:
+def releases_(api: RequestApi, _: ReadsReleases, limit: Limit = 100) -> dict[str, list[Release]]:
     """Return the newest releases, with their state and how often each attack succeeds."""
-    return {"releases": [_release(one) for one in api.database.read(store.releases, limit)]}
+    return {"releases": [release_row(api, one) for one in api.database.read(store.releases, limit)]}
 
 
 @router.get("/agreements")
@@ -63,26 +73,41 @@ def agreements(api: RequestApi, _: ReadsReleases) -> dict[str, list[store.Agreem
     return {"agreements": api.database.read(store.agreements)}
 
 
-@router.post("/releases/{release}/approve")
-def approve(
-    api: RequestApi, actor: ApprovesReleases, release: Annotated[str, Path(max_length=64)], asked: Approval
-) -> Done:
+@ACTIONS.add(
+    "/releases/{release}/approve",
+    Right.APPROVE_RELEASES,
+    page="/console/research/{release}/approve",
+    back="/console/research/{release}",
+    said="{release} is approved; a clerk makes its files on this page",
+)
+def approve(act: Act, release: Annotated[str, Path(max_length=64)], asked: Approval) -> Done:
     """Approve a release above the limit, as a second person."""
-    with refusing():
-        releases.approve(api.database, release, asked.why, api.second(actor))
-    return Done(person=actor.name)
+    releases.approve(act.database, release, asked.why, act.second)
+    return Done(person=act.actor.name)
 
 
-@router.post("/agreements", status_code=201)
-def add(api: RequestApi, actor: PreparesReleases, asked: NewAgreement) -> Done:
-    """Add an agreement with researchers; it can't be changed."""
-    with refusing(422):
-        until = parse_time(asked.until, "until", api.zone.read())
-        releases.add_agreement(api.database, asked.name, until, actor, int(api.clock.now()))
-    return Done(person=actor.name)
+@ACTIONS.add("/agreements", Right.PREPARE_RELEASES, status=201, refused=422)
+def add(act: Act, asked: NewAgreement) -> Done:
+    """Add an agreement with researchers; it can't be changed: a longer one has another name."""
+    until = parse_time(asked.until, "until", act.api.zone.read())
+    releases.add_agreement(act.database, asked.name, until, act.actor, act.now)
+    return Done(person=act.actor.name)
 
 
-def _release(kept: store.Kept) -> ReleaseAnswer:
-    attacks = [f"{one['attack']} {float(str(one['success'])):.1%}" for one in kept.attacks]
-    own = {name: getattr(kept, name) for name in ("id", "tier", "state", "asked_by", "decided_by", "why")}
-    return ReleaseAnswer(**own, since=kept.since * QUARTER_S, until=kept.until * QUARTER_S, attacks=attacks)
+def release_row(api: Api, kept: store.Kept) -> Release:
+    """Return a release as its row."""
+    size = sum(path.stat().st_size for path in releases.files_of(api.settings.research.releases, kept.id))
+    return Release(
+        **{name: getattr(kept, name) for name in ("id", "tier", "state", "asked_by", "decided_by", "why")},
+        kind=Tier.OPEN if kept.tier == Tier.OPEN else Tier.HOMES,
+        since=kept.since * QUARTER_S,
+        until=kept.until * QUARTER_S,
+        size=plain_bytes(size) if size else MISSING,
+        licence=licence(kept),
+        attacks=[f"{one['attack']} {float(str(one['success'])):.1%}" for one in kept.attacks],
+    )
+
+
+def licence(kept: store.Kept) -> str:
+    """Return the licence of a release."""
+    return "CC BY 4.0" if kept.tier == Tier.OPEN else f"agreement {kept.options.get('agreement', '')}"

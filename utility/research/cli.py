@@ -1,17 +1,16 @@
-"""``commonwatt research``: releases for researchers, approvals, agreements."""
+"""``commonwatt research``: releases for researchers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.cli.options import show
-from commonwatt.model.calendar import FORMS, iso, parse_time
+from commonwatt.model.calendar import FORMS, parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.service import EXIT_FAILED
 from utility.access.people import Role, on_machine
@@ -22,11 +21,15 @@ from utility.research.groups import MIN_HOMES
 from utility.research.jobs.releases import asked_of, make_release
 from utility.research.jobs.source import Result, Source, source_of
 from utility.research.release import Tier
-from utility.webkit.cli import Commands, ConfigOption, ask, load, name_of_login, opened, place_of_database
+from utility.webkit.cli import Commands, ConfigOption, load, name_of_login, opened, place_of_database
 
-app = Commands(help="Releases for researchers, and agreements with them.", no_args_is_help=True)
-agreement_app = Commands(help="Agreements under which identifiable data is released.", no_args_is_help=True)
-app.add_typer(agreement_app, name="agreement")
+app = Commands(help="Releases for researchers.", no_args_is_help=True)
+
+
+@app.callback()
+def research() -> None:
+    """Releases for researchers."""
+
 
 FromOption = Annotated[str, typer.Option("--from", help=f"Start of the period, on an hour: {FORMS}.")]
 ToOption = Annotated[str, typer.Option("--to", help="End of the period, at least a day later.")]
@@ -92,7 +95,7 @@ def _tell(result: Result, config: Path, limit_percent: float) -> None:
         return
     typer.echo(
         f"release {facts.id} is not written: an attack may succeed more than {limit_percent:g} percentage points over "
-        f"guessing. A second person approves it with: commonwatt research approve {facts.id} --why TEXT "
+        f"guessing. A second person approves it with: commonwatt do releases/{facts.id}/approve why=TEXT "
         f"--config {config}; then run the same command again"
     )
     raise SystemExit(EXIT_FAILED)
@@ -125,26 +128,3 @@ def _progress(what: str) -> Iterator[store.Tell]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=1.0)
         yield lambda part: progress.update(task, completed=part)
-
-
-@app.command()
-def approve(
-    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release, as `show releases` shows it.")],
-    why: WhyOption,
-    config: ConfigOption,
-) -> None:
-    """Approve an open release whose attacks are above the limit, as a second person."""
-    ask(config, "POST", f"/releases/{quote(release_id, safe='')}/approve", {"why": why})
-    typer.echo(f"{release_id} is approved; run its `research release` again")
-
-
-@agreement_app.command()
-def add(
-    name: Annotated[str, typer.Argument(help="Its name, at most 64 characters.")],
-    until: Annotated[str, typer.Option(help=f"When it ends: {FORMS}.")],
-    config: ConfigOption,
-) -> None:
-    """Add an agreement with researchers. It can't be changed: a longer one has another name."""
-    end = parse_time(until, "--until")
-    ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
-    typer.echo(f"agreement {name.strip()} until {iso(end)}")

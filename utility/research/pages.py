@@ -8,9 +8,8 @@ from itertools import islice
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Path, Request
+from fastapi import Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from pydantic import BaseModel
 
 from commonwatt.model.calendar import local_day, local_text, month_quarters, parse_time
 from commonwatt.model.exceptions import ConfigError
@@ -20,6 +19,7 @@ from utility.access.people import Actor, Right, Role
 from utility.access.store.access import people
 from utility.research import decisions as releases
 from utility.research import store as store
+from utility.research.api import ACTIONS, Release, licence, release_row
 from utility.research.coarsening import Coarsening
 from utility.research.documents import (
     AGREEMENT_LICENCE,
@@ -34,11 +34,10 @@ from utility.research.documents import (
 from utility.research.groups import MIN_HOMES
 from utility.research.jobs.releases import asked_of
 from utility.research.release import Tier
-from utility.webkit.columns import Shown, Written, columns_of
+from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, quarters_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.rendering import MISSING, plain_bytes
-from utility.webkit.rights import ApprovesReleases, DownloadsReleases, PreparesReleases, may
+from utility.webkit.rights import DownloadsReleases, PreparesReleases, may
 from utility.webkit.works import Kind
 
 Readers = Annotated[Actor, may(Right.READ_RESEARCH)]
@@ -63,22 +62,7 @@ STEP_WORDS = {
 }
 
 
-class ReleaseRow(BaseModel):
-    """A release in the list."""
-
-    id: Annotated[str, Shown("Release", link="/console/research/{id}")]
-    kind: Annotated[str, Shown("Kind", link="/console/research/kinds/{kind}")]
-    start: Annotated[int, Shown("From", Written.MOMENT)]
-    end: Annotated[int, Shown("Until", Written.MOMENT)]
-    size: Annotated[str, Shown("Size")]
-    licence: Annotated[str, Shown("Licence")]
-    state: Annotated[
-        str, Shown("State", Written.STATE, badges={"released": "good", "made": "good", "asked": "warning"})
-    ]
-    asked_by: Annotated[str, Shown("Asked for by")]
-
-
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get(f"{_START}/kinds/{{kind}}")
@@ -118,8 +102,8 @@ def listed(console: RequestConsole, request: Request, actor: Readers, skip: Skip
         agreements = [one for one in store.agreements(connection) if _is_staff(actor) or one.name in own.values()]
         oldest = store.first_quarter(connection)
     content = {
-        "rows": [_list_row(console, kept) for kept in rows[:ROWS] if _may_see(actor, kept, own)],
-        "columns": columns_of(ReleaseRow),
+        "rows": [release_row(console.api, kept) for kept in rows[:ROWS] if _may_see(actor, kept, own)],
+        "columns": columns_of(Release),
         "kinds": KINDS,
         "steps": STEP_WORDS,
         "days": _likely(console, oldest),
@@ -141,7 +125,7 @@ def shown(console: RequestConsole, request: Request, actor: Readers, release: Id
         "attacks": kept.attacks,
         "attack": attack_words(kept.attacks),
         "columns": _columns(manifest),
-        "licence": _licence(kept),
+        "licence": licence(kept),
         "citation": _citation(console, kept, manifest),
         "lines": reading_lines(release, manifest),
         "sample": _as_text(_first_rows(console, kept, 1 + _SHOWN_ROWS)),
@@ -244,15 +228,6 @@ def download(console: RequestConsole, actor: DownloadsReleases, release: Id, nam
     return FileResponse(path, filename=f"{release}-{path.name}", content_disposition_type="attachment")
 
 
-@router.post(f"{_START}/{{release}}/approve")
-def approve(console: RequestConsole, actor: ApprovesReleases, release: Id, why: Why = "") -> RedirectResponse:
-    """Approve a release above the limit, as the second person."""
-    with refusing():
-        releases.approve(console.database, release, why, console.api.second(actor))
-    words = f"{release} is approved; a clerk makes its files on this page"
-    return console.see_other(actor, f"{_START}/{release}", words)
-
-
 @router.post(f"{_START}/agreements")
 def add(
     console: RequestConsole, actor: PreparesReleases, name: Name, until: Annotated[str, Form(max_length=40)]
@@ -314,10 +289,6 @@ def _files(console: Console, release: str, manifest: Mapping[str, Any]) -> list[
     return [{"name": path.name, "bytes": path.stat().st_size, "sha256": digests.get(path.name, "")} for path in paths]
 
 
-def _licence(kept: store.Kept) -> str:
-    return "CC BY 4.0" if kept.tier == Tier.OPEN else f"agreement {kept.options.get('agreement', '')}"
-
-
 def _citation(console: Console, kept: store.Kept, manifest: Mapping[str, Any]) -> str:
     first, last = (local_text(quarter, console.zone())[:10] for quarter in (kept.since, kept.until - 1))
     title, version = manifest.get("title", f"{kept.tier} release"), manifest.get("release", {}).get("version", "")
@@ -335,20 +306,6 @@ def _first_rows(console: Console, kept: store.Kept, most: int) -> list[list[str]
 
 def _as_text(rows: list[list[str]]) -> str:
     return "\n".join(map(",".join, rows))
-
-
-def _list_row(console: Console, kept: store.Kept) -> ReleaseRow:
-    size = sum(path.stat().st_size for path in releases.files_of(_folder(console), kept.id))
-    return ReleaseRow(
-        id=kept.id,
-        kind=Tier.OPEN if kept.tier == Tier.OPEN else Tier.HOMES,
-        start=kept.since * QUARTER_S,
-        end=kept.until * QUARTER_S,
-        size=plain_bytes(size) if size else MISSING,
-        licence=_licence(kept),
-        state=kept.state,
-        asked_by=kept.asked_by,
-    )
 
 
 def _row(kept: store.Kept) -> dict[str, Any]:

@@ -29,12 +29,13 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_page,
 )
+from utility.statistics.usage import Totals
 from utility.tariffs.api import Text
 from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.webkit import works
 from utility.webkit.api import WorkAnswer, work_answer
-from utility.webkit.columns import Shown, Time, Written
+from utility.webkit.columns import Shown, Time
 from utility.webkit.requests import Limit, refusing
 from utility.webkit.rights import PreviewsPrices, ReadsOwnHome, ReadsTown
 from utility.webkit.services import Api, RequestApi
@@ -47,39 +48,23 @@ After = Annotated[int, Query(ge=-1, lt=2**31, description="The last page's `next
 MonthsLimit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most.")]
 
 
-class Usage(BaseModel):
-    """The usage of a subject in a period. Energies are milliwatt-hours; null: no meter tells."""
-
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
     scope: str
-    number: int = Field(description="The account's number, or the number of the microgrid or the class; 0: the town.")
+    number: Annotated[
+        int, Field(description="The account's number, or the number of the microgrid or the class; 0: the town.")
+    ]
     name: Annotated[str, Shown("Name")]
     period: Annotated[str, Shown("Period")]
     start: Time
     end: Time
-    imported: Annotated[int, Shown("Imported", Written.ENERGY)]
-    exported: Annotated[int, Shown("Exported", Written.ENERGY)]
-    shared_in: int
-    shared_out: int
-    generated: int | None
-    used: Annotated[int | None, Shown("Used", Written.ENERGY)]
-    self_sufficiency: Annotated[float | None, Shown("Self-sufficiency")] = Field(
-        description="The part of what was used that was not taken from the town."
-    )
-    use_known: float | None = Field(
-        description="The part of `imported` that was taken by the microgrids, in the months, of which `used`, "
-        "`generated` and `self_sufficiency` are; null: nothing was taken."
-    )
-    peak: Annotated[int, Shown("Highest quarter-hour", Written.ENERGY)] = Field(
-        description="The highest quarter-hour taken from the town."
-    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage(Totals, _Subject):
+    """The usage of a subject in a period. Energies are milliwatt-hours; null: no meter tells."""
+
     peak_start: Time
-    quarters: int = Field(description="Quarter-hours of the meters; the next three count some of them.")
-    settled: int
-    missing: int
-    estimated: int
-    generation_known: float | None = Field(description="The part of the readings of generation that is there.")
-    reduced_s: int
-    islanded_s: int
     provisional: bool
 
 
@@ -185,10 +170,17 @@ def _usages(api: Api, scope: Scope, by: Span, month: str, name: str, after: int,
 
 
 def _usage(row: UsageRow, by: Span, start: int, end: int) -> Usage:
-    subject = {"scope": row.scope.name.lower(), "number": row.subject, "name": row.name}
-    time = {"period": span_text(row.months, by), "start": start, "end": end}
-    more = {"peak_start": row.totals.peak_at * QUARTER_S, "provisional": row.is_provisional}
-    return Usage.model_validate(vars(row.totals) | subject | time | more)
+    return Usage(
+        scope=row.scope.name.lower(),
+        number=row.subject,
+        name=row.name,
+        period=span_text(row.months, by),
+        start=start,
+        end=end,
+        peak_start=row.totals.peak_at * QUARTER_S,
+        provisional=row.is_provisional,
+        **vars(row.totals),
+    )
 
 
 def _projection(api: Api, scope: Scope, name: str) -> Projection:

@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import HTTPException, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
+from utility.access.people import Right
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.columns import Version
 from utility.tariffs.store import versions
-from utility.webkit.requests import Asked, refusing
-from utility.webkit.rights import ProposesPrices, PublishesPrices, ReadsTown
+from utility.webkit.actions import Act, Actions
+from utility.webkit.requests import Asked
+from utility.webkit.rights import ProposesPrices, ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 VersionNumber = Annotated[int, Path(ge=0, lt=2**15)]
@@ -29,7 +31,8 @@ class Text(Asked):
     replaces: int = Field(0, ge=0, lt=2**15, description="The version of a proposal in whose place it is; 0: none.")
 
 
-router = APIRouter()
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/tariffs")
@@ -48,12 +51,17 @@ def propose(api: RequestApi, actor: ProposesPrices, asked: Text) -> Version:
     return _stored(api, stored.name, stored.version)
 
 
-@router.post("/tariffs/{name}/{version}/approve")
-def approve(api: RequestApi, actor: PublishesPrices, name: str, version: VersionNumber) -> Version:
-    """Publish a proposal, as another person than the one who proposed it."""
-    with refusing():
-        tariffs.publish(api.database, name, version, api.second(actor))
-    return _stored(api, name, version)
+@ACTIONS.add(
+    "/tariffs/{name}/{version}/approve",
+    Right.PUBLISH_PRICES,
+    page="/console/rates/version/{name}/{version}/approve",
+    back="/console/rates/version/{name}/{version}",
+    said="{name} v{version} is published; the controllers receive it when the service looks next",
+)
+def approve(act: Act, name: str, version: VersionNumber) -> Version:
+    """Publish a proposal, as another person than the one who proposed it; it never changes then."""
+    tariffs.publish(act.database, name, version, act.second)
+    return _stored(act.api, name, version)
 
 
 def _stored(api: Api, name: str, version: int) -> Version:

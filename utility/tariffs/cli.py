@@ -9,9 +9,8 @@ import typer
 from commonwatt.cli.options import show
 from commonwatt.config.files import read_text
 from commonwatt.model.calendar import local_text
-from commonwatt.model.exceptions import ConfigError
 from utility.tariffs.tariff import Tariff, read_tariff
-from utility.webkit.cli import Commands, ConfigOption, ask, read
+from utility.webkit.cli import Commands, ConfigOption, ask
 
 app = Commands(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
 
@@ -45,29 +44,8 @@ def propose(
     version = replace(tariff, version=made["version"])
     typer.echo(
         f"{_words(version)}: proposed by {made['proposed_by']}; next, by another person: "
-        f"commonwatt tariff approve {tariff.name} {version.version}"
+        f"commonwatt do tariffs/{tariff.name}/{version.version}/approve"
     )
-
-
-@app.command()
-def approve(
-    name: Annotated[str, typer.Argument(help="The tariff's name.")],
-    config: ConfigOption,
-    version: Annotated[int | None, typer.Argument(help="Its version; may be left out if one waits.")] = None,
-) -> None:
-    """Publish a proposal. A second person has to, who did not propose it; it never changes then.
-
-    The running service tells the controllers its rates, until they acknowledge them.
-    """
-    listed = read(config, "/tariffs")["tariffs"]
-    proposed = [one["version"] for one in listed if one["name"] == name and one["state"] == "proposed"]
-    if version is None and len(proposed) > 1:
-        waiting = ", ".join(map(str, proposed))
-        raise ConfigError(f"{name}: versions {waiting} wait; say which: commonwatt tariff approve {name} VERSION")
-    if not proposed:
-        raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
-    made = ask(config, "POST", f"/tariffs/{name}/{version or proposed[0]}/approve")
-    typer.echo(f"{name} v{made['version']}, from {made['effective']}: published by {made['approved_by']}")
 
 
 def _words(tariff: Tariff) -> str:

@@ -12,6 +12,7 @@ from commonwatt.model.units import Quarter, quarter_of
 from utility.access.decisions import shown as shown_second
 from utility.access.people import Actor
 from utility.tariffs import decisions as tariffs
+from utility.tariffs.api import ACTIONS
 from utility.tariffs.file import DAYS, POLICY_WORDS
 from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.store import (
@@ -27,7 +28,7 @@ from utility.tariffs.store import (
 from utility.tariffs.tariff import Tariff, in_force, parse_tariff
 from utility.webkit.console.answers import ROWS, Skip, content_of, found, other_pages, plain, refusing
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import PreviewsPrices, ProposesPrices, PublishesPrices, ReadsTown
+from utility.webkit.rights import PreviewsPrices, ProposesPrices, ReadsTown
 from utility.webkit.services import Api
 from utility.webkit.works import Work
 
@@ -240,6 +241,7 @@ def _text(source: str, file: UploadFile | None) -> str:
 def make_rates_router(begin: Begin) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
+    router.routes += ACTIONS.forms.routes
     _add_lists(router)
 
     place = f"{_START}/version/{{name}}/{{version}}"
@@ -272,14 +274,6 @@ def make_rates_router(begin: Begin) -> APIRouter:
             "month": console.api.last_month(),
         }
         return console.page(request, actor, "rates_version.html", content | second)
-
-    @router.post(f"{place}/approve")
-    def approve(console: RequestConsole, actor: PublishesPrices, name: str, version: VersionNumber) -> RedirectResponse:
-        """Publish a proposal, as the second person."""
-        with refusing():
-            published = tariffs.publish(console.database, name, version, console.api.second(actor))
-        words = f"{published.label} is published; the controllers receive it when the service looks next"
-        return console.see_other(actor, f"{_START}/version/{name}/{version}", words)
 
     @router.post(f"{place}/preview")
     def preview(

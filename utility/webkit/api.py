@@ -1,26 +1,21 @@
 """The API of long works: how far one is."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from utility.webkit import works
-from utility.webkit.columns import Time
 from utility.webkit.rights import ReadsBills
 from utility.webkit.services import RequestApi
 
 
-class WorkAnswer(BaseModel):
-    """A long work that was started."""
+@dataclass(frozen=True, kw_only=True)
+class WorkAnswer(works.Work):
+    """A long work that was started. `fault`: why it failed."""
 
-    id: str
-    what: str
-    person: str
-    started: Time
-    state: works.State
-    done: int = Field(description="Meters done so far.")
-    whole: int = Field(description="All meters; 0: not known yet.")
-    fault: str = Field(description="Why it failed.")
-    result: str = Field(description="The address of its result in the API; empty: there is none yet.")
+    result: Annotated[str, Field(description="The address of its result in the API; empty: there is none yet.")] = ""
 
 
 router = APIRouter()
@@ -37,5 +32,5 @@ def state(api: RequestApi, _: ReadsBills, work_id: str) -> WorkAnswer:
 
 def work_answer(work: works.Work) -> WorkAnswer:
     """Return a work as an answer."""
-    facts = {name: getattr(work, name) for name in WorkAnswer.model_fields if name != "result"}
-    return WorkAnswer(**facts, result=work.path.removeprefix("/console").replace("/rates/preview", "/tariffs/preview"))
+    result = work.path.removeprefix("/console").replace("/rates/preview", "/tariffs/preview")
+    return WorkAnswer(**vars(work) | {"result": result})

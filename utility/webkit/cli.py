@@ -1,4 +1,4 @@
-"""What the utility's commands share: options, the database, asking the service by one's login; ``commonwatt show``."""
+"""What the utility's commands share: options, the database, asking the service by one's login; ``show`` and ``do``."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from commonwatt.cli.options import Commands as Commands
 from commonwatt.cli.options import show as show_table
-from commonwatt.config.files import load_settings, place_of
+from commonwatt.config.files import load_settings, place_of, read_text
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import ask_service, local_headers
 from commonwatt.model.calendar import parse_time
@@ -238,7 +238,7 @@ def name_of_login(config: Path, role: str) -> str:
 
 
 def work(config: Path, path: str, content: object = None) -> str:
-    """Begin a long work at the service, and wait for its end; return the path of its result.
+    """Begin a long work at the service, and wait for its end; return the path of its result, empty: it has none.
 
     Raises:
         CommonwattError: It is refused, or failed; says why.
@@ -291,9 +291,11 @@ class Thing:
 
     name: str  # its address without the first slash: gaps, runs/{number}/bills
     about: str  # what it is, in a line
-    filters: Mapping[str, bool]  # the names of its filters, and whether it needs them
-    roles: frozenset[str]  # who may read it
+    filters: Mapping[str, bool]  # the names of its filters, of an action of its fields, and whether it needs them
+    roles: frozenset[str]  # who may read or do it
     schema: Schema  # of the answer
+    asked: Schema  # of an action's fields; empty: it has none
+    is_long: bool  # whether it is an action that begins a long work
 
     @property
     def line(self) -> str:
@@ -323,40 +325,75 @@ class Described:
 
     def __init__(self, description: Schema) -> None:
         self._schemas: Schema = description["components"]["schemas"]
-        self.things = [
-            Thing(
+        self.things = [*self._found(description, "get")]
+        self.actions = [*self._found(description, "post")]
+
+    def _found(self, description: Schema, method: str) -> Iterator[Thing]:
+        for path, methods in description["paths"].items():
+            if (operation := methods.get(method)) is None:
+                continue
+            code, answer = next((code, one) for code, one in operation["responses"].items() if code < "3")
+            if (schema := answer.get("content", {}).get("application/json", {}).get("schema")) is None:
+                continue
+            body = operation.get("requestBody", {}).get("content", {"application/json": {"schema": {}}})
+            asked = self.resolved(body.get("application/json", {}).get("schema", {}))
+            yield Thing(
                 name=path.removeprefix("/"),
                 about=operation["description"].partition("\n")[0].removeprefix("Return ").rstrip("."),
                 filters={
                     each["name"]: each.get("required", False)
                     for each in operation.get("parameters", ())
                     if each["in"] == "query"
-                },
+                }
+                | {name: name in asked.get("required", ()) for name in asked.get("properties", {})},
                 roles=frozenset(operation["x-roles"]),
-                schema=self.resolved(content["application/json"]["schema"]),
+                schema=self.resolved(schema),
+                asked=asked,
+                is_long=code == "202",
             )
-            for path, methods in description["paths"].items()
-            if (operation := methods.get("get")) is not None
-            and (content := operation["responses"]["200"].get("content", {})).get("application/json", {}).get("schema")
-        ]
 
     def resolved(self, schema: Schema) -> Schema:
         """Return a schema, or the one that it refers to."""
         name = schema.get("$ref", "").rpartition("/")[2]
         return self._schemas[name] if name else schema
 
-    def find(self, words: Sequence[str]) -> Thing:
+    def find(self, words: Sequence[str], things: Sequence[Thing], command: str) -> Thing:
         """Return what words name.
 
         Raises:
             ConfigError: Nothing has that name; says which are near.
         """
-        fitting = [thing for thing in self.things if thing.fits(words)]
+        fitting = [thing for thing in things if thing.fits(words)]
         if not fitting:
             asked = "/".join(words)
-            near = get_close_matches(asked, [thing.name for thing in self.things], 3)
-            raise ConfigError(f"{asked}: nothing has this name; {_near(near)}all names: commonwatt show")
+            near = get_close_matches(asked, [thing.name for thing in things], 3)
+            raise ConfigError(f"{asked}: nothing has this name; {_near(near)}all names: commonwatt {command}")
         return min(fitting, key=lambda thing: thing.name.count("{"))
+
+    def content(self, thing: Thing, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Return what is sent for an action; ``chosen.method`` is a field inside ``chosen``.
+
+        Raises:
+            ConfigError: It has no such field; says which are near.
+        """
+        made: dict[str, Any] = {}
+        for key, texts in given.items():
+            into, schema = made, thing.asked
+            *outer, last = key.split(".")
+            for name in outer:
+                schema, into = self._field(thing, schema, name), into.setdefault(name, {})
+            into[last] = _value(self._field(thing, schema, last), texts)
+        return made
+
+    def _field(self, thing: Thing, schema: Schema, name: str) -> Schema:
+        """Return the schema of a field, without that it may be left out."""
+        fields: Schema = schema.get("properties", {})
+        found = fields.get(name, {} if schema.get("additionalProperties") else None)
+        if found is None:
+            near = _near(get_close_matches(name, fields, 1))
+            raise ConfigError(f"{name}: no field of {thing.name}; {near}it has: {', '.join(fields) or 'none'}")
+        kinds = [one for one in found.get("anyOf", [found]) if one.get("type") != "null"]
+        return self.resolved(kinds[0])
 
     def columns(self, schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """Return the columns of rows, and how each is written; a row without declared columns has all that it holds."""
@@ -410,7 +447,7 @@ def show(
         ]
         show_table("names", rows, ("name", "what it is", "filters"))
         return
-    thing = described.find(words)
+    thing = described.find(words, described.things, "show")
     for key in given:
         if key not in thing.filters:
             has = ", ".join(thing.filters) or "none"
@@ -425,6 +462,59 @@ def show(
         _print(described, thing, answer, form)
         if not watch or _pause.wait(WATCH_S):
             return
+
+
+def do(
+    config: ConfigOption,
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to do, then fields such as why=text; without it, all names.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Have the service do something, as the person of `commonwatt login`; without a name, print all names.
+
+    A name in braces stands for yours: `jobs/{name}/pause` is `do jobs/gaps/pause`. Fields have the names that the list
+    of names has; a field inside another one follows a full stop. Values of a list are separated by commas; `@FILE` is
+    the content of a file. What operators and administrators do, a user with the right to read the service's token file
+    may do on its own machine. Without the service: `commonwatt utility break-glass`.
+
+    Examples: `do jobs/gaps/pause`, `do jobs/backup/change at=02:30`, `do assignments/meters/10003 brokers=r002`,
+    `do dead-letters/decide numbers=17 decision=released why="new service, 400 A"`, `do runs month=2026-11`.
+    """
+    words, given = _split(name or ())
+    described = Described(read(config, "/openapi.json"))
+    if not words:
+        rows: list[dict[str, object]] = [
+            {"name": one.name, "what it does": one.line, "fields": one.line_of_filters} for one in described.actions
+        ]
+        show_table("names", rows, ("name", "what it does", "fields"))
+        return
+    thing = described.find(words, described.actions, "do")
+    path, content = f"/{'/'.join(quote(word, safe='') for word in words)}", described.content(thing, given)
+    if thing.is_long:
+        result = work(config, path, content)
+        typer.echo("done")
+        if result:
+            found = described.find([word for word in result.split("/") if word], described.things, "show")
+            _print(described, found, ask(config, "GET", result), Format.TABLE)
+        return
+    by_file = bool(thing.roles & {Role.OPERATOR, Role.ADMIN})
+    answer = ask(config, "POST", path, content if thing.asked else None, by_file=by_file)
+    if isinstance(answer, dict) and [*answer] == ["words"]:
+        typer.echo("\n".join(answer["words"]))
+    else:
+        _print(described, thing, answer, Format.TABLE)
+
+
+def _value(schema: Schema, texts: Sequence[str]) -> Any:
+    """Return the value that a field's texts say; the service reads numbers and moments itself."""
+    if schema.get("type") == "array":
+        return [part for text in texts for part in text.split(",") if part]
+    text = texts[-1]
+    if "type" not in schema and "enum" not in schema:
+        with suppress(ValueError):
+            return json.loads(text)
+    return read_text(Path(text[1:])) if text.startswith("@") else text
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -482,7 +572,21 @@ def _cell(name: str, kind: str, value: Any) -> str:
 
 
 _UNITS = {Written.ENERGY.value: " kWh", Written.BYTES.value: " GB"}
-_TIMES = ("time", "start", "end", "next_time", "expires", "from", "to", "first", "last", "last_seen", "last_batch")
+_TIMES = (
+    "time",
+    "entered",
+    "made",
+    "start",
+    "end",
+    "next_time",
+    "expires",
+    "from",
+    "to",
+    "first",
+    "last",
+    "last_seen",
+    "last_batch",
+)
 
 
 def _near(names: Sequence[str]) -> str:

@@ -203,9 +203,6 @@ def _dependants(dependant: Dependant) -> Iterator[Dependant]:
         yield from _dependants(inner)
 
 
-OPEN = Depends(Public())  # the rule of a public route
-
-
 def may(right: Right, *, session: bool = False, factorless: bool = False) -> DependsMarker:
     """Return the rule of a route: the roles of a right, of the table ``RIGHTS``."""
     rule: DependsMarker = Depends(Allowed(*RIGHTS[right], session=session, factorless=factorless))
@@ -221,8 +218,6 @@ ReadsTown = Annotated[Actor, READS_TOWN]
 SendsCommands = Annotated[Actor, may(Right.SEND_COMMANDS)]
 HandlesAlarms = Annotated[Actor, may(Right.HANDLE_ALARMS)]
 RunsRollouts = Annotated[Actor, may(Right.RUN_ROLLOUTS)]
-ApprovesRollouts = Annotated[Actor, may(Right.APPROVE_ROLLOUTS)]
-PinsMeters = Annotated[Actor, may(Right.PIN_METERS)]
 ReadsDevices = Annotated[Actor, may(Right.READ_DEVICES)]
 ManagesDevices = Annotated[Actor, may(Right.MANAGE_DEVICES)]
 ManagesJobs = Annotated[Actor, may(Right.MANAGE_JOBS)]
@@ -233,20 +228,13 @@ KeepsAccounts = Annotated[Actor, may(Right.KEEP_ACCOUNTS)]
 ApprovesAccounts = Annotated[Actor, may(Right.APPROVE_ACCOUNTS)]
 ProposesPrices = Annotated[Actor, may(Right.PROPOSE_PRICES)]
 PreviewsPrices = Annotated[Actor, may(Right.PREVIEW_PRICES)]
-PublishesPrices = Annotated[Actor, may(Right.PUBLISH_PRICES)]
 ReadsBills = Annotated[Actor, may(Right.READ_BILLS)]
-MakesBills = Annotated[Actor, may(Right.MAKE_BILLS)]
-IssuesBills = Annotated[Actor, may(Right.ISSUE_BILLS)]
-EntersBills = Annotated[Actor, may(Right.ENTER_BILLS)]
-ApprovesEntries = Annotated[Actor, may(Right.APPROVE_ENTRIES)]
-WithdrawsEntries = Annotated[Actor, may(Right.WITHDRAW_ENTRIES)]
 ReadsLedger = Annotated[Actor, may(Right.READ_LEDGER)]
 KeepsLedger = Annotated[Actor, may(Right.KEEP_LEDGER)]
 ApprovesLedger = Annotated[Actor, may(Right.APPROVE_LEDGER)]
 SendsMail = Annotated[Actor, may(Right.SEND_MAIL)]
 ReadsReleases = Annotated[Actor, may(Right.READ_RELEASES)]
 PreparesReleases = Annotated[Actor, may(Right.PREPARE_RELEASES)]
-ApprovesReleases = Annotated[Actor, may(Right.APPROVE_RELEASES)]
 DownloadsReleases = Annotated[Actor, may(Right.DOWNLOAD_RELEASES)]
 ReadsOwnHome = Annotated[Actor, may(Right.READ_OWN_HOME)]  # its account is the only one that the route may show
 ReadsOpenAdr = Annotated[Actor, may(Right.READ_OPENADR)]

@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from threading import Lock, Thread
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.units import EpochSeconds
+from utility.webkit.columns import Time
 
 MAX_OPEN = 4  # most works of a kind that wait or run, one a person
 MAX_KEPT = 12  # works of a kind whose results are kept; a preview of the town takes some megabytes
@@ -49,10 +52,10 @@ class Work:
     kind: Kind  # the kind whose places it takes
     what: str  # what is made, for people
     person: str  # who started it
-    started: EpochSeconds  # when
+    started: Time  # when
     state: State = State.WAITING  # its state
-    done: int = 0  # meters done so far
-    whole: int = 0  # all meters; 0: not known yet
+    done: Annotated[int, Field(description="Meters done so far.")] = 0
+    whole: Annotated[int, Field(description="All meters; 0: not known yet.")] = 0
     path: str = ""  # the page that shows the result
     result: Any = None  # the result; ``None``: there is none yet, or it is stored
     fault: str = ""  # why it failed; of one that runs: who cancelled it, so that it stops at its next step

@@ -235,7 +235,7 @@ def documents_of(database: Database, month: str) -> RunDocuments:
     with database.reads.begin() as connection:
         number = latest_run(connection, month)
         if number is None:
-            raise ConfigError(f"{month}: there is no run of bills", f"make it: commonwatt bills run {month}")
+            raise ConfigError(f"{month}: there is no run of bills", f"make it: commonwatt do runs month={month}")
         return _documents(database, connection, number, None)
 
 

@@ -296,13 +296,13 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
     if run["previous_no"] != _newest_issued(connection) or replaced != _cancelled_code(connection, run["month"]):
         raise ConfigError(
             f"run {number} was made before another run was issued or cancelled",
-            f"make it again: commonwatt bills run {run['month']}",
+            f"make it again: commonwatt do runs month={run['month']}",
         )
     if provisional := run["figures"]["provisional"]:
         raise ConfigError(
             f"run {number}: {provisional} bills have provisional quarter-hours, for which readings may come: wait "
             "for the deadline of settlement, then make the run again",
-            f"with: commonwatt bills run {run['month']}",
+            f"with: commonwatt do runs month={run['month']}",
         )
     ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
     done = connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))

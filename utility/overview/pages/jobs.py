@@ -1,27 +1,24 @@
 """The pages of the system and its jobs: the machine, what the utility does by itself, what to do with a job."""
 
-from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.units import EpochSeconds
-from utility.access.people import Actor, Role
+from utility.access.people import Role
 from utility.alarms.alarm import Alarm
 from utility.alarms.api import runbook_of
 from utility.alarms.decisions import alarms_of
-from utility.database.database import Database
 from utility.jobs import store as listing
-from utility.jobs.plans import SHORTEST_S, Plan, Seconds, catalogue, minute_of
+from utility.jobs.plans import SHORTEST_S, Seconds, catalogue
 from utility.jobs.store import newest_periods
-from utility.overview.api import JobName, job_of
+from utility.overview.api import ACTIONS, JobName, job_of
 from utility.overview.system import BACKUP, Known, parts
 from utility.readings.store.gateways import unanswered
-from utility.webkit.console.answers import ROWS, refusing
+from utility.webkit.console.answers import ROWS
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import READS_TOWN, ManagesJobs, ReadsTown
+from utility.webkit.rights import READS_TOWN, ReadsTown
 
 START = "/console/jobs"
 
@@ -30,7 +27,7 @@ PERIODS = 24  # periods of a job that its page shows
 BADGES = {"ok": "good", "running": "good", "due": "good", "waiting": "idle", "paused": "warning", "failed": "bad"}
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get(f"{START}/live")
@@ -62,64 +59,6 @@ def one(console: RequestConsole, request: Request, actor: ReadsTown, name: JobNa
         "longest_s": plan.longest_s,
     }
     return console.page(request, actor, "job.html", content)
-
-
-@router.post(f"{START}/{{name}}/run")
-def run(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
-    """Have the service run a job now."""
-    plan = job_of(console.api, name)
-    with refusing():
-        return _done(console, actor, plan, listing.run_now(console.database, plan, actor, console.now()))
-
-
-@router.post(f"{START}/{{name}}/pause")
-def pause(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
-    """Pause a job."""
-    return _changed(console, actor, name, listing.pause, "It is paused.")
-
-
-@router.post(f"{START}/{{name}}/resume")
-def resume(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
-    """Resume a job."""
-    return _changed(console, actor, name, listing.resume, "It is resumed.")
-
-
-@router.post(f"{START}/{{name}}/reset")
-def reset(console: RequestConsole, actor: ManagesJobs, name: JobName) -> RedirectResponse:
-    """Have a job run as planned."""
-    return _changed(console, actor, name, listing.change, "It runs as planned.")
-
-
-@router.post(f"{START}/{{name}}/change")
-def change(
-    console: RequestConsole,
-    actor: ManagesJobs,
-    name: JobName,
-    every_s: Annotated[int | None, Form()] = None,
-    at: Annotated[str, Form(max_length=8)] = "",
-) -> RedirectResponse:
-    """Set a job's interval or time of day."""
-    plan = job_of(console.api, name)
-    if every_s is None and not at:
-        raise HTTPException(422, "give the interval or the time of day. Nothing was changed.")
-    with refusing(422):
-        minute = minute_of(at) if at else None
-        listing.change(console.database, plan, actor, console.now(), every_s=every_s, minute=minute)
-    return _done(console, actor, plan, "It is changed; that holds from the next run on.")
-
-
-def _done(console: Console, actor: Actor, plan: Plan, words: str) -> RedirectResponse:
-    return console.see_other(actor, f"{START}/{plan.name}", words)
-
-
-_Change = Callable[[Database, Plan, Actor, EpochSeconds], None]
-
-
-def _changed(console: Console, actor: Actor, name: str, change: _Change, words: str) -> RedirectResponse:
-    plan = job_of(console.api, name)
-    with refusing():
-        change(console.database, plan, actor, console.now())
-    return _done(console, actor, plan, words)
 
 
 def jobs_now(console: Console) -> dict[str, Any]:

@@ -22,13 +22,12 @@ from utility.access.store import access, audit_log
 from utility.access.store.access import make_token, revoke_token, tokens
 from utility.access.store.audit_log import By
 from utility.access.store.second_factors import in_force, remove_of_another
+from utility.people.api import ACTIONS
 from utility.people.pages.audit import with_changes
 from utility.people.pages.login import Proven, proven_for_others
 from utility.people.store import (
     change_roles,
-    disable,
     enable,
-    end_sessions,
     invite_people,
     invite_person,
     list_people,
@@ -52,7 +51,7 @@ _Sure = Annotated[bool, Form()]
 _Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get("/console/users")
@@ -167,14 +166,6 @@ def set_roles(
     return _done(console, actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
 
 
-@router.post("/console/users/{name}/disable")
-def switch_off(console: RequestConsole, request: Request, actor: ManagesPeople, name: _Name) -> Response:
-    """Disable a person."""
-    with changing(console.api, request, actor) as by:
-        disable(by, name)
-    return _done(console, actor, name, f"{name} is disabled: no login, session or token works any more.")
-
-
 @router.post("/console/users/{name}/enable")
 def switch_on(console: RequestConsole, request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
     """Enable a person."""
@@ -187,14 +178,6 @@ def remove_factor(console: RequestConsole, request: Request, actor: _AtConsole, 
     """Remove the second factor of a person who lost it."""
     proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
     return _done(console, actor, name, f"{name} has no second factor any more; all sessions ended.")
-
-
-@router.post("/console/users/{name}/sessions")
-def log_out(console: RequestConsole, request: Request, actor: ManagesPeople, name: _Name) -> Response:
-    """End all sessions of another person."""
-    with changing(console.api, request, actor) as by:
-        end_sessions(by, name)
-    return _done(console, actor, name, f"The sessions of {name} ended.")
 
 
 def _person_page(console: Console, request: Request, actor: ManagesPeople, name: str, link: str = "") -> Response:

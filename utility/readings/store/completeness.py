@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, computed_field
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, tuple_, union_all
 
 from commonwatt.model.blocks import Blocks
@@ -40,8 +41,7 @@ _PARTS_OF = select_parts(
 )
 
 
-@dataclass(kw_only=True)
-class Completeness:
+class Completeness(BaseModel):
     """Counts of slots of one meter and record type, or of several."""
 
     exact: int = 0  # present, with exact values
@@ -52,9 +52,10 @@ class Completeness:
     absent: int = 0  # missing, and its gateway reported not to have it
     missing: int = 0  # missing, and still requested
 
+    @computed_field(description="The sum of all others.")  # type: ignore[prop-decorator]
     @property
     def expected(self) -> int:
-        """Return how many slots are expected: the sum of all counts."""
+        """How many slots are expected: the sum of all counts."""
         return sum(vars(self).values())
 
     def add(self, other: "Completeness") -> None:

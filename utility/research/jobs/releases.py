@@ -54,7 +54,7 @@ _DAY_S = 86_400
 
 def agreement_of(source: Source, asked: Asked) -> store.Agreement:
     """Return the agreement under which identifiable data is released."""
-    add = "add one with: commonwatt research agreement add NAME --until DATE"
+    add = "add one with: commonwatt do agreements name=NAME until=DATE"
     if not asked.agreement:
         raise ConfigError("agreement: homes can be identified, so one is needed", add)
     found = source.database.read(store.find_agreement, asked.agreement)

@@ -230,9 +230,49 @@ def test_a_dump_is_of_all_times_or_of_those_that_are_given(config: Path, databas
 
 def test_a_time_beyond_what_the_protocol_can_say_is_refused(tmp_path: Path, database: Database) -> None:
     (tmp_path / "utility.toml").write_text("[utility]\n")
-    words = ["command", "r001", "get", "--first", "1790000000", "--last", "99999999999"]
+    words = ["command", "r001", "get", "first=1790000000", "last=99999999999"]
     done = CliRunner().invoke(app, [*words, "--config", str(tmp_path / "utility.toml")])
-    assert (done.exit_code, "--last" in done.stderr, "1970 and 2106" in done.stderr) == (2, True, True)
+    assert (done.exit_code, "last" in done.stderr, "1970 and 2106" in done.stderr) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("schedule relay_s=900", "schedule relay 900 s, 1 microgrid"),
+        ("schedule periods=file relay_s=30", "relay 30 s, meters' puts as installed"),
+        ("schedule relay_s=file", "schedule relay as installed"),
+        ("schedule meters=lossless", "schedule meters lossless"),
+        ("aggregate at=meters mode=lossy for_s=600", "aggregate at meters, lossy, for 10 min"),
+        ("sharing strategy=aces from=2027-02-01T00:00Z", "sharing aces, from 2027-02-01"),
+        ("supply supply=LOW for_s=3600 import_limit_w=5000", "for 1 h, LOW, at most 5000 W"),
+        ("get first=2027-01-15T08:00Z last=2027-01-15T08:45Z", "get 2027-01-15"),
+    ],
+)
+def test_a_command_is_typed_with_its_fields(
+    command: Callable[..., str], database: Database, words: str, says: str
+) -> None:
+    del database
+    assert says in command("command", "r001", *words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("schedule", "schedule needs a period such as relay_s, meters, or periods=file"),
+        ("schedule relay_s=soon", "a period such as relay_s"),
+        ("schedule relay_s", "relay_s: fields are given as KEY=VALUE"),
+        ("get", "get needs first, last"),
+        ("deaggregate mode=lossy", "deaggregate does not take mode"),
+        ("isolate state=on", "isolate needs for_s"),
+        ("sharing strategy=aces from=soon", "from"),
+        ("rates", "only the service sends this command"),
+    ],
+)
+def test_a_wrong_field_of_a_command_is_named(
+    command: Callable[..., str], database: Database, words: str, says: str
+) -> None:
+    del database
+    assert says in command("command", "r001", *words.split(), code=2)
 
 
 def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.town import Function
 from harness.billing.worlds import KWH, World, found_in_store, late, published, tariff, world_of
-from harness.commands import WHO, logged_in, shown
+from harness.commands import WHO, logged_in, shown, typed
 from harness.surroundings import databases
 from utility.billing import cli as cli_bills
 from utility.billing.bill import steps_of
@@ -52,7 +53,7 @@ publish = partial(published, now=NOW)
 
 @pytest.fixture(name="people")
 def _people(tmp_path: Path, url: str, kind: str, database: Database) -> Iterator[Command]:
-    """Run a command of ``tariff`` or ``bills``, which must exit with ``code``; return its output."""
+    """Run a command of ``tariff`` or ``bills``, or ``do``, which must exit with ``code``; return its output."""
     config = tmp_path / "utility.toml"
     if kind == "postgresql":
         url = url.replace("@", ":secret@")
@@ -60,6 +61,8 @@ def _people(tmp_path: Path, url: str, kind: str, database: Database) -> Iterator
     apps = {"tariff": cli_tariff.app, "bills": cli_bills.app}
 
     def run(app: str, *words: str, code: int = 0, offline: bool = False) -> str:
+        if app == "do":
+            return typed(config, database, app, *words, code=code)
         needs = [] if offline or (words[0] == "check" and app == "tariff") else ["--config", str(config)]
         with logged_in(database, config, words) as left:
             done = CliRunner(env={"COLUMNS": "200"}).invoke(apps[app], [*left, *needs])
@@ -70,10 +73,15 @@ def _people(tmp_path: Path, url: str, kind: str, database: Database) -> Iterator
     assert database is not None
 
 
+def number_of(said: str) -> int:
+    """Return the number of what a command made, as it prints it."""
+    return int(re.findall(r" no (\d+) ", said)[0])
+
+
 def issued(database: Database, people: Command, month: str) -> int:
-    number = int(people("bills", "run", month, "--as", "anna").split()[1])
-    people("bills", "check", str(number), "--as", "anna")
-    people("bills", "issue", str(number), "--as", "ben")
+    number = number_of(people("do", "runs", f"month={month}", "--as", "anna"))
+    people("do", f"runs/{number}/check", "--as", "anna")
+    people("do", f"runs/{number}/issue", "--as", "ben")
     return number
 
 
@@ -86,9 +94,10 @@ def test_tariff_is_proposed_by_one_person_and_published_by_another(
     assert "good" in people("tariff", "check", file)
     assert "log in with: commonwatt login" in people("tariff", "propose", file, code=2)
     assert "town v1, from 2026-10-01" in people("tariff", "propose", file, "--as", "anna")
-    assert "anna proposed it; a second person" in people("tariff", "approve", "town", "--as", "anna", code=2)
-    assert "town v1" in people("tariff", "approve", "town", "--as", "ben")
-    assert "nothing is proposed" in people("tariff", "approve", "town", "--as", "ben", code=2)
+    approve = "do", "tariffs/town/1/approve"
+    assert "anna proposed it; a second person" in people(*approve, "--as", "anna", code=2)
+    assert "approved by ben" in people(*approve, "--as", "ben")
+    assert "published" in people(*approve, "--as", "ben", code=2)
     assert "begins before a published version" in people("tariff", "propose", file, "--as", "anna", code=2)
     people("tariff", "propose", str(later), "--as", "anna")
     asks = people("tariff", "propose", str(later), "--as", "ben", code=2)
@@ -124,15 +133,15 @@ def test_run_is_made_checked_and_issued_by_two_people(
     people: Command, database: Database, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(database, tariff())
-    first = people("bills", "run", "2026-10", "--as", "anna")
-    assert first.startswith("run 1 of 2026-10: ")
-    assert people("bills", "run", "2026-10", "--as", "ben") == first, "the same inputs make no second run"
-    assert "only a checked run" in people("bills", "issue", "1", "--as", "ben", code=2)
-    assert "the same bytes again" in people("bills", "check", "1", "--as", "anna")
-    assert "anna checked it" in people("bills", "issue", "1", "--as", "anna", code=2)
-    assert "issued by ben" in people("bills", "issue", "1", "--as", "ben")
-    assert "bills of 2026-10 are issued and stay" in people("bills", "run", "2026-10", "--as", "anna", code=1)
-    assert "only a draft" in people("bills", "check", "1", "--as", "anna", code=1)
+    first = people("do", "runs", "month=2026-10", "--as", "anna")
+    assert number_of(first) == 1
+    assert people("do", "runs", "month=2026-10", "--as", "ben") == first, "the same inputs make no second run"
+    assert "only a checked run" in people("do", "runs/1/issue", "--as", "ben", code=2)
+    assert "checked by anna" in people("do", "runs/1/check", "--as", "anna")
+    assert "anna checked it" in people("do", "runs/1/issue", "--as", "anna", code=2)
+    assert "issued by ben" in people("do", "runs/1/issue", "--as", "ben")
+    assert "bills of 2026-10 are issued and stay" in people("do", "runs", "month=2026-10", "--as", "anna", code=1)
+    assert "only a draft" in people("do", "runs/1/check", "--as", "anna", code=1)
     account = min(each.account for each in _bills(database, 1))
     config, as_anna = tmp_path / "utility.toml", (WHO, "anna")
     assert shown(config, "runs", "1", "bills", str(account), *as_anna)["account"] == account
@@ -204,7 +213,7 @@ def test_late_data_after_the_bill_is_a_line_of_the_next_one(
 
 def test_a_month_that_has_not_begun_is_not_billed(people: Command, database: Database, world: World) -> None:
     publish(database, tariff())
-    assert "2098-05: this month has not begun" in people("bills", "run", "2098-05", "--as", "anna", code=1)
+    assert "2098-05: this month has not begun" in people("do", "runs", "month=2098-05", "--as", "anna", code=1)
     with database.reads.begin() as connection:
         assert runs(connection, 9) == []
 
@@ -289,37 +298,37 @@ def in_fork(work: Callable[[], object]) -> int:
 def test_provisional_run_is_marked_and_not_issued(people: Command, database: Database, world: World) -> None:  # row 19
     publish(database, tariff())
     world.settled.provisional[0, -1] = True
-    said = people("bills", "run", "2026-11", "--as", "anna")
-    assert "note: quarter-hours that may still change in 1 bill" in said
-    people("bills", "check", "1", "--as", "anna")
-    assert "wait for the deadline" in people("bills", "issue", "1", "--as", "ben", code=2)
+    said = people("do", "runs", "month=2026-11", "--as", "anna")
+    assert "quarter-hours that may still change in 1 bill" in said
+    people("do", "runs/1/check", "--as", "anna")
+    assert "wait for the deadline" in people("do", "runs/1/issue", "--as", "ben", code=2)
     world.settled.provisional[0, -1] = False
-    assert people("bills", "run", "2026-11", "--as", "anna").startswith("run 2 of"), "final without a new version"
+    assert number_of(people("do", "runs", "month=2026-11", "--as", "anna")) == 2, "final without a new version"
     with database.reads.begin() as connection:
         assert run_of(connection, 2)["figures"]["provisional"] == 0
     compare(database, 1)  # the first run has the same bytes still
     world.settled.quality[0, -1] = 1
     world.settled.version[0, 0] += 1
-    assert "note: estimated quarter-hours in 1 bill" in people("bills", "run", "2026-11", "--as", "anna")
-    people("bills", "check", "3", "--as", "anna")
-    people("bills", "issue", "3", "--as", "ben")
+    assert "estimated quarter-hours in 1 bill" in people("do", "runs", "month=2026-11", "--as", "anna")
+    people("do", "runs/3/check", "--as", "anna")
+    people("do", "runs/3/issue", "--as", "ben")
 
 
 def test_run_that_another_month_overtook_is_not_issued(people: Command, database: Database, world: World) -> None:
     publish(database, tariff())
-    people("bills", "run", "2026-11", "--as", "anna")
-    people("bills", "check", "1", "--as", "anna")
+    people("do", "runs", "month=2026-11", "--as", "anna")
+    people("do", "runs/1/check", "--as", "anna")
     issued(database, people, "2026-10")
-    assert "was made before another run was issued or cancelled" in people("bills", "issue", "1", "--as", "ben", code=2)
+    assert "was made before another run was issued or cancelled" in people("do", "runs/1/issue", "--as", "ben", code=2)
 
 
 def test_run_whose_bills_differ_when_computed_again_is_not_checked(
     people: Command, database: Database, world: World, tmp_path: Path
 ) -> None:
     publish(database, tariff())
-    people("bills", "run", "2026-10", "--as", "anna")
+    people("do", "runs", "month=2026-10", "--as", "anna")
     account = late(world, Quantity.IMPORTED, 100 * KWH)
-    assert "1 bills differ" in people("bills", "check", "1", "--as", "anna", code=1)
+    assert "1 bills differ" in people("do", "runs/1/check", "--as", "anna", code=1)
     out = tmp_path / "out"
     said = people("bills", "receipt", str(account), "2026-10", "--out", str(out), code=1)
     assert "are not those that the run was made of" in said
@@ -347,7 +356,7 @@ def test_preview_shows_winners_losers_and_a_histogram(
 
 
 def test_run_without_a_tariff_says_what_to_do(people: Command, world: World) -> None:
-    said = people("bills", "run", "2026-10", "--as", "anna", code=1)
+    said = people("do", "runs", "month=2026-10", "--as", "anna", code=1)
     assert "no tariff 'town' is in force on 2026-10-01 00:00; publish one" in said
 
 
@@ -358,7 +367,7 @@ def test_run_with_an_accounts_tariff_that_is_none_names_the_account(
     slip = {n: Account(number=n, function=Function.HOUSE, tariffs=(Dated(start=0, value="twon"),)) for n in (1, 3)}
     registry = replace(world.inputs.registry, accounts=slip)
     monkeypatch.setattr(billing_sources, "load_registry", lambda _: registry)
-    said = people("bills", "run", "2026-10", "--as", "anna", code=1)
+    said = people("do", "runs", "month=2026-10", "--as", "anna", code=1)
     assert "no tariff 'twon' is in force on 2026-10-01 00:00 (given to account 1 and 1 more); publish one" in said
 
 
@@ -380,12 +389,12 @@ def _bills(database: Database, number: int) -> list[Any]:
 
 def test_documents_of_one_account_are_those_of_the_whole_run(people: Command, database: Database, world: World) -> None:
     publish(database, tariff())
-    people("bills", "run", "2026-10", "--as", "anna")
+    people("do", "runs", "month=2026-10", "--as", "anna")
     account = min(each.account for each in _bills(database, 1))
     with pytest.raises(ConfigError, match=f"2026-10: no bill of account {account} is issued"):
         issued_documents(database, ("2026-10", 0), account)
-    people("bills", "check", "1", "--as", "anna")
-    people("bills", "issue", "1", "--as", "ben")
+    people("do", "runs/1/check", "--as", "anna")
+    people("do", "runs/1/issue", "--as", "ben")
     whole, own = documents_of(database, "2026-10"), issued_documents(database, ("2026-10", 0), account)
     assert own.receipt(account) == whole.receipt(account)
     (ours,), (its,) = own.statements([account]), whole.statements([account])

@@ -17,7 +17,7 @@ from commonwatt.model.text import spaced
 from harness.billing.worlds import World, random_world, tariff, world_of
 from harness.console import Browser, text_of
 from harness.surroundings import databases
-from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
+from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, number_of, publish
 from tests.unit.utility.billing.test_bills import issued as month_of
 from tests.unit.utility.billing.test_bills import stored
 from tests.unit.utility.billing.test_check_bill import SECRET, _checker, faults, receipt, run_of
@@ -83,19 +83,19 @@ def state(database: Database, entry: int) -> tuple[str, int]:
 
 def entered(people: Command, kind: str, subject: int, amount: str = "0") -> str:
     """Have anna enter something and ben approve it; return its number."""
-    words = ("enter", kind, str(subject), "--amount", amount, "--why", "late meter", "--as", "anna")
-    number = people("bills", *words).split()[1].rstrip(";")
-    people("bills", "approve", number, "--as", "ben")
+    words = (f"kind={kind}", f"subject={subject}", f"amount={amount}", "reason=late meter", "--as", "anna")
+    number = str(number_of(people("do", "entries", *words)))
+    people("do", f"entries/{number}/approve", "--as", "ben")
     return number
 
 
 def test_an_entry_of_two_people_is_on_the_next_bill_once(people: Command, database: Database, account: int) -> None:
-    words = ("enter", "goodwill", str(account), "--amount", "4.50", "--why", "late meter", "--as", "anna")
-    assert "entry 1; next, by another person" in people("bills", *words)
+    words = ("kind=goodwill", f"subject={account}", "amount=4.50", "reason=late meter", "--as", "anna")
+    assert number_of(people("do", "entries", *words)) == 1
     assert not entry_lines(bill_of(database, made(people, OCTOBER), account)), "no second person approved it"
-    assert "anna entered it; a second person" in people("bills", "approve", "1", "--as", "anna", code=2)
-    assert "approved by ben" in people("bills", "approve", "1", "--as", "ben")
-    assert "entry 1 is approved" in people("bills", "approve", "1", "--as", "ben", code=2)
+    assert "anna entered it; a second person" in people("do", "entries/1/approve", "--as", "anna", code=2)
+    assert "decided by ben" in people("do", "entries/1/approve", "--as", "ben")
+    assert "entry 1 is approved" in people("do", "entries/1/approve", "--as", "ben", code=2)
     run = issued(database, people, OCTOBER)
     found = bill_of(database, run, account)
     assert entry_lines(found) == [("Goodwill", Decimal("-4.50"), "late meter", 1)]
@@ -111,8 +111,8 @@ def test_an_entry_of_two_people_is_on_the_next_bill_once(people: Command, databa
 
 
 def made(people: Command, month: str) -> int:
-    number = int(people("bills", "run", month, "--as", "anna").split()[1])
-    people("bills", "check", str(number), "--as", "anna")
+    number = number_of(people("do", "runs", f"month={month}", "--as", "anna"))
+    people("do", f"runs/{number}/check", "--as", "anna")
     return number
 
 
@@ -147,7 +147,7 @@ def test_an_entry_that_another_bill_has_holds_the_issue_up(people: Command, data
     run = made(people, OCTOBER)
     with database.writes.begin() as connection:
         connection.execute(bill_entry.update().values(left_cents=0))
-    assert "another bill has entry 1 of run 1" in people("bills", "issue", str(run), "--as", "ben", code=2)
+    assert "another bill has entry 1 of run 1" in people("do", f"runs/{run}/issue", "--as", "ben", code=2)
     assert database.read(run_row, run)["state"] == "checked", "nothing was changed"
 
 
@@ -158,10 +158,9 @@ def test_an_amount_that_is_no_entry_is_refused(amount: str) -> None:
 
 
 def test_an_entry_for_an_account_that_never_had_a_meter_is_refused(people: Command, account: int) -> None:
-    words = ("--amount", "1", "--why", "x", "--as", "anna")
-    assert "account 9999 never had a meter" in people("bills", "enter", "fee", "9999", *words, code=2)
-    assert "reason needs 1 to 200" in people("bills", "enter", "fee", str(account), "--amount", "1", "--why", " ",
-                                             "--as", "anna", code=2)  # fmt: skip
+    words = ("do", "entries", "kind=fee", "amount=1", "--as", "anna")
+    assert "account 9999 never had a meter" in people(*words, "subject=9999", "reason=x", code=2)
+    assert "reason needs 1 to 200" in people(*words, f"subject={account}", "reason= ", code=2)
 
 
 @databases.on_both_kinds
@@ -173,18 +172,18 @@ def test_a_cancelled_month_is_issued_again_and_both_codes_stay(
     entered(people, "goodwill", account, "1")
     first = issued(database, people, OCTOBER)
     assert "only an issued run is cancelled" in people(
-        "bills", "enter", "cancel", str(stale), "--why", "x", "--as", "anna", code=2
+        "do", "entries", "kind=cancel", f"subject={stale}", "reason=x", "--as", "anna", code=2
     )
     before = bill_of(database, first, account)
-    people("bills", "enter", "cancel", str(first), "--why", "wrong price", "--as", "anna")
-    assert "anna entered it" in people("bills", "approve", "3", "--as", "anna", code=2)
+    people("do", "entries", "kind=cancel", f"subject={first}", "reason=wrong price", "--as", "anna")
+    assert "anna entered it" in people("do", "entries/3/approve", "--as", "anna", code=2)
     assert database.read(run_row, first)["state"] == "issued"
-    people("bills", "approve", "3", "--as", "ben")
+    people("do", "entries/3/approve", "--as", "ben")
     assert database.read(run_row, first)["state"] == "cancelled"
     assert state(database, 1) == ("approved", -450), "the next run has it again"
-    assert "entry 3 is approved" in people("bills", "approve", "3", "--as", "ben", code=2)
+    assert "entry 3 is approved" in people("do", "entries/3/approve", "--as", "ben", code=2)
     assert "made before another run was issued or cancelled" in people(
-        "bills", "issue", str(stale), "--as", "ben", code=2
+        "do", f"runs/{stale}/issue", "--as", "ben", code=2
     )
     again = issued(database, people, OCTOBER)
     codes = []
@@ -202,7 +201,7 @@ def test_a_cancelled_month_is_issued_again_and_both_codes_stay(
     people("bills", "leaves", OCTOBER, "--run", str(first), "--out", str(leaves))
     assert f"check code of the month: {codes[0]}" in people("bills", "audit", str(leaves), offline=True)
     issued(database, people, NOVEMBER)
-    words = people("bills", "enter", "cancel", str(again), "--why", "x", "--as", "anna", code=2)
+    words = people("do", "entries", "kind=cancel", f"subject={again}", "reason=x", "--as", "anna", code=2)
     assert "bills of 2026-11 are issued after it" in words
     assert issued_documents(database, (OCTOBER, first), account).state == "cancelled"
     assert issued_documents(database, (OCTOBER, 0), account).number == again

@@ -267,8 +267,8 @@ def test_codes_of_cancelled_runs_come_in_order_however_late_they_are_asked_for(
     streets.ask()
     streets.answer("r901")
     for number in (1, 2):
-        people("bills", "enter", "cancel", str(number), "--why", "late meter", "--as", "anna")
-        people("bills", "approve", str(number), "--as", "ben")
+        people("do", "entries", "kind=cancel", f"subject={number}", "reason=late meter", "--as", "anna")
+        people("do", f"entries/{number}/approve", "--as", "ben")
         issued(database, people, MONTH)
     with database.writes.begin() as connection:
         connection.execute(command.update().where(command.c.state == "open").values(state="expired"))

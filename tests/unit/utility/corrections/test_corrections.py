@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import select, update
-from typer.testing import CliRunner
 
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import ValidationSettings
@@ -20,13 +20,12 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.settlement.estimates import Method
 from commonwatt.settlement.quarters import SettledQuality, applied
 from commonwatt.settlement.validation import Limits
-from harness.commands import logged_in, shown
+from harness.commands import shown, typed
 from harness.surroundings import databases
 from harness.surroundings.messages import append
 from utility.access.people import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.corrections import jobs as validation
-from utility.corrections.cli import app
 from utility.corrections.correction import STEPS, Action, State
 from utility.corrections.decisions import Edit, edit
 from utility.corrections.jobs import validate
@@ -354,16 +353,9 @@ def test_a_finding_of_2040_is_listed(kind: str, database: Database) -> None:
 
 
 @pytest.fixture
-def corrections(config: Path, database: Database) -> Callable[..., str]:
-    """Run ``commonwatt corrections``, which must exit with ``code``; return its output."""
-
-    def run_it(*words: str, code: int = 0) -> str:
-        with logged_in(database, config, words) as left:
-            done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*left, "--config", str(config)])
-        assert done.exit_code == code, done.output
-        return " ".join(done.output.split())
-
-    return run_it
+def do(config: Path, database: Database) -> Callable[..., str]:
+    """Type ``commonwatt do``, which must exit with ``code``; return its output."""
+    return partial(typed, config, database, "do")
 
 
 @pytest.fixture
@@ -376,26 +368,25 @@ def estimates(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("estimates")
-def test_person_lists_approves_and_takes_back(corrections: Callable[..., str], config: Path) -> None:
+def test_person_lists_approves_and_takes_back(do: Callable[..., str], config: Path) -> None:
     [row] = shown(config, "corrections")["corrections"]
     # Until 5:00 UTC it was Sunday in the town, and no other Sunday is known.
     assert (row["meter"], row["method"], row["state"], row["minutes"]) == (str(INTO), "like-days", "proposed", 1020)
-    told = corrections("approve", "--as", "anna", "--meter", str(INTO), "--from", "2026-02-16", "--to", "2026-02-17")
-    assert "of 1 meter" in told
-    assert "approved by anna" in told
+    chosen = f"chosen.meters={INTO}", "chosen.start=2026-02-16", "chosen.until=2026-02-17"
+    told = do("corrections/decide", "action=approve", *chosen, "--as", "anna")
+    assert "person anna meters 1" in told
     assert shown(config, "corrections", "state=approved")["corrections"]
-    assert "taken back by ben" in corrections("revert", "--as", "ben", "--method", "like-days", "--why", "no")
+    assert "person ben" in do("corrections/decide", "action=revert", "chosen.method=like-days", "why=no", "--as", "ben")
     assert shown(config, "corrections", f"meter={INTO}", "state=proposed")["corrections"]
 
 
 def test_person_enters_a_value_which_replaces_the_reading(
-    corrections: Callable[..., str], config: Path, database: Database
+    do: Callable[..., str], config: Path, database: Database
 ) -> None:
     store(database, readings(range(FIRST, FIRST + 8), (INTO,)))
     start, end = FIRST * QUARTER_S, FIRST * QUARTER_S + 1815
-    words = ("--as", "anna", "--meter", str(INTO), "--from", str(start), "--to", str(end), "--why", "stuck")
-    told = corrections("edit", *words, "--energy", "0.123456")
-    assert told == f"meter {INTO}: 3 quarter-hours edited by anna, 0.123 kWh"
+    words = (f"meter={INTO}", f"start={start}", f"until={end}", "why=stuck", "energy_kwh=0.123456", "--as", "anna")
+    assert "changed 3 person anna energy mwh 123456" in do("corrections/edit", *words)
     with database.reads.begin() as connection:
         made = overlay(connection, [INTO], FIRST, FIRST + 8)
     raw = reads.readings(database, numbers(database, INTO)[INTO], int(RecordType.THROUGH), FIRST, FIRST + 7)
@@ -407,48 +398,50 @@ def test_person_enters_a_value_which_replaces_the_reading(
     assert shown(config, "corrections", "state=edited")["corrections"]
 
 
-WHEN = ("--from", "2026-02-16T00:00Z", "--to", "2026-02-17T00:00Z")
+WHEN = ("start=2026-02-16T00:00Z", "until=2026-02-17T00:00Z")
+CHOSEN = tuple(f"chosen.{word}" for word in WHEN)
 AS = ("--as", "anna")
-EDIT = ("edit", *AS, "--meter", str(INTO), "--why", "x")
+APPROVE = ("corrections/decide", "action=approve")
+EDIT = ("corrections/edit", *AS, f"meter={INTO}", "why=x")
 
 
 WRONG = [
-    (("approve", *AS), "choose what to approve: give --meter"),
-    (("approve", "--method", "balance"), "log in with: commonwatt login"),
-    (("approve", *AS, "--method", "guess"), "is none of balance, interpolation, like-days, edit, register"),
-    (("approve", *AS, "--meter", "77"), "meter 77: no such meter"),
-    (("approve", *AS, "--from", "soon"), "from: 'soon' is no time"),
-    (("approve", *AS, "--from", "2026-02-16T00:01Z"), "from must be a quarter-hour"),
-    (("approve", *AS, "--from", "2026-02-17", "--to", "2026-02-16"), "from must be before to"),
-    (("approve", *AS, *WHEN), "nothing to approve: none was chosen"),
+    ((*APPROVE, *AS), "choose 1 to 200 lines, not 0"),
+    ((*APPROVE, "chosen.method=balance"), "log in with: commonwatt login"),
+    ((*APPROVE, *AS, "chosen.method=guess"), "is none of balance, interpolation, like-days, edit, register"),
+    ((*APPROVE, *AS, "chosen.meters=77"), "meter 77: no such meter"),
+    ((*APPROVE, *AS, "chosen.start=soon"), "from: 'soon' is no time"),
+    ((*APPROVE, *AS, "chosen.start=2026-02-16T00:01Z"), "from must be a quarter-hour"),
+    ((*APPROVE, *AS, "chosen.start=2026-02-17", "chosen.until=2026-02-16"), "from must be before to"),
+    ((*APPROVE, *AS, *CHOSEN), "nothing to approve: none was chosen"),
     ((*EDIT, *WHEN), "no like days for the whole period; give its energy"),
-    ((*EDIT, *WHEN, "--energy", "-1"), "energy -1: must be kilowatt-hours"),
-    ((*EDIT, *WHEN, "--energy", "1.2345678"), "at most 6 decimals"),
-    ((*EDIT, *WHEN, "--energy", "999999999"), "more than its service carries"),
-    ((*EDIT, *WHEN, "--energy", "9999999999"), "more than any meter measures"),
-    ((*EDIT, *WHEN, "--type", "stored"), "a level can't be edited"),
-    ((*EDIT, *WHEN, "--type", "generation"), "does not measure it"),
-    ((*EDIT, "--from", "2026-02-16T00:00:01Z", "--to", "2026-02-17"), "multiples of 15 s"),
-    ((*EDIT, "--from", "2026-01-01", "--to", "2026-02-17"), "at most 35 days"),
-    ((*EDIT, "--from", "2100-01-01", "--to", "2100-01-02"), "to is in the future"),
-    ((*EDIT[:-1], " ", *WHEN), "why: give the reason"),
-    (("close", "5", "--as", "anna"), "finding 5 is not open; nothing was closed"),
-    (("close", "5"), "log in with: commonwatt login"),
+    ((*EDIT, *WHEN, "energy_kwh=-1"), "energy -1: must be kilowatt-hours"),
+    ((*EDIT, *WHEN, "energy_kwh=1.2345678"), "at most 6 decimals"),
+    ((*EDIT, *WHEN, "energy_kwh=999999999"), "more than its service carries"),
+    ((*EDIT, *WHEN, "energy_kwh=9999999999"), "more than any meter measures"),
+    ((*EDIT, *WHEN, "type=stored"), "a level can't be edited"),
+    ((*EDIT, *WHEN, "type=generation"), "does not measure it"),
+    ((*EDIT, "start=2026-02-16T00:00:01Z", "until=2026-02-17"), "multiples of 15 s"),
+    ((*EDIT, "start=2026-01-01", "until=2026-02-17"), "at most 35 days"),
+    ((*EDIT, "start=2100-01-01", "until=2100-01-02"), "to is in the future"),
+    ((*EDIT[:-1], "why= ", *WHEN), "why: give the reason"),
+    (("findings/close", "numbers=5", *AS), "finding 5 is not open; nothing was closed"),
+    (("findings/close", "numbers=5"), "log in with: commonwatt login"),
 ]
 
 
-def test_wrong_input_is_told_and_changes_nothing(corrections: Callable[..., str], database: Database) -> None:
+def test_wrong_input_is_told_and_changes_nothing(do: Callable[..., str], database: Database) -> None:
     for words, told in WRONG:
-        assert told in corrections(*words, code=2)
+        assert told in do(*words, code=2)
     with database.reads.begin() as connection:
         assert connection.execute(select(correction)).first() is None
 
 
-def test_person_closes_a_finding(corrections: Callable[..., str], config: Path, database: Database) -> None:
+def test_person_closes_a_finding(do: Callable[..., str], config: Path, database: Database) -> None:
     store(database, readings(range(FIRST - 1, FIRST + 97), (INTO,), range(LATE, LATE + 2)))
     missing(database, numbers(database, INTO), range(LATE, LATE + 2))
     run(database)
     [row] = shown(config, "findings", "check=gap", f"meter={INTO}")["findings"]
     assert (row["meter"], row["figure"], row["start"]) == (str(INTO), 120, iso(LATE * QUARTER_S))
-    assert "1 finding closed by anna" in corrections("close", str(row["no"]), "--as", "anna")
+    assert "changed 1 person anna" in do("findings/close", f"numbers={row['no']}", "--as", "anna")
     assert shown(config, "findings")["findings"] == []

@@ -154,7 +154,7 @@ def test_a_job_that_fails_keeps_its_order_and_is_tried_again(
     assert one.results() == [0], "the third hour must not come before the second"
     assert len(one.failures) == 2
     with database.reads.begin() as connection:
-        states = {str(row["start"]): row["state"] for row in newest_periods(connection, 9, FIRST + 3 * HOUR)}
+        states = {str(row.start): row.state for row in newest_periods(connection, 9, FIRST + 3 * HOUR)}
     expected = ["done", "failed", "due", "to come"]
     assert states == {str(FIRST + n * HOUR): state for n, state in enumerate(expected)}
     one.before = None

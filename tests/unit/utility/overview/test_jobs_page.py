@@ -87,7 +87,7 @@ def test_administrator_pauses_resumes_runs_and_changes_a_job(filled: Database, b
     assert "Run now" in text_of(admin.get("/console/jobs/gaps"))
     answer = admin.post("/console/jobs/gaps/pause")
     assert answer.status_code == 303
-    assert "It is paused." in text_of(admin.get(answer.headers["location"]))
+    assert "gaps is paused." in text_of(admin.get(answer.headers["location"]))
     refused = admin.post("/console/jobs/gaps/run")
     assert refused.status_code == 409
     assert "resume it first. Nothing was changed" in text_of(refused)
@@ -111,7 +111,7 @@ def test_administrator_pauses_resumes_runs_and_changes_a_job(filled: Database, b
 
 def test_program_does_the_same(filled: Database, browser: Callable[..., Browser]) -> None:
     admin = browser(Role.ADMIN)
-    assert act(admin, "/jobs/Query_data/pause").json() == {"words": ["paused"]}
+    assert act(admin, "/jobs/Query_data/pause").json() == {"words": ["gaps is paused."]}
     assert act(admin, "/jobs/gaps/pause").status_code == 409
     assert act(admin, "/jobs/gaps/resume").status_code == 200
     assert "within 15 s" in act(admin, "/jobs/gaps/run").json()["words"][0]

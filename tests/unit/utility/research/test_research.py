@@ -18,7 +18,7 @@ from commonwatt.model.calendar import iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
-from harness.commands import WHO, logged_in, shown
+from harness.commands import WHO, logged_in, shown, typed
 from harness.furnished import CANARY, found_in
 from harness.research import emulated_homes, emulated_town
 from harness.surroundings import databases
@@ -83,6 +83,8 @@ def research(tmp_path: Path, url: str, kind: str, database: Database, monkeypatc
 
     def run(*words: str, code: int = 0, limit: float = 100) -> str:
         config.write_text(f'[utility]\ndatabase = "{address}"\n[utility.research]\nlimit_percent = {limit}\n')
+        if words[0] == "do":
+            return typed(config, database, *words, code=code)
         with logged_in(database, config, words) as left:
             done = CliRunner(env={"COLUMNS": "250"}).invoke(app, [*left, "--config", str(config)])
         assert done.exit_code == code, done.output
@@ -169,7 +171,7 @@ def test_no_release_has_who_the_people_of_its_homes_are(research: Research, tmp_
         for account in accounts:
             set_contact(connection, account, 0, Contact(**CANARY), b"k" * 32)  # type: ignore[arg-type]
     assert len(accounts) >= 20
-    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    research("do", "agreements", "name=lab", "until=2100-01-01T00:00Z", "--as", "ben")
     tiers: dict[str, list[str]] = {"open": [], "homes": ["--agreement", "lab"]}
     for tier, words in tiers.items():
         out = tmp_path / tier
@@ -198,7 +200,7 @@ def test_the_same_release_is_the_same_bytes_and_its_files_name_no_home(research:
     for name in ("one", "two"):
         research("release", "open", *period(), "--out", str(tmp_path / name), "--as", "anna")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    research("do", "agreements", "name=lab", "until=2100-01-01T00:00Z", "--as", "ben")
     words = ["release", "homes", *period(), "--agreement", "lab", "--as", "anna", "--noise", "20", "--sample", "50"]
     for name in ("three", "four"):
         research(*words, "--out", str(tmp_path / name))
@@ -210,7 +212,7 @@ def test_the_same_release_is_the_same_bytes_and_its_files_name_no_home(research:
 
 
 def test_pseudonyms_of_two_releases_cant_be_joined(research: Research, tmp_path: Path) -> None:
-    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    research("do", "agreements", "name=lab", "until=2100-01-01T00:00Z", "--as", "ben")
     names = []
     for number, (first, last) in enumerate(((0, 1), (1, 2))):
         out = tmp_path / str(number)
@@ -232,7 +234,7 @@ def test_pseudonyms_of_two_releases_cant_be_joined(research: Research, tmp_path:
 
 
 def test_slots_are_released_by_day_and_attacked(research: Research, tmp_path: Path) -> None:
-    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    research("do", "agreements", "name=lab", "until=2100-01-01T00:00Z", "--as", "ben")
     out = tmp_path / "out"
     words = ["--sample", "20", "--step", "300", "--agreement", "lab", "--as", "anna", "--out", str(out)]
     said = research("release", "homes", *period(0, 1), *words)
@@ -254,11 +256,11 @@ def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: 
     assert not (tmp_path / "out").exists()
     (waiting,) = shown(tmp_path / "utility.toml", "releases", WHO, "anna")["releases"]
     assert (waiting["state"], waiting["asked_by"]) == ("waiting", "anna")
-    approve = ["approve", waiting["id"], "--why", "small town, looked at", "--as"]
+    approve = ["do", f"releases/{waiting['id']}/approve", "why=small town, looked at", "--as"]
     assert "anna asked for it; a second person" in research(*approve, "anna", code=2)
     assert "log in with: commonwatt login" in research(*approve[:-1], code=2)
-    assert "there is no such release" in research("approve", "x", "--why", "y", "--as", "ben", code=2)
-    assert "why: 1 to 200" in research("approve", waiting["id"], "--why", " ", "--as", "ben", code=2)
+    assert "there is no such release" in research("do", "releases/x/approve", "why=y", "--as", "ben", code=2)
+    assert "why: 1 to 200" in research(*approve[:2], "why= ", "--as", "ben", code=2)
     research(*approve, "ben")
     assert "is approved already" in research(*approve, "ben", code=2)
     assert waiting["id"] in research(*words, limit=0)
@@ -322,11 +324,11 @@ def test_identifiable_data_needs_an_agreement_that_holds(
     assert "agreement: homes can be identified, so one is needed" in research(*words, code=2)
     assert "there is none of this name" in research(*words, "--agreement", "lab", code=2)
     assert "is in the past" in research(
-        "agreement", "add", "lab", "--until", "2001-01-01T00:00Z", "--as", "ben", code=2
+        "do", "agreements", "name=lab", "until=2001-01-01T00:00Z", "--as", "ben", code=2
     )
     soon = str(small_town()[1].start + 4 * DAY_S + 1)
-    research("agreement", "add", "lab", "--until", soon, "--as", "ben")
-    assert "agreement of this name" in research("agreement", "add", "lab", "--until", soon, "--as", "ben", code=2)
+    research("do", "agreements", "name=lab", f"until={soon}", "--as", "ben")
+    assert "agreement of this name" in research("do", "agreements", "name=lab", f"until={soon}", "--as", "ben", code=2)
     assert "lab" in {one["name"] for one in shown(tmp_path / "utility.toml", "agreements", WHO, "anna")["agreements"]}
     research(*words, "--agreement", "lab")
     with database.reads.begin() as connection:
@@ -339,7 +341,7 @@ def test_an_agreement_that_has_ended_is_refused(
     research: Research, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = small_town()[1].start
-    research("agreement", "add", "lab", "--until", str(start + 5 * DAY_S), "--as", "ben")
+    research("do", "agreements", "name=lab", f"until={start + 5 * DAY_S!s}", "--as", "ben")
     late = Clock(origin=start + 6 * DAY_S, monotonic_origin=0, speed=0)
     monkeypatch.setattr(options, "load_clock", lambda _: late)
     words = ["release", "homes", *period(), "--out", str(tmp_path / "out"), "--as", "anna", "--agreement", "lab"]
@@ -391,7 +393,7 @@ def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(
     research: Research, tmp_path: Path, database: Database
 ) -> None:
     start = small_town()[1].start + 4 * 3600
-    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    research("do", "agreements", "name=lab", "until=2100-01-01T00:00Z", "--as", "ben")
     words = ["--from", str(start), "--to", str(start + DAY_S), "--agreement", "lab", "--shuffle-days", "--as", "anna"]
     said = research("release", "homes", *words, "--out", str(tmp_path / "out"), code=2)
     assert "shuffle-days: from and to must be at the start of a day in UTC" in said
