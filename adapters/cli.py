@@ -35,10 +35,9 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.text import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.metric_families import registry_of
+from commonwatt.runtime.metric_families import register_process, registry_of
 from commonwatt.runtime.service import EXIT_FAILED, handled, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 
 FIRST_S = 15.0  # seconds within which the broker must accept the connection
 QUIET_S = 3.0  # seconds without a message after which a broker has sent what it keeps

@@ -18,7 +18,7 @@ from commonwatt.protocol.batches import MAX_BATCH_BLOCKS
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from harness.docs.measured import Goal, Section, Table, number, spread
 from utility.readings.core import Core, FromGateway
-from utility.readings.summaries import summaries
+from utility.readings.flows import summaries
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 MICROGRID = "r001"

@@ -32,9 +32,9 @@ from utility.jobs.plans import HERE, Period, Why
 from utility.jobs.store import Turn, mark
 from utility.jobs.tables import settlement_due
 from utility.outbox.changes import Append
+from utility.readings.flows import summaries
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
-from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
 from utility.registry.tables import controller, meter
 from utility.settlement.jobs import SettlementJob

@@ -21,9 +21,9 @@ from commonwatt.config.settings import BrokerSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
+from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import serve, start_log, wait_if_often
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 
 EXIT_CONFIG = 2
 EXIT_START = 1

@@ -20,10 +20,9 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.metric_families import registry_of
+from commonwatt.runtime.metric_families import register_process, registry_of
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Town
 from meter_sim.faults import Faults, FaultsFile, path_of
 from meter_sim.fleet_clock import SLEW_AT_MOST_S, FleetClock

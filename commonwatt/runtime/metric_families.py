@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from commonwatt.runtime.watchdog import Watchdog
 
 Value: TypeAlias = float | Mapping[Any, float] | None
 """A metric's value; by its label, or by a tuple of its labels, if it has some; ``None``: it has none now."""
@@ -74,3 +76,17 @@ def registry_of(*reads: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
     for read in reads:
         registry.register(AtEachScrape(read))
     return registry
+
+
+WATCHDOG_ROWS: tuple[Row[Watchdog], ...] = (
+    counter("stuck", "Times something made no progress for 30 s, by what it is.", lambda dog: dog.stuck, "what"),
+    counter("clock_jumps", "Times the machine's clock jumped.", lambda dog: dog.jumps),
+    counter("unhandled_exceptions", "Exceptions in the loop's callbacks that only the loop has caught.",
+            lambda dog: dog.failures),
+)  # fmt: skip
+
+
+def register_process(registry: CollectorRegistry, part: str, watchdog: Watchdog) -> None:
+    """Register the metrics of every process: watchdog, memory, processor time and start time."""
+    registry.register(AtEachScrape(lambda: families(f"commonwatt_{part}", WATCHDOG_ROWS, watchdog)))
+    ProcessCollector(registry=registry)

@@ -18,10 +18,9 @@ from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import is_loopback
 from commonwatt.network.http_server import HttpServer, Request, Response
 from commonwatt.runtime.clock import Clock, load_clock
-from commonwatt.runtime.metric_families import Row, counter, families, gauge, registry_of
+from commonwatt.runtime.metric_families import Row, counter, families, gauge, register_process, registry_of
 from commonwatt.runtime.service import only_one, until_stopped
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.loop.machine import THREADS
 from gateway.shell import Shell
 

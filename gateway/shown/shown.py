@@ -11,10 +11,9 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.time import Recent
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, read_machine
-from commonwatt.runtime.metric_families import registry_of
+from commonwatt.runtime.metric_families import register_process, registry_of
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.alarms import View, alarms
 from gateway.care.witness import Witness
 from gateway.clique.clique import Clique

@@ -17,9 +17,8 @@ from adapters.metrics import adapter_metrics
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.control import SupplyState
-from commonwatt.runtime.metric_families import families
+from commonwatt.runtime.metric_families import WATCHDOG_ROWS, families
 from commonwatt.runtime.watchdog import Notifier, Watchdog
-from commonwatt.runtime.watchdog_metrics import ROWS as WATCHDOG
 from gateway.alarms import KINDS as OF_GATEWAYS
 from gateway.controller import Controller
 from gateway.host.host import host_metrics
@@ -85,7 +84,7 @@ def _no_adapter_figures() -> AdapterFigures:
 
 
 def _watchdog_metrics(part: str) -> list[MetricInfo]:
-    return _infos(families(f"commonwatt_{part}", WATCHDOG, Watchdog(Notifier({}))))
+    return _infos(families(f"commonwatt_{part}", WATCHDOG_ROWS, Watchdog(Notifier({}))))
 
 
 def _process_metrics() -> list[MetricInfo]:

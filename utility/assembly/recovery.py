@@ -48,11 +48,11 @@ from utility.jobs.plans import Why
 from utility.jobs.store import mark
 from utility.jobs.tables import period, settlement_due
 from utility.outbox.tables import command, plant_seen
+from utility.readings.flows import summaries
 from utility.readings.store import reads
 from utility.readings.store.batches import parts_of
 from utility.readings.store.parts import as_rows
 from utility.readings.store.retention import KEPT_FROM, kept_from
-from utility.readings.summaries import summaries
 from utility.readings.tables import batch, compacted, dead_letter, event, gap, gateway_seen, part, series
 from utility.registry.layout import Day
 from utility.registry.store.registry import REVISION, registry_changed

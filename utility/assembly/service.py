@@ -21,10 +21,10 @@ from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import Expiry, server_context
 from commonwatt.runtime.clock import Clock, machine_now, read_machine
 from commonwatt.runtime.files import write_private
+from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Mark, Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Counting, Facts
 from utility.alarms.decisions import alarms_of

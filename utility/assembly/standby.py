@@ -17,9 +17,9 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.network.http_server import HttpServer, Request, Response
 from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from utility.assembly.metrics import ACTIVE_HELP
 from utility.assembly.service import Service
 from utility.database.base import SQLAlchemyError

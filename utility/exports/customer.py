@@ -28,7 +28,7 @@ from commonwatt.town.town import Direction
 from utility.billing.bill import LINE_ROWS, Bill, Line
 from utility.billing.inputs import RunInputs
 from utility.exports.selection import Held, Resolution, intervals, is_held
-from utility.readings.summaries import summaries
+from utility.readings.flows import summaries
 from utility.statistics.usage import kilowatt_hours
 
 _SCALE = 5  # amounts are whole hundred-thousandths of the currency

@@ -16,7 +16,7 @@ from utility.billing.bill import Bill, Line
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Coded, Rows, count_of
 from utility.exports.selection import Held, Intervals, Resolution, cut, intervals, is_held
-from utility.readings.summaries import summaries
+from utility.readings.flows import summaries
 
 _I64 = npt.NDArray[np.int64]
 _I32 = npt.NDArray[np.int32]

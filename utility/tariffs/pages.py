@@ -57,23 +57,28 @@ class Filled(PricesForm):
     month: str = ""  # of the preview
 
 
+_drafts = APIRouter(include_in_schema=False)
+
+
+@_drafts.get(f"{_START}/new")
+def form(
+    console: RequestConsole,
+    request: Request,
+    actor: ProposesPrices,
+    name: Annotated[str, Query(max_length=32)] = "",
+    version: OtherVersion = 0,
+) -> HTMLResponse:
+    """Show the prices of a stored version, or of the one in force, to be changed."""
+    stored = stored_version(console, name, version) if name else _in_force(console)
+    if stored is None:
+        return _form(console, request, actor, _first_form(console), _first_source(console))
+    return _either(console, request, actor, stored.tariff, stored.source)
+
+
 def make_drafts_router(begin: Begin) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
-
-    @router.get(f"{_START}/new")
-    def form(
-        console: RequestConsole,
-        request: Request,
-        actor: ProposesPrices,
-        name: Annotated[str, Query(max_length=32)] = "",
-        version: OtherVersion = 0,
-    ) -> HTMLResponse:
-        """Show the prices of a stored version, or of the one in force, to be changed."""
-        stored = stored_version(console, name, version) if name else _in_force(console)
-        if stored is None:
-            return _form(console, request, actor, _first_form(console), _first_source(console))
-        return _either(console, request, actor, stored.tariff, stored.source)
+    router.include_router(_drafts)
 
     @router.post(f"{_START}/form")
     def filled(

@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime import watchdog as module
+from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.watchdog import EXIT_STUCK, Notifier, Watchdog, Work
-from commonwatt.runtime.watchdog_metrics import register_process
 from harness.network.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}

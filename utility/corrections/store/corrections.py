@@ -26,9 +26,9 @@ from utility.corrections.tables import correction, correction_step
 from utility.database.bulk import is_one_of, listed
 from utility.database.database import count_rows, read_setting, save_setting
 from utility.database.engines import Lock, take
+from utility.readings.flows import masks
 from utility.readings.store.parts import MAX_IN, chunks
 from utility.readings.store.reads import numbers_of
-from utility.readings.summaries import masks
 from utility.registry.tables import meter
 
 MAX_AT_ONCE = 50_000  # most corrections that one command decides on

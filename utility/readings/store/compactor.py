@@ -26,6 +26,7 @@ from utility.database.database import Database, insert_or
 from utility.database.engines import Lock, take
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
+from utility.readings.flows import summaries
 from utility.readings.store.batches import WAITING, part_rows
 from utility.readings.store.parts import (
     KEY_NAMES,
@@ -39,7 +40,6 @@ from utility.readings.store.parts import (
     select_stored,
 )
 from utility.readings.store.quarters import mark_joined
-from utility.readings.summaries import summaries
 from utility.readings.tables import batch, compacted, conflict_sender, gap, part
 from utility.registry.store.registry import NOBODY, controller_numbers
 

@@ -12,6 +12,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter, unsigned64
 from utility.database.bulk import is_one_of, listed
 from utility.database.database import Database
+from utility.readings.flows import masks
 from utility.readings.gaps import ALL_SLOTS, settled_before
 from utility.readings.store.batches import execute, fresh
 from utility.readings.store.gaps import Off
@@ -27,7 +28,6 @@ from utility.readings.store.parts import (
 )
 from utility.readings.store.quarantine import masks_between
 from utility.readings.store.retention import kept_from
-from utility.readings.summaries import masks
 from utility.readings.tables import compacted, gap, series
 from utility.registry.store.registry import removed_meters
 from utility.registry.tables import meter

@@ -31,6 +31,7 @@ from utility.database.database import Database, insert_in, insert_or, read_setti
 from utility.database.engines import Lock, take
 from utility.outbox.store import send
 from utility.outbox.tables import command
+from utility.readings.flows import masks
 from utility.readings.gaps import (
     ALL_SLOTS,
     LAST_BACKOFF_S,
@@ -52,7 +53,6 @@ from utility.readings.gaps import (
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_of
 from utility.readings.store.retention import kept_from
-from utility.readings.summaries import masks
 from utility.readings.tables import absent_at, compacted, event, gap, gateway_seen, series
 from utility.registry.store.registry import closed_microgrids, removed_meters, stores_of
 from utility.registry.tables import meter

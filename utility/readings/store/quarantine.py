@@ -19,10 +19,10 @@ from utility.database.bulk import is_one_of, listed
 from utility.database.checks import is_sound
 from utility.database.database import Database, count_rows
 from utility.outbox.changes import Append, Change
+from utility.readings.flows import masks
 from utility.readings.store.dead_letters import dead_letter_of, is_in
 from utility.readings.store.parts import chunks
 from utility.readings.store.quarters import keep_first
-from utility.readings.summaries import masks
 from utility.readings.tables import dead_letter, part, quarantined
 from utility.registry.store.registry import NOBODY, controller_numbers, load_snapshot
 from utility.registry.tables import meter

@@ -32,6 +32,7 @@ from utility.database.database import Database
 from utility.database.postgres.partitions import make_partitions
 from utility.outbox.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.outbox.store import add_command, open_commands
+from utility.readings.flows import masks, summaries
 from utility.readings.store import batches, gaps, gateways, reads, writer
 from utility.readings.store import compactor as compactor_module
 from utility.readings.store import quarantine as quarantined
@@ -41,7 +42,6 @@ from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gaps import GapFinder
 from utility.readings.store.parts import as_rows
 from utility.readings.store.writer import Writer
-from utility.readings.summaries import masks, summaries
 from utility.readings.tables import batch, compacted, dead_letter, gap, part
 from utility.registry.tables import declared_minimum
 
