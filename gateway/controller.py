@@ -279,7 +279,7 @@ class Controller:
 
     def _save(self, core: HostedMicrogrid) -> None:
         saving = self.saving
-        core.save(saving.relay, saving.late_s, meters=Measure.METERS in saving.measures, put_s=saving.put_s)
+        core.limit_bytes(saving.relay, saving.late_s, meters=Measure.METERS in saving.measures, put_s=saving.put_s)
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of a job, seconds: the shortest of the microgrids'; each skips what is not due."""

@@ -136,7 +136,7 @@ class HostedMicrogrid:
             case Tick(job):
                 return self.tick(job, raw)
 
-    def save(self, relay: str, late_s: int, *, meters: bool, put_s: int | None) -> None:
+    def limit_bytes(self, relay: str, late_s: int, *, meters: bool, put_s: int | None) -> None:
         """Set what the controller does by itself to save bytes, where the utility has set nothing (``gateway.saving``).
 
         Args:
@@ -145,9 +145,9 @@ class HostedMicrogrid:
             meters: Whether all meters aggregate without loss.
             put_s: Seconds between the puts of meters that accept a period; ``None``: as set.
         """
-        self.relay.save("none" if "relay_s" in self.utility_commands.tuned else relay, late_s)
+        self.relay.limit_bytes("none" if "relay_s" in self.utility_commands.tuned else relay, late_s)
         self.modes.meters_mode.saves = meters
-        self.utility_commands.save(put_s)
+        self.utility_commands.limit_bytes(put_s)
 
     # Messages
 
@@ -252,7 +252,7 @@ class HostedMicrogrid:
         batch = self.relay.in_flight.get(ack.sequence)
         if ack.store == self.store.store_id and batch is not None and ack.trust is Trust.NETWORK:
             self.time.network(raw, ack.time, now - batch.sent)
-        return self.relay.acknowledged(ack, now) + self.household.save(acknowledged=True)
+        return self.relay.acknowledged(ack, now) + self.household.store_totals(acknowledged=True)
 
     def connected(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a new connection to the head-end: resend unacknowledged batches and request the utility's store id."""
@@ -346,7 +346,7 @@ class HostedMicrogrid:
         if self.manager.epochs.commands:
             modes = self.modes.keep(now) + self.modes.ask(now)
             commands = self.manager.resend(now) + modes
-        return commands + self.upkeep.turn() + self.household.save(acknowledged=False)
+        return commands + self.upkeep.turn() + self.household.store_totals(acknowledged=False)
 
     def served_in_hour(self, raw: EpochSeconds) -> int:
         """Return how many meters have readings in the store of the last hour."""

@@ -344,7 +344,7 @@ class Household:
         self.meters = [meter for meter in registry.values() if meter.location == place]
         self._quantities = quantities_of(self.meters)
 
-    def save(self, *, acknowledged: bool) -> list[Effect[Change]]:
+    def store_totals(self, *, acknowledged: bool) -> list[Effect[Change]]:
         """Count what is committed; store the totals with an acknowledgement of the utility, or when it is time."""
         if self.keeper is None:
             return []

@@ -112,7 +112,7 @@ class Relay:
         """The aggregation of relayed data in force."""
         return self.own if self.commanded.name == "none" else self.commanded
 
-    def save(self, name: str, late_s: int) -> None:
+    def limit_bytes(self, name: str, late_s: int) -> None:
         """Set the aggregation that the gateway wants by itself, and by how much finished quarters are sent later."""
         if (name, late_s) != (self.own.name, self.own.late_s):
             since = self.own.since if name == self.own.name else ANY_QUARTER

@@ -159,7 +159,7 @@ class UtilityCommands:
         """The periods in force, seconds, by the name of their setting."""
         return self._of_file | self.saved | self.tuned
 
-    def save(self, put_s: int | None) -> None:
+    def limit_bytes(self, put_s: int | None) -> None:
         """Set how often meters put, to save bytes, and how often levels are asked for to match; ``None``: neither."""
         longest = {"put_s": put_s, "levels_s": put_s} if put_s else {}
         self.saved = {name: max(seconds, self._of_file.get(name, 0)) for name, seconds in longest.items()}

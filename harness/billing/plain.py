@@ -192,7 +192,7 @@ class Plain:
         if is_rangers:
             self.split(members, units, None, quarter, "Credit, part of the microgrid's", members, marks)
             if evenly:
-                self.split([m for m in members if m.place in units], units, None, quarter, "", members, marks)
+                self.split([m for m in members if m.place in units], units, None, quarter, None, members, marks)
         else:
             for building in sorted({m.place for m in members if m.function == "building"}):
                 inside = [p for p in units if any(m.place == p and m.building == building for m in members)]
@@ -204,16 +204,23 @@ class Plain:
             self.split(farm, public, weights, quarter, "Credit, part of the solar farm's", members, marks)
         for account, found in marks.items():
             bill = self.bills[account]
-            bill.estimated += "estimated" in found
-            bill.missing += "missing" in found
-            bill.provisional += "provisional" in found
+            if "estimated" in found:
+                bill.estimated += 1
+            if "missing" in found:
+                bill.missing += 1
+            if "provisional" in found:
+                bill.provisional += 1
 
     def mark(self, found: set[str], meters: Sequence[Installed], quarter: int) -> None:
         for meter in (each for each in meters if is_installed(each, quarter)):
             row, column = self.rows[meter.id], quarter - self.settled.first
             quality = int(self.settled.quality[row, column])
-            found |= {"missing"} if quality == 0 else {"estimated"} if quality == 1 else set()
-            found |= {"provisional"} if self.settled.provisional[row, column] else set()
+            if quality == 0:
+                found.add("missing")
+            elif quality == 1:
+                found.add("estimated")
+            if self.settled.provisional[row, column]:
+                found.add("provisional")
 
     def split(
         self,
@@ -221,12 +228,12 @@ class Plain:
         places: Sequence[str],
         weights: Sequence[int] | None,
         quarter: int,
-        words: str,
+        credit_words: str | None,
         members: Sequence[Installed],
         marks: dict[int, set[str]],
     ) -> None:
-        """Divide the energy of some meters among places; without words it is import."""
-        quantity = Quantity.EXPORTED if words else Quantity.IMPORTED
+        """Divide the energy of some meters among places: a credit with these words, or without words import."""
+        quantity = Quantity.IMPORTED if credit_words is None else Quantity.EXPORTED
         owners: dict[str, int | None] = {}
         weight_of = dict(zip(places, weights or [1] * len(places), strict=True))
         for place in places:
@@ -262,7 +269,10 @@ class Plain:
             if owner is not None:
                 if sources[0].function == "building":
                     self.bills[owner].building = sources[0].microgrid, sources[0].place
-                self.credit(owner, quarter, words, parts[place]) if words else self.charge(owner, quarter, parts[place])
+                if credit_words is None:
+                    self.charge(owner, quarter, parts[place])
+                else:
+                    self.credit(owner, quarter, credit_words, parts[place])
 
     def given(self, quantity: Quantity, meters: Sequence[Installed]) -> int:
         key = quantity, tuple(m.id for m in meters)

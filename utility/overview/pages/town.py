@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.calendar import month_after, month_before, month_quarters
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.access.people import Actor, Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import Figures, town_metrics
@@ -264,7 +265,7 @@ def completeness_page(console: RequestConsole, request: Request, actor: ReadsTow
     zone = console.zone()
     present, _, until = month_days(console.now(), zone)
     shown = month or present
-    first, end = (quarter // 96 for quarter in month_quarters(shown, zone))
+    first, end = (quarter // QUARTERS_A_DAY for quarter in month_quarters(shown, zone))
     found = console.database.read(counted_days, first, max(first, min(end, until)))
     worst = sorted(found.by_microgrid.items(), key=lambda each: permille_of(each[1]) or 0)[:WORST]
     content = {

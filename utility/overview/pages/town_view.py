@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.calendar import midnight, month_of, month_quarters
 from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.alarms.board import Counts
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
@@ -184,7 +185,7 @@ class TownView:
         now = int(self._api.clock.now())
         with self._api.database.reads.begin() as connection:
             zone = zone_of(connection)
-            known = quarters_between(connection, now // QUARTER_S - 14 * 96, now // QUARTER_S)
+            known = quarters_between(connection, now // QUARTER_S - 14 * QUARTERS_A_DAY, now // QUARTER_S)
             versions = [each for each in published(connection) if each.name == self._api.settings.billing.tariff]
         begin = now // QUARTER_S - SPAN
         net = {each.quarter: each.net for each in known}
@@ -204,9 +205,9 @@ def month_days(now: EpochSeconds, zone: ZoneInfo) -> tuple[str, Day, Day]:
 
     On the first day of a month, it is the month before.
     """
-    name = month_of((now - _DAY_S) // 900, zone)
+    name = month_of((now - _DAY_S) // QUARTER_S, zone)
     first, _ = month_quarters(name, zone)
-    return name, first // 96, now // _DAY_S
+    return name, first // QUARTERS_A_DAY, now // _DAY_S
 
 
 def local_day_start(now: EpochSeconds, zone: ZoneInfo, later: int = 0) -> Quarter:
