@@ -1,6 +1,8 @@
 """A backlog as a gateway keeps it after hours or days without the utility."""
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ from commonwatt.model.blocks import Blocks, Quality, empty
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S
 from gateway.store.store import Store
-from gateway.stored import AppendParts, Part
 
+# Release 0.3, whose packages also run this file, had them in another module.
+_changes = import_module("gateway.changes" if find_spec("gateway.changes") else "gateway.stored")
 METERS = range(90_001, 90_005)
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(
     f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\n' for meter in METERS
@@ -42,8 +45,8 @@ def parts_of(minutes: int) -> Blocks:
 def keep(path: Path, blocks: Blocks) -> None:
     """Put parts into a gateway's store."""
     store = Store.open(path)
-    parts = tuple(Part(0, key, payload) for key, payload in zip(blocks.keys(), pack(blocks), strict=True))
-    store.commit([AppendParts(parts)])
+    parts = tuple(_changes.Part(0, key, payload) for key, payload in zip(blocks.keys(), pack(blocks), strict=True))
+    store.commit([_changes.AppendParts(parts)])
     store.close()
 
 
