@@ -78,7 +78,7 @@ def form(
 def make_drafts_router(begin: Begin) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
-    router.include_router(_drafts)
+    router.routes += _drafts.routes
 
     @router.post(f"{_START}/form")
     def filled(
