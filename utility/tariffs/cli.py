@@ -12,7 +12,7 @@ from commonwatt.model.calendar import local_text
 from utility.tariffs.tariff import Tariff, read_tariff
 from utility.webkit.cli import Commands, ConfigOption, ask
 
-app = Commands(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
+app = Commands(no_args_is_help=True, help="Tariffs: check, preview, propose; `commonwatt do tariffs` approves.")
 
 FileArgument = Annotated[Path, typer.Argument(help="The tariff's file (TOML).")]
 
