@@ -51,7 +51,10 @@ class CorrectionLines(BaseModel):
 class Selection(Asked):
     """Which corrections are meant; a key that is missing: any."""
 
-    meters: list[Annotated[str, Field(max_length=20)]] | None = Field(None, max_length=decisions.MAX_CHOSEN)
+    # An empty list would mean any meter.
+    meters: list[Annotated[str, Field(max_length=20)]] | None = Field(
+        None, min_length=1, max_length=decisions.MAX_CHOSEN
+    )
     start: str | None = Field(None, max_length=40, description="The first moment, a quarter-hour.")
     until: str | None = Field(None, max_length=40, description="The moment after the last.")
     method: str | None = Field(None, max_length=20)

@@ -33,7 +33,6 @@ def research() -> None:
 
 FromOption = Annotated[str, typer.Option("--from", help=f"Start of the period, on an hour: {FORMS}.")]
 ToOption = Annotated[str, typer.Option("--to", help="End of the period, at least a day later.")]
-WhyOption = Annotated[str, typer.Option("--why", help="The reason, at most 200 characters.")]
 
 
 @app.command()

@@ -410,6 +410,7 @@ WRONG = [
     ((*APPROVE, "chosen.method=balance"), "log in with: commonwatt login"),
     ((*APPROVE, *AS, "chosen.method=guess"), "is none of balance, interpolation, like-days, edit, register"),
     ((*APPROVE, *AS, "chosen.meters=77"), "meter 77: no such meter"),
+    ((*APPROVE, *AS, "chosen.meters="), "chosen.meters: List should have at least 1 item"),
     ((*APPROVE, *AS, "chosen.start=soon"), "from: 'soon' is no time"),
     ((*APPROVE, *AS, "chosen.start=2026-02-16T00:01Z"), "from must be a quarter-hour"),
     ((*APPROVE, *AS, "chosen.start=2026-02-17", "chosen.until=2026-02-16"), "from must be before to"),
