@@ -64,8 +64,8 @@ def release(
     """Write a release into a new folder: CSV, Parquet if pyarrow is installed, data dictionary, licence, attacks.
 
     Each attack is run on the release, and its success is in the report. An open release above the limit of the
-    utility's file waits until a second person approves it: `commonwatt do releases/ID/approve`; then run the same command
-    again. The same readings, options and program give the same release id and the same bytes.
+    utility's file waits until a second person approves it: `commonwatt do releases/ID/approve`; then run the same
+    command again. The same readings, options and program give the same release id and the same bytes.
 
     Readings count when the utility has joined them; wait for the end of the month's deadline before an open release,
     since a period is released once: a group whose readings have changed since is withheld.
