@@ -30,7 +30,7 @@ SET_UP = "/console/account/second-factor"  # the page on which a person sets up 
 log = logging.getLogger(__name__)
 
 _MACHINE = replace(on_machine(MACHINE), roles=frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN}))
-"""Programs that can read the token file. They decide nothing: commands log in for that (`commonwatt login`)."""
+"""Programs that can read the token file, such as `commonwatt do` without a login. What clerks decide needs a login."""
 
 _SAFE = ("GET", "HEAD")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
