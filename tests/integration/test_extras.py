@@ -92,7 +92,7 @@ def test_meters_run_without_its_extra_says_what_is_missing(extras: tuple[str, ..
 
 
 def test_a_worker_of_a_dask_cluster_needs_the_extra_analysis_alone() -> None:
-    script = f"{HIDING}\nimport distributed, utility.towns.analysis.store"
+    script = f"{HIDING}\nimport distributed, utility.towns.analysis.store.closed"
     command = [sys.executable, "-c", script, hidden_without("analysis")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

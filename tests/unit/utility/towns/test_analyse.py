@@ -17,9 +17,9 @@ from harness.docs.marked import DOCS
 from harness.surroundings.stored import make_exports, make_release, towns_table
 from utility.research.groups import MAX_SHARE_PERCENT, MIN_HOMES, UNIT
 from utility.research.release import Tier
-from utility.towns.analysis import store as closed
 from utility.towns.analysis.cli.analyse import analyse
-from utility.towns.analysis.store import made_from
+from utility.towns.analysis.store import closed
+from utility.towns.analysis.store.files import made_from
 from utility.towns.analysis.views import MIN_METERS, VIEWS
 from utility.towns.table import load_towns
 

@@ -18,7 +18,8 @@ from commonwatt.cli.options import show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.files import replacing
 from commonwatt.runtime.service import stop_told
-from utility.towns.analysis.store import Task, made, made_from, query, result_of, with_town
+from utility.towns.analysis.store.closed import Task, made, query, result_of, with_town
+from utility.towns.analysis.store.files import made_from
 from utility.towns.analysis.views import VIEWS
 from utility.towns.table import load_towns
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 from distributed import Client, as_completed
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError, text_of
-from utility.towns.analysis.store import Task, result_of
+from utility.towns.analysis.store.closed import Task, result_of
 
 CONNECT_S = 10  # seconds until a scheduler must answer
 RETRIES = 2  # further tries of a task that can't read its files, such as while a file server is away
