@@ -137,7 +137,7 @@ class HostedMicrogrid:
                 return self.tick(job, raw)
 
     def limit_bytes(self, relay: str, late_s: int, *, meters: bool, put_s: int | None) -> None:
-        """Set what the controller does by itself to save bytes, where the utility sets nothing (``gateway.line.saving``).
+        """Set how the controller saves bytes by itself (``gateway.line.saving``), where the utility sets nothing.
 
         Args:
             relay: How relayed data is aggregated.
