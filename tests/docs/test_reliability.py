@@ -1,5 +1,6 @@
 """The tables of reliability and security: each line is there, with the tests that do it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -39,7 +40,10 @@ def test_every_test_of_a_row_that_pytest_finds_is_listed_and_every_one_listed_is
 
 def _collected(files: Iterable[Path]) -> list[str]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-k", "test_row_"]
-    done = subprocess.run([*command, *map(str, files)], cwd=TESTS.parent, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(
+        [*command, *map(str, files)], cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout.splitlines()
 

@@ -56,7 +56,7 @@ def login(
         settings, _ = load(config)
         visit = _Visit(settings)
         visit.log_in(name, typer.prompt("Password", hide_input=True), lambda: str(typer.prompt("Code of your app")))
-        keep_login(Login(address=settings.http, name=name, token=visit.token((*_ROLES, *(role or ())))))
+        keep_login(Login(address=settings.http, name=name, token=visit.token(role or ())))
     typer.echo(f"logged in as {name} for {HOURS} hours; the login is in {login_file()}, and ends on the page of tokens")
 
 
@@ -77,13 +77,15 @@ class _Visit:
         if status != 303:
             raise ConfigError("the name, the password or the code is wrong")
 
-    def token(self, wanted: Collection[Role]) -> str:
-        """Return a token for commands, and end the session."""
+    def token(self, further: Collection[Role]) -> str:
+        """Return a token for commands, with the further roles that a person asks for, and end the session."""
         me = self._json("GET", "/me", {})
+        if lacks := [role for role in further if role not in me["roles"]]:
+            raise ConfigError(f"{me['name']}: has not the role {', '.join(lacks)}; it has {', '.join(me['roles'])}")
         headers = {"X-CSRF": me["csrf"], "Content-Type": "application/json"}
-        roles = [role for role in wanted if role in me["roles"]]
+        roles = [role for role in (*_ROLES, *further) if role in me["roles"]]
         if not roles:
-            raise ConfigError(f"{me['name']}: has none of the roles {', '.join(wanted)}; see --role")
+            raise ConfigError(f"{me['name']}: has none of the roles {', '.join(_ROLES)}; see --role")
         asked = {"label": f"commonwatt login at {gethostname()}"[:64], "roles": roles, "hours": HOURS}
         made = self._json("POST", "/tokens", headers, json.dumps(asked))
         self._send("POST", "/console/logout", {"csrf": me["csrf"]})
