@@ -52,6 +52,7 @@ class Right(StrEnum):
     MANAGE_JOBS = "run, pause and change jobs"
     MANAGE_PEOPLE = "invite people, give roles, end sessions"
     READ_AUDIT = "read the audit log"
+    END_REFUSALS = "mark refused attempts as seen, which ends their alarm"
     CORRECT_READINGS = "decide about quarantined readings, correct readings"
     READ_SPARED = "see which homes are not cut"
     KEEP_ACCOUNTS = "propose accounts and moves"
@@ -104,6 +105,7 @@ RIGHTS: dict[Right, frozenset[Role]] = {
     Right.MANAGE_JOBS: _ADMIN,
     Right.MANAGE_PEOPLE: _ADMIN,
     Right.READ_AUDIT: _ADMIN,
+    Right.END_REFUSALS: _ADMIN,
     Right.CORRECT_READINGS: _CLERK,
     Right.READ_SPARED: _OFFICE | _OPERATOR,
     Right.KEEP_ACCOUNTS: _CLERK,
@@ -172,6 +174,10 @@ class Actor:
     def has(self, *roles: Role) -> bool:
         """Return whether the actor has one of some roles."""
         return not self.roles.isdisjoint(roles)
+
+    def may(self, right: Right) -> bool:
+        """Return whether the actor may do it."""
+        return self.has(*RIGHTS[right])
 
     def has_all(self, roles: Collection[Role]) -> bool:
         """Return whether the actor has each of some roles."""

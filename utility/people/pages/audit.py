@@ -20,7 +20,7 @@ from utility.access.store.audit_log import mark_seen, unseen
 from utility.webkit.console.answers import attached
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.console.rendering import local_words
-from utility.webkit.rights import READS_AUDIT, ReadsAudit
+from utility.webkit.rights import READS_AUDIT, EndsRefusals, ReadsAudit
 
 VIA = {"session": "the console", "token": "a program", "machine": "the machine"}
 
@@ -116,7 +116,7 @@ def file(console: RequestConsole, filters: _Filters) -> StreamingResponse:
 
 
 @router.post("/console/audit/seen")
-def seen(console: RequestConsole, actor: ReadsAudit, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
+def seen(console: RequestConsole, actor: EndsRefusals, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
     """Note that an administrator has seen the refused attempts up to an entry; their alarm ends."""
     console.database.write(mark_seen, actor, console.now(), last)
     return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")

@@ -20,7 +20,7 @@ from commonwatt.model.control import saving_words
 from commonwatt.model.text import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.audit import action_words
-from utility.access.people import ROLE_WORDS, Role
+from utility.access.people import ROLE_WORDS, Right, Role
 from utility.webkit.columns import ListColumn, cells, type_name
 from utility.webkit.console.static_files import load_static
 
@@ -49,7 +49,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals |= {"static": address, "flows": partial(_flows, address)}
+        self._environment.globals |= {"static": address, "flows": partial(_flows, address), "Right": Right}
         self._environment.filters.update(
             local=local,
             local_short=pass_context(
