@@ -5,21 +5,41 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+)
 
 from commonwatt.config.settings import Zone
 from commonwatt.model.calendar import END_YEAR, midnight, quarter_at
 from commonwatt.model.units import Quarter
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Part(BaseModel):
+    """A part of a tariff's file."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Keys that later versions added: written only where they say something, so that the digests of older tariffs stay.
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        silent = {key for key in self.later if getattr(self, key) == type(self).model_fields[key].default}
+        return {key: value for key, value in write(self).items() if key not in silent}
+
+
+class _Settings(_Part):
     base_of_part_month: Literal["by_quarter", "by_day", "whole"] = Field(
         "by_quarter",
         description="The base of an account that had its meters for a part of the month: `by_quarter`, the same part "
@@ -163,12 +183,14 @@ def _moment(value: object, info: ValidationInfo) -> object:
     raise ValueError("must be a date without quotation marks, such as 2026-10-01, or a date and time")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+class _Table(_Part):
+    model_config = ConfigDict(populate_by_name=True, allow_inf_nan=False)
 
 
 class TariffTable(_Table):
     """The table ``[tariff]``."""
+
+    later = frozenset({"corrects"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="Its name; each version has the same.")
     text: str = Field(min_length=1, max_length=200, description="What it is, for people.")
@@ -262,11 +284,10 @@ class Reminder(_Table):
     fee: Price = Field(Decimal(0), decimal_places=2, description="What it costs the account, dollars.")
 
 
-_FIRST_TABLES = ("tariff", "policy", "season", "period", "hours", "holiday")  # of the first version of a tariff's file
-
-
 class TariffFile(_Table):
     """A tariff's file."""
+
+    later = frozenset({"tax", "bill", "reminder"})
 
     tariff: TariffTable = Field(description="Name, date, base.")
     policy: PolicySettings = Field(description="The policy, and what its source leaves open.")
@@ -280,11 +301,7 @@ class TariffFile(_Table):
 
     def canonical(self) -> dict[str, Any]:
         """Return the file's content as JSON can keep it; ``model_validate`` reads it again."""
-        # What later versions added is left out where it says nothing: the digests of older tariffs stay.
-        found = self.model_dump(mode="json", by_alias=True)
-        found = {key: value for key, value in found.items() if value or key in _FIRST_TABLES}
-        found["tariff"] = {key: value for key, value in found["tariff"].items() if value or key != "corrects"}
-        return found
+        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def effective(self) -> Quarter:

@@ -1,10 +1,12 @@
 """Tariffs: every error with its place, periods by local time; and rates that controllers receive once (U3)."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -87,6 +89,25 @@ def test_tariff_is_read_back_from_its_canonical_text(example: Tariff) -> None:
     assert again.canonical() == example.canonical()
     assert (again.effective, again.version, again.label) == (example.effective, 1, "town v1")
     assert again.effective * 900 == datetime(2026, 10, 1, 4, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("policy", "made"),
+    [
+        ({"name": "spec"}, "b0540bab5e4445e2"),
+        ({"name": "aces", "off_peak": "off-peak"}, "526f445d96ddcc2d"),
+        ({"name": "rangers"}, "9e9bad1b396d7132"),
+    ],
+)
+def test_a_new_key_changes_no_digest_of_tariffs_that_do_not_have_it(policy: dict[str, str], made: str) -> None:
+    """A person who adds a key to a tariff's file names it in `later` of its table, and changes nothing here."""
+    prices = (("peak", "0.3", "0.3"), ("off-peak", "0.2", "0.2"))
+    taxes = [{"name": "levy", "per_kwh": "0.005"}, {"name": "VAT", "percent": "20", "on": ["base", "levy"]}]
+    season = [{"name": "s", "from": "06-01", "until": "10-01"}, {"name": "w", "from": "10-01", "until": "06-01"}]
+    reminder = [{"days": 9, "fee": "1.00"}]
+    rest: dict[str, Any] = {"tax": taxes, "season": season, "bill": {"numbers": "1.234,56"}, "reminder": reminder}
+    full = tariff(prices=prices, policy=policy, **rest)
+    assert hashlib.sha256(full.canonical().encode()).hexdigest()[:16] == made
 
 
 def changed(tmp_path: Path, old: str, new: str) -> str:
