@@ -10,7 +10,7 @@ from commonwatt.config.files import check_table
 from commonwatt.model.calendar import local_day, require_near
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.scenario import Scenario
-from utility.access.people import Actor, Role
+from utility.access.people import Actor, Right
 from utility.billing.bill import steps_of
 from utility.control.pages import Given
 from utility.replay.decisions import Replayed, replay
@@ -59,7 +59,7 @@ def _found(console: Console, work_id: str, actor: Actor) -> tuple[Replayed, dict
     work = console.api.works.find(work_id)
     if work is None or not isinstance(it := work.result, Replayed):
         raise HTTPException(404, "this replay is not there any more; begin it again")
-    has_bills = actor.has(Role.CLERK, Role.APPROVER)
+    has_bills = actor.may(Right.READ_BILLS)
     return it, {name: rows for name, rows in it.tables.items() if has_bills or rows is not it.accounts}
 
 

@@ -132,7 +132,7 @@ def shown(console: RequestConsole, request: Request, actor: Readers, release: Id
     }
     if _is_staff(actor):
         content |= console.database.read(shown_second, console.api.second(actor), {kept.asked_by: "asked for it"})
-    content |= {"files": _files(console, release, manifest), "may_download": may and actor.has(Role.RESEARCHER)}
+    content |= {"files": _files(console, release, manifest), "may_download": may and actor.may(Right.DOWNLOAD_RELEASES)}
     return console.page(request, actor, "research_release.html", content)
 
 
@@ -241,7 +241,7 @@ def add(
 
 
 def _is_staff(actor: Actor) -> bool:
-    return actor.has(Role.CLERK, Role.APPROVER)
+    return actor.may(Right.READ_RELEASES)
 
 
 def _may_see(actor: Actor, kept: store.Kept, own: Container[str]) -> bool:

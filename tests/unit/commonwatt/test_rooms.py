@@ -1,6 +1,7 @@
 """The utility's rooms: what is a rule stays arithmetic; SQL, web and commands stand in files of their names."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -62,6 +63,12 @@ def test_errors_that_a_page_may_show_have_no_words_of_a_command_line() -> None:
                 if any(isinstance(word, str) and ("commonwatt " in word or "--" in word) for word in words):
                     found.append(f"{path.name}:{node.lineno}")
     assert found == [], "give the command that helps as the error's second argument"
+
+
+def test_pages_ask_what_a_person_may_do_and_not_for_roles() -> None:
+    """So that a right is given to another role in one place, ``RIGHTS``: also its buttons follow."""
+    pages = (DOCS.parent / "utility").rglob("templates/*.html")
+    assert [path.name for path in pages if re.search(r"actor\.has\(\s*['\"]", path.read_text())] == []
 
 
 def test_what_checks_a_database_knows_the_tables_of_all_rooms() -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Respon
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import Expiry
 from commonwatt.protocol.topics import PLANT, UTILITY
-from utility.access.people import Actor, Role
+from utility.access.people import Actor, Right
 from utility.overview.store.devices import Connected, devices_of_others, gateways, meters_of, microgrid_of
 from utility.registry.store.enrolment import Enrolment
 from utility.webkit.console.answers import address
@@ -123,7 +123,7 @@ def _device_page(
         "enrolled": enrolled,
         "one": None if enrolled is None else enrolled.get(identity),
         "carry": [str(path) for path in carry],
-        "may_change": actor.has(Role.ADMIN) and enrolment is not None,
+        "may_change": actor.may(Right.MANAGE_DEVICES) and enrolment is not None,
     }
     return console.page(request, actor, "device.html", content)
 

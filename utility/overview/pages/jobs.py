@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from utility.access.people import Role
+from utility.access.people import Right
 from utility.alarms.alarm import Alarm
 from utility.alarms.api import runbook_of
 from utility.alarms.decisions import alarms_of
@@ -53,7 +53,7 @@ def one(console: RequestConsole, request: Request, actor: ReadsTown, name: JobNa
         "row": row,
         "badges": BADGES,
         "periods": periods,
-        "may_change": actor.has(Role.ADMIN),
+        "may_change": actor.may(Right.MANAGE_JOBS),
         "is_interval": isinstance(plan.cadence, Seconds),
         "shortest_s": SHORTEST_S,
         "longest_s": plan.longest_s,

@@ -12,7 +12,7 @@ from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.calendar import month_after, month_before, month_quarters
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.settlement.quarters import QUARTERS_A_DAY
-from utility.access.people import Actor, Role
+from utility.access.people import Actor, Right, Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import Figures, town_metrics
 from utility.overview.microgrids import BADGES, Cell
@@ -291,7 +291,7 @@ def _found(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
     """Return words and address of each result: an account, microgrids, pages of the console, meters."""
     number, found = text.lower().removeprefix("account").strip(), console.database.read(find, text, console.now())
     by_kind: dict[str, list[tuple[str, str]]] = {"account": [], "microgrid": [], "page": _pages(console, actor, text)}
-    if actor.has(Role.CLERK, Role.APPROVER) and any(each.kind == "account" for each in found):
+    if actor.may(Right.READ_BILLS) and any(each.kind == "account" for each in found):
         by_kind["account"].append((f"Account {int(number)}", f"/console/bills/{int(number)}"))
     for each in found:
         folder = "microgrids" if each.kind == "microgrid" else "meters"
