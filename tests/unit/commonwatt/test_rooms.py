@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 
 import grimp
 import pytest
@@ -63,6 +64,13 @@ def test_errors_that_a_page_may_show_have_no_words_of_a_command_line() -> None:
                 if any(isinstance(word, str) and ("commonwatt " in word or "--" in word) for word in words):
                     found.append(f"{path.name}:{node.lineno}")
     assert found == [], "give the command that helps as the error's second argument"
+
+
+def test_the_page_has_all_rooms_in_the_order_of_the_linter() -> None:
+    contracts = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each.get("containers") == ["utility"] and "layers" in each)
+    section = (DOCS / "architecture.md").read_text().split("### Rooms of the utility")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)/` \|", section, re.MULTILINE) == layers[::-1]
 
 
 def test_pages_ask_what_a_person_may_do_and_not_for_roles() -> None:

@@ -1,8 +1,10 @@
 """People see and change each job; local days and months divide all time, and missed periods are found once."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
+from harness.docs.marked import DOCS
 from utility.access.people import Actor, Role, Via
 from utility.access.store.audit_log import Wanted, entries
 from utility.database.database import Database
@@ -225,6 +228,21 @@ def test_jobs_are_found_by_what_the_documents_call_them() -> None:
         plan_of(settings, "laundry")
     names = [plan.name for plan in catalogue(settings)]
     assert len(names) == len(set(names))
+
+
+def test_the_page_has_each_job_and_what_the_documents_call_it() -> None:
+    whole = UtilitySettings()
+    mail = whole.office.mail.model_copy(update={"host": "mail.example"})
+    whole = whole.model_copy(
+        update={
+            "exports": whole.exports.model_copy(update={"folder": Path("x")}),
+            "backup": whole.backup.model_copy(update={"folder": Path("x")}),
+            "office": whole.office.model_copy(update={"mail": mail}),
+        }
+    )
+    section = (DOCS / "operations.md").read_text().split("### The jobs\n")[1].split("\n#")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ?([\w, ]*?) ?\|$", section, re.MULTILINE)
+    assert sorted(rows) == sorted((plan.name, ", ".join(plan.also)) for plan in catalogue(whole))
 
 
 HOUR = 3600
