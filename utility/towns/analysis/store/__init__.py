@@ -1,0 +1,1 @@
+"""The SQL of analysis, and the files that it reads."""
