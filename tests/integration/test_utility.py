@@ -259,7 +259,8 @@ def test_register_counts_in_good_english(utility: Utility, tmp_path: Path) -> No
 def test_help_flows(words: tuple[str, str]) -> None:
     """Check that each line of the help is filled, except the last of a paragraph."""
     text = [line.strip() for line in commonwatt(*words, "--help").stdout.split("╭")[0].splitlines()]
-    for line, after in itertools.pairwise(text):
+    usage = next(n for n, line in enumerate(text) if line.startswith("Usage: "))
+    for line, after in itertools.pairwise(text[text.index("", usage) :]):
         if line and after:
             assert len(f"{line} {after.split()[0]}") > 78, line
 
