@@ -18,7 +18,7 @@ it and whether it manages it; then whether its store commits, and whether it lea
 are the members that it hears.
 
 The MAC is the begin of an HMAC-SHA-256 over the rest, the whole number, of which the datagram has the last bits, and
-the *echo*: the number of the newest beat that the sender has of the receiver. Its key is made of that of the pair and
+the *echo*: the number of the newest beat that the sender has of the receiver. Its key is made of the pair's key and
 the random numbers of both sides in their session (``commonwatt.protocol.clique_messages``), and differs by direction.
 So a recorded beat is no sign of life: in its session its number counts once, and what it echoes was sent long ago; in
 no other session its MAC is right.

@@ -130,7 +130,7 @@ class Tally:
 
     @property
     def measures(self) -> dict[str, Parts]:
-        """The measures of each microgrid, (M,); NaN where nobody wanted energy, or nobody shared."""
+        """The measures of each microgrid, (M,); NaN where no home wanted energy, or none shared."""
         short = _parts(self._short, self._wanted)
         return {
             "served": jain(1 - short),

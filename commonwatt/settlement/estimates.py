@@ -182,7 +182,7 @@ def interpolated(
     """Return the values of slots ``start`` to before ``end``; ``None``: they may not be interpolated.
 
     A gap of 2 h or more is not interpolated, nor one whose slot before or after it is missing or of an outage. Energy
-    runs from the mean of the quarter-hour before to that of the quarter-hour after, as far as their slots are known:
+    runs from the mean of the quarter-hour before to the mean of the one after, as far as their slots are known:
     one slot alone may be a kettle's. A level runs from slot to slot.
 
     Args:
@@ -377,7 +377,7 @@ def _through(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
 def _source(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
     """Estimate generation and level of a battery without an incoming meter, whose intake follows from both.
 
-    Over a gap, the generation is the change of the level minus the net intake, exactly; its shape is that of like days.
+    Over a gap, the generation is the change of the level minus the net intake, exactly; like days give its shape.
     """
     if Role.LEVEL not in place or Role.GENERATION not in place:
         return

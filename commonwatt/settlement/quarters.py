@@ -6,7 +6,7 @@ settled for it, and the others share without it.
 
 Readings with the corrections that are in force: what settlement takes as the energy of each slot (B4).
 A person's value replaces a reading; an estimate does not. A reading that comes later takes the place of an estimate by
-itself, and never that of a person's value. Readings themselves are never changed.
+itself, and never the place of a person's value. Readings themselves are never changed.
 """
 
 from collections.abc import Mapping
