@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from commonwatt.model.units import Quarter
-from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
 from harness.docs.measured import Goal, Section, Table, number
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of
+from utility.energy.quarters import Quantity, SettledQuarters
 from utility.tariffs.tariff import Tariff
 
 POLICIES = ("spec", "aces", "rangers")

@@ -17,7 +17,6 @@ import httpx
 
 from benchmarks.console_town import FULL, NOW, SMOKE, Filled, Size, filled
 from benchmarks.processes import cpu_s, peak_mb
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock, load_clock, save_clock
 from commonwatt.runtime.service import run_service
 from commonwatt.town.loading import WHOLE_TOWN, load_town
@@ -29,6 +28,7 @@ from utility.access.store import access
 from utility.assembly.service import KEEP_S, Service
 from utility.database.database import open_database
 from utility.jobs.plans import catalogue
+from utility.settings import UtilitySettings
 from utility.webkit.rights import COOKIE
 
 PAGE_EVERY_S = 0.1  # how often a page is asked for while the jobs run

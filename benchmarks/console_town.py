@@ -23,12 +23,12 @@ from commonwatt.model.blocks import make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, signed64
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.settlement.packed import MeterDays, contents, packed
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
-from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.town.town import Direction, Meter, Town
 from harness.surroundings.messages import a_heartbeat
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity
 from utility.jobs.plans import Why
+from utility.settlement.packed import MeterDays, contents, packed
+from utility.settlement.residual import DayResidual, Stretch
 
 NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from commonwatt.energy.places import blocks_of
 from commonwatt.energy.plant import Order, Plant, plant_of, price_factor
+from commonwatt.energy.splits import Array
 from commonwatt.energy.step import Boundary, PlantInputs, step_town
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.settlement.splits import Array
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town, TownFile
 from harness.docs.measured import Goal, Section, Table, number, percentile

@@ -13,9 +13,7 @@ from sqlalchemy import select, text
 
 from benchmarks.databases import utility_database
 from commonwatt.codec.packing import pack
-from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town
 from harness.docs.measured import Goal, Section, Table, number
@@ -28,6 +26,7 @@ from utility.database.bulk import insert_columns
 from utility.database.database import Database
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import HERE, Period, Why
 from utility.jobs.store import Turn, mark
 from utility.jobs.tables import settlement_due
@@ -37,6 +36,7 @@ from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted
 from utility.registry.tables import controller, meter
+from utility.settings import SettlementSettings
 from utility.settlement.jobs import SettlementJob
 
 SOON = (FIRST_DAY + 1) * 86_400 + 4 * 3600

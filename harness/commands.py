@@ -14,7 +14,6 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app as make_commands
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from harness.console import password_hash
 from harness.furnished import token_of
@@ -25,6 +24,7 @@ from utility.assembly.cli import way_into
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
 from utility.database.health import Health
+from utility.settings import UtilitySettings
 from utility.webkit import cli as options
 from utility.webkit.cli import WAY, Way
 from utility.webkit.services import Api

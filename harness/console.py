@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import httpx
 from fastapi import FastAPI
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.passwords import hash_password
@@ -22,6 +21,7 @@ from utility.access.store import access
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
 from utility.database.health import Health
+from utility.settings import OfficeSettings, UtilitySettings
 from utility.webkit.rights import COOKIE, Gate
 from utility.webkit.services import Api
 

@@ -17,8 +17,6 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.calendar import month_quarters
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds, MeterId
-from commonwatt.settlement.packed import MeterDays, contents, packed
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.billing.worlds import ZONE, tariff
@@ -35,6 +33,7 @@ from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.database.numbers import Column
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity
 from utility.jobs.tables import settled_day
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
@@ -42,6 +41,7 @@ from utility.registry.accounts import Account, Dated, DatedRegistry, Holding
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, declared_minimum
+from utility.settlement.packed import MeterDays, contents, packed
 from utility.settlement.tables import settled
 from utility.tariffs import store as tariffs
 

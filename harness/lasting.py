@@ -16,11 +16,11 @@ from commonwatt.energy.controllers import Controllers, Rules, Situation
 from commonwatt.energy.lasting import HORIZON_H, NEAR_H, Dark, Floats, Lasts, Usual, lasts, use_ends
 from commonwatt.energy.places import Places, blocks_of, streets_of
 from commonwatt.energy.shedding import TURN_S
+from commonwatt.energy.splits import Array
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, step_alone
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.settlement.splits import Array
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import GROUPS, Conditions, load
 from commonwatt.town.town import Town, TownFile

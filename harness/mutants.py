@@ -36,7 +36,8 @@ class Core:
 _GATEWAY = "tests/unit/gateway"
 CORES = {
     "settlement": Core(
-        ("commonwatt/settlement/*.py",), ("tests/unit/commonwatt/settlement", "tests/unit/utility/settlement")
+        ("utility/energy/*.py", "utility/corrections/estimates.py", "utility/corrections/validation.py"),
+        ("tests/unit/utility/energy", "tests/unit/utility/corrections", "tests/unit/utility/settlement"),
     ),
     "control": Core(("gateway/control/*.py",), (_GATEWAY,)),
     "takeover": Core(

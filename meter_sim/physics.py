@@ -15,6 +15,7 @@ import numpy as np
 from commonwatt.device.commands import Commanded
 from commonwatt.energy.places import Place, blocks_of, cold_after, cold_load, places_of, use_up
 from commonwatt.energy.plant import Plant, PlantStep
+from commonwatt.energy.splits import Array
 from commonwatt.energy.step import (
     NO_LIMIT_W,
     Boundary,
@@ -27,7 +28,6 @@ from commonwatt.energy.step import (
 )
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MicrogridId, MilliwattHours
-from commonwatt.settlement.splits import Array
 from commonwatt.town.scenario import Drop
 from commonwatt.town.town import Direction, Function, Microgrid, Town
 from meter_sim.load import Surroundings, Weather, chance, seed_of

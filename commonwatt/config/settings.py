@@ -401,7 +401,7 @@ _MODELS = {
     "gateway": "commonwatt.config.settings:GatewaySettings",
     "host": "commonwatt.config.settings:HostSettings",
     "meters": "commonwatt.config.meters:MetersSettings",
-    "utility": "commonwatt.config.utility:UtilitySettings",
+    "utility": "utility.settings:UtilitySettings",
 }
 PARTS = tuple(_MODELS)  # the parts; each is the name of its table
 

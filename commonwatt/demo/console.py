@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.markup import escape
 
-from commonwatt.config.utility import FIRST_LOGIN
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
 from commonwatt.demo.observer import Observer
 from commonwatt.demo.stage import PROGRAMME, Play, Say, Stage
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
+from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private

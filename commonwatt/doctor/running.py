@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.config.settings import Settings, command_of
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.checks import Check, Finding, bad, good, warning
 from commonwatt.identity.devices import load_tokens, local_key
 from commonwatt.identity.passwords import load_password
@@ -84,13 +83,12 @@ def look(config: Path, part: str, settings: Settings) -> Running:
 
 def local_headers(settings: Settings) -> dict[str, str]:
     """Return the header that replaces a login, for a program that can read the service's password or token file."""
-    if isinstance(settings, UtilitySettings):
-        token = load_tokens(settings.tokens).get(UTILITY) if settings.tokens.exists() else None
-        return {} if token is None else {"Authorization": f"Bearer {local_key(token)}"}
     password: Path | None = getattr(settings, "http_password", None)
-    if password is None or not password.exists():
-        return {}
-    return {"Authorization": f"Bearer {load_password(password).local_key()}"}
+    if password is not None and password.exists():
+        return {"Authorization": f"Bearer {load_password(password).local_key()}"}
+    tokens: Path | None = getattr(settings, "tokens", None)  # only the utility's own file has its token
+    token = load_tokens(tokens).get(UTILITY) if tokens is not None and tokens.exists() else None
+    return {} if token is None else {"Authorization": f"Bearer {local_key(token)}"}
 
 
 def fetch_status(address: str, certificate: Path | None, headers: Mapping[str, str]) -> dict[str, Any]:

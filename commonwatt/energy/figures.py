@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from commonwatt.energy.places import Places
 from commonwatt.energy.plant import Order, PlantStep
+from commonwatt.energy.splits import Array, Flags, row_sums
 from commonwatt.energy.step import NO_LIMIT_W, Cause, Flows, Inputs, MicrogridsStep
 from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
-from commonwatt.settlement.splits import Array, Flags, row_sums
 
 MECHANISMS = ("sharing", "reduction", "turns", "rationing", "purchases ahead", "use of the reserve")
 

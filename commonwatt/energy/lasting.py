@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from commonwatt.energy.controllers import BAND_PERMILLE, Controllers, Rules, Situation
 from commonwatt.energy.places import Places
 from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR, number_of
+from commonwatt.energy.splits import Array, Flags, counts, row_sums
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, step_alone
 from commonwatt.energy.strategies import ISLAND_TARGET, Batteries, Strategy
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from commonwatt.settlement.splits import Array, Flags, counts, row_sums
 
 HORIZON_H = 72  # hours that are looked ahead
 LIMITS = "step_s", "power", "service", "feeder"  # of places, for a step

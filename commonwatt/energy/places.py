@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.shedding import Priority, priority_of
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
-from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.scenario import Drop
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town
 

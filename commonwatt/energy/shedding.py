@@ -19,9 +19,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from commonwatt.energy.splits import row_sums
 from commonwatt.energy.strategies import Energies, Flags
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from commonwatt.settlement.splits import row_sums
 from commonwatt.town.town import Function
 
 TURN_S = 1800  # seconds until the next third of the places is off

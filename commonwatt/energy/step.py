@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from commonwatt.energy.places import Places
 from commonwatt.energy.plant import NO_ORDER, Need, Order, Plant, PlantStep, run_plant
+from commonwatt.energy.splits import Array, Flags, fill, pro_rata, row_sums
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import MilliwattHours
-from commonwatt.settlement.splits import Array, Flags, fill, pro_rata, row_sums
 
 NO_LIMIT_W = 2**40  # an import limit above every feeder, watts: no limit
 

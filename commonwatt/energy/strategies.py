@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.settlement.splits import counts, fill, pro_rata, row_sums
+from commonwatt.energy.splits import counts, fill, pro_rata, row_sums
 
 Energies = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

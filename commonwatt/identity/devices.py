@@ -22,6 +22,8 @@ from commonwatt.runtime.files import read_object, write_private
 AUTHORITY_FOLDER = "authority"
 """The authority's folder, beside the microgrids' folders; commands that change these files lock it."""
 
+FIRST_LOGIN = "first-login"  # name of the file, beside the utility's tokens, with the link of the first administrator
+
 _REMEDY = "make one with: commonwatt utility register"
 
 _MOSQUITTO_SALT_BYTES = 12

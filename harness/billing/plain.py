@@ -15,8 +15,8 @@ from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from utility.billing.bill import Bill, LineKind
+from utility.energy.quarters import Quantity, SettledQuarters
 from utility.registry.accounts import DatedRegistry, Installed
 
 DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

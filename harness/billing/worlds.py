@@ -13,11 +13,11 @@ import pytest
 
 from commonwatt.model.calendar import month_before, month_quarters
 from commonwatt.model.units import EpochSeconds, Quarter
-from commonwatt.settlement.quarters import Energies, Quantity, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from utility.billing.inputs import RunInputs
 from utility.billing.store import billing_sources
 from utility.database.database import Database
+from utility.energy.quarters import Energies, Quantity, SettledQuarters
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
 from utility.tariffs import store as tariffs
 from utility.tariffs.file import TariffFile, faults

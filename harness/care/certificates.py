@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from commonwatt.care.connection import CareRefused
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, load_devices, save_devices
@@ -14,6 +13,7 @@ from commonwatt.identity.renewing import CertificateFile
 from commonwatt.model.units import MicrogridId
 from utility.care.api.listener import CareRequest, Refused
 from utility.care.api.routes import Renewals
+from utility.settings import UtilitySettings
 
 DAY_S = 86_400
 

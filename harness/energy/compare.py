@@ -4,8 +4,8 @@ import numpy as np
 
 from commonwatt.energy.places import Places
 from commonwatt.energy.plant import Plant, PlantStep
+from commonwatt.energy.splits import Array, row_sums
 from commonwatt.energy.step import Boundary, Cause, Inputs, MicrogridsStep, PlantInputs, step_town
-from commonwatt.settlement.splits import Array, row_sums
 from harness.energy.reference import (
     PlainInput,
     PlainMicrogrid,

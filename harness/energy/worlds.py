@@ -10,10 +10,10 @@ from numpy.random import Generator
 from commonwatt.device.commands import Commanded
 from commonwatt.energy.places import Places, Source
 from commonwatt.energy.plant import Order, Plant
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, PlantInputs
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
-from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Microgrid, Town
 from meter_sim.load import Weather
 from meter_sim.physics import Circumstances, Levels, MeteredTown, Step

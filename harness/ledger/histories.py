@@ -13,7 +13,6 @@ from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.calendar import midnight, month_before
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.loading import load_town
@@ -32,6 +31,7 @@ from utility.ledger.decisions import Asked, close, decide, take_in
 from utility.ledger.entry import Entry, Kind, billed, open_items
 from utility.ledger.store import C, entries_where
 from utility.registry.store.registration import fill_registry
+from utility.settings import OfficeSettings, UtilitySettings
 from utility.tariffs import store as tariffs
 
 ZONE = ZoneInfo("America/New_York")

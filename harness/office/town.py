@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
@@ -21,6 +20,7 @@ from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.registry.store.registration import fill_registry
+from utility.settings import OfficeSettings, UtilitySettings
 from utility.settlement.store.readings import owners
 
 ZONE = ZoneInfo("Europe/Vienna")

@@ -10,10 +10,10 @@ import numpy as np
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MeterId, MicrogridId
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected
 from commonwatt.town.scenario import Announcement, Outage, Scenario
 from commonwatt.town.town import Function, Town
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
+from utility.energy.quarters import QUARTERS_A_DAY, Corrected
 from utility.registry.layout import Day
 
 

@@ -20,7 +20,6 @@ import zstandard
 
 from commonwatt.audit.folder import PAST
 from commonwatt.codec.packing import pack
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.parts import LEVELS, WINDOW_BYTES
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.calendar import local_day, midnight, month_after, month_of, month_quarters
@@ -28,7 +27,6 @@ from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.time import Trust
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MeterId
 from commonwatt.runtime.clock import Clock
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected
 from commonwatt.town.town import Town
 from harness.past.energy import Energy, Span
 from harness.past.office import NEXT_TARIFF, TARIFF, Office
@@ -41,6 +39,7 @@ from utility.database.database import Database, open_database, save_setting
 from utility.database.health import Health
 from utility.database.numbers import Column
 from utility.database.town_zone import EMULATED_UNTIL
+from utility.energy.quarters import QUARTERS_A_DAY, Corrected
 from utility.jobs.plans import Period, Threads, Why
 from utility.jobs.store import Turn
 from utility.outbox.changes import Append
@@ -50,6 +49,7 @@ from utility.readings.store.retention import KEPT_FROM
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, relayed_day, tally
 from utility.registry.layout import Day, layout_of
+from utility.settings import UtilitySettings
 from utility.settlement.day import Rules
 from utility.settlement.store.readings import DueDay, owners
 from utility.settlement.store.settled import save

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import local_day
 from commonwatt.model.text import duration
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter
@@ -35,6 +34,7 @@ from utility.research import decisions as research
 from utility.research.jobs.releases import release_open
 from utility.research.jobs.source import homes_in, source_of
 from utility.research.release import Asked, Tier
+from utility.settings import UtilitySettings
 from utility.supply.buying import Storm
 from utility.supply.store import save_storm
 from utility.tariffs import decisions as tariffs

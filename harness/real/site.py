@@ -17,9 +17,9 @@ from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import audit_folder
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
-from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.doctor.running import local_headers
+from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.model.blocks import Blocks, concatenate, join
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.runtime.clock import save_clock
@@ -30,6 +30,7 @@ from harness.real.brokers import listens, render
 from harness.real.failpoint import When
 from utility.database.database import open_database
 from utility.readings.store.reads import all_blocks
+from utility.settings import UtilitySettings
 
 STOP_WITHIN_S = 5.0  # seconds after SIGTERM within which a part ends, as documented for users
 ANSWER_S = 30.0  # seconds for an answer of a part on a busy machine; a part that does not run refuses at once

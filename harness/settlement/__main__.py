@@ -8,10 +8,10 @@
 import argparse
 import sys
 
-from commonwatt.settlement.sharing import CONVENTIONS
 from commonwatt.town.scenario import names
 from harness.settlement.compare import days, differences, wrong_slots
 from harness.settlement.emulated import EmulatedTown, small_town
+from utility.energy.sharing import CONVENTIONS
 from utility.settlement.day import Rules
 
 LOSS_PERMILLE = 50

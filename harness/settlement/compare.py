@@ -5,16 +5,16 @@ from itertools import islice
 
 import numpy as np
 
+from commonwatt.energy.splits import Flags
 from commonwatt.model.blocks import empty
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MeterId, MicrogridId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay, settle
-from commonwatt.settlement.residual import DayResidual
-from commonwatt.settlement.splits import Flags
 from harness.settlement.emulated import EmulatedTown, Stream
 from harness.settlement.plain import DAY, MICROGRID, RandomDay, random_day, settle_plainly
+from utility.energy.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay, settle
 from utility.registry.layout import Day, Layout, alike, ids_of, layout_of
 from utility.settlement.day import Group, Rules, SettledDay, Settling, Table
+from utility.settlement.residual import DayResidual
 
 
 def settle_day(

@@ -16,11 +16,11 @@ from commonwatt.energy.step import Boundary, Flows
 from commonwatt.model.blocks import Keys
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, Quarter
-from commonwatt.settlement.quarters import Corrected, SettledQuality
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Conditions, Scenario, load
 from commonwatt.town.town import Direction, Function, Microgrid, Town, TownFile
 from scenarios.simulation import emulated
+from utility.energy.quarters import Corrected, SettledQuality
 from utility.registry.accounts import Installed
 from utility.registry.layout import Layout, layout_of
 from utility.supply.simulated import POLICIES

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import GROUP_SLOTS, SLOTS
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuality
 from commonwatt.town.town import Direction, Function
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity, SettledQuality
 from utility.registry.accounts import Installed
 
 DAY = 20_700

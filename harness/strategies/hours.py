@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from commonwatt.energy.places import Places
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.step import Boundary, Inputs, step_alone
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.units import SLOT_S
-from commonwatt.settlement.splits import Array, Flags
 from harness.energy.compare import imbalances
 from harness.strategies.reference import FULL_POWER_SLOTS, LEAST_SLOTS, PLACES, random_batteries
 

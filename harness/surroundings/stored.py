@@ -14,14 +14,13 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, unsigned64
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
-from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Direction, Function, Meter, Town, TownFile
 from harness.surroundings.messages import append
 from utility.database.checks import row_crc
 from utility.database.database import Database, open_database
 from utility.database.postgres.partitions import make_partitions, month_of
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity
 from utility.exports.store.exports import Asked, settled_export
 from utility.exports.store.files import write_files
 from utility.exports.writers import Format
@@ -40,6 +39,7 @@ from utility.research.jobs.files import DataFile, write_release
 from utility.research.release import Asked as AskedRelease
 from utility.research.release import Tier
 from utility.settlement.day import SettledDay
+from utility.settlement.residual import DayResidual, Stretch
 from utility.settlement.store.readings import Owner, owners
 from utility.settlement.store.settled import save
 from utility.statistics.months import Month

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, Made, make
+from utility.energy.quarters import Quantity
 
 
 def main() -> None:

@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.blocks import empty
 from commonwatt.model.calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from harness.commands import WHO, run_as, shown
 from harness.settlement.compare import settle_day
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from utility.database.database import Database, open_database
+from utility.energy.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay
 from utility.registry.accounts import Holding, Installed
 from utility.registry.layout import Day, layout_of
 from utility.registry.store.accounts import load_for_change, save_dated_registry

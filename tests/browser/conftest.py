@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, expect
 
 from commonwatt.config.files import load_settings
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Write
 from commonwatt.model.records import HistoryRecord, RecordType, Rejection
 from commonwatt.model.time import Now, Trust
@@ -35,6 +34,7 @@ from utility.outbox.changes import SawGateway
 from utility.readings.core import Core, FromGateway
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot
+from utility.settings import UtilitySettings
 from utility.statistics.jobs import take_in
 
 MONTH = "2026-10"

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Route, expect
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
 from harness.browser import Visit, by_keyboard, served, visit
 from harness.console import Browser as Person
@@ -24,6 +23,7 @@ from utility.database.database import open_database
 from utility.outbox.changes import SawGateway
 from utility.readings.store.writer import Writer
 from utility.registry.store.registration import fill_registry
+from utility.settings import UtilitySettings
 from utility.webkit.console.console import Console
 
 ISLAND = {"at": NOW, "what": "r001 is an island.", "does": "Its switch is open.", "page": "/console/town"}

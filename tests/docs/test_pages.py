@@ -7,7 +7,6 @@ import pytest
 
 from commonwatt.config.files import check_file
 from commonwatt.config.settings import PARTS, settings_of
-from commonwatt.settlement.quarters import QUANTITY_WORDS
 from harness.docs.generate import (
     all_commands,
     blocks_of,
@@ -22,6 +21,7 @@ from harness.docs.generate import (
 from harness.docs.marked import DOCS
 from harness.docs.metrics import MetricInfo, all_metrics
 from harness.docs.tables import reference
+from utility.energy.quarters import QUANTITY_WORDS
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HTML = re.compile(r"(?:src|href)=\"([^\"]+)\"")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
 from harness.network.waiting import eventually
 from tests.unit.utility.mail.test_mail import Post
 from tests.unit.utility.mail.test_mail import post as _post
@@ -24,6 +23,7 @@ from utility.mail.jobs import send_mails
 from utility.mail.message import CONFIRM, State, proof
 from utility.mail.store import add_mails
 from utility.mail.tables import mail
+from utility.settings import MailSettings, OfficeSettings, UtilitySettings
 
 pytestmark = pytest.mark.real
 post = _post

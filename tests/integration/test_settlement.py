@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.loading import load_town
 from harness.network.waiting import eventually
 from harness.surroundings.stored import DAY, FIRST, SOON, store, town_blocks
 from utility.database.database import Database, open_database
+from utility.energy.quarters import Quantity
 from utility.registry.store.registration import fill_registry
 from utility.settlement.store.settled import load_settled
 from utility.settlement.tables import settled

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
 from harness.commands import WHO, shown
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, make
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity
 
 
 def test_a_scenario_ends_in_issued_bills_of_what_flowed(tmp_path: Path) -> None:  # req: U2

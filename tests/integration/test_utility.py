@@ -20,7 +20,6 @@ import pytest
 from commonwatt.codec.dumps import read_dump
 from commonwatt.codec.packing import pack
 from commonwatt.config.files import load_settings
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import local_headers
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks, make_blocks
@@ -36,6 +35,7 @@ from harness.commands import shown
 from harness.network.mqtt import link_of
 from harness.network.waiting import become, cancelled, ended, free_port
 from harness.real import forks
+from utility.settings import UtilitySettings
 
 WAIT_S = 30.0
 QUARTER = now() // QUARTER_S - 2

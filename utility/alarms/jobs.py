@@ -10,12 +10,12 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.utility import NotifySettings
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.board import Row
 from utility.alarms.calls import Called, Message, after, call, digest, due
 from utility.alarms.decisions import alarms_of
 from utility.database.database import Database, read_setting, save_setting
+from utility.settings import NotifySettings
 from utility.webkit.page import first_step
 from utility.webkit.services import Api
 

@@ -20,7 +20,6 @@ from commonwatt.cli.main import make_app as make_commands
 from commonwatt.cli.options import show
 from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
-from commonwatt.config.utility import PGBACKREST, UtilitySettings
 from commonwatt.doctor.running import look
 from commonwatt.identity.enrolment import alone
 from commonwatt.model.calendar import LOCAL_FORMS
@@ -47,6 +46,7 @@ from utility.registry.store.accounts import accounts_at
 from utility.registry.store.enrolment import enrol, refuse_lost, refuse_moved
 from utility.registry.store.registration import fill_registry
 from utility.research.decisions import short
+from utility.settings import PGBACKREST, UtilitySettings
 from utility.webkit.cli import (
     WAY,
     Commands,

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.checks import (
     Check,
     Finding,
@@ -28,6 +27,7 @@ from utility.assembly.recovery import examined
 from utility.database.database import sqlite_path
 from utility.database.health import DATABASE_AWAY, DISK_FULL, NO_STANDBY, STORE_DAMAGED
 from utility.readings.gaps import GATEWAY_SILENT_S
+from utility.settings import UtilitySettings
 
 SHOWN = 5  # most microgrids named in a line
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import ControllerId
 from commonwatt.network.mqtt import Liveness, MqttLink
 from commonwatt.network.tls import client_tls
 from commonwatt.protocol import topics
+from utility.settings import UtilitySettings
 
 WATCH_EVERY_S = 5.0  # real seconds between two checks of the connections
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.time import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
@@ -36,6 +35,7 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.gaps import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
 from utility.registry.store.statements import tell
+from utility.settings import UtilitySettings
 from utility.settlement.jobs import SettlementJob, record_sharing
 from utility.statistics.jobs import project, take_in
 from utility.supply.jobs import SupplyJob

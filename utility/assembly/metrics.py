@@ -6,11 +6,11 @@ from itertools import product
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.runtime.metric_families import counter, gauge
-from commonwatt.settlement.validation import Check
 from utility.access.store.audit_log import BROKEN, REFUSED, unseen
 from utility.billing.store.runs import count_issued, count_runs
 from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import count_proposed
+from utility.corrections.validation import Check
 from utility.database.base import Connection
 from utility.database.health import ALARMS, Disk
 from utility.database.metrics import Count, Counted, Metrics

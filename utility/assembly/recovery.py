@@ -30,8 +30,6 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import QUARTER_S, EpochSeconds, unsigned64
 from commonwatt.runtime.service import only_one, uninterrupted
-from commonwatt.settlement.packed import content_of
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.sqlite import made_beside, make_ready, open_read_only, put_in_place, readable, readable_rows, ready_of
 from utility.access.people import MACHINE, Actor, Via
 from utility.access.store.audit_log import record
@@ -44,6 +42,7 @@ from utility.database.checks import check_file, check_rows, check_schema, row_cr
 from utility.database.database import insert_or, open_database, sqlite_path
 from utility.database.migrate import empty_database, revisions
 from utility.database.town_zone import TOWN
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import Why
 from utility.jobs.store import mark
 from utility.jobs.tables import period, settlement_due
@@ -57,6 +56,7 @@ from utility.readings.tables import batch, compacted, dead_letter, event, gap, g
 from utility.registry.layout import Day
 from utility.registry.store.registry import REVISION, registry_changed
 from utility.registry.tables import account_term, controller, holding, installed, meter
+from utility.settlement.packed import content_of
 from utility.settlement.tables import settled
 from utility.statistics.months import Month, columns_of, month_number
 from utility.statistics.packed import unpacked

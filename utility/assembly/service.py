@@ -12,9 +12,8 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
 from commonwatt.care import joining
-from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity import renewing
-from commonwatt.identity.devices import local_key
+from commonwatt.identity.devices import FIRST_LOGIN, local_key
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.time import Machine, Trust
 from commonwatt.network.addresses import split_address
@@ -48,6 +47,7 @@ from utility.overview.microgrids import island_words
 from utility.overview.store.town import microgrids
 from utility.readings.ingest import Ingest
 from utility.readings.metrics import gateways_said
+from utility.settings import UtilitySettings
 from utility.supply.metrics import plant_metrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
 from utility.takeover.jobs import GrantsJob, cliques_of

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.network.http_server import HttpServer, Request, Response
 from commonwatt.runtime.clock import Clock
@@ -25,6 +24,7 @@ from utility.assembly.service import Service
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database, open_database
 from utility.database.postgres.lease import BEAT_S, Lease, LeaseTakenError
+from utility.settings import UtilitySettings
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.calendar import local_day, month_before, month_of, parse_month
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.settlement.quarters import SettledQuarters
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.people import Actor
 from utility.access.store.audit_log import record, standings
@@ -27,6 +26,7 @@ from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of, zone_of
+from utility.energy.quarters import SettledQuarters
 from utility.ledger.entry import billed
 from utility.ledger.store import post, post_cancel
 from utility.tariffs.store import published

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from commonwatt.model.calendar import local_text, month_quarters
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, MeterId, Quarter
-from commonwatt.settlement.quarters import SettledQuarters
 from commonwatt.town.town import Function
+from utility.energy.quarters import SettledQuarters
 from utility.registry.accounts import Account, DatedRegistry, Installed, value_at
 from utility.tariffs.tariff import Tariff, in_force
 

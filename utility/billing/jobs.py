@@ -7,7 +7,6 @@ import logging
 from dataclasses import dataclass
 from secrets import token_hex
 
-from commonwatt.config.utility import BillingSettings
 from commonwatt.model.calendar import month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.billing.store import billing_sources
@@ -19,6 +18,7 @@ from utility.database.town_zone import zone_of
 from utility.jobs.plans import Threads
 from utility.jobs.store import NotYetError, Turn
 from utility.registry.store.registry import registry_revision
+from utility.settings import BillingSettings
 from utility.tariffs.store import controllers, published, tell, told
 from utility.tariffs.tariff import ToldRates, next_change, rates_of, tariffs_by_microgrid
 

@@ -14,7 +14,6 @@ from commonwatt.model.calendar import local_day, month_after, month_before
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
 from commonwatt.model.units import AccountNumber, quarter_of
-from commonwatt.settlement.quarters import Quantity
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api import ACTIONS
@@ -45,6 +44,7 @@ from utility.billing.store.documents import (
 )
 from utility.billing.store.runs import ONCE_ISSUED, bills_wait_for, latest_run, local_month, run_of
 from utility.billing.store.views import FoundAccount, Order, drafts_of_account, find_accounts
+from utility.energy.quarters import Quantity
 from utility.ledger.store import is_paid
 from utility.tariffs.file import POLICY_WORDS
 from utility.tariffs.store import bill_table

@@ -38,10 +38,10 @@ from commonwatt.identity.chains import check_issued
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber, ControllerId, MeterId, MicrogridId, MilliwattHours, Quarter
 from commonwatt.protocol.controller_commands import WITNESS_PURPOSE, witness_key_text
-from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.billing.bill import Bill
 from utility.billing.inputs import RunInputs
+from utility.energy.quarters import Quantity, SettledQuarters
 from utility.registry.accounts import DatedRegistry, Installed, functions_of
 
 Json = Any  # what ``json.loads`` returns

@@ -9,12 +9,12 @@ import numpy as np
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, Quarter
-from commonwatt.settlement.quarters import SettledQuarters
 from commonwatt.town.town import Function
 from utility.billing.bill import Bill, LineKind
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.rules.lines import Billed, Writer
 from utility.billing.rules.sums import Summing, TownSums
+from utility.energy.quarters import SettledQuarters
 from utility.registry.accounts import Installed
 
 # Meters whose month is in memory at once, unless one microgrid has more: about 100 MB of milliwatt-hours.

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from commonwatt.settlement.validation import Check
 from utility.corrections import decisions as decisions
 from utility.corrections.correction import Action, CorrectionLine, Finding, State
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
 from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import Chosen, corrections_page, key_of
+from utility.corrections.validation import Check
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.requests import Asked, Limit, LongLimit, Why, refusing
 from utility.webkit.rights import CorrectsReadings, ReadsTown

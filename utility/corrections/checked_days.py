@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MilliwattHours, Quarter
-from commonwatt.settlement.estimates import Role
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
-from commonwatt.settlement.validation import Day, Finding, Limits, Slots, checked
 from commonwatt.town.town import Direction, Function
+from utility.corrections.estimates import Role
+from utility.corrections.validation import Day, Finding, Limits, Slots, checked
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.readings.flows import Adding, Flags, Flows, Line, Measured, Numbers
 from utility.readings.gaps import Interval, off_times
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
-from commonwatt.settlement.estimates import Method, spread, summing_to
+from utility.corrections.estimates import Method, spread, summing_to
 from utility.webkit.columns import Shown, Time, Written
 from utility.webkit.console.plots import plotted, single, thinned
 

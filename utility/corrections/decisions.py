@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, parse_id
-from commonwatt.settlement.estimates import Method
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.corrections.checked_days import members_in
 from utility.corrections.correction import Action, Line, State, before, edited, energy_of, quarters_of
+from utility.corrections.estimates import Method
 from utility.corrections.jobs import rules_of
 from utility.corrections.store import checking
 from utility.corrections.store.corrections import MEANWHILE, By, Chosen, Corrections, add, decide, joined
@@ -26,6 +25,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.readings.store import reads
 from utility.readings.store.quarantine import MAX_WHY
+from utility.settings import ValidationSettings
 
 MAX_CHOSEN = 200  # most lines of a list that one step decides on
 _MARGIN = 8  # quarter-hours that a plot shows before and after a correction

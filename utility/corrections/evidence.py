@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
-from commonwatt.settlement.estimates import Draft, Method, Registered, Window
-from commonwatt.settlement.validation import runs
 from utility.corrections.checked_days import Layout, Member, Series, slots_in
+from utility.corrections.estimates import Draft, Method, Registered, Window
+from utility.corrections.validation import runs
 from utility.readings.gaps import Interval
 
 Energies = NDArray[np.int64]

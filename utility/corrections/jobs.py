@@ -7,18 +7,18 @@ found or proposed before is found and proposed once.
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
-from commonwatt.settlement.validation import Limits
 from utility.corrections.store.checking import Checker, close_filled, days_to_check, owners, save
 from utility.corrections.store.corrections import propose
 from utility.corrections.store.estimating import Estimator, Rules, owners_with_gaps
+from utility.corrections.validation import Limits
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.metrics import Counted
 from utility.database.town_zone import zone_of
 from utility.jobs.plans import Threads
 from utility.jobs.store import Turn
+from utility.settings import ValidationSettings
 
 LIMITS = Limits()
 LIKE_DAYS = 10  # days whose mean is the estimate by like days

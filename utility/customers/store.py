@@ -6,16 +6,16 @@ from secrets import token_hex
 
 from sqlalchemy import Connection, select, true
 
-from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.calendar import midnight
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.customers.people import Contact, History, opened
 from utility.customers.tables import contact
 from utility.database.database import insert_or
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY
+from utility.settings import OfficeSettings
 
 KEY_BYTES = 32
 

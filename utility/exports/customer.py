@@ -23,10 +23,10 @@ from commonwatt.model.calendar import iso
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import line_of
 from commonwatt.model.units import QUARTER_S, SLOTS, AccountNumber, Quarter
-from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.billing.bill import LINE_ROWS, Bill, Line
 from utility.billing.inputs import RunInputs
+from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.selection import Held, Resolution, intervals, is_held
 from utility.readings.flows import summaries
 from utility.statistics.usage import kilowatt_hours

@@ -5,13 +5,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import StoreError
 from commonwatt.runtime.child import in_child
 from utility.database.database import Database, sqlite_path
 from utility.exports.store.files import USAGE
 from utility.jobs.plans import Period
 from utility.jobs.store import NotYetError, Turn
+from utility.settings import UtilitySettings
 from utility.settlement.store.settled import days_between, first_settled_day, not_final
 from utility.statistics.store.usage import oldest_due
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from commonwatt.model.blocks import Blocks, Quality
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, Quarter
-from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.billing.bill import Bill, Line
 from utility.database.numbers import Column as Nullable
+from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.columns import Coded, Rows, count_of
 from utility.exports.selection import Held, Intervals, Resolution, cut, intervals, is_held
 from utility.readings.flows import summaries

@@ -14,7 +14,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, MilliwattHours, Quarter
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.sharing_words import reason_of_code
-from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
+from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.selection import Held, Resolution, intervals, is_held
 from utility.lasting.rules import OLD_S
 from utility.readings.flows import Adding, Flows, Level, Line, by_source, measured_in, newest_levels

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from sqlalchemy import Connection, select
 
-from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.calendar import local_day, month_of
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import (
@@ -27,13 +26,13 @@ from commonwatt.model.units import (
     signed64,
     unsigned64,
 )
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, SettledQuarters
 from commonwatt.town.town import Function
 from utility.billing.bill import Bill
 from utility.billing.run import SoFar, bills_so_far, grown
 from utility.billing.store.billing_sources import inputs_of, newest_settled, settled_as_of
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY, SettledQuarters
 from utility.exports.selection import Held, Resolution, held_by, intervals
 from utility.exports.store.exports import BlockSource, exported_meters
 from utility.households.course import (
@@ -53,6 +52,7 @@ from utility.readings.flows import Level
 from utility.registry.accounts import Account, DatedRegistry, Installed
 from utility.registry.store.accounts import load_registry_around
 from utility.registry.tables import meter, present_minimum
+from utility.settings import SettlementSettings
 from utility.settlement.day import with_day
 from utility.settlement.jobs import settled_so_far
 from utility.settlement.store.settled import load_settled

@@ -17,10 +17,10 @@ from enum import IntEnum
 from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import local_day
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
+from utility.settings import UtilitySettings
 
 NEW_YORK = ZoneInfo("America/New_York")
 

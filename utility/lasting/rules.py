@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from commonwatt.energy.controllers import Rules
 from commonwatt.energy.lasting import DAY_PARTS, NEAR_H, Band, Floats, HoursLeft, Lasts, Usual, band, hours_left, lasts
 from commonwatt.energy.places import Places, places_of, streets_of
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.text import counted, duration
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Microgrid
 from utility.readings.flows import used_of
 from utility.statistics.series import UNKNOWN, ClassDay, no_day

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Integer, bindparam, case, func, select
 from commonwatt.energy.lasting import Floats
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, quarter_of
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
 from utility.database.database import read_setting, save_setting
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.lasting.rules import DAYS, Block, Score, blocks_of, class_usual
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import stored_microgrids

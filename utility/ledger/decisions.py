@@ -15,7 +15,6 @@ from typing import NamedTuple
 from pydantic import BaseModel, Field
 
 from commonwatt.care.code import decrypt, encrypt
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import local_day, require_near
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
@@ -32,6 +31,7 @@ from utility.ledger.bank import Booking, accounts_in, bookings
 from utility.ledger.entry import Entry, Kind, live, open_items, reversal
 from utility.ledger.store import NAMED, C, entries_where, order_file, post
 from utility.readings.store.parts import chunks
+from utility.settings import UtilitySettings
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
 SAME_MONEY_DAYS = 3  # days within which as many cents of an account, in another file, may be the same payment

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from commonwatt.care.code import decrypt, encrypt
-from commonwatt.config.utility import LedgerCodes, UtilitySettings
 from commonwatt.model.calendar import local_day, month_after, parse_month
 from commonwatt.model.text import line_of
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
@@ -24,6 +23,7 @@ from utility.ledger.tables import ledger_entry
 from utility.readings.store.parts import chunks
 from utility.registry.tables import account as accounts
 from utility.registry.tables import account_term
+from utility.settings import LedgerCodes, UtilitySettings
 from utility.tariffs.store import bill_table, published
 from utility.tariffs.tariff import in_force
 

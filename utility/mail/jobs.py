@@ -7,7 +7,6 @@ from contextlib import closing
 from email.message import EmailMessage
 from typing import Any
 
-from commonwatt.config.utility import MailSettings, UtilitySettings
 from commonwatt.model.exceptions import CommonwattError
 from utility.billing.documents.statement import Letter, Writing
 from utility.billing.store.documents import RunDocuments, as_letters, documents_of_run
@@ -19,6 +18,7 @@ from utility.jobs.store import Turn
 from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, State, after, message_of, name_of, proof
 from utility.mail.store import confirmed, move, take_due, tell_moves
 from utility.moves.move import TOLD, day_of
+from utility.settings import MailSettings, UtilitySettings
 
 MOST = 50  # mails of a turn
 WITHIN_S = 20.0  # real seconds within which the mail server has to answer

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds, quarter_of
 from utility.billing.store.runs import run_of, stored_bills
@@ -16,6 +15,7 @@ from utility.mail.message import CONFIRM, REMINDER, State, proof
 from utility.mail.tables import mail
 from utility.moves.move import COMES, OUT, TOLD, Kind
 from utility.registry.store.statements import moves_to_come
+from utility.settings import OfficeSettings, UtilitySettings
 
 _c = mail.c
 Subjects = list[tuple[AccountNumber, str]]  # accounts, each with the subject of its mail; empty: it gets none

@@ -9,7 +9,6 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, AccountNumber, Quarter, quarter_of
-from commonwatt.settlement.quarters import QUANTITY_WORDS, SettledQuality
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.billing.documents.statement import Writing
@@ -21,6 +20,7 @@ from utility.customers.people import Change, Contact, changed, read_people
 from utility.customers.store import delete_contacts, drop_contacts, histories, office_key, set_contact
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUANTITY_WORDS, SettledQuality
 from utility.moves.move import ADDRESS, COMES, OUT, Kind, Move, moved, taken_back, told
 from utility.readings.store.reads import numbers_of, readings
 from utility.registry.accounts import DatedRegistry, Installed

@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 
 import typer
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import connect_to
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import moment
@@ -23,6 +22,7 @@ from utility.access.people import NewPerson, Role
 from utility.access.store import second_factors
 from utility.access.store.audit_log import By, Link
 from utility.people import store as people
+from utility.settings import UtilitySettings
 from utility.webkit.cli import (
     Commands,
     ConfigOption,

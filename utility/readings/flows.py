@@ -13,9 +13,9 @@ from commonwatt.look.palette import PowerFlow
 from commonwatt.model.blocks import Blocks, Quality
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MilliwattHours, Quarter
-from commonwatt.settlement.sharing import net_charge
 from commonwatt.town.town import Direction
 from utility.database.numbers import Column
+from utility.energy.sharing import net_charge
 from utility.readings.gaps import ALL_SLOTS
 
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import MeterId, MicrogridId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.registry.accounts import Installed
 
 Day = int  # a day of UTC, counted from 1970: quarter // 96

@@ -16,13 +16,13 @@ from commonwatt.energy.figures import Figures
 from commonwatt.energy.places import blocks_of, places_of
 from commonwatt.energy.simulation import Simulation, changed
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from commonwatt.town.scenario import Conditions, Scenario
 from commonwatt.town.town import Town
 from utility.billing.decisions import previewed
 from utility.billing.preview import Change
 from utility.billing.run import Progress
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.readings.store.reads import stored_town
 from utility.replay.store import StoredDays
 from utility.replay.world import (

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Corrected, Quantity, SettledQuality, applied
-from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Direction, Function, Town
 from utility.corrections.store.corrections import overlay
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY, Corrected, Quantity, SettledQuality, applied
 from utility.jobs.tables import settled_day
 from utility.readings.store import reads
 from utility.registry.layout import Day

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 
 from commonwatt.energy.places import Places
 from commonwatt.energy.simulation import Simulation
+from commonwatt.energy.splits import Array
 from commonwatt.energy.step import Inputs
 from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
-from commonwatt.settlement.sharing import Members, pro_rata
-from commonwatt.settlement.splits import Array
+from utility.energy.quarters import QUARTERS_A_DAY
+from utility.energy.sharing import Members, pro_rata
 from utility.registry.layout import Day
 from utility.webkit.columns import Shown, Written
 

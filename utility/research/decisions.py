@@ -9,7 +9,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from secrets import token_hex
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds
@@ -25,6 +24,7 @@ from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.jobs.releases import asked_of, make_apart
 from utility.research.release import Asked, Tier
+from utility.settings import UtilitySettings
 from utility.webkit.works import Job, Progress
 
 MAX_WHY = 200  # longest reason

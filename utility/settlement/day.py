@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.splits import Flags
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, EpochSeconds, MeterId, MicrogridId, MilliwattHours
-from commonwatt.settlement.quarters import (
+from utility.energy.quarters import (
     QUARTERS_A_DAY,
     Batteries,
     Corrected,
@@ -24,9 +25,8 @@ from commonwatt.settlement.quarters import (
     Slots,
     settle,
 )
-from commonwatt.settlement.residual import Balance, DayResidual, Stretch, Tolerance, balance, residual_of, tolerance
-from commonwatt.settlement.splits import Flags
 from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
+from utility.settlement.residual import Balance, DayResidual, Stretch, Tolerance, balance, residual_of, tolerance
 
 
 class Table:

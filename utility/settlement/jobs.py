@@ -9,13 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import takewhile
 
-from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, applied
 from utility.corrections.store.corrections import overlay, take_changed
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY, applied
 from utility.jobs.plans import Threads, Why
 from utility.jobs.store import Turn, mark, unmark
 from utility.jobs.tables import settlement_due
@@ -24,6 +23,7 @@ from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day, Layout, ids_of, layout_of
+from utility.settings import SettlementSettings
 from utility.settlement.day import Rules, SettledDay, Settling, deadline
 from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.shared_quarter import NOTHING, SharedQuarter, shared_in, sharing_slots

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commonwatt.energy.splits import Flags
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, MilliwattHours, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, applied, no_overlay, shared_by
-from commonwatt.settlement.splits import Flags
+from utility.energy.quarters import QUARTERS_A_DAY, applied, no_overlay, shared_by
 from utility.registry.layout import Layout, ids_of
 from utility.settlement.day import TYPES, Group, Rules, Table
 

@@ -14,7 +14,7 @@ from sqlalchemy import (
 from utility.database.base import RowId, columns, metadata
 
 # A settled day of a meter, a row for each version; rows are never changed, and their numbers only grow, in the order of
-# their commits. `payload` is the form of ``commonwatt.settlement.packed``. Minutes fit four bytes after 2038.
+# their commits. `payload` is the form of ``utility.settlement.packed``. Minutes fit four bytes after 2038.
 settled = Table(
     "settled",
     metadata,

@@ -9,7 +9,6 @@ and one for each month's bills.
 import logging
 from collections.abc import Callable, Sequence
 
-from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.database.base import Connection
@@ -19,6 +18,7 @@ from utility.jobs.plans import Threads
 from utility.jobs.store import MarkedDay, Turn, unmark
 from utility.jobs.tables import usage_due
 from utility.registry.layout import Day
+from utility.settings import BillingSettings
 from utility.statistics.months import Month, columns_of, month_at, months_of_day
 from utility.statistics.projection import Floats
 from utility.statistics.store.usage import (

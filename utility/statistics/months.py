@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.calendar import load_cells, month_of, month_quarters, parse_month
 from commonwatt.model.units import Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
+from utility.energy.quarters import QUARTERS_A_DAY
 
 Month = int  # a local month as a number: 12 x year + month - 1, so that months follow each other without a gap
 CELLS = 48  # cells of a load shape: the local hours 0 to 23 of weekdays, then those of Saturdays and Sundays

@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse
 from commonwatt.model.calendar import local_text, parse_month
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
-from commonwatt.settlement.quarters import QUANTITY_WORDS, Quantity
 from utility.access.decisions import shown as shown_second
 from utility.access.people import Actor
 from utility.billing.bill import steps_of
@@ -21,6 +20,7 @@ from utility.billing.preview import Year, sentences
 from utility.billing.preview import year as year_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUANTITY_WORDS, Quantity
 from utility.statistics.api import After, MonthText, NameText, Preview, ScopeText
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
 from utility.statistics.projection import YEARS

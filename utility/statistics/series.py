@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOTS, MilliwattHours, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Energies
+from utility.energy.quarters import QUARTERS_A_DAY, Energies
 from utility.readings.flows import used_of
 from utility.statistics.months import CELLS, MonthColumns
 from utility.statistics.usage import QUANTITIES, by_cell

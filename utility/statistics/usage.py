@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MilliwattHours, Quarter
-from commonwatt.settlement.quarters import Energies, Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Function
+from utility.energy.quarters import Energies, Quantity, SettledQuality, SettledQuarters
 from utility.registry.accounts import Installed
 from utility.statistics.months import CELLS, MonthColumns
 from utility.webkit.columns import Shown, Written

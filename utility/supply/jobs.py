@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from secrets import token_hex
 
-from commonwatt.config.utility import SupplySettings
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
@@ -18,6 +17,7 @@ from utility.database.town_zone import peak_hours_of, zone_of
 from utility.jobs.plans import Threads
 from utility.jobs.store import Turn
 from utility.outbox.store import last_report
+from utility.settings import SupplySettings
 from utility.supply.deciding import (
     HISTORY_QUARTERS,
     Facts,

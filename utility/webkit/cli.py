@@ -25,7 +25,6 @@ from rich.progress import Progress
 from commonwatt.cli.options import Commands as Commands
 from commonwatt.cli.options import show as show_table
 from commonwatt.config.files import load_settings, place_of, read_text
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import ask_service, local_headers
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
@@ -38,6 +37,7 @@ from utility.access.people import MACHINE, Actor, Role, on_machine
 from utility.database.base import Connection
 from utility.database.database import Database, open_database
 from utility.database.town_zone import town_zone
+from utility.settings import UtilitySettings
 from utility.webkit.columns import COLUMN, Written, type_name
 
 ConfigOption = Annotated[

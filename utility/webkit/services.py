@@ -6,7 +6,6 @@ from typing import Annotated, Any, Self, TypeVar
 
 from fastapi import Depends, Request
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_s
@@ -18,6 +17,7 @@ from utility.database.health import Health
 from utility.database.metrics import Metrics
 from utility.database.town_zone import TownZone
 from utility.outbox.changes import Refused
+from utility.settings import UtilitySettings
 from utility.webkit.works import Works
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from commonwatt.device.commands import HeldStates
 from commonwatt.energy import step
 from commonwatt.energy.places import Places
 from commonwatt.energy.plant import Plant
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Exchange, Flows, exchange
 from commonwatt.energy.strategies import Batteries
 from commonwatt.model.effects import Effect
@@ -19,7 +20,6 @@ from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds, MeterId, Quarter
 from commonwatt.protocol.commands import Held, Result
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter
-from commonwatt.settlement.splits import Array, Flags
 from gateway.control import islanding, modes
 from gateway.control.islanding import Wish
 from gateway.control.microgrid_states import MicrogridStates

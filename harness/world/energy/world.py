@@ -7,7 +7,6 @@ from unittest.mock import patch
 from sqlalchemy import Connection
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.config.utility import SupplySettings
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import MeterId
 from commonwatt.protocol.topics import PLANT
@@ -28,6 +27,7 @@ from utility.jobs.plans import HERE
 from utility.jobs.store import Turn
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store import open_purchases
+from utility.settings import SupplySettings
 from utility.supply import jobs as supply
 from utility.supply.jobs import SupplyJob
 

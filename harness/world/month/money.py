@@ -13,12 +13,12 @@ import numpy.typing as npt
 from commonwatt.model.calendar import month_of
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
-from commonwatt.settlement.quarters import Quantity, SettledQuarters
 from harness.billing.plain import Plain, PlainBill, energy_of
 from harness.settlement.plain import RandomDay, settle_plainly
 from utility.billing.bill import Bill, to_cents
 from utility.billing.store.run_bills import computed_run, prepared, saved
 from utility.billing.store.runs import bills_of_run, check_run, issue_run, issued_run, run_of, runs
+from utility.energy.quarters import Quantity, SettledQuarters
 from utility.readings.store.reads import all_blocks
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_dated_registry

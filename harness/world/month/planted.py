@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Table, true
 
 from commonwatt.model.calendar import month_quarters
 from commonwatt.model.units import AccountNumber, Quarter, unsigned64
-from commonwatt.settlement.quarters import Quantity
 from harness.world.planted import Bug, _around
 from utility.billing import inputs, stored_run
 from utility.billing.rules.sums import Chunk
+from utility.energy.quarters import Quantity
 from utility.jobs import store as job_leases
 from utility.jobs.store import Turn
 from utility.jobs.tables import period, settlement_due

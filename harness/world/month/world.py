@@ -8,7 +8,6 @@ from functools import cache
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.utility import BillingSettings, SettlementSettings
 from commonwatt.model.calendar import month_quarters
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import QUARTER_S, MeterId
@@ -27,6 +26,7 @@ from utility.jobs.plans import HERE, LocalMonth, Period, Plan, Seconds, Threads
 from utility.jobs.store import Turn
 from utility.registry.accounts import Account, Holding
 from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.settings import BillingSettings, SettlementSettings
 from utility.settlement import jobs as settlement
 from utility.settlement.jobs import SettlementJob
 from utility.tariffs.store import propose, publish

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from adapters.energy.channel import PENDING_MS
 from adapters.energy.counter import Counter, CounterLimits, Outcome, Read, Run, Spread, Steps
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import GROUP_S, SLOT_S
 from harness.foreign.counters import history, judge
+from utility.settings import UtilitySettings
 
 T = 1_790_000_000_000
 LIMITS = CounterLimits(rated_mw=12_000_000, resolution=10_000)

@@ -12,11 +12,11 @@ from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
 from commonwatt.config.settings import PARTS, BrokerSettings, GatewaySettings, Settings, command_of, settings_of
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
 from harness.care.certificates import authority, certificate
+from utility.settings import UtilitySettings
 
 MODELS = {part: settings_of(part) for part in PARTS}
 

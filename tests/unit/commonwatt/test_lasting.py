@@ -28,10 +28,10 @@ from commonwatt.energy.lasting import (
     words,
 )
 from commonwatt.energy.places import Places, streets_of
+from commonwatt.energy.splits import Array
 from commonwatt.energy.step import Inputs
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.records import RecordType
-from commonwatt.settlement.splits import Array
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, TownFile
 

@@ -50,7 +50,7 @@ def test_every_rule_of_the_utility_is_arithmetic() -> None:
     assert {name.removeprefix("utility.") for name in opening} == NOT_YET
 
 
-TERMINALS = ("cli", "assembly", "database", "exports")  # rooms and files whose errors only a terminal shows
+TERMINALS = ("cli", "assembly", "database", "exports", "settings")  # rooms and files whose errors only a terminal shows
 
 
 def test_errors_that_a_page_may_show_have_no_words_of_a_command_line() -> None:
@@ -70,7 +70,7 @@ def test_the_page_has_all_rooms_in_the_order_of_the_linter() -> None:
     contracts = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = (each["layers"] for each in contracts if each.get("containers") == ["utility"] and "layers" in each)
     section = (DOCS / "architecture.md").read_text().split("### Rooms of the utility")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)/` \|", section, re.MULTILINE) == layers[::-1]
+    assert re.findall(r"^\| `(\w+)(?:/|\.py)` \|", section, re.MULTILINE) == layers[::-1]
 
 
 def test_pages_ask_what_a_person_may_do_and_not_for_roles() -> None:
@@ -104,7 +104,7 @@ def test_a_controllers_part_loads_no_certificate_library_before_it_has_a_certifi
 
 @pytest.mark.parametrize(
     ("part", "never"),
-    [("broker.cli", "numpy commonwatt.config.utility"), ("gateway.cli", "numpy.random commonwatt.config.utility")],
+    [("broker.cli", "numpy utility.settings"), ("gateway.cli", "numpy.random utility.settings")],
 )
 def test_a_controllers_part_loads_nothing_of_the_other_parts(part: str, never: str) -> None:
     code = f"import sys, {part}; print(*sorted(sys.modules.keys() & set({never!r}.split())))"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from commonwatt.device.commands import Commanded
 from commonwatt.energy.places import Places, blocks_of
 from commonwatt.energy.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
+from commonwatt.energy.splits import Array
 from commonwatt.energy.step import (
     NO_LIMIT_W,
     Boundary,
@@ -25,7 +26,6 @@ from commonwatt.energy.step import (
 from commonwatt.model.control import SupplyState
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MeterId, MilliwattHours
-from commonwatt.settlement.splits import Array
 from commonwatt.town.loading import load_town, town_of
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, TownFile
 from harness.energy.compare import check, imbalances, town_imbalances

@@ -11,12 +11,10 @@ import pytest
 from sqlalchemy import Connection
 
 from commonwatt.audit.folder import PAST
-from commonwatt.config.utility import OfficeSettings
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.demo.parts import SHIPPED, unpack
 from commonwatt.model.calendar import month_quarters
 from commonwatt.model.units import quarter_of
-from commonwatt.settlement.quarters import Quantity
 from harness.past.energy import Fault, Span
 from harness.past.making import DATABASE, Asked, make, write_archive
 from harness.past.office import LATE_PAYER, MOVER
@@ -28,10 +26,12 @@ from utility.billing.bill import LineKind
 from utility.billing.store.runs import bills_of_run, runs
 from utility.customers.store import newest_contacts, office_key
 from utility.database.database import open_database
+from utility.energy.quarters import Quantity
 from utility.ledger.entry import Kind as EntryKind
 from utility.ledger.store import C, balances, entries_where
 from utility.registry.store.accounts import load_dated_registry
 from utility.registry.store.statements import moves_to_come
+from utility.settings import OfficeSettings
 from utility.settlement.store.settled import load_settled
 
 FIRST = 20_604  # 31 May 2026, of UTC

@@ -11,7 +11,6 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from commonwatt.config.utility import OfficeSettings, ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
@@ -24,6 +23,7 @@ from utility.assembly.tables import metadata
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.registry.store.registration import fill_registry
+from utility.settings import OfficeSettings, ResearchSettings, UtilitySettings
 
 CLERK = "clerk"
 NOW = 1_800_005_000

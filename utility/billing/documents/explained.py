@@ -14,12 +14,12 @@ import numpy as np
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
-from commonwatt.settlement.quarters import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind, price_units
 from utility.billing.documents.statement import DOLLARS, Hours, Writing, over_meters
 from utility.billing.inputs import RunInputs
 from utility.billing.proof import MeterQuarters
 from utility.billing.rules.policies import POLICIES, CreditGoesTo
+from utility.energy.quarters import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.tariffs.file import RangersSettings
 
 DRAWN = (

@@ -17,7 +17,6 @@ from fpdf.fonts import TTFFont
 from commonwatt.look.palette import LOOKS, STATES, SURFACES
 from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S
-from commonwatt.settlement.quarters import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.explained import DRAWN
 from utility.billing.documents.statement import (
     CODE_WORDS,
@@ -34,6 +33,7 @@ from utility.billing.documents.statement import (
     texts,
 )
 from utility.billing.proof import Course
+from utility.energy.quarters import QUANTITY_WORDS, Quantity, SettledQuality
 
 _T = TypeVar("_T")
 

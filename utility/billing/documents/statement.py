@@ -16,16 +16,16 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.calendar import local_day, local_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
-from commonwatt.settlement.quarters import Quantity, SettledQuality
 from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
 from utility.billing.proof import Course, Json, MeterQuarters, check_code
 from utility.customers.people import Contact
+from utility.energy.quarters import Quantity, SettledQuality
 from utility.ledger.bank import rf_reference
+from utility.settings import OfficeSettings
 from utility.tariffs.file import POLICY_WORDS, BillTable
 
 LANGUAGES = Path(__file__).parent / "languages"

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import AccountNumber, MicrogridId, Quarter
-from commonwatt.settlement.quarters import Energies, Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Function
 from utility.billing.bill import cent_amount, divided, in_cents, rounded
 from utility.billing.inputs import PUBLIC, UNITS, Place, RunInputs, Segment, places_of
 from utility.billing.rules.policies import POLICIES, CreditGoesTo
+from utility.energy.quarters import Energies, Quantity, SettledQuality, SettledQuarters
 from utility.registry.accounts import Installed
 from utility.tariffs.file import RangersSettings
 

@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import local_day
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber, EpochSeconds
@@ -61,6 +60,7 @@ from utility.database.town_zone import timezone_of
 from utility.ledger.store import owed_before
 from utility.readings.store.parts import chunks
 from utility.registry.accounts import functions_of
+from utility.settings import UtilitySettings
 from utility.tariffs.file import BillTable
 
 CHUNK_ACCOUNTS = 500  # accounts whose quarter-hours are in memory at once, about 100 MB

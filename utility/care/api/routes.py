@@ -27,7 +27,6 @@ from commonwatt.care import joining
 from commonwatt.care.code import seal, signed_text
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity import renewing
 from commonwatt.identity.authority import DAYS, ENDED_DAYS, ENROLMENT_FILE, EnrolmentAuthority
 from commonwatt.identity.certificates import Kind, authoritys_list, check_signed, details_of, pem, revoked_serials
@@ -49,6 +48,7 @@ from utility.care.api.listener import CareRequest, Handler, Listener, Refused
 from utility.care.store import Use, routes_of, use_code
 from utility.database.database import Database
 from utility.database.metrics import PREFIX
+from utility.settings import UtilitySettings
 
 AGAIN_S = 3_600  # seconds in which the same keys may ask again
 _KINDS = {"gateway": Kind.DEVICE, "broker": Kind.BROKER}

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func, select
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
-from commonwatt.settlement.validation import Check, Limits
 from utility.corrections.checked_days import (
     DayOf,
     Judged,
@@ -20,8 +18,10 @@ from utility.corrections.checked_days import (
 from utility.corrections.correction import Finding
 from utility.corrections.store.estimating import ends_of, members_of
 from utility.corrections.tables import checked_day, finding
+from utility.corrections.validation import Check, Limits
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
 from utility.readings.store.flows import measured
 from utility.readings.store.gaps import events_by_meter

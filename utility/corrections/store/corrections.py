@@ -19,13 +19,13 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import moment
 from commonwatt.model.units import SLOTS, EpochSeconds, MeterId, Quarter, unsigned64
-from commonwatt.settlement.estimates import Method
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Overlay, no_overlay
 from utility.corrections.correction import IN_FORCE, STEPS, Action, State, before, summaries
+from utility.corrections.estimates import Method
 from utility.corrections.tables import correction, correction_step
 from utility.database.bulk import is_one_of, listed
 from utility.database.database import count_rows, read_setting, save_setting
 from utility.database.engines import Lock, take
+from utility.energy.quarters import QUARTERS_A_DAY, Overlay, no_overlay
 from utility.readings.flows import masks
 from utility.readings.store.parts import MAX_IN, chunks
 from utility.readings.store.reads import numbers_of

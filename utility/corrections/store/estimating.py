@@ -13,13 +13,13 @@ from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
 from commonwatt.model.validation import limits_of
-from commonwatt.settlement.estimates import FARTHEST_DAYS, estimated, like_quarters, nearest, typical
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
 from utility.corrections.checked_days import Layout, Member, Series, days_in, layout_of, members_in, outages_of
+from utility.corrections.estimates import FARTHEST_DAYS, estimated, like_quarters, nearest, typical
 from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans, window_of
 from utility.corrections.store.corrections import Corrections, covered
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.readings.gaps import ALL_SLOTS, Interval
 from utility.readings.store.gaps import events_by_meter
 from utility.readings.store.parts import chunks, reading, select_parts

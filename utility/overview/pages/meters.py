@@ -11,7 +11,7 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import KNOWN_STATES, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, MeterId, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from commonwatt.settlement.quarters import QUANTITY_WORDS, SettledQuality
+from utility.energy.quarters import QUANTITY_WORDS, SettledQuality
 from utility.overview.store.meters import MeterFacts, exchange_history, meter_facts, settled_series, slot_series
 from utility.readings.store import reads
 from utility.readings.store.compactor import conflicts

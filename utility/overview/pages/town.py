@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.calendar import month_after, month_before, month_quarters
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.access.people import Actor, Right, Role
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import Figures, town_metrics
 from utility.overview.microgrids import BADGES, Cell

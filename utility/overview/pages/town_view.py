@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.calendar import midnight, month_of, month_quarters
 from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.alarms.board import Counts
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.lasting.jobs import lasting_of
 from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, cell, count, helping

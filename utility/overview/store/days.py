@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.store import MarkedDay, mark
 from utility.jobs.tables import complete_day
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, bindparam, select
 from commonwatt.model.blocks import Quality
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, AccountNumber, EpochSeconds, MeterId, Quarter, signed64
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import readings
 from utility.readings.tables import compacted

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Table, func, select
 
 from commonwatt.model.calendar import month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.billing.tables import bill, bill_run, witness
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.tables import complete_day, settled_day
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day

@@ -8,8 +8,8 @@ from sqlalchemy import ARRAY, Connection, Insert, Integer, bindparam, func, sele
 
 from commonwatt.model.records import State
 from commonwatt.model.units import QUARTER_S, ControllerId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.database.database import insert_in
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import Why
 from utility.jobs.store import mark
 from utility.jobs.tables import complete_day, settled_day, settlement_due, sharing_due

@@ -12,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.dead_letters import LocalReason
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
 from utility.database.postgres.partitions import (
     drop_partition,
@@ -23,6 +22,7 @@ from utility.database.postgres.partitions import (
     months_later,
     partitions,
 )
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.store import first_to_settle
 from utility.readings.store.quarantine import QUARANTINED
 from utility.readings.tables import compacted, conflict_sender, dead_letter, quarantined

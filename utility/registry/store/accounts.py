@@ -19,10 +19,10 @@ from commonwatt.model.units import (
     signed64,
     unsigned64,
 )
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.database.checks import row_crc, sound_rows
 from utility.database.engines import Lock, take
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import Why
 from utility.jobs.store import mark_from
 from utility.jobs.tables import complete_day, settled_day, settlement_due, usage_due

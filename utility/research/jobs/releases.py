@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.text import counted
@@ -46,6 +45,7 @@ from utility.research.release import (
     known_percent,
     open_release,
 )
+from utility.settings import UtilitySettings
 
 HOMES_AT_A_TIME = 200  # homes whose slots of a day are in memory at once
 

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -24,6 +23,7 @@ from utility.research import store as store
 from utility.research.documents import Facts
 from utility.research.homes import HomeMeter, Homes, homes_of, quarters_of
 from utility.research.release import Asked, as_json
+from utility.settings import UtilitySettings
 
 _SECRET_BYTES = 32
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
+from commonwatt.energy.splits import Flags
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import MeterId, MicrogridId, Quarter, unsigned64
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
-from commonwatt.settlement.splits import Flags
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import Why
 from utility.jobs.store import MarkedDay, mark
 from utility.jobs.tables import settled_day, settlement_due

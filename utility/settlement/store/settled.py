@@ -13,13 +13,11 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.text import counted, moment
 from commonwatt.model.units import EpochSeconds, MeterId, Quarter, signed64, unsigned64
-from commonwatt.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
-from commonwatt.settlement.residual import DayResidual, Stretch
 from utility.database.bulk import insert_columns
 from utility.database.database import upsert
 from utility.database.engines import Lock, take
 from utility.database.numbers import Column
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.jobs.plans import Why
 from utility.jobs.store import mark, unmark
 from utility.jobs.tables import settled_day, settlement_due, usage_due
@@ -28,6 +26,8 @@ from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
+from utility.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
+from utility.settlement.residual import DayResidual, Stretch
 from utility.settlement.store.readings import DueDay, Owner
 from utility.settlement.tables import settled
 

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.town.town import Function
 from utility.database.database import upsert
 from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.store import MarkedDay, mark
 from utility.jobs.tables import settled_day, usage_due
 from utility.readings.store.gaps import sound_events

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from commonwatt.config.files import load_settings
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from harness.console import shown, wrong
 from harness.surroundings import databases
@@ -41,6 +40,7 @@ from utility.access.store import access, audit_log, second_factors
 from utility.access.store.audit_log import By, Standing
 from utility.database.database import Database
 from utility.people.store import listed
+from utility.settings import UtilitySettings
 
 
 def test_every_common_password_is_refused() -> None:

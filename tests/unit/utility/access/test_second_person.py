@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.config.utility import UtilitySettings
 from harness.billing.worlds import found_in_store, tariff, world_of
 from harness.console import Browser, standing_api, text_of
 from tests.unit.utility.conftest import NOW
@@ -20,6 +19,7 @@ from utility.assembly.doctor import judge
 from utility.billing.store.run_bills import computed_run, prepared, saved
 from utility.billing.store.runs import SERVICE, run_of
 from utility.database.database import Database
+from utility.settings import UtilitySettings
 from utility.tariffs import store as tariffs
 
 Browsers = Callable[..., Browser]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.energy.lasting import Band
 from commonwatt.model.control import SupplyState
 from commonwatt.model.exceptions import ConfigError
@@ -25,6 +24,7 @@ from utility.alarms.decisions import Alarms, Board
 from utility.corrections.tables import finding
 from utility.database.database import Database
 from utility.jobs.plans import catalogue
+from utility.settings import UtilitySettings
 
 NOW = 1_800_000_000
 ANN = Actor(name="ann", roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.7")

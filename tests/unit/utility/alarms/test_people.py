@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.config.utility import NotifySettings
 from commonwatt.model.exceptions import ConfigError
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
@@ -40,6 +39,7 @@ from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs import Notifier
 from utility.database.database import Database, open_database
+from utility.settings import NotifySettings
 from utility.webkit.console.console import Console
 from utility.webkit.page import first_step
 from utility.webkit.services import Api

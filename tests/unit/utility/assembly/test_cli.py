@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.checks import Check, Finding, Level, run_check, worst
 from commonwatt.doctor.running import Running
 from commonwatt.model.records import EventRecord, State
@@ -25,6 +24,7 @@ from utility.database.database import Database
 from utility.outbox.changes import OpenCommand, SawGateway
 from utility.outbox.store import add_command
 from utility.readings.store.writer import Writer
+from utility.settings import UtilitySettings
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600
 READING = a_record(NOON, 5000, record_id=7, account=0)

@@ -27,8 +27,6 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.service import only_one
-from commonwatt.settlement.packed import packed
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
 from commonwatt.sqlite import quarantine
 from commonwatt.town.town import Town
 from harness.surroundings.messages import find_gaps
@@ -43,6 +41,7 @@ from utility.database.checks import is_damage
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
 from utility.database.migrate import empty_database
 from utility.database.town_zone import TOWN
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import LocalMonth, Plan
 from utility.jobs.store import take
 from utility.jobs.tables import period, settled_day, settlement_due, usage_due
@@ -57,6 +56,7 @@ from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter, event, part, quarantined
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import meter
+from utility.settlement.packed import packed
 from utility.settlement.tables import settled
 from utility.statistics.months import month_number
 from utility.statistics.packed import packed as table_packed

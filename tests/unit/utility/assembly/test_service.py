@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.time import Machine, Trust
 from commonwatt.model.units import LOW_BYTES
@@ -36,6 +35,7 @@ from utility.readings.store import gaps
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted
+from utility.settings import UtilitySettings
 
 QUARTER = 2_000_000
 NOW = (QUARTER + 4) * 900

@@ -24,7 +24,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from harness.console import office
@@ -38,6 +37,7 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
 from utility.database.health import Health
 from utility.registry.store.registration import fill_registry
+from utility.settings import UtilitySettings
 from utility.webkit.services import Api
 from utility.webkit.works import Works
 

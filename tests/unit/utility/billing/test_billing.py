@@ -16,7 +16,6 @@ from sqlalchemy import event, func, select
 from typer.testing import CliRunner
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.town import Function
 from harness.billing.worlds import KWH, World, found_in_store, late, published, tariff, world_of
 from harness.commands import WHO, logged_in, shown, typed
@@ -33,6 +32,7 @@ from utility.billing.store.runs import SERVICE, bills_of_run, contents_of, is_bi
 from utility.billing.stored_run import Computed
 from utility.billing.tables import bill, bill_run
 from utility.database.database import Database, open_database
+from utility.energy.quarters import Quantity
 from utility.registry.accounts import Account, Dated
 from utility.statistics import cli as cli_tariff
 from utility.tariffs import store as tariffs

@@ -20,7 +20,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.town import Direction, Function
 from harness.billing.plain import Plain, energy_of
 from harness.billing.worlds import KWH, MONTH, ZONE, World, exact_world, late, random_world, tariff, world_of
@@ -34,6 +33,7 @@ from utility.billing.proof import bill_bytes, bill_of, canonical, customer_of
 from utility.billing.rules import policies
 from utility.billing.run import bills_of
 from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, billed_month, computed, kept_of, unpack_run
+from utility.energy.quarters import Quantity
 from utility.registry.accounts import DatedRegistry, Holding, Installed
 from utility.tariffs.file import AcesSettings, RangersSettings, SpecSettings, Tax
 from utility.tariffs.file import faults as week_faults

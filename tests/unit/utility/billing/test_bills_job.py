@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.config.utility import BillingSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from harness.billing.worlds import World, found_in_store, published, random_world, tariff, world_of
 from harness.surroundings import databases
 from utility.billing.jobs import LOOK_AGAIN_S, make_bills
 from utility.billing.run import bills_of, energy_of, grown, month_steps
 from utility.billing.store.runs import check_run, issue_run, runs
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.jobs.plans import HERE, plan_of
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store import listed
 from utility.jobs.tables import settled_day
+from utility.settings import BillingSettings, UtilitySettings
 from utility.settlement.day import SettledDay, with_day
 
 kind = databases.both_kinds

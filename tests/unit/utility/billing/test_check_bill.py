@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.settlement.quarters import Quantity
 from harness.billing.worlds import World, random_world, tariff
 from utility.billing.audit import Boundary, audit, leaves_file
 from utility.billing.bill import Bill, Line, LineKind
@@ -44,6 +43,7 @@ from utility.billing.proof import (
     salts,
 )
 from utility.billing.stored_run import Computed, StoredRun, computed
+from utility.energy.quarters import Quantity
 
 SECRET = bytes(range(32))
 

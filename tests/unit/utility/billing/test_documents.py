@@ -20,12 +20,10 @@ from fpdf import FPDF
 from PIL import Image
 
 import utility
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.calendar import midnight
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S
-from commonwatt.settlement.quarters import Quantity, SettledQuality
 from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import World, found_in_store, random_world, tariff, world_of
 from harness.console import Browser
@@ -83,11 +81,13 @@ from utility.customers.people import Contact
 from utility.customers.store import office_key, set_contact
 from utility.customers.tables import contact
 from utility.database.database import Database
+from utility.energy.quarters import Quantity, SettledQuality
 from utility.exports.customer import usage_summary
 from utility.exports.store import exports
 from utility.ledger.bank import accounts_in, rf_reference
 from utility.mail.message import TEXTS
 from utility.registry.accounts import Holding, Installed
+from utility.settings import OfficeSettings, UtilitySettings
 from utility.tariffs.file import BillTable
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from commonwatt.config.utility import LedgerCodes
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
 from harness.billing.worlds import World, random_world, tariff, world_of
@@ -44,6 +43,7 @@ from utility.billing.tables import bill, bill_entry
 from utility.database.database import Database
 from utility.overview.store import town
 from utility.registry.tables import holding
+from utility.settings import LedgerCodes
 
 people, world, checker = _people, _world, _checker
 kind = pytest.fixture(lambda: "sqlite")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from commonwatt.settlement.quarters import Quantity
 from harness.billing.worlds import KWH, World, found_in_store, late, published, tariff, world_of
 from harness.console import Browser, standing_api, text_of
 from tests.unit.utility.conftest import NOW
@@ -16,6 +15,7 @@ from utility.assembly.application import make_app
 from utility.billing.store.runs import stored_bills
 from utility.billing.tables import bill
 from utility.database.database import Database
+from utility.energy.quarters import Quantity
 
 Browsers = Callable[..., Browser]
 

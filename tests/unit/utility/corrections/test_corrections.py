@@ -11,15 +11,11 @@ import pytest
 from sqlalchemy import select, update
 
 from commonwatt.codec.packing import pack
-from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.settlement.estimates import Method
-from commonwatt.settlement.quarters import SettledQuality, applied
-from commonwatt.settlement.validation import Limits
 from harness.commands import shown, typed
 from harness.surroundings import databases
 from harness.surroundings.messages import append
@@ -28,6 +24,7 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.corrections import jobs as validation
 from utility.corrections.correction import STEPS, Action, State
 from utility.corrections.decisions import Edit, edit
+from utility.corrections.estimates import Method
 from utility.corrections.jobs import validate
 from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import (
@@ -44,7 +41,9 @@ from utility.corrections.store.corrections import (
     take_changed,
 )
 from utility.corrections.tables import correction, finding
+from utility.corrections.validation import Limits
 from utility.database.database import Database
+from utility.energy.quarters import SettledQuality, applied
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
 from utility.outbox.changes import Append
@@ -53,6 +52,7 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gap, series
 from utility.registry.tables import installed
+from utility.settings import ValidationSettings
 
 DAY = 20_500  # a UTC day in February 2026, a Monday
 

@@ -12,8 +12,6 @@ from commonwatt.device.commands import Commanded
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
-from commonwatt.settlement.estimates import Method, Registered, Role, estimated
-from commonwatt.settlement.validation import Check, Limits
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Function, Microgrid, Town
 from harness.energy.worlds import Alone
@@ -30,7 +28,9 @@ from utility.corrections.checked_days import (
     outages_of,
     slots_in,
 )
+from utility.corrections.estimates import Method, Registered, Role, estimated
 from utility.corrections.evidence import MAX_QUARTERS, Known, as_blocks, proposals, spans, window_of
+from utility.corrections.validation import Check, Limits
 from utility.readings.flows import measured_of
 from utility.readings.gaps import ALL_SLOTS
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from commonwatt.model.blocks import make_blocks
-from commonwatt.settlement.estimates import Method
 from harness.billing.worlds import found_in_store, world_of
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
@@ -17,6 +16,7 @@ from tests.unit.utility.tariffs.test_pages import SOURCE
 from utility.access.people import Role
 from utility.access.store import audit_log
 from utility.corrections.correction import State
+from utility.corrections.estimates import Method
 from utility.corrections.store.corrections import Chosen, Corrections, corrections_page, found, propose
 from utility.database.database import Database
 

@@ -20,17 +20,16 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.config.files import check_named_files
-from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.clock import Clock, save_clock
-from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
 from harness.docs.marked import DOCS
 from harness.surroundings.messages import append, blocks, compact
 from utility.assembly.backup.backup import restore
 from utility.billing.bill import Bill, Line, LineKind
 from utility.database.database import Database, open_database
+from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.cli import app
 from utility.exports.columns import Coded, Rows
 from utility.exports.jobs import back_up, backup_plan, export_month
@@ -42,6 +41,7 @@ from utility.jobs.store import NotYetError, Turn
 from utility.jobs.tables import settled_day, usage_due
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
+from utility.settings import BackupSettings, ExportSettings, UtilitySettings
 from utility.settlement.cli import app as settlement
 
 FROM, TO = "2026-10-31", "2026-11-03"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, ControllerOutcome
 from harness.console import Browser, text_of
@@ -29,6 +28,7 @@ from utility.outbox.changes import CloseCommand
 from utility.outbox.store import open_commands
 from utility.outbox.tables import command as commands
 from utility.readings.store.writer import Writer
+from utility.settings import UtilitySettings
 from utility.webkit.rights import CSRF_HEADER
 
 RELEASE = "0.4.1", "a" * 64  # its version, and the checksum of its package

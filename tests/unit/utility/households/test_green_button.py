@@ -23,7 +23,6 @@ from greenbutton_objects.parse import parse_feed
 
 from commonwatt.model.blocks import Blocks, join, make_blocks
 from commonwatt.model.calendar import parse_time
-from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import World
 from harness.green_button import ESPI, faults
@@ -31,6 +30,7 @@ from tests.unit.utility.billing.test_documents import explained, made
 from utility.billing.bill import Line, LineKind
 from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.stored_run import Computed
+from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.customer import (
     AccountQuarters,
     Flow,

@@ -22,7 +22,6 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.calendar import month_quarters, parse_time
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, quarter_of
-from commonwatt.settlement.quarters import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction
 from harness.console import Browser, text_of
@@ -34,6 +33,7 @@ from utility.access.store import audit_log
 from utility.billing.store.entries import cancel_run
 from utility.billing.store.runs import newest_issued
 from utility.database.database import Database
+from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.selection import Held
 from utility.households.course import (
     Course,

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
 from harness.docs.marked import DOCS
@@ -46,6 +45,7 @@ from utility.jobs.store import (
     run_now,
     take,
 )
+from utility.settings import UtilitySettings
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAYS = Plan(name="days", does="", cadence=LocalDay(), catch_up=True, minute=150, late_s=7_200)

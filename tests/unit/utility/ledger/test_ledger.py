@@ -13,7 +13,6 @@ import pytest
 import xmlschema
 from typer.testing import CliRunner
 
-from commonwatt.config.utility import LedgerCodes
 from commonwatt.model.exceptions import ConfigError
 from harness.billing.worlds import found_in_store, published, tariff, world_of
 from harness.commands import token_for
@@ -33,6 +32,7 @@ from utility.ledger import store as entries
 from utility.ledger.bank import MAX_BOOKINGS, MAX_BYTES, accounts_in, bookings, rf_reference
 from utility.ledger.entry import Entry, Kind, open_items, reminders, reversal
 from utility.ledger.store import balances, entries_where, exported, post
+from utility.settings import LedgerCodes
 
 SCHEMAS = Path(__file__).parent / "schemas"
 OWN = "DE89370400440532013000"

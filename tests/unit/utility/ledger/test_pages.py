@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from commonwatt.config.utility import BillingSettings, OfficeSettings, UtilitySettings
 from commonwatt.model.calendar import midnight
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
@@ -28,6 +27,7 @@ from utility.ledger import decisions
 from utility.ledger.bank import rf_reference
 from utility.ledger.entry import Entry, Kind, billed, open_items
 from utility.ledger.store import C, balance, entries_where, exported, newest, owed_before, post, post_cancel, remind
+from utility.settings import BillingSettings, OfficeSettings, UtilitySettings
 from utility.tariffs import store as tariffs
 
 Browsers = Callable[..., Browser]

@@ -19,7 +19,6 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
-from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
 from commonwatt.runtime.files import write_private
 from harness.billing.worlds import World, found_in_store, tariff, world_of
 from harness.console import Browser
@@ -40,6 +39,7 @@ from utility.mail.jobs import send_mails
 from utility.mail.message import CONFIRM, MOST_TRIES, REMINDER, State, proof
 from utility.mail.store import add_mails
 from utility.mail.tables import mail
+from utility.settings import MailSettings, OfficeSettings, UtilitySettings
 
 kind = pytest.fixture(lambda: "sqlite")
 

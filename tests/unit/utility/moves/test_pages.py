@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.town.town import Town
 from harness.billing.worlds import published, tariff
 from harness.console import Browser, text_of
@@ -18,6 +17,7 @@ from utility.customers.store import contact_of, digests_at, histories, office_ke
 from utility.database.database import Database
 from utility.registry.store.accounts import changes_of, load_dated_registry
 from utility.registry.store.statements import moved_out
+from utility.settings import UtilitySettings
 
 Browsers = Callable[..., Browser]
 

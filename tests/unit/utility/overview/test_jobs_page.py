@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import load_devices, load_tokens
 from commonwatt.runtime.clock import Clock
@@ -28,6 +27,7 @@ from utility.outbox.tables import command
 from utility.overview.system import Known, Part, parts
 from utility.readings.store.writer import Writer
 from utility.registry.store.enrolment import enrol
+from utility.settings import UtilitySettings
 
 A_DAY_S = 86_400
 

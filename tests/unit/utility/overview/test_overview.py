@@ -15,7 +15,6 @@ from commonwatt.model.blocks import concatenate, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOTS, quarter_of
 from commonwatt.protocol.heartbeats import Month
-from commonwatt.settlement.quarters import Quantity
 from commonwatt.town.town import Direction, Function, Town
 from harness.surroundings import databases
 from harness.surroundings.messages import a_heartbeat, append, blocks, compact, exchange
@@ -24,6 +23,7 @@ from tests.unit.utility.settlement.test_settlement import run as settle
 from utility.billing.tables import bill, bill_run
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database, save_setting
+from utility.energy.quarters import Quantity
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
 from utility.jobs.tables import settled_day

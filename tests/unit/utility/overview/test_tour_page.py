@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
 from harness.console import Browser, faults_of_words, standing_api, text_of, words_of
 from harness.routes import ruled
@@ -16,6 +15,7 @@ from utility.access.people import STAFF, Role
 from utility.access.store.audit_log import Wanted, entries
 from utility.assembly.application import make_app
 from utility.database.database import Database
+from utility.settings import UtilitySettings
 
 PAGE = "/console/tour"
 SAID = {"at": NOW - 60, "what": "r001 is an island.", "does": "Its switch is open.", "page": "/console/town"}

@@ -8,7 +8,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from commonwatt.config.utility import UtilitySettings
 from harness.console import PASSWORD, Browser, shown, text_of, wrong
 from harness.routes import ruled
 from tests.unit.utility.conftest import NOW
@@ -19,6 +18,7 @@ from utility.access.store import access, audit_log, second_factors
 from utility.assembly.application import make_app
 from utility.database.database import Database
 from utility.people.pages.login import STARTED
+from utility.settings import UtilitySettings
 from utility.webkit.rights import COOKIE, SET_UP, Gate
 from utility.webkit.services import Api
 

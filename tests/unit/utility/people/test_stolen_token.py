@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.calendar import iso
 from harness.console import Browser, shown, standing_api, text_of, wrong
 from harness.furnished import token_of
@@ -17,6 +16,7 @@ from utility.alarms.store import silences
 from utility.assembly.application import make_app
 from utility.control.store import find_change
 from utility.database.database import Database
+from utility.settings import UtilitySettings
 
 Browsers = Callable[..., Browser]
 

@@ -17,7 +17,7 @@ from typing import cast
 
 import pytest
 
-from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
+from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.runtime.clock import Clock, machine_s, save_clock
 from harness.console import PASSWORD, Browser, shown, text_of
 from harness.surroundings import databases
@@ -32,6 +32,7 @@ from utility.corrections.correction import Action
 from utility.database.database import Database
 from utility.ledger.decisions import DECISIONS
 from utility.people.store import change_roles, disable, enable, invite_people, list_people, new_link
+from utility.settings import UtilitySettings
 from utility.webkit.console.console import SAID
 
 Browsers = Callable[..., Browser]

@@ -8,7 +8,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.config.utility import ResearchSettings, UtilitySettings
 from commonwatt.model.calendar import local_day
 from harness.console import Browser, standing_api, text_of
 from harness.network.waiting import eventually
@@ -17,6 +16,7 @@ from utility.access.people import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
 from utility.jobs.plans import NEW_YORK
+from utility.settings import ResearchSettings, UtilitySettings
 
 START = "/console/research"
 

@@ -10,9 +10,6 @@ from sqlalchemy import func, select
 
 from commonwatt.model.blocks import Blocks, Keys, concatenate
 from commonwatt.model.records import RecordType
-from commonwatt.settlement.quarters import Corrected, Quantity, SettledQuality, applied, no_overlay
-from commonwatt.settlement.residual import Balance, DayResidual, Stretch, Tolerance, residual_of, tolerance
-from commonwatt.settlement.sharing import CONVENTIONS
 from commonwatt.town.town import Direction, Function, Town
 from harness.settlement.compare import differences, hours, settle_day, settled, wrong_slots
 from harness.settlement.emulated import EmulatedTown, small_town
@@ -20,11 +17,14 @@ from harness.settlement.plain import DAY, MICROGRID, RandomDay, random_day
 from harness.surroundings import databases
 from harness.surroundings.stored import FIRST, sent, store, town_blocks
 from utility.database.database import Database
+from utility.energy.quarters import Corrected, Quantity, SettledQuality, applied, no_overlay
+from utility.energy.sharing import CONVENTIONS
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter
 from utility.registry.layout import layout_of
 from utility.settlement.day import Rules
+from utility.settlement.residual import Balance, DayResidual, Stretch, Tolerance, residual_of, tolerance
 from utility.settlement.store import readings
 from utility.settlement.store.readings import ReadingsOfQuarters
 

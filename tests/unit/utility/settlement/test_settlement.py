@@ -13,15 +13,11 @@ from sqlalchemy import event, func, select
 from typer.testing import CliRunner
 
 from commonwatt.codec.packing import pack
-from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.text import moment
 from commonwatt.model.units import SLOTS
-from commonwatt.settlement.estimates import Method
-from commonwatt.settlement.quarters import Corrected, Overlay, Quantity, SettledQuality, SettledQuarters, applied
-from commonwatt.settlement.sharing import CONVENTIONS
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Function, Town
 from harness.billing.worlds import tariff
@@ -31,8 +27,11 @@ from harness.surroundings.messages import append
 from harness.surroundings.stored import DAY, FIRST, SOON, store, town_blocks, without
 from utility.assembly.metrics import UtilityMetrics
 from utility.corrections.correction import Action
+from utility.corrections.estimates import Method
 from utility.corrections.store.corrections import By, Chosen, Corrections, decide, propose
 from utility.database.database import Database
+from utility.energy.quarters import Corrected, Overlay, Quantity, SettledQuality, SettledQuarters, applied
+from utility.energy.sharing import CONVENTIONS
 from utility.jobs.plans import HERE, Period, Why
 from utility.jobs.store import Turn, mark
 from utility.jobs.tables import settled_day, settlement_due
@@ -43,6 +42,7 @@ from utility.readings.store.writer import Writer
 from utility.registry.store.accounts import load_for_change, mark_changed, save_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller
+from utility.settings import SettlementSettings
 from utility.settlement.cli import app
 from utility.settlement.day import deadline
 from utility.settlement.jobs import FINISHED_S, SILENT_DAYS, SettlementJob, settled_so_far

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from commonwatt.config.utility import BillingSettings
 from harness.console import Browser
 from harness.surroundings.stored import store_months
 from tests.unit.utility.conftest import NOW
@@ -16,6 +15,7 @@ from utility.access.people import Role
 from utility.database.database import Database
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
+from utility.settings import BillingSettings
 from utility.statistics.jobs import project
 from utility.statistics.months import month_number
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from commonwatt.config.utility import BillingSettings
 from commonwatt.town.town import Town
 from harness.billing.worlds import published
 from harness.commands import shown
@@ -24,6 +23,7 @@ from utility.billing.store import billing_sources
 from utility.database.database import Database
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
+from utility.settings import BillingSettings
 from utility.settlement.store.readings import owners
 from utility.statistics import jobs as projection
 from utility.statistics.jobs import take_in

@@ -21,7 +21,6 @@ from sqlalchemy import select
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Function, Town
 from harness.commands import run_as, shown
 from harness.settlement.emulated import small_town
@@ -29,6 +28,7 @@ from harness.surroundings import databases
 from harness.surroundings.messages import append, exchange
 from harness.surroundings.stored import random_day, settle, store_batteries, store_months
 from utility.database.database import Database
+from utility.energy.quarters import QUARTERS_A_DAY, Quantity
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
 from utility.jobs.tables import usage_due

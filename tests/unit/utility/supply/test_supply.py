@@ -13,7 +13,6 @@ import httpx
 import pytest
 from sqlalchemy import Connection, select
 
-from commonwatt.config.utility import SupplySettings, UtilitySettings
 from commonwatt.model.control import SupplyState
 from commonwatt.model.effects import Write
 from commonwatt.model.records import RecordType
@@ -43,6 +42,7 @@ from utility.readings.tables import compacted
 from utility.registry.accounts import exchanged
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
 from utility.registry.tables import meter
+from utility.settings import SupplySettings, UtilitySettings
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
 from utility.supply.metrics import plant_metrics
 from utility.supply.planner import Planner

@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.settlement.quarters import Quantity
 from harness.billing.worlds import KWH, ZONE, World, late, tariff, world_of
 from harness.console import Browser, text_of
 from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
@@ -25,6 +24,7 @@ from utility.billing.bill import LineKind
 from utility.billing.store.documents import documents_of_run
 from utility.billing.stored_run import computed, unpack_run
 from utility.database.database import Database
+from utility.energy.quarters import Quantity
 from utility.tariffs import store as tariffs
 from utility.tariffs.file import Reminder
 from utility.tariffs.tariff import Tariff, in_force, rates_of, tariff_of

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.config.utility import BillingSettings
 from commonwatt.model.calendar import month_before, month_quarters, quarter_at
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
@@ -30,6 +29,7 @@ from utility.jobs.store import Turn
 from utility.outbox.store import open_commands
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
 from utility.registry.store.registry import registry_changed
+from utility.settings import BillingSettings
 from utility.tariffs.store import acknowledged
 from utility.tariffs.tariff import Tariff, next_change, rates_of, read_tariff, tariff_of
 

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.types import Message, Receive, Scope, Send
 
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from harness.console import Browser, text_of
 from harness.network.waiting import eventually, free_port
@@ -30,6 +29,7 @@ from utility.access.people import Role
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.service import KEEP_S, _quiet, listen
 from utility.billing.run import Progress
+from utility.settings import UtilitySettings
 from utility.webkit import middleware
 from utility.webkit.console.live import MOST, MOST_OF_PERSON, Streams
 from utility.webkit.middleware import MAX_BODY_BYTES, MAX_HEAD_BYTES, SECURITY_HEADERS, behind, bounded, only_ours

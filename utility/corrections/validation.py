@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import MeterId, Quarter
-from commonwatt.settlement.quarters import QUARTERS_A_DAY
+from utility.energy.quarters import QUARTERS_A_DAY
 
 Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (series, quarters) or (series, days)
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.settlement.splits import Array, in_proportion, row_sums
+from commonwatt.energy.splits import Array, in_proportion, row_sums
 
 Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (slots, batteries)
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from commonwatt.model.records import RecordType
-from commonwatt.settlement.validation import Check, Day, Finding, Limits, Slots, checked, ordinary_day
+from utility.corrections.validation import Check, Day, Finding, Limits, Slots, checked, ordinary_day
 
 LIMITS = Limits()
 QUARTERS = 96

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.settlement.splits import Array, fill, pro_rata
+from commonwatt.energy.splits import Array, fill, pro_rata
 from harness.energy.reference import split, water_fill
 
 Member = tuple[int, int]

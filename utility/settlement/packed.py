@@ -17,9 +17,9 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from commonwatt.energy.splits import Flags
 from commonwatt.model.exceptions import StoreError
-from commonwatt.settlement.quarters import QUARTERS_A_DAY, Energies, Qualities, Quantity
-from commonwatt.settlement.splits import Flags
+from utility.energy.quarters import QUARTERS_A_DAY, Energies, Qualities, Quantity
 
 _VERSION = 1
 _HEAD = np.dtype(

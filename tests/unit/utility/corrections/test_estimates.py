@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.settlement.estimates import (
+from utility.corrections.estimates import (
     FARTHEST_DAYS,
     Method,
     Registered,

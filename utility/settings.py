@@ -1,7 +1,6 @@
 """The settings of the utility: its service, and its office (docs/office.md)."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
@@ -24,7 +23,6 @@ from commonwatt.config.settings import (
     Settings,
 )
 from commonwatt.network.addresses import Address, Addresses
-from commonwatt.settlement.validation import Limits
 
 Iban = Annotated[str, AfterValidator(lambda text: text.replace(" ", ""))]  # written with spaces or without
 
@@ -82,7 +80,6 @@ def _network(text: str) -> str:
 
 ProxyNetwork = Annotated[str, AfterValidator(_network)]  # an IP address or a network of them
 PGBACKREST = "a PostgreSQL database is backed up by pgBackRest, see docs/stores.md"  # for errors
-FIRST_LOGIN = "first-login"  # name of the file, beside the utility's tokens, with the link of the first administrator
 
 
 class ResearchSettings(Settings):
@@ -248,7 +245,11 @@ class ValidationSettings(Settings):
     """The estimates for missing readings (docs/billing.md)."""
 
     gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        (*(field.name for field in fields(Limits)), "spike_wh", "register_wh", "like_days"),
+        (
+            *("reference_days", "least_days", "high_percent", "low_percent", "spike_percent", "spike_least"),
+            *("stuck_quarters", "zero_days", "register_permille", "register_least", "gap_slots"),
+            *("spike_wh", "register_wh", "like_days"),
+        ),
         "is fixed, see the checks in docs/billing.md; remove the key",
     )
 

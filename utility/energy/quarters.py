@@ -17,10 +17,10 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.blocks import Blocks, Keys, Quality, empty
 from commonwatt.model.units import GROUP_SLOTS, SLOTS, Quarter
-from commonwatt.settlement.sharing import CONVENTIONS, BatteryReadings, Members, Shared, intake, shared
-from commonwatt.settlement.splits import Array, Flags
+from utility.energy.sharing import CONVENTIONS, BatteryReadings, Members, Shared, intake, shared
 
 QUARTERS_A_DAY = 96  # quarter-hours of a settled day; the day is of UTC: it never has 92 or 100
 Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (meters, quarters)
@@ -237,7 +237,7 @@ def shared_by(readings: QuarterReadings) -> tuple[Shared, Flags]:
 
 
 def _with_sharing(members: Members, readings: QuarterReadings) -> Members:
-    """Add what each member gave and received by sharing, as ``commonwatt.settlement.sharing`` tells it."""
+    """Add what each member gave and received by sharing, as ``utility.energy.sharing`` tells it."""
     batteries, takers = readings.batteries, readings.taken.values.shape[2]
     found, _ = shared_by(readings)
     given, received = np.zeros_like(members.sent), np.zeros_like(members.taken)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.energy.places import Places, blocks_of
+from commonwatt.energy.splits import Array, in_proportion, row_sums
 from commonwatt.energy.step import Boundary, Flows, step_alone
-from commonwatt.settlement.sharing import CONVENTIONS, BatteryReadings, Members, pro_rata, shared, sharing_first
-from commonwatt.settlement.splits import Array, in_proportion, row_sums
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town, TownFile
 from meter_sim.load import Surroundings
+from utility.energy.sharing import CONVENTIONS, BatteryReadings, Members, pro_rata, shared, sharing_first
 
 NIGHT = 1_781_928_000  # 2026-06-20 00:00 in Boston
 AFTERNOON, EVENING = NIGHT + 14 * 3600, NIGHT + 20 * 3600

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from commonwatt.model.blocks import Quality, empty, make_blocks
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import SLOTS
-from commonwatt.settlement.estimates import Method
-from commonwatt.settlement.packed import MeterDays, contents, days_of, packed, unpacked
-from commonwatt.settlement.quarters import Overlay, Quantity, SettledQuality, applied, no_overlay
+from utility.corrections.estimates import Method
+from utility.energy.quarters import Overlay, Quantity, SettledQuality, applied, no_overlay
+from utility.settlement.packed import MeterDays, contents, days_of, packed, unpacked
 
 KEY = (7, 3, 100)
 

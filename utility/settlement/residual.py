@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.units import MilliwattHours
-from commonwatt.settlement.quarters import Flow, QuarterReadings, SettledQuality, signed_intake
-from commonwatt.settlement.splits import Array, Flags
+from utility.energy.quarters import Flow, QuarterReadings, SettledQuality, signed_intake
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,10 +19,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.splits import pro_rata, row_sums
 from commonwatt.model.units import QUARTER_S, SLOTS, MilliwattHours, Quarter
-from commonwatt.settlement.sharing import net_charge
-from commonwatt.settlement.splits import pro_rata, row_sums
-from commonwatt.settlement.validation import runs
+from utility.corrections.validation import runs
+from utility.energy.sharing import net_charge
 
 Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours by slot or quarter-hour
 Flags: TypeAlias = NDArray[np.bool_]
