@@ -19,7 +19,7 @@ from commonwatt.runtime.files import replace_file
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Conditions, Scenario, load, names
 from commonwatt.town.town import Town
-from scenarios.report import as_json, equal, rows_against, table
+from scenarios.report import as_json, equal, table
 from scenarios.simulation import emulated
 from utility.supply.simulated import POLICIES
 from utility.tariffs.tariff import read_tariff
@@ -43,7 +43,6 @@ def run(
     name: Annotated[str, typer.Argument(help="A scenario's name, see `scenario list`, or a TOML file.")] = "",
     days: Annotated[int | None, typer.Option(min=1, max=3660, help="Its length; else the scenario's own.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="A policy; several are compared. Default: spec.")] = None,
-    against: Annotated[str | None, typer.Option(help="Also show all differences to this policy.")] = None,
     town: Annotated[Path | None, typer.Option(help="The town file; else Centertown with its 802 microgrids.")] = None,
     step_s: Annotated[
         int, typer.Option("--step", min=SLOT_S, max=QUARTER_S, help="Seconds of a step: 15 to 900, a divisor of 900.")
@@ -61,8 +60,7 @@ def run(
     Physics, sharing, rationing and purchases are those of the services, without messages between them. The same
     command gives the same files, to the byte.
 
-    Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`,
-    `scenario run change --policy planner --against aces`.
+    Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`.
 
     With `--readings` the town's own stored days run again beside what was: with the one policy, and with the outages,
     storms, demand and batteries of the scenario, whose start and days do not count. Without a scenario nothing else
@@ -73,19 +71,15 @@ def run(
         return
     if not name:
         raise ConfigError("NAME: give a scenario, see `scenario list`; only --readings needs none")
-    asked = [*(policy or ["spec"]), *([against] if against else [])]
-    chosen = list(dict.fromkeys([*_REFERENCES, *asked]))
+    chosen = list(dict.fromkeys([*_REFERENCES, *(policy or ["spec"])]))
     if unknown := [p for p in chosen if p not in POLICIES]:
-        option = "--policy" if unknown[0] in (policy or []) else "--against"
-        raise ConfigError(f"{option} {unknown[0]}: there are {', '.join(POLICIES)}")
+        raise ConfigError(f"--policy {unknown[0]}: there are {', '.join(POLICIES)}")
     if QUARTER_S % step_s or step_s % SLOT_S:
         raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
-    _run_policies(name, days, load_town(town or WHOLE_TOWN), chosen, step_s, out, against)
+    _run_policies(name, days, load_town(town or WHOLE_TOWN), chosen, step_s, out)
 
 
-def _run_policies(
-    name: str, days: int | None, town: Town, policies: Sequence[str], step_s: int, out: Path, against: str | None
-) -> None:
+def _run_policies(name: str, days: int | None, town: Town, policies: Sequence[str], step_s: int, out: Path) -> None:
     """Run a scenario under policies; write their figures to files, and show them."""
     scenario, zone = load(name), ZoneInfo(town.table.timezone)
     town = changed(town, scenario)
@@ -106,12 +100,10 @@ def _run_policies(
     }
     stem = Path(name).stem
     out.mkdir(parents=True, exist_ok=True)
-    replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts, against).encode(), mode=0o644)
+    replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts).encode(), mode=0o644)
     rows = table(runs)
     show(scenario.title, rows, tuple(rows[0]))
     typer.echo("".join(f"{sentence}\n" for sentence in equal(runs)), nl=False)
-    if against and (rows := rows_against(runs, against)):
-        show(f"against {against}", rows, tuple(rows[0]))
     typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
     typer.echo(f"energy balance, and the town hour by hour: {out / f'{stem}.json'}")
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from commonwatt.audit.comparison import Audit, audit_files
+from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import audit_folder
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import moment
@@ -32,23 +32,15 @@ MEASURES = {
 """The table headings of an audit line's fields."""
 
 
-def table_of(audit: Audit, *, by_meter: bool) -> Table:
-    """Draw the audit table: a column for each record type, or with ``by_meter`` a line for each meter and type."""
+def table_of(audit: Audit) -> Table:
+    """Draw the audit table: a column for each record type."""
     table = Table(title="What was made, and what of it is stored", box=SIMPLE_HEAD)
-    lines: dict[tuple[int, ...], list[int]] = {}
-    for line in audit.lines:
-        key = (line.meter, line.record_type) if by_meter else (line.record_type,)
-        sums = lines.get(key, [0] * len(MEASURES))
-        lines[key] = [total + getattr(line, name) for total, name in zip(sums, MEASURES, strict=True)]
-    table.add_column("meter" if by_meter else "")
-    for heading in ["type", *MEASURES.values()] if by_meter else [_type_name(key[0]) for key in sorted(lines)]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    if by_meter:
-        for (meter, record_type), sums in sorted(lines.items()):
-            table.add_row(str(meter), _type_name(record_type), *(f"{number:,}" for number in sums))
-    else:
-        for row, measure in enumerate(MEASURES.values()):
-            table.add_row(measure, *(f"{sums[row]:,}" for _, sums in sorted(lines.items())))
+    types = sorted({line.record_type for line in audit.lines})
+    for heading in ("", *map(_type_name, types)):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for name, measure in MEASURES.items():
+        sums = (sum(getattr(one, name) for one in audit.lines if one.record_type == kind) for kind in types)
+        table.add_row(measure, *(f"{number:,}" for number in sums))
     table.caption = (
         f"events: {audit.events_made:,} made, {audit.events_stored:,} stored, {audit.events_held:,} on the way, "
         f"{audit.events_missing:,} missing, {audit.events_different:,} different"
@@ -73,30 +65,16 @@ def _type_name(record_type: int) -> str:
 
 
 def audit_command(
-    data: Annotated[
-        Path | None, typer.Option(help="A demonstration's data folder; its parts are asked by their commands.")
-    ] = None,
-    truth: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump --truth")] = None,
-    meters: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump")] = None,
-    gateways: Annotated[
-        list[Path] | None, typer.Option(help="Output of: commonwatt gateway dump --unacknowledged")
-    ] = None,
-    utility: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt utility dump")] = None,
-    by_meter: Annotated[bool, typer.Option("--by-meter", help="One line for each meter and type.")] = False,
+    data: Annotated[Path, typer.Option(help="A demonstration's data folder; its parts are asked by their commands.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare every generated slot with the utility's database; exit 1 if a slot is lost or counted twice."""
-    if data is not None:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            audit = audit_folder(data, progress)
-    elif truth and utility:
-        audit = audit_files(truth, meters or [], gateways or [], utility)
-    else:
-        raise typer.BadParameter("give --data, or --truth and --utility (and --meters and --gateways)")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        audit = audit_folder(data, progress)
     if as_json:
         print(json.dumps({**asdict(audit), "good": audit.good}))
     else:
-        Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit, by_meter=by_meter))
+        Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit))
         if audit.since is not None:
             print(left_out(audit))
         print(

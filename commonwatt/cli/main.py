@@ -84,8 +84,12 @@ _NEEDED = {
     "scenarios": "sqlalchemy",
     "utility": "sqlalchemy",
 }
-# Commands of before, and what is typed instead.
+# Commands of before, and a command's options, and what is typed instead.
 _INSTEAD = {
+    **dict.fromkeys(
+        [f"audit --{option}" for option in ("truth", "meters", "gateways", "utility", "by-meter")],
+        "audit --data PATH; with --json it has one line for each meter and type",
+    ),
     "bills approve": "do entries/NO/approve",
     "bills check": "do runs/NO/check",
     "bills enter": "do entries kind=goodwill subject=ACCOUNT amount=4.50 reason=TEXT",
@@ -94,8 +98,12 @@ _INSTEAD = {
     "corrections close": "do findings/close numbers=17 why=TEXT",
     "corrections edit": "do corrections/edit meter=METER start=TIME until=TIME energy_kwh=4.25 why=TEXT",
     "corrections": "do corrections/decide action=approve chosen.method=balance",
+    "join --file": "join WORDS, the label's text; or put it into commonwatt-join.txt on the boot partition",
     "research agreement": "do agreements name=NAME until=TIME",
     "research approve": "do releases/ID/approve why=TEXT",
+    "research release --shuffle-days": "research release homes --round 100, or --noise 100",
+    "scenario run --against": "scenario run NAME --policy aces --policy spec",
+    "show --watch": "show NAME, again; the console's pages follow by themselves",
     "tariff approve": "do tariffs/NAME/VERSION/approve",
     "utility dead-letters": "do dead-letters/decide numbers=17 decision=released why=TEXT",
     "utility pin": "do assignments/meters/METER brokers=r002; to release it: brokers=",
@@ -239,10 +247,15 @@ def _add_missing(app: typer.Typer, name: str, missing: str) -> None:
 
 
 def instead_of(words: Sequence[str]) -> str:
-    """Return what is typed instead of a command of before; empty: the words name none."""
+    """Return what is typed instead of a command or an option of before; empty: the words name none."""
     named = [word for word in words if not word.startswith("-")]
-    found = next((new for old, new in _INSTEAD.items() if named[: old.count(" ") + 1] == old.split()), "")
-    return found and f"{' '.join(named[:2])} is no command any more; type: commonwatt {found}"
+    given = {word.partition("=")[0] for word in words}
+    for old, new in _INSTEAD.items():
+        command, _, option = old.partition(" --")
+        if named[: command.count(" ") + 1] == command.split() and (not option or f"--{option}" in given):
+            gone = f"{old} is no option" if option else f"{' '.join(named[:2])} is no command"
+            return f"{gone} any more; type: commonwatt {new}"
+    return ""
 
 
 def main() -> None:

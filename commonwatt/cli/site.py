@@ -227,22 +227,19 @@ def join_command(
         list[str] | None, typer.Argument(help="The eight words of the label, or the text of its QR code.")
     ] = None,
     utility: Annotated[str | None, typer.Option(help="The utility's address on the label: HOST or HOST:PORT.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="A file with the label's text; it is deleted after joining.")
-    ] = None,
     root: Annotated[
         Path, typer.Option(help="Install below this folder, such as a mounted card, and start nothing.")
     ] = Path("/"),
 ) -> None:
     """Join the town by the label's one-time code: get certificates, settings and tokens, and start the services.
 
-    The keys are made on this machine and never leave it. Without words and --file, the file commonwatt-join.txt on the
-    boot partition is read. The utility is refused if it is not the one of the label. If the answer is lost, the
+    The keys are made on this machine and never leave it. Without words the file commonwatt-join.txt on the boot
+    partition is read. The utility is refused if it is not the one of the label. If the answer is lost, the
     same command works again within an hour; after that the office makes a new label.
     """
     machine = Machine.at(root)
     there = [found for folder in _BOOT if (found := machine.path(folder) / _JOIN_FILE).exists()]
-    path = file or (there[0] if there and not words else None)
+    path = there[0] if there and not words else None
     if path is None and not words:
         raise ConfigError(f"give the eight words of the label, or put its text into {_BOOT[0]}/{_JOIN_FILE}")
     try:

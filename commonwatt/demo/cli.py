@@ -143,7 +143,7 @@ def _run(layout: Layout, console: Console, for_s: float | None) -> tuple[Audit, 
     except KeyboardInterrupt:
         console.print(f"not compared; to do it: {later}", soft_wrap=True)
         raise SystemExit(EXIT_STOPPED) from None
-    console.print(table_of(audit, by_meter=False))
+    console.print(table_of(audit))
     if audit.since is not None:
         console.print(left_out(audit), soft_wrap=True)
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")

@@ -15,7 +15,6 @@ attacker with all bills and the groups' homes gets is the worst case.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 
 from commonwatt.model.calendar import local_hour, to_local
 from commonwatt.model.units import QUARTER_S
-from utility.research.coarsening import Coarsening
 from utility.research.groups import MEASURES, UNIT, OpenSums
 from utility.research.homes import HALF_HOUR_S, Energies, Flags, Homes, Measure
 
@@ -89,7 +87,6 @@ BILL_UNIT = 10_000  # a bill states energies to this, milliwatt-hours
 _CHUNK = 50
 
 Floats = NDArray[np.float64]
-_Number = TypeVar("_Number", np.int64, np.float64)
 
 
 def lines_of(homes: Homes, zone: ZoneInfo) -> tuple[Energies, Floats]:
@@ -119,7 +116,6 @@ def lines_of(homes: Homes, zone: ZoneInfo) -> tuple[Energies, Floats]:
 def find_by_bills(
     truth: Homes,
     published: Homes,
-    coarsening: Coarsening,
     zone: ZoneInfo,
     random: np.random.Generator,
     trials: int = 400,
@@ -129,9 +125,6 @@ def find_by_bills(
     bills = (bills + BILL_UNIT // 2) // BILL_UNIT * BILL_UNIT
     sums, known = lines_of(published, zone)
     lines: Floats = sums / np.where(known > 0, known, 1)
-    if coarsening.shuffled:
-        # Days are of no month and of no weekday any more: whole sums are left.
-        bills, lines = _of_all_months(bills), _of_all_months(lines)
     row_of = {home: row for row, home in enumerate(published.homes)}
     chosen = random.permutation(len(truth.homes))[:trials]
     hits = 0.0
@@ -146,11 +139,6 @@ def find_by_bills(
     return of_hits(
         "bills", "has all bills; finds the pseudonym of each", len(chosen), hits, 1 / max(1, len(truth.homes))
     )
-
-
-def _of_all_months(lines: NDArray[_Number]) -> NDArray[_Number]:
-    """Return the sums of peak hours, other hours and what was given over all months."""
-    return np.asarray(lines.reshape(len(lines), -1, 3).sum(axis=1))
 
 
 KNOWN = 5  # half-hours in a row that the attacker knows
@@ -178,7 +166,6 @@ def windows(homes: Homes, length: int, trials: int, random: np.random.Generator)
 def find_by_half_hours(
     truth: Homes,
     published: Homes,
-    coarsening: Coarsening,
     random: np.random.Generator,
     trials: int = 400,
 ) -> Success:
@@ -187,7 +174,6 @@ def find_by_half_hours(
     Args:
         truth: All homes, in half-hours.
         published: The released homes, in half-hours or hours.
-        coarsening: How they were made coarser, which the attacker knows.
         random: Draws the homes and the windows that are known.
         trials: How many.
     """
@@ -201,7 +187,7 @@ def find_by_half_hours(
         steps = (start + KNOWN - first) // size
         seen = known[home, first : first + steps * size].reshape(steps, size, -1).sum(axis=1)
         begin = (truth.start + first * HALF_HOUR_S - published.start) // published.step_s
-        distances = _distances(series, published.known, seen, begin, published.step_s, coarsening)
+        distances = _distances(series, published.known, seen, begin)
         nearest = np.flatnonzero(distances <= distances.min())
         if row_of.get(truth.homes[home], -1) in nearest:
             hits += 1 / len(nearest)
@@ -213,16 +199,11 @@ def _stacked(values: Mapping[Measure, Energies]) -> Energies:
     return np.stack(list(values.values()), axis=2)
 
 
-def _distances(
-    series: Energies, known: Flags, seen: Energies, begin: int, step_s: int, coarsening: Coarsening
-) -> Floats:
-    """Return how far each released home is from what was seen; the nearest of its days if days are shuffled."""
-    day, length = _DAY_S // step_s, len(seen)
-    begins = np.arange(begin % day, known.shape[1] - length + 1, day) if coarsening.shuffled else np.array([begin])
-    at = begins[:, None] + np.arange(length)
-    candidates, there = series[:, at], known[:, at].all(axis=2)
-    away = np.abs(candidates - seen).sum(axis=(2, 3)).astype(np.float64)
-    return np.asarray(np.where(there, away, _FAR).min(axis=1))
+def _distances(series: Energies, known: Flags, seen: Energies, begin: int) -> Floats:
+    """Return how far each released home is from what was seen."""
+    at = slice(begin, begin + len(seen))
+    away = np.abs(series[:, at] - seen).sum(axis=(1, 2)).astype(np.float64)
+    return np.where(known[:, at].all(axis=1), away, _FAR)
 
 
 NEAR = 0.1  # a half-hour's use counts as found if the error is at most this part of the home's mean half-hour

@@ -57,9 +57,6 @@ def release(
     sample: Annotated[
         int, typer.Option(min=1, max=100, help="Release this part of the homes, percent: one home at least.")
     ] = 100,
-    shuffle: Annotated[
-        bool, typer.Option("--shuffle-days", help="homes by quarter-hour: each home's days in random order.")
-    ] = False,
 ) -> None:
     """Write a release into a new folder: CSV, Parquet if pyarrow is installed, data dictionary, licence, attacks.
 
@@ -74,7 +71,7 @@ def release(
     `research release homes --agreement university --round 100 ...`.
     """
     begin, stop = parse_time(start, "--from"), parse_time(end, "--to")
-    coarsening = Coarsening(sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit)
+    coarsening = Coarsening(sample_percent=sample, step_s=step, noise_wh=noise, unit_wh=unit)
     asked = asked_of(tier, begin, stop, coarsening, homes, agreement)
     if out is not None and out.exists():
         raise ConfigError(f"--out {out}: exists already; name a new folder")

@@ -4,10 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from commonwatt.model.units import EpochSeconds
 from utility.research.homes import Homes
-
-DAY_S = 86_400
 
 _MWH = 1000  # milliwatt-hours in a watt-hour
 
@@ -18,7 +15,6 @@ class Coarsening:
 
     sample_percent: int = 100  # the part of the homes that are released, drawn at random
     step_s: int | None = None  # length of a step, seconds; ``None``: as measured
-    shuffled: bool = False  # whether the days of each home are in a random order of their own
     noise_wh: int = 0  # standard deviation of random energy added to each value, watt-hours
     unit_wh: int = 0  # values are rounded to this, watt-hours; 0: whole milliwatt-hours
 
@@ -28,7 +24,6 @@ class Coarsening:
         parts = [
             f"{self.sample_percent} % of the homes" if self.sample_percent < 100 else "",
             "hours" if self.step_s == 3600 else f"steps of {self.step_s} s" if self.step_s else "",
-            "days shuffled" if self.shuffled else "",
             f"noise of {self.noise_wh} Wh" if self.noise_wh else "",
             f"rounded to {self.unit_wh} Wh" if self.unit_wh else "",
         ]
@@ -46,32 +41,11 @@ def sampled(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -
 def coarsened(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -> Homes:
     """Return homes with coarser values; which homes, ``sampled`` decides."""
     homes = homes.in_steps(coarsening.step_s or homes.step_s)
-    if coarsening.shuffled:
-        homes = _shuffled(homes, random)
     if coarsening.noise_wh:
         homes = _noisy(homes, coarsening.noise_wh * _MWH, random)
     if coarsening.unit_wh:
         homes = _rounded(homes, coarsening.unit_wh * _MWH)
     return homes
-
-
-def whole_days(start: EpochSeconds, end: EpochSeconds) -> bool:
-    """Return whether a period is of whole days (UTC); days of others can't be shuffled."""
-    return start % DAY_S == 0 and end % DAY_S == 0
-
-
-def _shuffled(homes: Homes, random: np.random.Generator) -> Homes:
-    if not whole_days(homes.start, homes.end):
-        raise ValueError("days can be shuffled in a period of whole days (UTC) only")
-    steps = DAY_S // homes.step_s
-    days = homes.known.shape[1] // steps
-    order = random.random((len(homes.homes), days)).argsort(axis=1)
-    at = (order[:, :, None] * steps + np.arange(steps)).reshape(len(order), -1)
-    return replace(
-        homes,
-        values={measure: np.take_along_axis(values, at, axis=1) for measure, values in homes.values.items()},
-        known=np.take_along_axis(homes.known, at, axis=1),
-    )
 
 
 def _noisy(homes: Homes, deviation: int, random: np.random.Generator) -> Homes:

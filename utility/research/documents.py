@@ -261,7 +261,8 @@ def options_words(options: Mapping[str, Any]) -> str:
     if "min_homes" in options:
         return f"groups of at least {options['min_homes']} homes, {steps}"
     coarser = {one.name: options[one.name] for one in fields(Coarsening) if one.name in options.keys() - {"step_s"}}
-    return f"{steps}, {Coarsening(**coarser).words}"
+    shuffled = "days shuffled, " if options.get("shuffled") else ""  # an option of 0.3
+    return f"{steps}, {shuffled}{Coarsening(**coarser).words}"
 
 
 def attack_words(attacks: Sequence[Mapping[str, Any]]) -> str:

@@ -72,21 +72,20 @@ def _by_time(series: Floats, step_s: int) -> Floats:
 
 
 def attacks_on_pseudonyms(
-    truth: Homes, released: Homes, option: Coarsening, zone: ZoneInfo, random: np.random.Generator, trials: int = 400
+    truth: Homes, released: Homes, zone: ZoneInfo, random: np.random.Generator, trials: int = 400
 ) -> tuple[Success, ...]:
     """Return the success of each attack on a pseudonymous release.
 
     Args:
         truth: All homes, in half-hours.
-        option: How they were made coarser.
         zone: The town's time zone.
         random: Draws what the attacker knows.
         trials: How many homes are attacked.
     """
     seen = released.in_steps(max(HALF_HOUR_S, released.step_s))
     return (
-        find_by_half_hours(truth, seen, option, random, trials),
-        find_by_bills(truth, seen, option, zone, random, trials),
+        find_by_half_hours(truth, seen, random, trials),
+        find_by_bills(truth, seen, zone, random, trials),
     )
 
 

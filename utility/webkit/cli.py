@@ -17,7 +17,6 @@ from threading import Event
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -269,7 +268,6 @@ def reason_of(body: bytes) -> str:
     return str(detail)
 
 
-WATCH_S = 5.0  # real seconds between two looks of --watch
 MOST = 60  # most characters of a cell; --format csv and json have all
 COLUMNS = 8  # most columns of a table; likewise
 
@@ -427,7 +425,6 @@ def show(
         typer.Argument(help="What to show, then filters such as limit=5; without it, all names.", metavar="NAME"),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 5 s, until Ctrl-C.")] = False,
 ) -> None:
     """Print a list or a thing that the service has, as a table, CSV or JSON; without a name, all names.
 
@@ -436,7 +433,7 @@ def show(
     Filters have the names that the list of names has. Times are UTC; a table cuts long cells, CSV and JSON do not.
 
     Examples: `show`, `show gaps limit=5`, `show dead-letters state=quarantined`, `show assignments r001`, `show runs 3
-    bills --format csv`, `show alarms --watch`.
+    bills --format csv`.
     """
     words, given = _split(name or ())
     described = Described(read(config, "/openapi.json"))
@@ -455,13 +452,7 @@ def show(
             raise ConfigError(f"{key}: no filter of {thing.name}; {near}it has: {has}")
     path = f"/{'/'.join(quote(word, safe='') for word in words)}"
     path += f"?{urlencode(given, doseq=True)}" if given else ""
-    while True:
-        answer = read(config, path)
-        if watch and sys.stdout.isatty():
-            click.clear()
-        _print(described, thing, answer, form)
-        if not watch or _pause.wait(WATCH_S):
-            return
+    _print(described, thing, read(config, path), form)
 
 
 def do(

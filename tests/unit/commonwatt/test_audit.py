@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from commonwatt.audit.command import audit_command, table_of
+from commonwatt.audit import command
 from commonwatt.audit.comparison import Audit, Events, Export, audit_files, compare
 from commonwatt.codec import dumps
 from commonwatt.codec.dumps import block_lines, event_lines, read_dump
@@ -182,19 +182,24 @@ def test_audit_of_files_is_that_of_what_they_hold(tmp_path: Path) -> None:
     assert audit_files(truth, [], [gateway], [utility]).good
 
 
-def test_command_exits_1_unless_good_so_that_scripts_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_exits_1_unless_good_so_that_scripts_notice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     truth, bad = dump(tmp_path / "t", TRUTH), dump(tmp_path / "u", (changed(quality=0), EVENTS))
-    audit_command(truth=[truth], utility=[truth])
+    folder = tmp_path / "data"
+    monkeypatch.setattr(command, "audit_folder", lambda *_: audit_files([truth], [], [], [truth]))
+    command.audit_command(folder)
     assert "nothing lost, nothing counted twice" in capsys.readouterr().out
+    monkeypatch.setattr(command, "audit_folder", lambda *_: audit_files([truth], [], [], [bad]))
     with pytest.raises(SystemExit) as caught:
-        audit_command(truth=[truth], utility=[bad], as_json=True)
+        command.audit_command(folder, as_json=True)
     assert caught.value.code == 1
     assert '"good": false' in capsys.readouterr().out
 
 
 def test_table_shows_what_is_missing() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(table_of(audit(changed(quality=0)), by_meter=True))
+    console.print(command.table_of(audit(changed(quality=0))))
     text = console.export_text()
     assert "through" in text
     assert "3 made, 3 stored" in text

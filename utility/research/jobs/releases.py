@@ -18,7 +18,7 @@ from utility.access.store.audit_log import record
 from utility.database.database import open_database
 from utility.readings.store.parts import count_fresh
 from utility.research import store
-from utility.research.coarsening import Coarsening, coarsened, sampled, whole_days
+from utility.research.coarsening import Coarsening, coarsened, sampled
 from utility.research.documents import Facts, data_columns, measures_of, name_columns
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import (
@@ -82,9 +82,8 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
     else:
         seen, digest = coarsened(chosen, asked.coarsening, random), digest_of(source.secret, homes)
     release = id_of(asked, digest, source.secret, code_version())
-    attacks = attacks_on_pseudonyms(
-        homes.in_steps(HALF_HOUR_S), seen, asked.coarsening, source.zone, random_of(source.secret, "attack", release)
-    )
+    random = random_of(source.secret, "attack", release)
+    attacks = attacks_on_pseudonyms(homes.in_steps(HALF_HOUR_S), seen, source.zone, random)
     facts = Facts(
         id=release,
         town=str(source.figures.get("name", "")),
@@ -206,7 +205,7 @@ class _Slots:
             yield rows, store.load_slots(self.source.database, some, meters, *quarters_of(start, end))
 
     def _coarse(self, loaded: Homes) -> Homes:
-        # No randomness: noise and shuffled days are of quarter-hours only.
+        # No randomness: noise is of quarter-hours only.
         return coarsened(loaded, self.asked.coarsening, np.random.default_rng(0))
 
 
@@ -320,7 +319,6 @@ def asked_of(
     is_coarse = tier is Tier.HOMES and not asked_fine
     options = {
         "noise": whole.noise_wh and not is_coarse,
-        "shuffle-days": whole.shuffled and not is_coarse,
         "round": whole.unit_wh and tier is Tier.OPEN,
         "sample": whole.sample_percent < 100 and tier is Tier.OPEN,
         "agreement": agreement and tier is Tier.OPEN,
@@ -330,8 +328,6 @@ def asked_of(
         raise ConfigError(
             f"{wrong[0]}: not an option of {tier}{'' if is_coarse else f' in steps of {step_s} s' if step_s else ''}"
         )
-    if whole.shuffled and not whole_days(start, end):
-        raise ConfigError("shuffle-days: from and to must be at the start of a day in UTC, such as 2026-06-01T00:00Z")
     return Asked(tier=tier, start=start, end=end, min_homes=min_homes, coarsening=whole, agreement=agreement)
 
 

@@ -80,3 +80,6 @@ def test_a_command_of_before_says_what_is_typed_instead(
     assert end.value.code == 2
     assert "utility jobs is no command any more; type: commonwatt do jobs/NAME/run" in capsys.readouterr().err
     assert instead_of(["utility", "run"]) == instead_of(["show", "jobs"]) == ""
+    said = instead_of(["research", "release", "homes", "--from=2026-06", "--shuffle-days"])
+    assert said.startswith("research release --shuffle-days is no option any more; type: commonwatt research release")
+    assert instead_of(["research", "release", "homes", "--round", "100"]) == ""

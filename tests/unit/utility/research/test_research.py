@@ -360,10 +360,7 @@ def test_an_agreement_that_has_ended_is_refused(
         (["open", *period(), "--round", "10"], "round: not an option of open"),
         (["open", *period(), "--step", "60"], "step 60: of open one of 900, 3600"),
         (["open", *period(), "--homes", "100"], "at least 100 are needed"),
-        (
-            ["homes", *period(), "--step", "15", "--shuffle-days"],
-            "shuffle-days: not an option of homes in steps of 15 s",
-        ),
+        (["homes", *period(), "--step", "15", "--noise", "20"], "noise: not an option of homes in steps of 15 s"),
         (["homes", *period(), "--homes", "20"], "homes: not an option of homes"),
     ],
 )
@@ -387,17 +384,6 @@ def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path
     (tmp_path / "research-secret").write_text("ab" * 32)
     shutil.rmtree(tmp_path / "out")
     assert "every group has changed" in research(*words, str(tmp_path / "out"), code=2), "another secret, other groups"
-
-
-def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(
-    research: Research, tmp_path: Path, database: Database
-) -> None:
-    start = small_town()[1].start + 4 * 3600
-    research("do", "agreements", "name=lab", "until=2100-01-01T00:00Z", "--as", "ben")
-    words = ["--from", str(start), "--to", str(start + DAY_S), "--agreement", "lab", "--shuffle-days", "--as", "anna"]
-    said = research("release", "homes", *words, "--out", str(tmp_path / "out"), code=2)
-    assert "shuffle-days: from and to must be at the start of a day in UTC" in said
-    assert log_of(database) == []
 
 
 def test_a_release_that_is_stopped_leaves_no_folder(

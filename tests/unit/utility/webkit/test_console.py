@@ -203,11 +203,3 @@ def test_a_name_may_be_given_in_parts(told: Callable[..., str]) -> None:
 )
 def test_what_is_wrong_is_named_with_what_is_near(told: Callable[..., str], words: tuple[str, ...], says: str) -> None:
     assert says in told(*words)
-
-
-def test_a_watched_list_is_shown_again_until_it_is_stopped(
-    told: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = iter([False, False, True])
-    monkeypatch.setattr(module._pause, "wait", lambda _: next(looks))
-    assert told("gaps", "--watch").split("\n").count("no gaps") == 3
