@@ -106,7 +106,7 @@ class DeviceCommand:
             "until": wish.until,
         }
         payload = fill(self.settings.on if wish.on else self.settings.off, values)
-        return Publish(self._topic(self.settings.topic), payload.encode(), self.settings.qos, via=self.at)
+        return Publish(self._topic(self.settings.topic), payload.encode(), via=self.at)
 
     def shows(self, payload: bytes, wish: Wish) -> Shows | None:
         """Return the state that a message shows; ``None``: it shows none."""

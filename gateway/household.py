@@ -234,7 +234,7 @@ class Topics(NamedTuple):
     status: str  # Home Assistant's own, on which it reports its start
 
 
-def topics_of(microgrid: MicrogridId, place: str, prefix: str) -> Topics:
+def topics_of(microgrid: MicrogridId, place: str) -> Topics:
     """Return the topics of a place; a name that can't stand in a topic as it is gets a checksum."""
     words = re.findall(r"[a-z0-9]+", place.lower())
     if " ".join(words) != place:
@@ -243,11 +243,11 @@ def topics_of(microgrid: MicrogridId, place: str, prefix: str) -> Topics:
     ours = f"commonwatt/{name}"
     return Topics(
         id=name,
-        discovery=f"{prefix}/device/{name}/config",
+        discovery=f"homeassistant/device/{name}/config",
         state=f"{ours}/state",
         prices=f"{ours}/prices",
         availability=f"{ours}/availability",
-        status=f"{prefix}/status",
+        status="homeassistant/status",
     )
 
 
@@ -355,7 +355,7 @@ class Household:
         if self._settings is None or self.keeper is None or not self.meters:
             return {}
         place = self._settings.place
-        topics = topics_of(self._microgrid, place, self._settings.prefix)
+        topics = topics_of(self._microgrid, place)
         # At a time that may be wrong there is no price.
         tariffs = self._rates.stretches(now) if now.trust > Trust.NONE else {}
         return {

@@ -166,7 +166,7 @@ class HouseholdLink:
     def __init__(self, settings: HouseholdSettings, microgrid: MicrogridId) -> None:
         self.version = version("commonwatt")  # the version that discovery names
         self._settings = settings
-        self._topics = topics_of(microgrid, settings.place, settings.prefix)
+        self._topics = topics_of(microgrid, settings.place)
         self._messages: dict[str, bytes] = {}
         self._sent: dict[str, bytes] = {}
         # The connection.

@@ -306,7 +306,7 @@ def hosted(config: Path, settings: MetersSettings) -> dict[MicrogridId, MetersSe
         return {settings.microgrid: settings}
     found = {}
     for name in settings.microgrids:
-        path = (config.parent / settings.files.replace("{microgrid}", name)).resolve()
+        path = _file_of(config, name)
         one = of_one(path)
         if one.microgrid != name:
             raise ConfigError(f"{path}: is of microgrid {one.microgrid}, but {config} names it for {name}")
@@ -318,11 +318,15 @@ def hosted(config: Path, settings: MetersSettings) -> dict[MicrogridId, MetersSe
     return found
 
 
+def _file_of(config: Path, microgrid: MicrogridId) -> Path:
+    return (config.parent / f"../{microgrid}/meters.toml").resolve()
+
+
 def of_one(config: Path) -> MetersSettings:
     """Read the file of one microgrid's meters."""
     settings = load_settings(config, "meters", MetersSettings)
     if settings.microgrid is None:
-        path = (config.parent / settings.files.replace("{microgrid}", settings.microgrids[0])).resolve()
+        path = _file_of(config, settings.microgrids[0])
         raise ConfigError(f"{config}: is of several microgrids; name the file of one, such as {path}")
     return settings
 

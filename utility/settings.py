@@ -213,6 +213,10 @@ class BillingSettings(Settings):
 class SettlementSettings(Settings):
     """What each member exchanged with the town and with its microgrid (docs/settlement.md)."""
 
+    gone: ClassVar[Mapping[str, str]] = {
+        "deadline_working_days": "is fixed: a month is final after five working days of the next; remove the key"
+    }
+
     convention: Literal["pro_rata", "sharing_first"] = Field(
         "pro_rata",
         description="How what a microgrid shares is divided: `pro_rata`, by what each member sent and took; "
@@ -232,38 +236,18 @@ class SettlementSettings(Settings):
         description="The stated loss of a microgrid's loop, thousandths of what its members take; within it the "
         "residual is no alarm.",
     )
-    deadline_working_days: int = Field(
-        5,
-        ge=1,
-        le=20,
-        description="Working day of the next month, Monday to Friday in local time without the holidays of the "
-        "published tariffs, at whose end a month's days are final although readings are missing.",
-    )
-
-
-class ValidationSettings(Settings):
-    """The estimates for missing readings (docs/billing.md)."""
-
-    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        (
-            *("reference_days", "least_days", "high_percent", "low_percent", "spike_percent", "spike_least"),
-            *("stuck_quarters", "zero_days", "register_permille", "register_least", "gap_slots"),
-            *("spike_wh", "register_wh", "like_days"),
-        ),
-        "is fixed, see the checks in docs/billing.md; remove the key",
-    )
-
-    final_days: int = Field(
-        10, ge=1, le=180, description="Days after which a slot is estimated that no gateway answered for."
-    )
 
 
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
-    gone: ClassVar[Mapping[str, str]] = GONE_WEIGHT | dict.fromkeys(
-        ("alertmanager_ca", "alertmanager_plain_text"),
-        "is gone: the utility asks Alertmanager nothing; `alertmanager` is the address of its page",
+    gone: ClassVar[Mapping[str, str]] = (
+        GONE_WEIGHT
+        | dict.fromkeys(
+            ("alertmanager_ca", "alertmanager_plain_text"),
+            "is gone: the utility asks Alertmanager nothing; `alertmanager` is the address of its page",
+        )
+        | {"validation": "is fixed, see the checks and estimates in docs/billing.md; remove the table"}
     )
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
@@ -379,7 +363,6 @@ class UtilitySettings(Settings):
         BillingSettings(), description="The tariff of accounts that have none, and the regional price."
     )
     office: OfficeSettings = Field(OfficeSettings(), description="Who sends bills, where money goes, mail.")
-    validation: ValidationSettings = Field(ValidationSettings(), description="When gaps are estimated.")
     enrolment: Path | None = Field(
         None,
         description="The folder that `commonwatt utility register --out` wrote, with the authority's key: the console "

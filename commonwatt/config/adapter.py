@@ -8,6 +8,7 @@ Examples stand in ``docs/adapters.md``.
 
 import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
@@ -121,6 +122,8 @@ class Confirm(Settings):
 class AdapterCommand(Settings):
     """How a foreign device is told a state, how the adapter sees that it obeys, and what ends the state without us."""
 
+    gone: ClassVar[Mapping[str, str]] = {"qos": "is fixed: commands have quality of service 1; remove the key"}
+
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="The preset that the command belongs to.")
     kind: CommandKind = Field(
         description="`share`: its battery gives; `reduce`: it uses less; `isolate`: a switch at the boundary opens; "
@@ -135,7 +138,6 @@ class AdapterCommand(Settings):
         "end, epoch seconds), `{device}`, `{channel}`."
     )
     off: Template = Field(description="Payload when the state ends.")
-    qos: Literal[0, 1, 2] = Field(1, description="Quality of service.")
     repeat_s: int = Field(300, ge=5, le=3600, description="Seconds until `on` is published again while it holds.")
     confirm: Confirm | None = Field(
         None,

@@ -1,5 +1,6 @@
 """The settings of a fleet of emulated meters."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -74,18 +75,14 @@ class MetersSettings(Settings):
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
+    gone: ClassVar[Mapping[str, str]] = {"files": "is fixed: `../MICROGRID/meters.toml`; remove the key"}
     lists: ClassVar[tuple[str, ...]] = ("brokers",)
 
     microgrid: MicrogridName | None = Field(None, examples=["r001"], description="The microgrid of these meters.")
     microgrids: tuple[MicrogridName, ...] = Field(
         (),
         description="Instead of `microgrid`: microgrids whose meters run in one process, with one physics. Each has a "
-        "file of its own (`files`) with its broker, store and tokens.",
-    )
-    files: str = Field(
-        "../{microgrid}/meters.toml",
-        pattern=r"\{microgrid\}",
-        description="With `microgrids`: the settings file of each, relative to this file.",
+        "file of its own, `../MICROGRID/meters.toml`, with its broker, store and tokens.",
     )
     town: Path = Field(Path("town.toml"), description="The town file.")
     store: Path = Field(

@@ -205,6 +205,9 @@ class BrokerSettings(Settings):
 class HouseholdSettings(Settings):
     """A place whose energy state is published to a household's broker for Home Assistant (docs/adapters.md)."""
 
+    gone: ClassVar[Mapping[str, str]] = {
+        "prefix": "is fixed: `homeassistant`, which Home Assistant has by default; remove the key"
+    }
     reaches: ClassVar[tuple[Reach, ...]] = (Reach("address", "ca", "plain_text"),)
 
     place: str = Field(
@@ -216,12 +219,6 @@ class HouseholdSettings(Settings):
     password: str | None = Field(None, repr=False, description="Password there.")
     ca: Path | None = Field(None, description=OTHER_CA)
     plain_text: bool = Field(False, description=OTHER_PLAIN_TEXT)
-    prefix: str = Field(
-        "homeassistant",
-        pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
-        max_length=64,
-        description="The discovery prefix of its Home Assistant.",
-    )
 
     @model_validator(mode="after")
     def _password_has_a_user(self) -> Self:
@@ -238,6 +235,8 @@ class GatewaySettings(Settings):
 
     gone: ClassVar[Mapping[str, str]] = GONE_WEIGHT | {
         "near_minimum_permille": "is fixed: 50 thousandths above its minimum; remove the key",
+        "sharing_band_permille": "is fixed: 20 thousandths of the capacity; remove the key",
+        "stable_voltage_s": "is fixed: 300 s; remove the key",
         "weights": "is gone: sharing weights are terms of accounts in the registry, and residents choose them "
         "(docs/settlement.md)",
     }
@@ -329,23 +328,10 @@ class GatewaySettings(Settings):
         description="The strategy of sharing: `spec`, all above their minimum share when one is below; `aces`, when "
         "one is empty; `rangers`, batteries that already share give first, then the largest surplus.",
     )
-    sharing_band_permille: int = Field(
-        20,
-        ge=0,
-        le=100,
-        description="Thousandths of capacity that delay the start of help: a receiver is as far below its minimum, and "
-        "a donor as far above. Help ends at the minimum.",
-    )
     meters: Literal["none", "lossless"] = Field(
         "none",
         description="How all meters aggregate their records from their start on, unless a `schedule` of the utility "
         "says otherwise: `lossless` merges readings that stay the same.",
-    )
-    stable_voltage_s: int = Field(
-        300,
-        ge=15,
-        le=3600,
-        description="Seconds of stable voltage at the boundary before an island may be connected to the town again.",
     )
     timezone: Zone = Field("America/New_York", description="Local time zone for the days and months of LTE use.")
     lte_allowance_bytes: int = Field(
@@ -423,15 +409,13 @@ MOST_CONTROLLERS = 200  # most controllers of a host
 class HostSettings(Settings):
     """A host: the gateways of several controllers in one process, each with its own file, stores and connections."""
 
+    gone: ClassVar[Mapping[str, str]] = {"files": "is fixed: `../CONTROLLER/gateway.toml`; remove the key"}
     reaches: ClassVar[tuple[Reach, ...]] = (Reach("http", None, "http_plain_text"),)
 
     controllers: tuple[MicrogridName, ...] = Field(
-        examples=[["r001", "r002"]], description="The controllers whose gateways run here, by name."
-    )
-    files: str = Field(
-        "../{controller}/gateway.toml",
-        pattern=r"\{controller\}",
-        description="The settings file of each, relative to this file; the same that `commonwatt gateway run` takes.",
+        examples=[["r001", "r002"]],
+        description="The controllers whose gateways run here, by name; each has its file `../CONTROLLER/gateway.toml`, "
+        "the same that `commonwatt gateway run` takes.",
     )
     http: Address | None = Field(
         None,

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from commonwatt.energy.places import Places
 from commonwatt.energy.shedding import Islands, energy_h, number_of, ranks, reduces, shed
 from commonwatt.energy.step import NO_LIMIT_W, Inputs
-from commonwatt.energy.strategies import LEAST_S, Batteries, Strategy
+from commonwatt.energy.strategies import BAND_PERMILLE, LEAST_S, Batteries, Strategy
 from commonwatt.model.units import EpochSeconds
-
-BAND_PERMILLE = 20  # band of sharing, as in the gateway's settings
 
 _Flags = NDArray[np.bool_]
 

@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import BAND_PERMILLE, Controllers, Rules, Situation
+from commonwatt.energy.controllers import Controllers, Rules, Situation
 from commonwatt.energy.places import Places
 from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR, number_of
 from commonwatt.energy.splits import Array, Flags, counts, row_sums
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, step_alone
-from commonwatt.energy.strategies import ISLAND_TARGET, Batteries, Strategy
+from commonwatt.energy.strategies import BAND_PERMILLE, ISLAND_TARGET, Batteries, Strategy
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 

@@ -18,6 +18,7 @@ Energies = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 ISLAND_TARGET = 24  # in an island help goes up to the capacity over this: an hour of average use (T1, T2)
+BAND_PERMILLE = 20  # thousandths of the capacity by which the start of help is delayed
 # Least seconds for which a battery shares, so that noise in the levels does not switch it (``Batteries.staying``).
 LEAST_S = 300
 MAX_WEIGHT = 1000  # highest weight of a donor (``commonwatt.protocol.commands``)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.energy.strategies import COMPARING
+from commonwatt.energy.strategies import BAND_PERMILLE, COMPARING
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.time import Now, Trust
@@ -61,7 +61,6 @@ class Manager:
         no_permit: Boundary meters that are not sent an earlier permit to close again, since the boundary is unknown.
         recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
-        band_permille: Thousandths of the capacity by which the start of help is delayed.
         put_s: Seconds between the puts of meters that accept a period.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
@@ -85,7 +84,6 @@ class Manager:
         self.stopped: Set[MeterId] = frozenset()
         self.recorded: Mapping[MeterId, Recorded] = {}
         self.weights: Mapping[MeterId, int] = {}
-        self.band_permille = settings.sharing_band_permille
         self._changed = False
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
@@ -218,7 +216,7 @@ class Manager:
         if before not in (None, terms):  # What an island or a command ends is not delayed.
             batteries = {meter: replace(battery, recent=False) for meter, battery in batteries.items()}
         self._terms = terms
-        self.decision = decide(batteries, self.strategy, self.band_permille, alone=self.alone, island=self.island)
+        self.decision = decide(batteries, self.strategy, BAND_PERMILLE, alone=self.alone, island=self.island)
         if self.waits or self._keeps_sharing(now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
@@ -273,7 +271,7 @@ class Manager:
 
     def reasons(self, now: Now) -> dict[MeterId, Why]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
-        return reasons(self.batteries(now), self.strategy, self.band_permille, alone=self.alone, island=self.island)
+        return reasons(self.batteries(now), self.strategy, BAND_PERMILLE, alone=self.alone, island=self.island)
 
     def order(
         self,

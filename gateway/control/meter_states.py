@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from commonwatt.energy.strategies import BAND_PERMILLE
 from commonwatt.model.records import State
 from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds, MeterId
@@ -70,8 +71,7 @@ def batteries_view(meters: Mapping[MeterId, RegisteredMeter], manager: Manager, 
     """Return each battery with its role and the reason, as JSON; without its level where that is not known."""
     known, codes = manager.batteries(now), sharing_codes(manager, meters, now)
     return {
-        str(meter): (asdict(known[meter]) if meter in known else {})
-        | asdict(reason_of_code(code, manager.band_permille))
+        str(meter): (asdict(known[meter]) if meter in known else {}) | asdict(reason_of_code(code, BAND_PERMILLE))
         for meter, code in codes.items()
         if meter in meters
     }

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.control import SupplyState, return_delay_s
+from commonwatt.model.control import STABLE_S, SupplyState, return_delay_s
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.records import State
 from commonwatt.model.text import moment
@@ -173,7 +173,6 @@ class Modes:
         self._is_hosted = microgrid != settings.microgrid
         # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
         self._request = f"{settings.controller}-boundary-"
-        self._stable_s = settings.stable_voltage_s
         self.strategy_of_file = manager.strategy
         self.relay_s = settings.relay_s  # seconds between two relays to the utility
         self._contact: Contact | None = None
@@ -363,7 +362,7 @@ class Modes:
             commanded=commanded,
             isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
             released=self._released,
-            stable_s=self._stable_s,
+            stable_s=STABLE_S,
             delay_s=return_delay_s(self._microgrid, boundary.stable_since or 0, is_public=self.is_public),
         )
 

@@ -24,7 +24,7 @@ def checks(settings: HostSettings, running: Running) -> Sequence[Check]:
         Check("port", partial(port_findings, settings, running)),
         Check("controllers", lambda: () if running.answer is None else judge(running.answer)),
         *(
-            Check(name, partial(_controller, one, settings.http, running, file_of(running.config, settings, name)))
+            Check(name, partial(_controller, one, settings.http, running, file_of(running.config, name)))
             for name, one in files.items()
         ),
     )

@@ -25,9 +25,9 @@ from gateway.loop.machine import THREADS
 from gateway.shell import Shell
 
 
-def file_of(config: Path, settings: HostSettings, controller: ControllerId) -> Path:
+def file_of(config: Path, controller: ControllerId) -> Path:
     """Return the settings file of a controller of the host with the file ``config``."""
-    return (config.parent / settings.files.replace("{controller}", controller)).resolve()
+    return (config.parent / f"../{controller}/gateway.toml").resolve()
 
 
 def hosted(config: Path, settings: HostSettings) -> dict[ControllerId, GatewaySettings]:
@@ -39,7 +39,7 @@ def hosted(config: Path, settings: HostSettings) -> dict[ControllerId, GatewaySe
     found: dict[ControllerId, GatewaySettings] = {}
     stores: dict[Path, ControllerId] = {}
     for name in settings.controllers:
-        path = file_of(config, settings, name)
+        path = file_of(config, name)
         one = load_settings(path, "gateway", GatewaySettings)
         if one.controller != name:
             raise ConfigError(f"{path}: is of {one.controller}, but {config} names it for {name}")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
+from commonwatt.energy.strategies import BAND_PERMILLE
 from commonwatt.model.effects import Publish
 from commonwatt.model.time import Now
 from commonwatt.model.units import MeterId, MicrogridId, MilliwattHours
@@ -84,7 +85,7 @@ def _energy(core: HostedMicrogrid, now: Now) -> dict[str, object]:
         "levels": [_permille(batteries.get(meter)) for meter in sharing],
         "stored": _stored(core.manager, batteries, now),
         "power": core.collector.last_minute.power(core.meters.values(), now),
-        "band_permille": core.manager.band_permille,
+        "band_permille": BAND_PERMILLE,
     }
 
 

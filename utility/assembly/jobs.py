@@ -109,7 +109,7 @@ class Jobs:
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
             "projection": partial(project, settings.billing, database, threads, is_trusted),
-            "validation": partial(validate, settings.validation, database, metrics.corrections, threads, is_trusted),
+            "validation": partial(validate, database, metrics.corrections, threads, is_trusted),
             "retention": self._retain,
             "reminders": self._writes(remind, settings),
             "exports": partial(export_month, settings, database),

@@ -144,8 +144,7 @@ def edit(api: RequestApi, actor: CorrectsReadings, asked: Value) -> Decided:
         meter=asked.meter, record_type=asked.type, start=asked.start, end=asked.until, energy=asked.energy_kwh
     )
     with refusing(422):
-        limits, now = api.settings.validation, int(api.clock.now())
-        span, energy = decisions.edit(api.database, limits, of, actor, asked.why, now)
+        span, energy = decisions.edit(api.database, of, actor, asked.why, int(api.clock.now()))
     return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
 
 

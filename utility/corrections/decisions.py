@@ -25,7 +25,6 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.readings.store import reads
 from utility.readings.store.quarantine import MAX_WHY
-from utility.settings import ValidationSettings
 
 MAX_CHOSEN = 200  # most lines of a list that one step decides on
 _MARGIN = 8  # quarter-hours that a plot shows before and after a correction
@@ -75,14 +74,12 @@ class Edit:
     energy: str | None  # kilowatt-hours; ``None``: the energy of like days
 
 
-def edit(
-    database: Database, settings: ValidationSettings, of: Edit, actor: Actor, why: str, now: EpochSeconds
-) -> tuple[range, MilliwattHours]:
+def edit(database: Database, of: Edit, actor: Actor, why: str, now: EpochSeconds) -> tuple[range, MilliwattHours]:
     """Enter the energy of a period, in place of readings and estimates; return its quarters and its energy."""
     by = _by(actor, why, now)
     if not why.strip():
         raise ConfigError("why: give the reason")
-    span, new = _edit(database, settings, of, now)
+    span, new = _edit(database, of, now)
     total = int(new.blocks.values.sum())
     with database.writes.begin() as connection:
         add(connection, new, State.EDITED, by)
@@ -156,11 +153,10 @@ def _method(text: str) -> Method:
     raise ConfigError(f"method {text:.30}: is none of {', '.join(method.words for method in Method)}")
 
 
-def lines_around(database: Database, settings: ValidationSettings, rows: Sequence[Any]) -> tuple[int, dict[str, Line]]:
+def lines_around(database: Database, rows: Sequence[Any]) -> tuple[int, dict[str, Line]]:
     """Return the first quarter around some corrections of one series, and readings, corrections and like days from it.
 
     Args:
-        settings: How many like days count.
         rows: The corrections, from ``utility.corrections.store.corrections.found``.
     """
     number, kind = rows[0].meter_no, rows[0].record_type
@@ -179,7 +175,7 @@ def lines_around(database: Database, settings: ValidationSettings, rows: Sequenc
     places = made.quarter.astype(np.int64) - first
     values[places] = made.values.sum(axis=1) if RecordType(kind).is_flow else made.values[:, -1]
     corrected[places] = True
-    like = Estimator(database, rules_of(settings, zone)).like_days(members, (number, kind), (first, until))
+    like = Estimator(database, rules_of(zone)).like_days(members, (number, kind), (first, until))
     return first, {"readings": (sent, there), "corrections": (values, corrected), "like days": like}
 
 
@@ -208,7 +204,7 @@ def _type(text: str) -> RecordType:
     return flows[text]
 
 
-def _edit(database: Database, settings: ValidationSettings, of: Edit, now: EpochSeconds) -> tuple[range, Corrections]:
+def _edit(database: Database, of: Edit, now: EpochSeconds) -> tuple[range, Corrections]:
     """Return the quarters of an edit, and what to store."""
     kind = _type(of.record_type)
     with database.reads.begin() as connection:
@@ -223,7 +219,7 @@ def _edit(database: Database, settings: ValidationSettings, of: Edit, now: Epoch
         raise ConfigError(f"meter {of.meter}: was not in its place then; enter the value of the meter that was")
     if kind not in member.record_types:
         raise ConfigError(f"type {of.record_type}: meter {of.meter} does not measure it")
-    shape = Estimator(database, rules_of(settings, zone)).like_days(members, (number, int(kind)), span)
+    shape = Estimator(database, rules_of(zone)).like_days(members, (number, int(kind)), span)
     energy = None if of.energy is None else energy_of(of.energy)
     values, slots = edited(start, end, energy, *shape)
     most, limit = int(values.max()), member.limits[int(kind)]

@@ -18,18 +18,17 @@ from utility.database.metrics import Counted
 from utility.database.town_zone import zone_of
 from utility.jobs.plans import Threads
 from utility.jobs.store import Turn
-from utility.settings import ValidationSettings
 
 LIMITS = Limits()
 LIKE_DAYS = 10  # days whose mean is the estimate by like days
 LATE_S = 21_600  # seconds after a UTC day's end before it is checked: its readings are still on their way
+FINAL_S = 10 * 86_400  # seconds after which a slot is estimated that no gateway answered for
 BLOCKS_AT_A_TIME = 1_000  # about how many estimates are stored in one transaction
 
 _DAY_S = 86_400
 
 
 async def validate(
-    settings: ValidationSettings,
     database: Database,
     counted: Counted,
     threads: Threads,
@@ -52,13 +51,13 @@ async def validate(
             await write(database.write, save, found, day, turn.now)
         if day == days[-1]:
             # Before the day is done, so that a process that dies here comes back to it.
-            await _propose(settings, database, threads, turn.now)
+            await _propose(database, threads, turn.now)
         await write(database.write, _done, checker, day, turn.now)
     await read(database.read, counted.count)
 
 
-async def _propose(settings: ValidationSettings, database: Database, threads: Threads, now: EpochSeconds) -> None:
-    rules = rules_of(settings, await threads.read(database.read, zone_of))
+async def _propose(database: Database, threads: Threads, now: EpochSeconds) -> None:
+    rules = rules_of(await threads.read(database.read, zone_of))
     estimator = Estimator(database, rules)
     for owner in await threads.read(database.read, owners_with_gaps, now, rules):
         made = await threads.read(estimator.made_for, owner, now)
@@ -72,6 +71,6 @@ def _done(connection: Connection, checker: Checker, day: int, now: EpochSeconds)
     close_filled(connection, now)
 
 
-def rules_of(settings: ValidationSettings, zone: ZoneInfo) -> Rules:
+def rules_of(zone: ZoneInfo) -> Rules:
     """Return how gaps are estimated in a town of a time zone."""
-    return Rules(zone=zone, days=LIKE_DAYS, final_s=settings.final_days * _DAY_S)
+    return Rules(zone=zone, days=LIKE_DAYS, final_s=FINAL_S)

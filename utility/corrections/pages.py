@@ -56,7 +56,7 @@ def make_router(tabs: Tabs) -> APIRouter:
         """Enter the energy of a period, in place of readings and estimates."""
         new = Edit(meter=meter, record_type=record_type, start=start, end=end, energy=energy or None)
         with refusing(422):
-            span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
+            span, total = edit(console.database, new, actor, why, console.now())
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
@@ -74,7 +74,7 @@ def make_router(tabs: Tabs) -> APIRouter:
     def plot(console: RequestConsole, _: ReadsTown, key: str) -> dict[str, Any]:
         """Return readings, corrections and like days around some corrections, by quarter-hour."""
         rows = _rows(console, found(lambda: key_of(key))[0])
-        first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
+        first, lines = found(lambda: lines_around(console.database, rows))
         return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
 
     return router

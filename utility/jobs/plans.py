@@ -230,13 +230,12 @@ def _at_minute(begin: EpochSeconds, minute: int, zone: ZoneInfo) -> EpochSeconds
 
 _DAY_S = 86_400
 
-_FINAL_MARGIN_S = 5 * _DAY_S  # weekends and holidays around the deadline of a month's data, and the work after it
+# A month waits for its final data: five working days, weekends and holidays around them, and the work after it.
+_FINAL_S = 12 * _DAY_S
 
 
 def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
     """Return the plans of the jobs that the settings ask for, in the order in which a tick runs them."""
-    # A month waits for its final data: working days, of which a week has five.
-    final_s = settings.settlement.deadline_working_days * _DAY_S * 7 // 5 + _FINAL_MARGIN_S
     plans = (
         Plan(name="supply", cadence=Seconds(60), longest_s=300, late_s=900, also=("Purchase_power",),
              does="buys power for the quarter-hour by the forecast of need, and rations"),
@@ -252,7 +251,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="settlement", cadence=Seconds(900), does="settles the finished days that are marked as due"),
         Plan(name="gaps", cadence=Seconds(settings.gaps_s), also=("Query_data", "Recover_data"),
              does="asks gateways for missing readings of the last 180 days"),
-        Plan(name="bills", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=60, late_s=final_s,
+        Plan(name="bills", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=60, late_s=_FINAL_S,
              does="makes the draft of the month's bills", also=("Create_bills",)),
         Plan(name="witnesses", cadence=Seconds(300), does="asks controllers to sign the check codes of issued bills"),
         Plan(name="mail", cadence=Seconds(60), late_s=3_600, does="sends queued bills and reminders by mail"),
@@ -268,7 +267,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
              does="makes the coming months' partitions, and drops what is no longer kept"),
         Plan(name="reminders", cadence=LocalDay(), minute=360, late_s=_DAY_S,
              does="makes the reminders of overdue bills that the tariff asks for"),
-        Plan(name="exports", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=120, late_s=final_s,
+        Plan(name="exports", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=120, late_s=_FINAL_S,
              does="writes the month's data to files", also=("Export_statistics", "Export_all_data")),
         Plan(name="backup", cadence=LocalDay(), minute=150, late_s=6 * 3_600, does="makes the backup of the night"),
     )  # fmt: skip

@@ -135,7 +135,7 @@ class SettlementJob:
     def _deadlines(self, connection: Connection) -> Callable[[Day], EpochSeconds]:
         """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
         zone, free = zone_of(connection), holidays(connection)
-        return lambda day: deadline(day, zone, self.settings.deadline_working_days, free)
+        return lambda day: deadline(day, zone, free)
 
     def _count(self, connection: Connection, now: EpochSeconds) -> None:
         today = now // 86_400

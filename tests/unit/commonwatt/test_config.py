@@ -43,8 +43,6 @@ WRONG: list[tuple[str, str, object, str]] = [  # part, key, a wrong value, a wor
     ("gateway", "timezone", "America", "time zone"),
     ("gateway", "lte_allowance_bytes", 2**54, "9007199254740992"),
     ("gateway", "lte_interface", "../../etc", "pattern"),
-    ("host", "files", "gateway.toml", "controller"),
-    ("meters", "files", "meters.toml", "microgrid"),
     ("meters", "broker_rank", 65_536, "65536"),
     ("meters", "failures_per_day", "often", "number"),
     ("utility", "http_proxies", ["proxy.example"], "IP address"),
@@ -285,9 +283,14 @@ def test_plain_text_to_one_broker_is_not_leave_for_the_other(tmp_path: Path) -> 
     [
         ("gateway", "public_weight = 2"),
         ("gateway", "near_minimum_permille = 50"),
+        ("gateway", "sharing_band_permille = 20"),
+        ("gateway", "stable_voltage_s = 300"),
+        ("host", 'files = "{controller}.toml"'),
+        ("meters", 'files = "{microgrid}.toml"'),
         ("utility", "public_weight = 2"),
         ("utility", "validation.spike_wh = 250"),
-        ("utility", "validation.high_percent = 400"),
+        ("utility", "validation.final_days = 10"),
+        ("utility", "settlement.deadline_working_days = 5"),
     ],
 )
 def test_a_setting_that_is_gone_is_refused_with_what_became_of_it(tmp_path: Path, part: str, key: str) -> None:

@@ -32,7 +32,7 @@ from tests.unit.gateway.conftest import BOUNDARY, ISLAND, UP
 
 PLACE = "house 1"
 IN, OUT, OTHER = 11, 1, 2
-TOPICS = topics_of("r001", PLACE, "homeassistant")
+TOPICS = topics_of("r001", PLACE)
 
 ALLOWED: dict[str | None, tuple[set[str | None], set[str | None]]] = {
     "energy": ({"total", "total_increasing"}, {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh"}),
@@ -146,7 +146,7 @@ def test_a_place_without_battery_has_its_energy_prices_and_what_the_town_asks() 
     ],
 )
 def test_ids_of_a_place_are_fit_for_topics_stay_and_differ(place: str, name: str) -> None:
-    assert topics_of("r001", place, "homeassistant").id == name
+    assert topics_of("r001", place).id == name
 
 
 # State
@@ -390,7 +390,7 @@ def test_only_what_changed_is_published_and_all_of_it_after_home_assistants_star
         ('place = "house 1"', "address: missing"),
         ('place = "house 1"\naddress = "127.0.0.1:1885"\npassword = "x"', "password needs user"),
         ('place = "house 1"\naddress = "192.0.2.7:1883"', "plain_text = true"),
-        ('place = "house 1"\naddress = "127.0.0.1:1885"\nprefix = "home/#"', "pattern"),
+        ('place = "house 1"\naddress = "127.0.0.1:1885"\nprefix = "home"', "is fixed"),
         ('place = "house 1"\naddress = "127.0.0.1:1885"\ncolour = "red"', "unknown key; known here: place"),
         ('place = ""\naddress = "127.0.0.1:1885"', "at least 1 character"),
         ('place = "house 1"\naddress = "nowhere"', "address"),
@@ -591,7 +591,7 @@ class Successor(World):
         found = []
         for microgrid, core in self.controller.hosted.items():
             messages = core.household.messages(core.now, "9.9")
-            found += [messages[topic] for topic in messages if topic == topics_of(microgrid, PLACE, "x").state]
+            found += [messages[topic] for topic in messages if topic == topics_of(microgrid, PLACE).state]
         return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.control import return_delay_s
+from commonwatt.model.control import STABLE_S, return_delay_s
 from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.commands import Command
@@ -305,7 +305,7 @@ def test_a_late_report_closes_nothing_after_a_restart_either(world: World) -> No
     world.crash()
     assert isolations(late(world, UP, 30)) == []
     began = world.now
-    while world.now < began + world.settings.stable_voltage_s + delay_s(began):
+    while world.now < began + STABLE_S + delay_s(began):
         world.answer(opening, BOUNDARY)
         assert "off" not in isolations(sensed(world, ISLAND))
         world.now += 15
@@ -351,7 +351,7 @@ def test_an_excursion_within_one_put_of_events_begins_the_wait_again(world: Worl
     sent = len(world.sent)
     world.put(BOUNDARY, 1, [lost, back])
     assert "off" not in isolations(commands(world.sent[sent:]))
-    wait_s = world.settings.stable_voltage_s + delay_s(world.now)
+    wait_s = STABLE_S + delay_s(world.now)
     assert f"the switch closes in {wait_s} s" in world.core.modes.view(world.core.now).reason
 
 
@@ -359,7 +359,7 @@ def test_an_island_returns_after_the_stable_voltage_and_its_delay_also_over_a_re
     sensed(world, ISLAND | DEAD)
     for restart_at in (60, None):
         began = world.now
-        wait_s = world.settings.stable_voltage_s + delay_s(began)
+        wait_s = STABLE_S + delay_s(began)
         while world.now - began < wait_s and restart_at != world.now - began:
             assert not [c for c in sensed(world, ISLAND) if c.state == "off"]
             world.now += 15
@@ -379,7 +379,7 @@ def test_every_change_of_an_island_is_kept_with_its_reason_over_a_restart(world:
     sensed(world, ISLAND | DEAD)
     world.crash()
     retried(world)
-    wait_s = world.settings.stable_voltage_s + delay_s(world.now)
+    wait_s = STABLE_S + delay_s(world.now)
     began = world.now
     while world.now - began <= wait_s:
         sent = sensed(world, ISLAND)
@@ -400,7 +400,7 @@ def test_every_change_of_an_island_is_kept_with_its_reason_over_a_restart(world:
 def test_a_switch_that_closes_is_not_opened_again_while_its_report_is_late(world: World) -> None:
     sensed(world, ISLAND | DEAD)
     began = world.now
-    wait_s = world.settings.stable_voltage_s + delay_s(began)
+    wait_s = STABLE_S + delay_s(began)
     while world.now - began <= wait_s:
         sent = sensed(world, ISLAND)
         world.now += 15

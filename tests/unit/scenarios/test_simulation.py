@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.config.settings import GatewaySettings
-from commonwatt.energy.controllers import BAND_PERMILLE, Controllers, Situation
+from commonwatt.energy.controllers import Controllers, Situation
 from commonwatt.energy.figures import KINDS, Figures
 from commonwatt.energy.places import Places, blocks_of
 from commonwatt.energy.shedding import GROUPS, TURN_S
@@ -81,10 +80,6 @@ def test_without_broadband_the_plant_keeps_its_reserve() -> None:
         simulation.step(time)
         levels.append(simulation.plant_level)
     assert min(levels) == town().battery_capacity * RESERVE_PERMILLE // 1000
-
-
-def test_the_band_of_sharing_is_that_of_the_gateways() -> None:
-    assert GatewaySettings.model_fields["sharing_band_permille"].default == BAND_PERMILLE
 
 
 def test_a_normal_week_keeps_batteries_at_three_quarters() -> None:  # req: N1

@@ -52,14 +52,13 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gap, series
 from utility.registry.tables import installed
-from utility.settings import ValidationSettings
 
 DAY = 20_500  # a UTC day in February 2026, a Monday
 
 FIRST = DAY * 96
 NOW = (DAY + 1) * 86_400 + 8 * 3600
 OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_OUT, BOUNDARY_IN = range(10001, 10007)
-SETTINGS, LIMITS = ValidationSettings(), Limits(reference_days=3, least_days=2)
+LIMITS = Limits(reference_days=3, least_days=2)
 ANNA = By(person="anna", time=NOW, why="as on the paper")
 LATE = FIRST + 40  # first quarter without readings of both of a house's meters
 
@@ -114,12 +113,10 @@ def numbers(database: Database, *meters: int) -> dict[int, int]:
         return {meter: reads.meter_number(connection, meter) or 0 for meter in meters}
 
 
-def run(
-    database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS, *, is_trusted: bool = True
-) -> UtilityMetrics:
+def run(database: Database, now: int = NOW, *, is_trusted: bool = True) -> UtilityMetrics:
     metrics = UtilityMetrics()
     turn = Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)
-    asyncio.run(validate(settings, database, metrics.corrections, HERE, lambda: is_trusted, turn, LIMITS))
+    asyncio.run(validate(database, metrics.corrections, HERE, lambda: is_trusted, turn, LIMITS))
     return metrics
 
 
@@ -295,7 +292,7 @@ def test_meter_that_was_removed_has_no_gap_and_no_estimate(database: Database) -
     start, end = (str((FIRST + quarter) * QUARTER_S) for quarter in (20, 24))
     value = Edit(meter=str(INTO), record_type="through", start=start, end=end, energy="1")
     with pytest.raises(ConfigError, match="was not in its place then"):
-        edit(database, SETTINGS, value, on_machine("anna"), "by hand", NOW)
+        edit(database, value, on_machine("anna"), "by hand", NOW)
 
 
 @pytest.mark.parametrize(

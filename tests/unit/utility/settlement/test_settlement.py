@@ -221,7 +221,7 @@ def test_a_day_without_all_readings_is_final_after_the_deadline(database: Databa
     name = next(iter(blocks))
     store(database, {name: without(blocks[name], town.microgrids[name].meters[0].id, range(FIRST, FIRST + 1))})
     run(database)
-    end = deadline(DAY, NEW_YORK, 5)
+    end = deadline(DAY, NEW_YORK)
     run(database, end - 900)
     assert loaded(database).provisional.all()
     found = loaded(database)
@@ -234,26 +234,26 @@ def test_a_day_without_all_readings_is_final_after_the_deadline(database: Databa
 
 
 def test_the_deadline_is_the_end_of_a_working_day_of_the_next_local_month() -> None:
-    def text(at: str, days: int, *holidays: str) -> str:
+    def text(at: str, *holidays: str) -> str:
         day = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()) // 86_400
         free = frozenset(map(date.fromisoformat, holidays))
-        return datetime.fromtimestamp(deadline(day, NEW_YORK, days, free), NEW_YORK).strftime("%a %Y-%m-%d %H:%M")
+        return datetime.fromtimestamp(deadline(day, NEW_YORK, free), NEW_YORK).strftime("%a %Y-%m-%d %H:%M")
 
-    assert text("2026-10-12", 5) == "Sat 2026-11-07 00:00", "2 to 6 November; the 1st is a Sunday"
-    assert text("2026-12-31", 5) == "Fri 2027-01-08 00:00", "1 January counts, as no holidays are known"
-    assert text("2026-12-31", 5, "2027-01-01") == "Sat 2027-01-09 00:00"
-    assert text("2026-12-31", 5, "2027-01-02") == "Fri 2027-01-08 00:00", "a Saturday is none anyway"
-    assert text("2026-10-31", 1) == "Tue 2026-11-03 00:00"
+    assert text("2026-10-12") == "Sat 2026-11-07 00:00", "2 to 6 November; the 1st is a Sunday"
+    assert text("2026-12-31") == "Fri 2027-01-08 00:00", "1 January counts, as no holidays are known"
+    assert text("2026-12-31", "2027-01-01") == "Sat 2027-01-09 00:00"
+    assert text("2026-12-31", "2027-01-02") == "Fri 2027-01-08 00:00", "a Saturday is none anyway"
+    assert text("2026-10-31") == "Sat 2026-11-07 00:00"
     # It begins on 31 October at 20:00 in New York: October's bills need it.
-    assert text("2026-11-01", 1) == "Tue 2026-11-03 00:00"
-    assert text("2026-11-02", 1) == "Wed 2026-12-02 00:00"
+    assert text("2026-11-01") == "Sat 2026-11-07 00:00"
+    assert text("2026-11-02") == "Tue 2026-12-08 00:00"
 
 
 def test_holidays_of_a_published_tariff_are_no_working_days(database: Database, town: Town) -> None:
     blocks = town_blocks(town)
     name = next(iter(blocks))
     store(database, {name: without(blocks[name], town.microgrids[name].meters[0].id, range(FIRST, FIRST + 1))})
-    end = deadline(DAY, NEW_YORK, 5)
+    end = deadline(DAY, NEW_YORK)
     holiday = datetime.fromtimestamp(end - 3_600, NEW_YORK).date()
     with database.writes.begin() as connection:
         new = tariff(holiday=[{"date": holiday.isoformat(), "name": "Founders' Day"}])
@@ -262,7 +262,7 @@ def test_holidays_of_a_published_tariff_are_no_working_days(database: Database, 
     run(database)
     run(database, end)
     assert loaded(database).provisional.all()
-    run(database, deadline(DAY, NEW_YORK, 5, frozenset({holiday})))
+    run(database, deadline(DAY, NEW_YORK, frozenset({holiday})))
     assert not loaded(database).provisional.any()
 
 
