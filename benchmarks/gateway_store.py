@@ -105,9 +105,9 @@ def _gateway(path: Path, events: Sequence[FromMeter]) -> float:
     core.time.network(now, now, 0)
     started = time.perf_counter()
     for group in _groups(events):
-        effects = [effect for event in group for effect in core.handle(event, now)]
+        effects = [effect for event in group for effect in controller.handle(MICROGRID, event, now)]
         store.commit([effect.change for effect in effects if isinstance(effect, Write)])
-        store.commit([effect.change for effect in core.handle(Committed(), now) if isinstance(effect, Write)])
+        store.commit([effect.change for effect in core.handle(Committed(MICROGRID), now) if isinstance(effect, Write)])
     taken_s = time.perf_counter() - started
     store.close()
     return sum(core.collector.counts.records.values()) / taken_s

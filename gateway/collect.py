@@ -214,7 +214,7 @@ class Collector:
         self._accounts_told: dict[MeterId, set[AccountNumber]] = {}
         self._day = 0
 
-    def put(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
+    def accept(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
         """Handle a put that came on ``meter_id``'s topic for ``log``."""
         try:
             put = unpack_put(payload)

@@ -201,13 +201,13 @@ class Controller:
                 return (self._sender_of_batch(payload),)
             case FromUtility(topic, payload) if topic == self._commands_topic:
                 return (self._named(payload),)
-            case Granted(microgrid) | ToldStates(microgrid):
+            case Granted(microgrid) | ToldStates(microgrid) | Committed(microgrid):
                 return (microgrid,)
             case Tick("levels_s"):
                 return tuple(name for name, each in self.hosted.items() if each.manager.epochs.commands)
             case Tick(job) if job != HEARTBEAT:
                 return tuple(self.hosted)
-            case Connected() | Committed() | Quiet("meters"):
+            case Connected() | Quiet("meters"):
                 return tuple(self.hosted)
         return (self.home,)
 

@@ -36,7 +36,7 @@ from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
-from gateway.events import Committed, Connected, FromMeter, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
+from gateway.events import Committed, Connected, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household import Household
 from gateway.relay.outbox import Turns
 from gateway.relay.refill import Pace
@@ -117,17 +117,15 @@ class HostedMicrogrid:
         self._turns.weigh(self.microgrid, PUBLIC_WEIGHT if self.modes.is_public else 1.0)
 
     def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Handle one event at the time ``raw``; return its effects."""
+        """Handle one event at the time ``raw``, other than a meter's message (``from_meter``); return its effects."""
         match event:
-            case FromMeter(topic, payload):
-                return self.from_meter(topic, payload, raw)
             case FromUtility(topic, payload):
                 return self.from_utility(topic, payload, raw)
             case Connected():
                 return self.connected(raw)
             case Granted():
                 return self.manager.begin(self.tell(raw))
-            case Committed():
+            case Committed(_):
                 return self.committed(raw)
             case Quiet(link):
                 return self.probe(link, raw)
@@ -161,7 +159,7 @@ class HostedMicrogrid:
         if (view := self.manager.meters.get(parsed.meter)) is not None:
             view.hear(now)
         if parsed.leaf in (RECORDS, EVENTS):
-            return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
+            return self._accept(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
         source = DeadLetterSource.LEVEL if parsed.leaf == LEVELS else DeadLetterSource.OUTCOME
         if meter is None:
             reason = MESSAGE_REASON + Refusal.NOT_REGISTERED
@@ -194,13 +192,13 @@ class HostedMicrogrid:
         self.manager.level(meter.id, level.time, level.level, now)
         return []
 
-    def _put(
+    def _accept(
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
     ) -> list[Effect[Change]]:
         self._departures.look(now, deposed=self.manager.epochs.is_deposed)
         if self._departures.awaits(meter_id, now):
             return []
-        taken = self.collector.put(meter_id, meter, log, payload, now)
+        taken = self.collector.accept(meter_id, meter, log, payload, now)
         # A meter that was cut off sends old records first: their levels say nothing about the present.
         if taken.level is not None and (now.trust is Trust.NONE or now - taken.level[0] <= LEVEL_GOOD_FOR_S):
             self.manager.level(meter_id, *taken.level, now)

@@ -67,7 +67,9 @@ class ToldStates:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """All changes of earlier events are committed."""
+    """All changes of earlier events of a microgrid are committed."""
+
+    microgrid: MicrogridId
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Upgraded:
     ended: Ended  # how
 
 
-# The events of one microgrid.
-MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
+# The events of one microgrid, besides meters' messages.
+MicrogridEvent: TypeAlias = FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
 # The events of a controller.
-Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported | Upgraded
+Event: TypeAlias = MicrogridEvent | FromMeter | ToldStates | Counted | MachineRead | ClockJumped | Reported | Upgraded

@@ -24,9 +24,11 @@ from commonwatt.network.lte import Tally
 from commonwatt.network.mqtt import Liveness, MqttLink
 from commonwatt.network.tls import ClientTls, Expiry, client_tls
 from commonwatt.protocol.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
+from gateway.clique.clique import Clique
 from gateway.core import RETRY
-from gateway.events import Connected, Event, FromMeter, FromUtility, Quiet, Tick
+from gateway.events import Connected, FromMeter, FromUtility, Quiet, Tick
 from gateway.household import OFFLINE, ONLINE, topics_of
+from gateway.loop.inbox import Inbox
 
 WATCH_EVERY_S = 5.0  # real seconds between two liveness checks of the connections
 QUIET_S = 15.0  # real seconds without a message from any meter after which some get a request
@@ -45,8 +47,8 @@ class Links:
     """The two connections of one gateway.
 
     Args:
-        put: Queues events for the core.
-        changed: Called when the connection to the meters' broker was made or lost.
+        inbox: The queue before the core.
+        clique: Its part in its cliques, which hears the meters before the core does; ``None``: it has none.
         tally: Counts the bytes of the head-end's connections.
         late_s: Returns the real seconds by which the gateway's work is late.
 
@@ -57,21 +59,25 @@ class Links:
     def __init__(
         self,
         settings: GatewaySettings,
-        put: Callable[[Event], None],
-        changed: Callable[[], None],
+        inbox: Inbox,
+        clique: Clique | None,
         tally: Tally,
         late_s: Callable[[], float],
     ) -> None:
-        self._put = put
+        self._inbox, self._clique = inbox, clique
         self._late_s = late_s
         self._broker_topic = broker_up(settings.controller)
         self._head_end_prefix = gateway_up(settings.controller, "")
         token = own_token(settings)
         rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
 
+        def changed() -> None:
+            if clique is not None:
+                clique.watch()
+
         def connected() -> None:
             changed()
-            put(Tick(RETRY))
+            inbox.queue(Tick(RETRY))
 
         meters = MqttLink(
             address=settings.broker,
@@ -79,7 +85,7 @@ class Links:
             token=token,
             rng=rng,
             subscribe=all_meters_up(settings.microgrid),
-            on_message=lambda topic, payload: self._heard(METERS, FromMeter(topic, payload)),
+            on_message=lambda topic, payload: self._receive(METERS, FromMeter(topic, payload)),
             on_connect=connected,
             on_lost=changed,
             tls=client_tls(settings.broker_ca, settings.certificate, settings.broker_revoked),
@@ -90,8 +96,8 @@ class Links:
             token=token,
             rng=rng,
             subscribe=gateway_down(settings.controller, "+"),
-            on_message=lambda topic, payload: self._heard(HEAD_END, FromUtility(topic, payload)),
-            on_connect=lambda: put(Connected()),
+            on_message=lambda topic, payload: self._receive(HEAD_END, FromUtility(topic, payload)),
+            on_connect=lambda: inbox.queue(Connected()),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
             tally=tally,
         )
@@ -116,6 +122,11 @@ class Links:
         self._meters.subscribe(all_meters_up(microgrid))
 
     def publish(self, message: Publish) -> None:
+        """Send a message of the cores, unless it is a command for a microgrid that another controller manages."""
+        if self._clique is None or self._clique.permits(message):
+            self.send(message)
+
+    def send(self, message: Publish) -> None:
         """Send a message over the connection that its topic belongs to."""
         name = HEAD_END if message.topic.startswith(self._head_end_prefix) else METERS
         sent = self.each[name].publish(message)
@@ -123,10 +134,16 @@ class Links:
             # Only these messages are answered.
             self._liveness[name].expected(asyncio.get_running_loop().time())
 
-    def _heard(self, name: str, event: FromMeter | FromUtility) -> None:
+    def _receive(self, name: str, event: FromMeter | FromUtility) -> None:
+        """Note that the connection delivers, let the clique hear, and queue the message for the core."""
         if event.topic != self._broker_topic:  # A broker's own message does not prove that it passes on others.
             self._liveness[name].heard(asyncio.get_running_loop().time())
-        self._put(event)
+        if self._clique is not None:
+            if isinstance(event, FromMeter):
+                self._clique.heard(event)
+            elif event.topic.endswith(f"/{COMMANDS}"):
+                self._clique.watch()
+        self._inbox.queue(event)
 
     async def _watch(self) -> None:
         """Reconnect when a request stays unanswered on an open connection."""
@@ -145,7 +162,7 @@ class Links:
                 elif liveness.too_long(now):
                     link.restart("silent", move=True)
                 elif liveness.quiet_s(now) >= (QUIET_S if name == METERS else HEAD_END_QUIET_S):
-                    self._put(Quiet(name))
+                    self._inbox.queue(Quiet(name))
                     if name == HEAD_END:
                         liveness.expected(now)  # the answer to this, or to a batch in flight from before a reconnection
 

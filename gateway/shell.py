@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ByteCount, MeterId, MicrogridId
 from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.reports import compressed, report_of
-from commonwatt.protocol.topics import COMMANDS
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
@@ -31,9 +29,6 @@ from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
     Counted,
-    Event,
-    FromMeter,
-    FromUtility,
     Granted,
     MachineRead,
     Reported,
@@ -81,7 +76,7 @@ class Reporting:
         except Exception as error:
             log.exception("the report %s failed", command.id)
             report = report_of(compressed(f"the report could not be made: {error!r}"))
-        self._inbox.put(Reported(command, {"report": report}))
+        self._inbox.queue(Reported(command, {"report": report}))
 
     async def _sign(self, command: ControllerCommand) -> None:
         try:
@@ -89,7 +84,7 @@ class Reporting:
         except (ConfigError, OSError) as error:
             log.error("the code of %s is not signed: %s", command.month, error)
             said = {"result": "partial", "reason": str(error)[:200]}  # not refused: the utility asks again
-        self._inbox.put(Reported(command, said))
+        self._inbox.queue(Reported(command, said))
 
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
@@ -119,11 +114,10 @@ class Shell:
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
         self._clique = clique
-        watch = (lambda: None) if clique is None else clique.watch
-        self._links = Links(settings, self._put, watch, self._line.tally, lambda: self.shown.lag_s)
+        self._links = Links(settings, self._inbox, clique, self._line.tally, lambda: self.shown.lag_s)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
         self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
-        self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
+        self._work = Work(self._controller, store, self._inbox, clock, disk, self._links.publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
         self._renewals: list[Renewal] = []
@@ -144,7 +138,7 @@ class Shell:
             witness := Witness(settings.store.absolute().parent, settings.controller, settings.certificate),
         )
         self._reporting = Reporting(settings, self._work, self.shown, self._inbox, witness)
-        self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
+        self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._inbox.queue(Upgraded(ended)))
         own = self._controller.own
         self._before = own.served_in_hour(int(clock.now())), own.store.newest_part()
 
@@ -259,21 +253,6 @@ class Shell:
         """Wait until no thread uses the stores any more, after the end of ``run``."""
         await self._work.settled()
 
-    def _put(self, event: Event) -> None:
-        """Queue an event for the core; the clique hears the meters first."""
-        if self._clique is not None:
-            match event:
-                case FromMeter():
-                    self._clique.heard(event)
-                case FromUtility(topic) if topic.endswith(f"/{COMMANDS}"):
-                    self._clique.watch()
-        self._inbox.put(event)
-
-    def _publish(self, message: Publish) -> None:
-        """Send a message, unless it is a command for a microgrid that another controller manages."""
-        if self._clique is None or self._clique.permits(message):
-            self._links.publish(message)
-
     async def _collect(self) -> None:
         """Host the microgrids of which this controller only takes records."""
         managed = () if self._clique is None else self._clique.meters
@@ -291,11 +270,11 @@ class Shell:
             Hooks(
                 store=lambda: self._work.own,
                 keep=self._work.keep,
-                publish=self._links.publish,
-                begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
+                publish=self._links.send,
+                begin=lambda microgrid: self._inbox.queue(Granted(microgrid)),
                 states=self._states,
-                take_states=lambda told: self._inbox.put(ToldStates(told.microgrid, told.states, told.now)),
-                resume=lambda: self._inbox.put(Tick(RETRY)),
+                take_states=lambda told: self._inbox.queue(ToldStates(told.microgrid, told.states, told.now)),
+                resume=lambda: self._inbox.queue(Tick(RETRY)),
                 is_connected=lambda: self._links.each[METERS].connected,
                 commits=self._commits,
                 put_s=lambda microgrid: self._controller.hosted[microgrid].manager.put_s,
@@ -336,14 +315,14 @@ class Shell:
                 self._ticking[job] = every_s
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
                 # Otherwise a gateway that restarts more often than the period would never run the job.
-                self._inbox.put(Tick(job))
+                self._inbox.queue(Tick(job))
         self._reporting.begin()
 
     async def _tick(self, job: str) -> None:
         if job == HEARTBEAT:
             self._look_at_line()
             self.shown.judge()
-        self._inbox.put(Tick(job))
+        self._inbox.queue(Tick(job))
         if job == RETRY:
             self._read_machine()
             async with self._work.alone():
@@ -369,17 +348,17 @@ class Shell:
         if (byte_count := self._line.look()) is not None:
             side, run, sums = byte_count
             beats = ByteCount() if self._clique is None or side == INTERFACE else self._clique.byte_count
-            self._inbox.put(Counted(side, run, sums + beats))
+            self._inbox.queue(Counted(side, run, sums + beats))
 
     def _read_machine(self) -> None:
         """Queue a reading of the machine's clocks for the core, unless a demonstration has its own clock."""
         if self._settings.clock is None:
-            self._inbox.put(MachineRead(read_machine(self._clock)))
+            self._inbox.queue(MachineRead(read_machine(self._clock)))
 
     def _clock_jumped(self, by_s: float) -> None:
         del by_s  # The core requests the time again after a jump of any size.
         if self._settings.clock is None:
-            self._inbox.put(ClockJumped())
+            self._inbox.queue(ClockJumped())
             self._read_machine()
 
     def _warn(self, core: HostedMicrogrid) -> None:

@@ -62,7 +62,7 @@ class Inbox:
         """Real seconds since no event waited that is to be taken at once; none of these has waited longer."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
-    def put(self, event: Event) -> None:
+    def queue(self, event: Event) -> None:
         """Queue an event for the core."""
         gathers = False
         match event:

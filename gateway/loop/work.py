@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -111,18 +111,18 @@ class Work:
                     async with _BEGIN:
                         await asyncio.sleep(0)
                     async with self.alone():
-                        done, step = step, await self._turn(step, self._inbox.take())
+                        done, step = step, await self._perform(step, self._inbox.take())
                     for microgrid, error in done.failed.items():
                         reopening.create_task(self.reopen(microgrid, error))
                     schedule()
 
-    async def _turn(self, step: Step, group: list[Event]) -> Step:
+    async def _perform(self, step: Step, group: list[Event]) -> Step:
         """Perform a step with the effects of a group of events; return the effects that its commits allow."""
         now = self._now()
-        self._ask(step, group, now)
+        self._handle(step, group, now)
         if step.writes:
             group += (joined := self._inbox.join(len(group)))
-            self._ask(step, joined, now)
+            self._handle(step, joined, now)
         await step.perform(self.stores, self._publish)
         for core in self.controller.hosted.values():
             for change in core.modes.changes.take_unlogged():
@@ -133,38 +133,34 @@ class Work:
                 self.stores[microgrid].opening = True
             of_meters = [event for event in group if isinstance(event, FromMeter)]
             lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]
-            self._ask(after, lost, now)
-        for microgrid in dict.fromkeys(microgrid for event in group for microgrid in self.controller.receivers(event)):
-            self._ask_one(after, microgrid, Committed(), now)
+            self._handle(after, lost, now)
+        touched = dict.fromkeys(microgrid for event in group for microgrid in self.controller.receivers(event))
+        self._handle(after, map(Committed, touched), now)
         return after
 
-    def _ask(self, step: Step, group: Sequence[Event], now: int) -> None:
+    def _handle(self, step: Step, events: Iterable[Event], now: int) -> None:
         """Add the effects of events to a step; log and count an exception, so that other events continue."""
-        for event in group:
+        for event in events:
             for microgrid in self.controller.receivers(event):
-                self._ask_one(step, microgrid, event, now)
-
-    def _ask_one(self, step: Step, microgrid: MicrogridId, event: Event, now: int) -> None:
-        asked = self._refusable(event) if self.stores[microgrid].opening else event
-        if asked is None or microgrid in step.failed:
-            return
-        try:
-            step.add(microgrid, self.controller.handle(microgrid, asked, now))
-        except SqliteError as error:
-            step.failed[microgrid] = error
-        except Exception:
-            self.failures += 1
-            log.exception("the core failed on %.200r", event)
-
-    @staticmethod
-    def _refusable(event: Event) -> Event | None:
-        """Return an event as it is handled without a store: puts are refused, and all else is sent again, or due."""
-        return NotStored(event.topic, event.payload) if isinstance(event, FromMeter) else None
+                handled = event
+                if self.stores[microgrid].opening:  # Puts are refused; all else is sent again, or due.
+                    if not isinstance(event, FromMeter):
+                        continue
+                    handled = NotStored(event.topic, event.payload)
+                if microgrid in step.failed:
+                    continue
+                try:
+                    step.add(microgrid, self.controller.handle(microgrid, handled, now))
+                except SqliteError as error:
+                    step.failed[microgrid] = error
+                except Exception:
+                    self.failures += 1
+                    log.exception("the core failed on %.200r", event)
 
     async def finish(self, events: list[Event]) -> dict[MicrogridId, SqliteError]:
         """Handle the last events and store the line's byte count; return which stores failed."""
         step = Step()
-        self._ask(step, events, self._now())
+        self._handle(step, events, self._now())
         step.add(self.controller.home, self.controller.line.keep())
         await step.perform(self.stores, self._publish)
         return step.failed
@@ -214,7 +210,7 @@ class Work:
             core.disk_space(0)
         store.opening = False
         for job in JOBS:  # None came meanwhile.
-            self._inbox.put(Tick(job))
+            self._inbox.queue(Tick(job))
 
     def look(self) -> None:
         """Read what is shown of each open store and its microgrid."""

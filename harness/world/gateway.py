@@ -236,7 +236,7 @@ class GatewayNode(Node[Change]):
 
     def committed(self, now: int) -> list[Effect[Change]]:
         """Do the work that reads committed data."""
-        return self._handle(Committed(), now)
+        return self._handle(Committed(self.name), now)
 
     def asked(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
         """Pass a message or a call to the core."""

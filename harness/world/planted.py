@@ -359,12 +359,14 @@ def _expiry_by_a_clock_that_lags() -> Iterator[None]:
 
 @contextmanager
 def _trusted_from_the_start() -> Iterator[None]:
-    real = Collector.put
+    real = Collector.accept
 
-    def put(self: Collector, meter_id: int, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
+    def accept(
+        self: Collector, meter_id: int, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
+    ) -> Taken:
         return real(self, meter_id, meter, log, payload, Now(now, Trust.NETWORK))
 
-    with patch.object(Collector, "put", put):
+    with patch.object(Collector, "accept", accept):
         yield
 
 

@@ -1,5 +1,6 @@
 """Pages: links lead somewhere, made parts are what the code makes, commands, metrics and words are the code's."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from utility.energy.quarters import QUANTITY_WORDS
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HTML = re.compile(r"(?:src|href)=\"([^\"]+)\"")
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def anchors(page: Path) -> set[str]:
@@ -189,3 +191,20 @@ def test_metric_follows_the_conventions(part: str, info: MetricInfo) -> None:
 def test_names_are_used_once() -> None:
     names = [info.name for _, info in METRICS]
     assert len(set(names)) == len(names)
+
+
+def test_the_way_of_a_reading_is_the_codes() -> None:
+    text = (DOCS / "architecture.md").read_text().split("### The way of a reading inside a gateway")[1]
+    callers: list[tuple[int, set[str]]] = []  # by indent, the names that a function uses
+    for indent, name, file in re.findall(r"^( *)([\w.]+) +(\w+/[\w/]+\.py) ", text.split("```")[1], re.MULTILINE):
+        scope: list[ast.stmt] = ast.parse((DOCS.parent / file).read_text()).body
+        for part in name.split("."):
+            found = [node for node in scope if isinstance(node, _NAMED) and node.name == part]
+            assert found, f"{file}: no {name}"
+            scope = found[0].body
+        callers = [caller for caller in callers if caller[0] < len(indent)]
+        assert not callers or part in callers[-1][1], f"{name} is not called where the page says"
+        nodes = list(ast.walk(found[0]))
+        used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        callers.append((len(indent), used | {node.id for node in nodes if isinstance(node, ast.Name)}))
+    assert len(callers) > 1

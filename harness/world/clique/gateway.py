@@ -394,7 +394,7 @@ class CliqueGateway(GatewayNode):
             for name in NAMES:
                 self.controller.hosted[name].disk_space(0 if self.disk.full else FREE_BYTES)
         self._act([self._event(*each) for each in group], now)
-        self._act([Committed()], now)
+        self._act([Committed(name) for name in NAMES], now)
 
     def refuse(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
         """Refuse the puts of a group while there is no store; what else it holds is sent again, or due."""

@@ -253,7 +253,7 @@ class GatewayPart(Part[Controller, gateway_changes.Change]):
 
     def _each(self, core: Controller, now: int, *events: Event) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
         yield [effect for event in events for effect in core.handle(core.home, event, now)]
-        yield core.handle(core.home, Committed(), now)
+        yield core.handle(core.home, Committed(core.home), now)
 
     def commit(self, changes: Sequence[gateway_changes.Change]) -> None:
         self._store.commit(changes)

@@ -65,7 +65,7 @@ class Controlled:
         async def play() -> None:
             work = asyncio.create_task(self.work.run(lambda: None))
             for event in events:
-                self.inbox.put(event)
+                self.inbox.queue(event)
             await become(lambda: any(message.topic.endswith(until) for message in self.sent))
             await asyncio.sleep(0)
             await end_work(self.work, work)
@@ -186,14 +186,14 @@ def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_op
         work, sent = asyncio.create_task(controlled.work.run(lambda: None)), controlled.sent
         for first in (1, 5):  # At the second puts it is being opened.
             sent.clear()
-            controlled.inbox.put(put(HOME, first))
-            controlled.inbox.put(put(OTHER, first))
+            controlled.inbox.queue(put(HOME, first))
+            controlled.inbox.queue(put(OTHER, first))
             await become(lambda: len(statuses(sent)) == 2)
             assert statuses(sent) == refused
         broken.clear()
         await become(lambda: not controlled.work.stores[failed].opening)
         sent.clear()
-        controlled.inbox.put(put(failed, 1))
+        controlled.inbox.queue(put(failed, 1))
         await become(lambda: statuses(sent))
         assert statuses(sent) == {acks[failed]: Refusal.NONE}
         await end_work(controlled.work, work)

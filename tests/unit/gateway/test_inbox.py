@@ -21,7 +21,7 @@ START = 1_781_913_600
 def filled(*events: Event) -> Inbox:
     inbox = Inbox()
     for event in events:
-        inbox.put(event)
+        inbox.queue(event)
     return inbox
 
 
@@ -75,7 +75,7 @@ def test_what_waits_is_bounded_in_bytes_and_a_tick_finds_room(monkeypatch: pytes
     inbox = filled(*[FromMeter("cw1/r001/1/u/rec", bytes(50))] * 3, Tick(RETRY))
     assert inbox.overflowed == 1
     assert sorted(map(type, inbox.take()), key=str) == sorted([FromMeter, FromMeter, Tick], key=str)
-    inbox.put(FromMeter("cw1/r001/1/u/rec", bytes(100)))
+    inbox.queue(FromMeter("cw1/r001/1/u/rec", bytes(100)))
     assert inbox.overflowed == 1
     assert len(inbox.take()) == 1
 
@@ -93,11 +93,11 @@ def test_small_puts_wait_for_others_and_are_taken_together() -> None:
         inbox = Inbox(wait_s=0.01)
         puts = [minutes_put(meter) for meter in (1, 2, 3)]
         for put in puts:
-            inbox.put(put)
+            inbox.queue(put)
         assert inbox.take() == []
         await inbox.filled()
         assert inbox.take() == puts
-        inbox.put(puts[0])
+        inbox.queue(puts[0])
         assert inbox.take() == [], "the next group waits as long"
         await inbox.filled()
         assert inbox.take() == [puts[0]]
@@ -117,13 +117,13 @@ def test_all_else_passes_the_puts_that_wait() -> None:
             minutes_put(9, slots=SMALL_PUT_SLOTS),
         ]
         for event in urgent:
-            inbox.put(minutes_put(1))
-            inbox.put(event)
+            inbox.queue(minutes_put(1))
+            inbox.queue(event)
             await inbox.filled()
             assert inbox.take() == [event]
         assert inbox.join(MAX_GROUP - 4) == [minutes_put(1)] * 4, "a commit that is needed anyway takes them along"
         assert len(inbox.join(1)) == 2
-        inbox.put(minutes_put(1))
+        inbox.queue(minutes_put(1))
         inbox.clear()
         assert inbox.take() == []
 
@@ -135,15 +135,15 @@ def test_answers_of_meters_are_taken_together() -> None:
         inbox = Inbox(gather_s=0.01)
         answers: list[Event] = [FromMeter(f"cw1/r001/{meter}/u/out", b"outcome") for meter in (1, 2, 3)]
         for answer in answers:
-            inbox.put(answer)
+            inbox.queue(answer)
             await asyncio.sleep(0)
         waiting = asyncio.create_task(inbox.filled())
         await asyncio.sleep(0)
         assert not waiting.done()
         await waiting
         assert inbox.take() == answers
-        inbox.put(answers[0])
-        inbox.put(Tick(RETRY))
+        inbox.queue(answers[0])
+        inbox.queue(Tick(RETRY))
         await inbox.filled()
         assert inbox.take() == [answers[0], Tick(RETRY)], "what is to be taken at once takes them along"
 
@@ -155,12 +155,12 @@ def test_a_full_group_does_not_wait() -> None:
         inbox = Inbox(wait_s=3600)
         for meter in range(MAX_GROUP + 1):
             assert inbox.take() == []
-            inbox.put(minutes_put(meter + 1))
+            inbox.queue(minutes_put(meter + 1))
             if len(inbox) == MAX_GROUP:
                 break
         await inbox.filled()
         assert len(inbox.take()) == MAX_GROUP
-        inbox.put(minutes_put(1))
+        inbox.queue(minutes_put(1))
         assert inbox.take() == []
 
     asyncio.run(play())
@@ -177,7 +177,7 @@ def test_the_inbox_says_since_when_something_urgent_waits(monkeypatch: pytest.Mo
     inbox.take()
     real[0] += 3
     assert inbox.busy_s == 0
-    inbox.put(Tick(RETRY))
+    inbox.queue(Tick(RETRY))
     real[0] += 2
     assert inbox.busy_s == 2
 
@@ -185,5 +185,5 @@ def test_the_inbox_says_since_when_something_urgent_waits(monkeypatch: pytest.Mo
 def test_an_event_that_found_no_room_does_not_keep_an_empty_queue_due() -> None:
     inbox = filled(FromUtility("t", bytes(module.MAX_WAITING_BYTES + 1)))
     assert (inbox.overflowed, inbox.is_due) == (1, False)
-    inbox.put(Tick(RETRY))
+    inbox.queue(Tick(RETRY))
     assert (inbox.is_due, inbox.take(), inbox.is_due) == (True, [Tick(RETRY)], False)

@@ -282,7 +282,7 @@ def test_a_running_gateway_makes_the_report_that_it_is_asked_for(settings: Gatew
         work = asyncio.create_task(shell._work.run(shell._schedule))
         # Unknown keys are ignored: utilities asked with `inputs` for a while.
         command = ASK | {"until": 2**32 - 1, "inputs": "whole"}
-        shell._put(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))
+        shell._inbox.queue(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))
         await become(lambda: outcomes(sent))
         await end_work(shell._work, work)
 

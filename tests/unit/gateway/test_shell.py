@@ -57,10 +57,10 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
 
     async def play() -> None:
         work, core = asyncio.create_task(shell._work.run(shell._schedule)), shell._controller.own
-        shell._inbox.put(Tick("relay_s"))
+        shell._inbox.queue(Tick("relay_s"))
         # Until then another thread has the store.
         await become(lambda: shell._controller.own is not core)
-        shell._inbox.put(Tick(RETRY))
+        shell._inbox.queue(Tick(RETRY))
         await become(lambda: shell._controller.own.relay.counts.batches["sent"])
         await end_work(shell._work, work)
 
@@ -78,7 +78,7 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
         waiting = shell._inbox.take()
         assert [event for event in waiting if isinstance(event, Tick)] == [Tick(job) for job in JOBS]
         for event in waiting:
-            shell._inbox.put(event)
+            shell._inbox.queue(event)
         work = asyncio.create_task(shell._work.run(shell._schedule))
         await become(lambda: shell._work.own.store.period("compact_s") and shell._controller.own._done.get("relay_s"))
         await end_work(shell._work, work)
@@ -105,7 +105,7 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
         for meter in meters:
             rows = tuple(record.pack() for record in readings(meter, 1, 4))
             put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=4, records=rows)
-            shell._inbox.put(FromMeter(f"cw1/r001/{meter}/u/rec", put.pack()))
+            shell._inbox.queue(FromMeter(f"cw1/r001/{meter}/u/rec", put.pack()))
         await become(lambda: len(done) > len(meters))
         await end_work(shell._work, work)
 

@@ -155,7 +155,7 @@ def test_a_running_gateway_signs_what_the_utility_tells_it(settings: GatewaySett
         shell.shown._loop = asyncio.get_running_loop()
         work = asyncio.create_task(shell._work.run(shell._schedule))
         for number, command in enumerate(commands, 1):
-            shell._put(FromUtility("cw1/r001/d/cmd", command.pack()))
+            shell._inbox.queue(FromUtility("cw1/r001/d/cmd", command.pack()))
             await become(partial(is_answered, number))
         await end_work(shell._work, work)
 
