@@ -55,8 +55,8 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.world --kind clique --hours 0.25 --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds-of-cliques.jsonl
 	$(BIN)/python -m harness.world --kind month --hours 1 --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds-of-months.jsonl
 	$(BIN)/python -m harness.world.found
-	$(BIN)/python -m harness.takeover.small --faults 2 --ticks 8
-	$(BIN)/python -m harness.takeover.small --faults 1 --losses 1 --ticks 4
+	$(BIN)/python -m harness.clique.exhaustive --faults 2 --ticks 8
+	$(BIN)/python -m harness.clique.exhaustive --faults 1 --losses 1 --ticks 4
 	$(BIN)/python -m harness.fuzz.broker --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.fuzz.messages --cases $(or $(CASES),500000) --seed 2
 	$(BIN)/python -m harness.foreign.counters --sequences $(or $(CASES),500000)
@@ -97,7 +97,7 @@ town-month: install ## a month of the whole town, from a scenario to issued bill
 	$(BIN)/python -m harness.town_month --scenario $(or $(SCENARIO),normal)
 
 takeover: install ## take a controller away from 20 towns of real processes in network namespaces, as root, a quarter of an hour
-	$(BIN)/python -m harness.takeover.real
+	$(BIN)/python -m harness.clique.real
 
 past: install ## make the demonstration's past anew, about 8 minutes on an idle machine; the same bytes each time
 	$(BIN)/python -m harness.past

@@ -29,8 +29,8 @@ from commonwatt.model.blocks import Keys, Quality, make_blocks
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch_ack
 from gateway.relay.outbox import BATCH_PARTS
+from gateway.store.changes import AppendParts, Part
 from gateway.store.store import Store
-from gateway.stored import AppendParts, Part
 from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.network.proxy import Fate, Message, Way
 from harness.network.waiting import eventually

@@ -117,7 +117,7 @@ def _groups(events: Sequence[FromMeter]) -> Iterator[list[FromMeter]]:
     """Yield the messages of each transaction, as the gateway's inbox chooses them."""
     inbox = Inbox()
     for event in events:
-        inbox.put(event)
+        inbox.queue(event)
         if len(inbox) >= MAX_GROUP:
             yield [event for event in inbox.take() if isinstance(event, FromMeter)]
     while group := inbox.take():

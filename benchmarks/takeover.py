@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
-from commonwatt.cliques import BEAT_S
+from commonwatt.clique.beats import BEAT_S
 from harness.docs.measured import Goal, Section, Table, percentile
 from harness.world.clique.begun import begun, passes, taken_over
 from harness.world.clique.part import NAMES, PLACES

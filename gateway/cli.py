@@ -21,7 +21,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import only_one, run_service, wait_if_often
-from gateway.clique.clique import hosted_stores
+from gateway.clique.shell import hosted_stores
 from gateway.host.host import hosted, run_host
 from gateway.line.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load

@@ -29,7 +29,7 @@ from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.runtime.fair_queue import Bucket
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
-from gateway.stored import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover, Stored
+from gateway.store.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover, Stored
 
 # Slots that a meter's puts may cover in a minute; records, where there are more records than slots.
 SLOTS_A_MINUTE = 120_000

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from commonwatt.clique.messages import MOST_STATES_BYTES
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.control import Measure, saving_words
 from commonwatt.model.effects import Effect, Write
@@ -23,7 +24,6 @@ from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.time import Machine, Now
 from commonwatt.model.units import ByteCount, ControllerId, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.clique_messages import MOST_STATES_BYTES
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
@@ -31,6 +31,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
+from gateway.clique.member import Member
 from gateway.control.epochs import Epochs, GrantedEpochs, NoEpochs
 from gateway.control.microgrid_states import ENDS, STATES_JSON, MicrogridStates, Sharing
 from gateway.core import RETRY, HostedMicrogrid
@@ -57,8 +58,7 @@ from gateway.relay.outbox import Turns
 from gateway.relay.refill import Pace
 from gateway.shown import status
 from gateway.shown.program import ProgramTold
-from gateway.stored import Change, Setting, Stored
-from gateway.takeover.member import Member
+from gateway.store.changes import Change, Setting, Stored
 from gateway.timekeeper import Timekeeper
 
 

@@ -29,6 +29,7 @@ from commonwatt.protocol.topics import (
     parse_meter_up,
 )
 from commonwatt.town.registry import RegisteredMeter
+from gateway.clique.member import Member
 from gateway.collect import Collector, Departures
 from gateway.control.islanding import may_close_at
 from gateway.control.level_watch import LevelWatch
@@ -43,8 +44,7 @@ from gateway.relay.refill import Pace
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.shown.devices import DevicesTold
-from gateway.stored import Change, PeriodDone, Stored, Upkeep
-from gateway.takeover.member import Member
+from gateway.store.changes import Change, PeriodDone, Stored, Upkeep
 from gateway.timekeeper import Timekeeper
 
 RETRY = "retry"  # the job of every ``RETRY_S`` seconds: resend unconfirmed commands, relay new events, check the store

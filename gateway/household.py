@@ -36,7 +36,7 @@ from gateway.control.meter_view import LEVEL_GOOD_FOR_S, MeterView
 from gateway.control.microgrid_states import KeptRates, Stretch
 from gateway.control.modes import Modes
 from gateway.relay.outbox import load
-from gateway.stored import Change, Part, Setting, Stored
+from gateway.store.changes import Change, Part, Setting, Stored
 
 IMPORT_PRICE, CREDIT_PRICE = "import_price", "credit_price"
 LISTS = {IMPORT_PRICE: "import_list", CREDIT_PRICE: "credit_list"}  # the list of the message for each price

@@ -24,7 +24,7 @@ from commonwatt.network.lte import Tally
 from commonwatt.network.mqtt import Liveness, MqttLink
 from commonwatt.network.tls import ClientTls, Expiry, client_tls
 from commonwatt.protocol.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
-from gateway.clique.clique import Clique
+from gateway.clique.shell import CliqueShell
 from gateway.core import RETRY
 from gateway.events import Connected, FromMeter, FromUtility, Quiet, Tick
 from gateway.household import OFFLINE, ONLINE, topics_of
@@ -60,7 +60,7 @@ class Links:
         self,
         settings: GatewaySettings,
         inbox: Inbox,
-        clique: Clique | None,
+        clique: CliqueShell | None,
         tally: Tally,
         late_s: Callable[[], float],
     ) -> None:

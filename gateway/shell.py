@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from commonwatt.clique.cliques import beside
+from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ByteCount, MeterId, MicrogridId
-from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.reports import compressed, report_of
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
@@ -17,12 +18,11 @@ from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.sqlite import SqliteError
-from commonwatt.town.cliques import beside
 from commonwatt.town.registry import RegisteredMeter
 from gateway.care.upgrade import Meters, Upgrades
 from gateway.care.witness import Witness
-from gateway.clique.clique import Clique
 from gateway.clique.kept import Hooks, Registries
+from gateway.clique.shell import CliqueShell
 from gateway.collect import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller, carried, settings_of
 from gateway.core import RETRY, HostedMicrogrid
@@ -100,7 +100,7 @@ class Shell:
         disk: Disk,
         store: HostedStore,
         registries: Registries,
-        clique: Clique | None = None,
+        clique: CliqueShell | None = None,
         phase: float = 0.0,
     ) -> None:
         self._settings = settings
@@ -159,7 +159,9 @@ class Shell:
         with ExitStack() as on_error:
             on_error.callback(store.store.close)
             registries = Registries(settings)
-            shell = cls(settings, clock, disk, store, registries, Clique.load(settings, store.store, registries), phase)
+            shell = cls(
+                settings, clock, disk, store, registries, CliqueShell.load(settings, store.store, registries), phase
+            )
             on_error.pop_all()
         return shell
 
@@ -261,7 +263,7 @@ class Shell:
                 meters = self._registries.load(microgrid)
                 await self.host(microgrid, beside(self._settings.store, microgrid), meters)
 
-    async def _join(self, clique: Clique) -> None:
+    async def _join(self, clique: CliqueShell) -> None:
         """Host the other microgrids of the clique, and take part in it."""
         for microgrid, meters in clique.meters.items():
             if microgrid != self._settings.microgrid:

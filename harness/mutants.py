@@ -41,7 +41,7 @@ CORES = {
     ),
     "control": Core(("gateway/control/*.py",), (_GATEWAY,)),
     "takeover": Core(
-        ("gateway/takeover/*.py", "utility/takeover/grants.py"),
+        ("gateway/clique/*.py", "utility/cliques/grants.py"),
         (f"{_GATEWAY}/test_takeover.py", f"{_GATEWAY}/test_successor.py", "tests/world/test_takeover.py"),
     ),
     "delivery": Core(

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from commonwatt.cliques import installed, warm_meters
+from commonwatt.clique.cliques import installed, warm_meters
+from commonwatt.clique.revocation import check_of
 from commonwatt.config.meters import InstalledBroker, MetersSettings
 from commonwatt.device.changes import Description, new_meter, under_token
 from commonwatt.device.commands import Commanded
@@ -30,7 +31,6 @@ from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.watchdog import Work
-from commonwatt.town.revocation import check_of
 from commonwatt.town.town import Function, Microgrid
 from meter_sim.faults import BoundarySwitch, FalseReadings, Faults, FaultsFile, Kept, MeterFault, newest, percent_at
 from meter_sim.fleet_clock import FleetClock

@@ -11,6 +11,7 @@ import typer
 
 from commonwatt.care.labels import refresh_joins
 from commonwatt.cli.options import Commands, JsonOption, show
+from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.identity.authority import Authority, Issued
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import load_devices
@@ -27,7 +28,6 @@ from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
-from commonwatt.town.revocation import write_revoked_list
 
 app = Commands(no_args_is_help=True, help="Devices' certificates: revoke, readmit, list, and meters' own.")
 

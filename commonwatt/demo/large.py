@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commonwatt.cliques import Clique, warm_meters
+from commonwatt.clique.cliques import CliqueMembers, warm_meters
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.runtime.postgres import found, programs
@@ -52,7 +52,7 @@ class Places:
     fleets: Sequence[Sequence[MicrogridId]]  # the microgrids whose meters run in each fleet
 
 
-def placed(town: Town, orders: Mapping[MicrogridId, Clique]) -> Places:
+def placed(town: Town, orders: Mapping[MicrogridId, CliqueMembers]) -> Places:
     """Return the places of a town's microgrids.
 
     A meter's brokers are different processes, since a client id can be at one broker only once, and so are the hosts
@@ -90,7 +90,7 @@ def spread(
         least += 1
 
 
-def _fleets(town: Town, orders: Mapping[MicrogridId, Clique]) -> list[list[MicrogridId]]:
+def _fleets(town: Town, orders: Mapping[MicrogridId, CliqueMembers]) -> list[list[MicrogridId]]:
     """Distribute microgrids over as few fleets as their connections allow, about equally, in the town's order."""
     sockets = {name: _sockets(one, len(orders.get(name, (name,)))) for name, one in town.microgrids.items()}
     total = sum(sockets.values())

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import zstandard
 
+from commonwatt.clique.cliques import CLIQUE_FILE, orders_of, write_clique_files
 from commonwatt.config.files import toml_table
 from commonwatt.config.settings import command_of
 from commonwatt.demo.large import Places, mosquitto, placed
@@ -25,7 +26,6 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.postgres import PrivatePostgres
-from commonwatt.town.cliques import CLIQUE_FILE, orders_of, write_clique_files
 from commonwatt.town.town import Town
 
 SHIPPED = Path(__file__).with_name("past.tar.zst")

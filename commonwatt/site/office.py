@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from commonwatt.clique.cliques import write_clique_files
+from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.config.files import check_named_files, place_of
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority, Issued
 from commonwatt.identity.certificates import Kind
@@ -31,8 +33,6 @@ from commonwatt.site.places import (
     load_site,
     part_files,
 )
-from commonwatt.town.cliques import write_clique_files
-from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Function, Meter, Town
 
 RENEWED_S = 30 * 86_400  # seconds before its end from which a certificate is renewed

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from commonwatt.cliques import exchanges, formed, orders
+from commonwatt.clique.cliques import BEATS_PORT, CLIQUE_FILE, exchanges, formed, orders
 from commonwatt.config.files import check_model, place_of, read_toml, toml_table
 from commonwatt.config.settings import GatewaySettings, Settings, settings_of
 from commonwatt.doctor.running import check_settings
@@ -19,7 +19,6 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MeterId
 from commonwatt.network.addresses import host_fault, split_address
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.town.cliques import BEATS_PORT, CLIQUE_FILE
 from commonwatt.town.loading import names_of, town_of
 from commonwatt.town.town import (
     CollectorsTable,

@@ -1,1 +1,1 @@
-"""A gateway's part in its cliques: what ``gateway.takeover`` decides is carried out here."""
+"""A gateway's part in its cliques: pure rules (``core``, a ``member`` for each microgrid), carried out by ``shell``."""

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from commonwatt.clique.cliques import beside
+from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
-from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.commands import Command, Result
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.sqlite import SqliteError
-from commonwatt.town.cliques import beside
 from commonwatt.town.registry import RegisteredMeter, SignedList, load_registry
+from gateway.clique.effects import Kept
 from gateway.loop.hosted_store import HostedStore
-from gateway.stored import Change, KeptSettings, Setting
-from gateway.takeover.effects import Kept
+from gateway.store.changes import Change, KeptSettings, Setting
 
 
 @dataclass(frozen=True)

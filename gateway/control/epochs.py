@@ -13,8 +13,8 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.commands import Epoch
-from gateway.stored import Change, KeptSettings, Setting
-from gateway.takeover.member import Member
+from gateway.clique.member import Member
+from gateway.store.changes import Change, KeptSettings, Setting
 
 FIRST_EPOCH: Epoch = (1, 0)  # the epoch of a gateway with a new store
 

@@ -22,7 +22,7 @@ from enum import StrEnum
 
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.commands import Epoch
-from gateway.stored import Setting
+from gateway.store.changes import Setting
 
 REPORT_GOOD_FOR_S = 60  # a gap of more seconds between two reports may hide an excursion: the wait begins again
 # Voltages of the town's side at which the switch may close, per mille of the nominal one (IEEE 1547.1).

@@ -14,7 +14,7 @@ from commonwatt.town.town import Direction, Function
 from gateway.control.manager import Manager
 from gateway.control.plausibility import WINDOW_SLOTS, History, recorded_of
 from gateway.relay.outbox import load
-from gateway.stored import Stored
+from gateway.store.changes import Stored
 
 LOOK_S = 60  # seconds between two looks: meters send their records once a minute
 

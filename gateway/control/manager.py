@@ -19,6 +19,7 @@ from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.sharing_words import Why
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
+from gateway.clique.member import Member
 from gateway.control.epochs import MAX_COUNTER, epochs_of
 from gateway.control.meter_view import (
     INITIALIZE_AGAIN_S,
@@ -34,8 +35,7 @@ from gateway.control.meter_view import (
 )
 from gateway.control.plausibility import Doubt, Recorded
 from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
-from gateway.stored import Change, Desired, ForgetDesired, MeterInfo, Stored
-from gateway.takeover.member import Member
+from gateway.store.changes import Change, Desired, ForgetDesired, MeterInfo, Stored
 
 # Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed.
 SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s

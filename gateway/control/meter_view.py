@@ -16,7 +16,7 @@ from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import MAX_EPOCH, SLOT_S, ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
 from commonwatt.protocol.commands import KINDS, NO_LIMIT, ForeignDevice, Kind, Outcome, Stage
-from gateway.stored import Change, KeptSettings, MeterInfo, Setting
+from gateway.store.changes import Change, KeptSettings, MeterInfo, Setting
 
 LEVEL_GOOD_FOR_S = 300
 """Seconds after which a level is too old to be shown or taken from a record, and an earlier one of another clock may

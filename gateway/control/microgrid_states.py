@@ -12,7 +12,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.commands import Weight
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy
-from gateway.stored import Change, KeptSettings, Setting
+from gateway.store.changes import Change, KeptSettings, Setting
 
 STATES = "microgrid_states"  # setting that keeps the states
 # Setting that keeps the states that release 0.2 does not have: it can't read one more key in ``STATES``.

@@ -45,7 +45,7 @@ from gateway.control.manager import Manager
 from gateway.control.microgrid_states import kept_states
 from gateway.control.requests import KeptMetersMode, Requests
 from gateway.control.rotation import Rotation, Turn
-from gateway.stored import Change, KeptSettings, Setting
+from gateway.store.changes import Change, KeptSettings, Setting
 
 NO_ANSWER_S = 180  # least seconds without an answer of the utility after which a microgrid decides alone
 # The same in periods of relaying, each of which the utility answers: a demonstration's clock runs faster.

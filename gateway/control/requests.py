@@ -11,7 +11,7 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import MetersMode
 from gateway.control.manager import Manager
 from gateway.control.sharing import near_minimum
-from gateway.stored import Change, KeptSettings, Setting
+from gateway.store.changes import Change, KeptSettings, Setting
 
 _SETTING = "meters_mode"
 _MODES: dict[str, MetersMode] = {"none": "none", "lossless": "lossless"}

@@ -20,7 +20,7 @@ from commonwatt.model.control import MONTH_S, WORDS, LineRate, Measure
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import MADE, ByteCount, EpochSeconds
 from commonwatt.protocol.heartbeats import Month
-from gateway.stored import Change, KeptSettings, Setting
+from gateway.store.changes import Change, KeptSettings, Setting
 
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
 

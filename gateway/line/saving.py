@@ -29,7 +29,7 @@ from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import LOW_BYTES, QUARTER_S, ControllerId, EpochSeconds
 from commonwatt.protocol.batches import SLOW_S
 from gateway.line.line import MOST_STEPS, STEPS, Ladder, Line, Outlook, month_left_s, outlook
-from gateway.stored import Change, KeptSettings, Setting
+from gateway.store.changes import Change, KeptSettings, Setting
 
 SPACED_S = 900  # least seconds between two changes of a reason
 FULL_WITHIN_S = 7 * 86_400  # a disk that is full within these seconds is a reason; it ends at twice as many

@@ -12,10 +12,10 @@ from commonwatt.sqlite import SqliteError, is_damage, is_locked, quarantined_bef
 from gateway.core import HostedMicrogrid
 from gateway.loop.machine import THREADS
 from gateway.shown.metrics import StoreFigures
+from gateway.store.changes import Change
 from gateway.store.recovery import Recovery, replace
 from gateway.store.released import open_in_use
 from gateway.store.store import Store
-from gateway.stored import Change
 
 
 class HostedStore:

@@ -18,8 +18,8 @@ from gateway.events import Committed, Event, FromMeter, NotStored, Tick
 from gateway.loop.hosted_store import HostedStore, Step
 from gateway.loop.inbox import Inbox
 from gateway.loop.machine import THREADS, Disk
+from gateway.store.changes import Change
 from gateway.store.store import GoneError
-from gateway.stored import Change
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from commonwatt.model.control import ENOUGH_S, SETTLED_S, Relayed
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
-from gateway.stored import UNSENT, Key, Part, Stored
+from gateway.store.changes import UNSENT, Key, Part, Stored
 
 WINDOW = 3  # batches in flight of all owners, and of one, at which no backlog is sent; live data may be one more
 WINDOW_BYTES = 256 * 1024  # bytes in flight of all owners at which no backlog is sent

@@ -11,7 +11,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.time import Now
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.heartbeats import Month, Refilling
-from gateway.stored import Change, Setting, Stored
+from gateway.store.changes import Change, Setting, Stored
 
 SHARE = 8  # a refill takes one part in so many of the line
 LINE_BYTES_S = 125_000  # bytes that the line carries in a second: 1 Mbit/s

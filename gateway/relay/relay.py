@@ -28,7 +28,7 @@ from gateway.relay.outbox import (
     select,
 )
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
-from gateway.stored import (
+from gateway.store.changes import (
     AVERAGED,
     RUN,
     STRETCH_S,

@@ -33,7 +33,7 @@ from gateway.control.modes import Modes
 from gateway.events import Ended, Wanted
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
-from gateway.stored import Change, KeptSettings, Setting, Stored
+from gateway.store.changes import Change, KeptSettings, Setting, Stored
 
 
 def assigned(hosted: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs]) -> list[Assigned]:

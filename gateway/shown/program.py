@@ -9,7 +9,7 @@ from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.heartbeats import Program
 from gateway.shown.devices import AGAIN_S
-from gateway.stored import Change, KeptSettings, Setting
+from gateway.store.changes import Change, KeptSettings, Setting
 
 DAY_S = 86_400
 KEPT_DAYS = 8  # days of which the free space is kept

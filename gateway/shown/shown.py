@@ -16,7 +16,7 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from gateway.alarms import View, alarms
 from gateway.care.witness import Witness
-from gateway.clique.clique import Clique
+from gateway.clique.shell import CliqueShell
 from gateway.links import HEAD_END, HouseholdLink, Links
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
@@ -53,7 +53,7 @@ class Shown:
         disk: Disk,
         line: LineWatch,
         ticker: Ticker,
-        clique: Clique | None,
+        clique: CliqueShell | None,
         household: HouseholdLink | None,
         renewals: Sequence[Counter[str]],
         witness: Witness,

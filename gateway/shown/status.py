@@ -14,7 +14,7 @@ from gateway.control.meter_states import batteries_view, meter_states, meters_vi
 from gateway.control.sharing import BatteryState
 from gateway.core import HostedMicrogrid
 from gateway.line.line import Line
-from gateway.stored import MARK, RELAYED_SLOTS, mark_of
+from gateway.store.changes import MARK, RELAYED_SLOTS, mark_of
 
 
 def heartbeat(

@@ -16,10 +16,10 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import ALONE, Epoch, Kind
 from gateway.clique.kept import kept_epochs
 from gateway.control.epochs import MAX_COUNTER, OWN_EPOCH, own_epoch
+from gateway.store.changes import Change, ForgetDesired, Setting
 from gateway.store.recovery import open_checked
 from gateway.store.released import check_not_released
 from gateway.store.store import Store
-from gateway.stored import Change, ForgetDesired, Setting
 
 # Counters by which the epoch is above the highest that is known here: others may have gone further unheard. A meter
 # takes a step of ``EPOCH_STEP``, so one that lags behind is reached too.

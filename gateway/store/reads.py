@@ -10,6 +10,7 @@ from commonwatt.model.units import MeterId, Quarter, signed64, unsigned64
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter, Kept, Wanted
 from commonwatt.sqlite import DamagedError, check_pages
+from gateway.store.changes import DONE, OFFERED, UNSENT, DamagedRow, Desired, MeterInfo, Part
 from gateway.store.tables import (
     COLUMNS,
     FORGOTTEN,
@@ -26,7 +27,6 @@ from gateway.store.tables import (
     part_is_sound,
     part_of,
 )
-from gateway.stored import DONE, OFFERED, UNSENT, DamagedRow, Desired, MeterInfo, Part
 
 MAX_NOTED = 1000  # most damaged rows listed at a time; the others are found again after these are deleted
 FORGET_FROM = "forget_from"  # setting that keeps the lowest number of a part that is to be sent again

@@ -31,6 +31,7 @@ from commonwatt.sqlite import (
     readable_rows,
     ready_of,
 )
+from gateway.store.changes import DONE, AddDeadLetters, DamagedRow, ForgetRelayed, Setting, dead_letter_about
 from gateway.store.store import Store
 from gateway.store.tables import (
     COLUMNS,
@@ -41,7 +42,6 @@ from gateway.store.tables import (
     part_is_sound,
     state_of,
 )
-from gateway.stored import DONE, AddDeadLetters, DamagedRow, ForgetRelayed, Setting, dead_letter_about
 
 BACKUP_PARTS = 1_000_000  # most acknowledged parts copied from a damaged store, the newest: about 150 MB
 MAX_DEAD_LETTERS = 1000  # most damaged rows of one store kept as dead letters; the others are in the quarantined file

@@ -13,9 +13,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import moment
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replacing
+from gateway.store.changes import Setting
 from gateway.store.recovery import Recovery, open_checked
 from gateway.store.store import Store
-from gateway.stored import Setting
 
 RELEASED = "released"  # setting of a released store: when, epoch seconds; empty: no more
 # What to do about a released store that is wanted again.

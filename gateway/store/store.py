@@ -21,19 +21,7 @@ from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.model.units import SLOT_S, signed64
 from commonwatt.protocol.dead_letters import event_dead_letter
 from commonwatt.sqlite import LOG_BYTES, DamagedError, SqliteError, fails_check, lenient_text, write_log_again
-from gateway.store.reads import FORGET_FROM, FORGETTING, StoreReads
-from gateway.store.tables import (
-    CHECKPOINT_BYTES,
-    COLUMNS,
-    FORGOTTEN,
-    KEY_COLUMNS,
-    NOT_ACKNOWLEDGED,
-    PAGE_BYTES,
-    SCHEMA_VERSION,
-    row_sum,
-    schema,
-)
-from gateway.stored import (
+from gateway.store.changes import (
     ACKNOWLEDGED,
     AVERAGED,
     DONE,
@@ -62,6 +50,18 @@ from gateway.stored import (
     Stretch,
     grown,
     stretches,
+)
+from gateway.store.reads import FORGET_FROM, FORGETTING, StoreReads
+from gateway.store.tables import (
+    CHECKPOINT_BYTES,
+    COLUMNS,
+    FORGOTTEN,
+    KEY_COLUMNS,
+    NOT_ACKNOWLEDGED,
+    PAGE_BYTES,
+    SCHEMA_VERSION,
+    row_sum,
+    schema,
 )
 
 

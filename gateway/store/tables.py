@@ -1,7 +1,7 @@
 """The tables of a gateway's store, and the checks that find damaged rows (docs/stores.md).
 
 Every row has a checksum over its columns in ``crc``; a part has it in its payload instead, over its key too.
-``relayed`` and ``joined`` change in place and are in no checksum; ``gateway.stored`` explains why that is safe.
+``relayed`` and ``joined`` change in place and are in no checksum; ``gateway.store.changes`` explains why that is safe.
 All tables have row numbers, so that the undamaged rows of a damaged table can be read.
 """
 
@@ -17,7 +17,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import unsigned64
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.sqlite import DamagedError
-from gateway.stored import AVERAGED, DONE, OFFERED, UNSENT, Part
+from gateway.store.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 3
 """Version of new stores. Each change of ``schema`` needs a new version, and a migration or statements that fit each

@@ -24,11 +24,11 @@ from subprocess import DEVNULL, CompletedProcess, Popen, run
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
 
+from harness.clique.real.namespaces import Machines, need_namespaces
 from harness.docs.generate import blocks_of
 from harness.docs.marked import DOCS
 from harness.network.waiting import eventually
 from harness.real.parts import miss, real_part
-from harness.takeover.real.namespaces import Machines, need_namespaces
 
 PAGE = DOCS / "cluster.md"
 

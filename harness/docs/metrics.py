@@ -33,13 +33,13 @@ from utility.alarms.alarm import KINDS as OF_UTILITY
 from utility.alarms.metrics import own_alarms
 from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import requests_of
+from utility.cliques.cliques import Cliques
+from utility.cliques.metrics import takeover_metrics
 from utility.database.postgres.backups import Backups
 from utility.lasting.jobs import metrics_of
 from utility.overview.metrics import town_metrics as overview_metrics
 from utility.readings.metrics import gateways_said
 from utility.supply.metrics import plant_metrics
-from utility.takeover.groups import Groups
-from utility.takeover.metrics import takeover_metrics
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.watch(lambda: plant_metrics(None, 0.0))
     metrics.watch(lambda: overview_metrics(dict))
     metrics.watch(lambda: metrics_of({}))
-    metrics.watch(lambda: takeover_metrics(Groups([], 0), {}, 0.0))
+    metrics.watch(lambda: takeover_metrics(Cliques([], 0), {}, 0.0))
     Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_health(list)
     metrics.watch(lambda: own_alarms({}))

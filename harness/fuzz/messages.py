@@ -23,7 +23,7 @@ from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 from commonwatt.protocol.meter_messages import Level, Put
 from gateway.collect import DEAD_LETTERS_A_DAY
-from gateway.stored import AddDeadLetters, Change
+from gateway.store.changes import AddDeadLetters, Change
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import GatewayBench, MeterBench, UtilityBench, batch_of, block
 from harness.surroundings.gateway import START, readings

@@ -11,8 +11,8 @@ from typing import Any
 from commonwatt.cli.main import main
 from gateway.loop.hosted_store import HostedStore
 from gateway.store import store
+from gateway.store.changes import Change
 from gateway.store.store import Store
-from gateway.stored import Change
 from utility.database import engines
 
 STEPS_BEHIND = 5

@@ -15,7 +15,7 @@ from commonwatt.model.units import QUARTER_S
 from gateway.store.store import Store
 
 # Release 0.3, whose packages also run this file, had them in another module.
-_changes = import_module("gateway.changes" if find_spec("gateway.changes") else "gateway.stored")
+_changes = import_module("gateway.changes" if find_spec("gateway.changes") else "gateway.store.changes")
 METERS = range(90_001, 90_005)
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(
     f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\n' for meter in METERS

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from harness.clique.real.namespaces import why_not
 from harness.docs.marked import DOCS
 from harness.real.packages import bare_root, inside
 from harness.real.parts import PARTS, path_of
-from harness.takeover.real.namespaces import why_not
 
 PROJECT = DOCS.parent
 _SUITE, _DEBIAN = "trixie", ("python3-venv", "ca-certificates")

@@ -21,8 +21,8 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.controller import Controller
 from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.loop.work import Work
+from gateway.store.changes import Change
 from gateway.store.store import Store
-from gateway.stored import Change
 from gateway.timekeeper import Timekeeper
 from harness.network.waiting import cancelled
 from harness.surroundings.databases import opened

@@ -20,8 +20,8 @@ from time import perf_counter
 from typing import TextIO
 from unittest.mock import patch
 
-from gateway import stored
 from gateway.relay import relay
+from gateway.store import changes
 from harness.world import disks
 from harness.world.clique.planted import CLIQUE_BUGS
 from harness.world.clique.world import CliqueWorld
@@ -62,7 +62,7 @@ def few(options: Options) -> Iterator[Bug]:
     """Let a core take small steps, with a planted bug or without; yield the bug."""
     bug = _bug(options)
     # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
-    few_parts, few_rows = patch.object(stored, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
+    few_parts, few_rows = patch.object(changes, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
     with few_parts, few_rows, disks.over(), hurried() if options.kind == "month" else nullcontext(), bug.plant():
         # What a process logs of a damaged store stands in the world's story.
         logging.disable()

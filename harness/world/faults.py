@@ -20,8 +20,8 @@ from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
+from gateway.store.changes import Change, Setting
 from gateway.store.store import Store
-from gateway.stored import Change, Setting
 from harness.surroundings.messages import a_record
 from harness.world.network import CALM, Broker, Link, Weather, device
 from utility.outbox.changes import OpenCommand

@@ -20,9 +20,9 @@ from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, 
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import MAX_GROUP, MAX_WAITING
 from gateway.loop.work import REOPEN_AFTER_S
+from gateway.store.changes import AddDeadLetters, Change, Setting
 from gateway.store.store import Store
 from gateway.store.tables import part_is_sound
-from gateway.stored import AddDeadLetters, Change, Setting
 from harness.world import ending, masks
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node

@@ -19,7 +19,7 @@ from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
-from gateway import stored as at_gateway
+from gateway.store import changes as at_gateway
 from harness.world import masks
 from harness.world.masks import Holdings, Key
 from utility.outbox import changes as at_utility

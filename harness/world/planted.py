@@ -44,8 +44,8 @@ from gateway.control.sharing import BatteryState
 from gateway.relay import outbox, refill, relay
 from gateway.relay.relay import Relay
 from gateway.store import recovery
+from gateway.store.changes import Change, Part, Relayed, Setting
 from gateway.store.store import Store
-from gateway.stored import Change, Part, Relayed, Setting
 from meter_sim.faults import BoundarySwitch, Kept
 from meter_sim.plant_core import PlantCore
 from utility.readings.core import Core

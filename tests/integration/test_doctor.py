@@ -18,8 +18,8 @@ from commonwatt.identity.devices import load_tokens, new_token, save_tokens
 from commonwatt.protocol.topics import all_meters_up
 from commonwatt.runtime.clock import boot_id
 from gateway.controller import GOOD_TIME
+from gateway.store.changes import Setting
 from gateway.store.store import Store
-from gateway.stored import Setting
 from gateway.timekeeper import Kept
 from harness.care.certificates import DAY_S, certificate, now
 from harness.network.waiting import eventually, free_port

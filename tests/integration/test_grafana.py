@@ -111,7 +111,7 @@ def test_what_is_documented_is_shown_and_what_is_shown_is_documented(town: tuple
     }
     shown = prometheus.get("metadata")
     ours = {name for name in shown if name.startswith(("commonwatt_", "process_"))}
-    # Nor controllers that take over for each other; tests/unit/utility/takeover/test_groups.py reads theirs.
+    # Nor controllers that take over for each other; tests/unit/utility/cliques/test_cliques.py reads theirs.
     of_takeover = {name for name in documented if name.removeprefix("commonwatt_utility_") in TAKEOVER}
     assert len(of_takeover) == len(TAKEOVER)
     assert ours == documented.keys() - of_takeover - OF_BACKUPS - OF_CARE == shown.keys()

@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt.cliques import warm_meters
+from commonwatt.clique.cliques import warm_meters
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import (
     broker_token,

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
+from harness.clique.real.namespaces import need_namespaces
 from harness.real.other_python import debian_13
 from harness.real.parts import real_part
-from harness.takeover.real.namespaces import need_namespaces
 
 pytestmark = pytest.mark.real
 

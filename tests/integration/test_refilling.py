@@ -15,8 +15,8 @@ from commonwatt.audit.folder import PAST
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Keys, Quality, make_blocks
 from commonwatt.model.units import QUARTER_S, SLOTS
+from gateway.store.changes import AVERAGED, DONE, AppendParts, Part
 from gateway.store.store import Store
-from gateway.stored import AVERAGED, DONE, AppendParts, Part
 from harness.network.waiting import eventually
 from harness.real.site import Site, audited
 from utility.readings.columns import Refilling

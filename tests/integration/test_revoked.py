@@ -8,16 +8,16 @@ from unittest.mock import patch
 
 import pytest
 
-from commonwatt.cliques import warm_meters
+from commonwatt.clique.cliques import warm_meters
+from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.identity.enrolment import alone, revoke_devices
 from commonwatt.site.office import make_site
-from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Function
+from harness.clique.real.namespaces import need_namespaces
+from harness.clique.real.register import registering
+from harness.clique.real.town import NAMES, UTILITY_PARTS, Town, gateway
 from harness.network.waiting import eventually
 from harness.real import forks
-from harness.takeover.real.namespaces import need_namespaces
-from harness.takeover.real.register import registering
-from harness.takeover.real.town import NAMES, UTILITY_PARTS, Town, gateway
 
 pytestmark = pytest.mark.real
 

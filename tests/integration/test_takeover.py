@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.takeover.real.namespaces import need_namespaces
-from harness.takeover.real.town import LOST, Seen, Town, gateway, look, old_commands, stop_all
+from harness.clique.real.namespaces import need_namespaces
+from harness.clique.real.town import LOST, Seen, Town, gateway, look, old_commands, stop_all
 
 pytestmark = pytest.mark.real
 

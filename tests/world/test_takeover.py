@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
-from commonwatt.protocol.clique_messages import Known, Tell
+from commonwatt.clique.messages import Known, Tell
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import Kept, Post
-from gateway.takeover.member import RETRY_S, State
-from harness.takeover.small import Bounds, BrokenError, Explorer
+from gateway.clique.core import CliqueCore
+from gateway.clique.effects import Kept, Post
+from gateway.clique.member import RETRY_S, State
+from harness.clique.exhaustive import Bounds, BrokenError, Explorer
 from harness.world.campaign import attempt
 from harness.world.clique.begun import begun, home, passes, taken_over
 from harness.world.clique.faults import Thief
@@ -250,7 +250,7 @@ def test_a_utility_that_was_cut_off_takes_nobody_for_lost_that_it_has_not_heard_
 
 def test_a_manager_that_is_confirmed_tells_the_utility_before_that_grants_it_anew() -> None:
     post = Post(microgrid="r001", own="r001", order=ORDERS["r001"], ranks=RANKS, meters=4)
-    core = Takeover("r001", [post], {"r001": Kept((1, 1), (1, 1))}, 0.0)
+    core = CliqueCore("r001", [post], {"r001": Kept((1, 1), (1, 1))}, 0.0)
     effects = core.handle("r002", Known(microgrid="r001", highest=(1, 1)), 0.1)
     told = Known(microgrid="r001", highest=(1, 1), manages=True)
     assert Tell(UTILITY, told) in effects

@@ -28,6 +28,7 @@ from utility.alarms import api as alarms
 from utility.assembly.console import PAGES, begin_console, failed_page, refused_page, unknown_page, wrong_form
 from utility.billing import api as billing
 from utility.billing.proof import AlteredBillError
+from utility.cliques import api as cliques
 from utility.collection import api as collection
 from utility.control import api as control
 from utility.corrections import api as corrections
@@ -49,7 +50,6 @@ from utility.research import api as research
 from utility.settlement import api as settlement
 from utility.statistics import api as statistics
 from utility.supply.store import supply_view
-from utility.takeover import api as takeover
 from utility.tariffs import api as tariffs
 from utility.webkit import api as works
 from utility.webkit.console.static_files import load_static
@@ -210,7 +210,7 @@ _ROOMS = (
     settlement.router,
     registry.router,
     overview.router,
-    takeover.router,
+    cliques.router,
     exports.router,
     alarms.router,
     corrections.router,

@@ -18,6 +18,8 @@ from rich.progress import Progress, track
 from commonwatt.cli.main import instead_of
 from commonwatt.cli.main import make_app as make_commands
 from commonwatt.cli.options import show
+from commonwatt.clique.cliques import BEATS_PORT, write_clique_files
+from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
 from commonwatt.doctor.running import look
@@ -29,9 +31,7 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock, wall_clock
 from commonwatt.runtime.service import run_service, stop_told
-from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
-from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Town
 from utility.access.people import Role
 from utility.access.secrets import new_secret

@@ -34,6 +34,9 @@ from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import care_of, enrolment_ends, requests_of
+from utility.cliques.jobs import TICK_S as GRANTS_TICK_S
+from utility.cliques.jobs import GrantsJob, cliques_of
+from utility.cliques.metrics import takeover_metrics
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
@@ -49,9 +52,6 @@ from utility.readings.ingest import Ingest
 from utility.readings.metrics import gateways_said
 from utility.settings import UtilitySettings
 from utility.supply.metrics import plant_metrics
-from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
-from utility.takeover.jobs import GrantsJob, cliques_of
-from utility.takeover.metrics import takeover_metrics
 from utility.webkit.middleware import MAX_HEAD_BYTES, behind, bounded, only_ours
 from utility.webkit.services import Api
 

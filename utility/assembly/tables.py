@@ -4,6 +4,7 @@ import utility.access.tables
 import utility.alarms.tables
 import utility.billing.tables
 import utility.care.tables
+import utility.cliques.tables
 import utility.collection.tables
 import utility.control.tables
 import utility.corrections.tables
@@ -20,7 +21,6 @@ import utility.research.tables
 import utility.settlement.tables
 import utility.statistics.tables
 import utility.supply.tables
-import utility.takeover.tables
 import utility.tariffs.tables  # noqa: F401 - as all of them, for their tables
 from utility.database.base import metadata
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
 
-from commonwatt.cliques import installed, warm_meters
+from commonwatt.clique.cliques import installed, warm_meters
 from commonwatt.model.units import ControllerId, EpochSeconds, MeterId, MicrogridId, unsigned64
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.town.town import Function
+from utility.cliques.store import load_orders
 from utility.collection.balance import IN_USE, Collected, CollectedMeter, Given, Order, line_of, loads
 from utility.collection.tables import broker_order
 from utility.outbox.changes import OpenCommand
@@ -19,7 +20,6 @@ from utility.outbox.store import add_command
 from utility.outbox.tables import command
 from utility.registry.store.registry import removed_meters
 from utility.registry.tables import collector, meter
-from utility.takeover.store import load_orders
 
 _INSTALLED = "as installed"
 SERVICE = ""  # the person of an order that no person gave

@@ -30,7 +30,7 @@ LOOK_S = 60  # seconds between two runs of the job
 
 _GONE = {"state": "open", "result": None, "outcome": None}  # in place of a row that was deleted
 
-Cliques = Sequence[Collection[ControllerId]]
+CliqueList = Sequence[Collection[ControllerId]]
 
 
 def begin(
@@ -117,7 +117,7 @@ def _running(connection: Connection, *states: str) -> Rollout:
     return found
 
 
-def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
+def advance(database: Database, cliques: CliqueList, now: EpochSeconds) -> None:
     """Take in verdicts, stop at the first bad one, and send the release to the controllers whose turn it is."""
     with database.reads.begin() as connection:
         found = store.newest(connection)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commonwatt.town.cliques import load_cliques
+from commonwatt.clique.cliques import load_cliques
 from utility.database.database import Database
 from utility.fleet.decisions import advance
 from utility.jobs.plans import Threads

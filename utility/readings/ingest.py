@@ -26,6 +26,7 @@ from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
+from utility.cliques.jobs import GrantsJob
 from utility.database.base import OperationalError, SQLAlchemyError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
@@ -41,7 +42,6 @@ from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.writer import MovedError, Writer
 from utility.registry.snapshot import RegistrySnapshot
 from utility.registry.store.registry import load_snapshot, registry_revision
-from utility.takeover.jobs import GrantsJob
 
 # Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once.
 MAX_QUEUED = 4000

@@ -4,15 +4,15 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from commonwatt.cliques import BACK_WITHIN_S, Beat, Bits
+from commonwatt.clique.beats import BACK_WITHIN_S, Beat, Bits
+from commonwatt.clique.cliques import parties
+from commonwatt.clique.datagrams import CliqueSocket
+from commonwatt.clique.messages import Ask, CliqueMessage, Grant, Known, SendBeat, Tell, Vote, Who, Yield
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
-from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, SendBeat, Tell, Vote, Who, Yield
 from commonwatt.protocol.commands import EPOCH_STEP, Command, Epoch
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.topics import COMMANDS, meter_down
-from commonwatt.town.cliques import parties
 from harness.world.clique.gateway import CliqueGateway
 from harness.world.clique.part import NAMES, PLACES, RANKS, Recorded, file_of, plug
 from harness.world.faults import ONCE, Faults, Kinds

@@ -5,18 +5,20 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from commonwatt.cliques import PAUSE_S
+from commonwatt.clique.beats import PAUSE_S
+from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import MeterId, MicrogridId
-from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.commands import Command, Epoch
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES
 from commonwatt.sqlite import SqliteError
 from commonwatt.town.registry import RegisteredMeter
+from gateway.clique.effects import Kept
 from gateway.clique.kept import Hooks, kept_epochs
+from gateway.clique.member import Member, State
 from gateway.controller import Controller, carried
 from gateway.core import RETRY
 from gateway.events import (
@@ -32,10 +34,8 @@ from gateway.events import (
     ToldStates,
 )
 from gateway.loop.hosted_store import HostedStore
+from gateway.store.changes import AddDeadLetters, Change, Setting
 from gateway.store.store import Store
-from gateway.stored import AddDeadLetters, Change, Setting
-from gateway.takeover.effects import Kept
-from gateway.takeover.member import Member, State
 from harness.world import masks
 from harness.world.clique.part import NAMES, RANKS, CliquePart, Recorded
 from harness.world.clique.watch import TRANSITIONS

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
-from commonwatt.cliques import Beat, orders
+from commonwatt.clique.beats import Beat
+from commonwatt.clique.cliques import Clique, CliqueFile, Other, orders
+from commonwatt.clique.datagrams import CliqueSocket
+from commonwatt.clique.messages import CliqueMessage, Datagrams, Grant, Known, Tell, Yield
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
-from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_messages import CliqueMessage, Datagrams, Grant, Known, Tell, Yield
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.town.cliques import CliqueFile, Group, Other
 from commonwatt.town.registry import RegisteredMeter, SignedList
-from gateway.clique.clique import Clique
+from gateway.clique.core import CliqueCore
+from gateway.clique.effects import Begin, Effect
 from gateway.clique.kept import Hooks, RevokedOffer
-from gateway.stored import KeptSettings
-from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import Begin, Effect
+from gateway.clique.shell import CliqueShell
+from gateway.store.changes import KeptSettings
 from harness.world.node import finish
-from utility.takeover.groups import Outcome
-from utility.takeover.jobs import GrantsJob
+from utility.cliques.cliques import Outcome
+from utility.cliques.jobs import GrantsJob
 
 if TYPE_CHECKING:
     from harness.world.clique.gateway import CliqueGateway
@@ -94,7 +94,7 @@ def file_of(own: str) -> CliqueFile:
         for name in PLACES
         if name != own
     ]
-    group = Group(members=NAMES, orders=ORDERS, others=tuple(others))
+    group = Clique(members=NAMES, orders=ORDERS, others=tuple(others))
     return CliqueFile(own=own, rank=RANKS.get(own, 0), groups=(group,))
 
 
@@ -112,7 +112,7 @@ def check_fresh(place: Place, said: Beat | CliqueMessage) -> None:
         place.world.fail(f"I-g: {place.name} takes a recorded datagram of {recorded.source}: {said}")
 
 
-class CliquePart(Clique):
+class CliquePart(CliqueShell):
     """The part of a controller."""
 
     def __init__(
@@ -126,9 +126,9 @@ class CliquePart(Clique):
     def _now(self) -> float:  # type: ignore[override]
         return self._node.world.monotonic
 
-    def _takeover(self, group: Group, now: float) -> Takeover:
-        with patch("gateway.clique.clique.secrets.randbelow", return_value=self._node.starts):
-            return super()._takeover(group, now)
+    def _core(self, group: Clique, now: float) -> CliqueCore:
+        with patch("gateway.clique.shell.secrets.randbelow", return_value=self._node.starts):
+            return super()._core(group, now)
 
     def begin(self, hooks: Hooks) -> None:
         """Take part from now on."""

@@ -7,25 +7,25 @@ from dataclasses import replace
 from typing import cast
 from unittest.mock import patch
 
-from commonwatt import cliques
-from commonwatt.cliques import Beat, Line, Window
+from commonwatt.clique import beats
+from commonwatt.clique.beats import Beat, Line, Window
+from commonwatt.clique.messages import Datagrams, Taken
 from commonwatt.device import sessions as brokers
 from commonwatt.device.commands import EpochGuard
 from commonwatt.device.meter import Effects, Meter
 from commonwatt.device.records import consolidate
 from commonwatt.device.sessions import Brokers
 from commonwatt.model.effects import Write
-from commonwatt.protocol.clique_messages import Datagrams, Taken
 from commonwatt.protocol.commands import Epoch, Raises
-from gateway.takeover import member
-from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Effect, Keep, Kept
-from gateway.takeover.hearing import Asked, Reports, Saw, Voter
-from gateway.takeover.member import Member
+from gateway.clique import member
+from gateway.clique.core import CliqueCore
+from gateway.clique.effects import AskMeters, Effect, Keep, Kept
+from gateway.clique.hearing import Asked, Reports, Saw, Voter
+from gateway.clique.member import Member
 from harness.world.clique import part
 from harness.world.planted import Bug
-from utility.takeover import grants
-from utility.takeover.grants import Grants
+from utility.cliques import grants
+from utility.cliques.grants import Grants
 
 Plant = Callable[[], AbstractContextManager[object]]
 
@@ -250,12 +250,12 @@ def _acknowledgement_counts() -> Iterator[None]:
 @contextmanager
 def _same_claim() -> Iterator[None]:
     """The first claim of a new store is the same as that of the store before it."""
-    begin = Takeover.__init__
+    begin = CliqueCore.__init__
 
-    def not_further(self: Takeover, *given: object) -> None:
+    def not_further(self: CliqueCore, *given: object) -> None:
         begin(self, *given[:4])  # type: ignore[arg-type]
 
-    with patch.object(Takeover, "__init__", not_further):
+    with patch.object(CliqueCore, "__init__", not_further):
         yield
 
 
@@ -293,7 +293,7 @@ def _counts_twice() -> AbstractContextManager[object]:
 
 def _late_is_fresh() -> AbstractContextManager[object]:
     """A beat is a sign of life, however long ago what it echoes was sent."""
-    return patch.object(cliques, "FRESH_S", 1e9)
+    return patch.object(beats, "FRESH_S", 1e9)
 
 
 @contextmanager

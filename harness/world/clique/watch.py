@@ -7,9 +7,9 @@ from commonwatt.device.records import MeterLog
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.member import State
+from gateway.clique.member import State
 from harness.world.clique.part import NAMES
-from utility.takeover.groups import FIRST_S
+from utility.cliques.cliques import FIRST_S
 
 if TYPE_CHECKING:
     from harness.world.clique.fleet import CliqueFleet

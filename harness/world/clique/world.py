@@ -19,7 +19,7 @@ from harness.world.gateway import Holder
 from harness.world.node import finish
 from harness.world.utility import UtilityNode
 from harness.world.world import Options, World
-from utility.takeover.jobs import TICK_S
+from utility.cliques.jobs import TICK_S
 
 
 class CliqueUtility(UtilityNode):

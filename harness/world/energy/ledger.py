@@ -21,7 +21,7 @@ from commonwatt.protocol.topics import COMMANDS, EVENTS, LEVELS, OUTCOMES, parse
 from commonwatt.town.town import Direction, Function, Town
 from gateway.control.islanding import REPORT_GOOD_FOR_S
 from gateway.core import HostedMicrogrid
-from gateway.stored import Change, Desired
+from gateway.store.changes import Change, Desired
 from harness.world.ledger import CLOCKS_APART_S
 from meter_sim.physics import Step
 from meter_sim.plant_core import HeldPurchase, PlantState

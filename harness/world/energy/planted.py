@@ -25,7 +25,7 @@ from gateway.control.islanding import Wish
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
 from gateway.core import HostedMicrogrid
-from gateway.stored import Change
+from gateway.store.changes import Change
 from harness.world.planted import ENERGY_BY_OTHERS, Bug
 from meter_sim import faults
 from meter_sim.faults import BoundarySwitch

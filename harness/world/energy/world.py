@@ -13,7 +13,7 @@ from commonwatt.protocol.topics import PLANT
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Microgrid
 from gateway.links import HEAD_END, HEAD_END_QUIET_S, WATCH_EVERY_S
-from gateway.stored import Change
+from gateway.store.changes import Change
 from harness.world.energy.faults import EnergyFaults, EnergyRival
 from harness.world.energy.fleet import EnergyFleet
 from harness.world.energy.ledger import EnergyLedger

@@ -27,10 +27,10 @@ from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import MeterId
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Meter as Description
-from gateway import stored as gateway_changes
 from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, Tick
+from gateway.store import changes as gateway_changes
 from gateway.store.store import Store
 from harness.surroundings.databases import put_back
 from harness.world import masks

@@ -21,7 +21,7 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Function
 from gateway.controller import Controller
-from gateway.stored import Change
+from gateway.store.changes import Change
 from harness.world.exhaustive.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
 from utility.registry.store.registration import fill_registry
 

@@ -42,8 +42,8 @@ from commonwatt.protocol.dead_letters import (
     source_text,
 )
 from commonwatt.protocol.meter_messages import Level, Put
+from gateway.store.changes import AddDeadLetters
 from gateway.store.store import Store
-from gateway.stored import AddDeadLetters
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 HEAD = struct.Struct(">4sBBBBIQQIIII")

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.cliques import BEAT_S, FRESH_S, WIDTH, Beat, Bits, Window
-from commonwatt.model.units import ControllerId
-from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_messages import (
+from commonwatt.clique.beats import BEAT_S, FRESH_S, WIDTH, Beat, Bits, Window
+from commonwatt.clique.datagrams import CliqueSocket
+from commonwatt.clique.messages import (
     GREET_S,
     CliqueMessage,
     Datagrams,
@@ -28,6 +27,7 @@ from commonwatt.protocol.clique_messages import (
     Tell,
     Who,
 )
+from commonwatt.model.units import ControllerId
 from commonwatt.protocol.topics import UTILITY
 from harness.network.waiting import become, free_port
 

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.cliques import BEAT_S, FALSE_FOR_S, PATIENT_S, PROBE_S, Beat, Bits, Signs, exchanges, formed, orders
+from commonwatt.clique.beats import BEAT_S, FALSE_FOR_S, PATIENT_S, PROBE_S, Beat, Bits, Signs
+from commonwatt.clique.cliques import (
+    CliqueFile,
+    exchanges,
+    formed,
+    load_cliques,
+    orders,
+    parties,
+    served,
+    write_clique_files,
+)
 from commonwatt.identity.devices import Device, Role, digest, save_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.town.cliques import CliqueFile, load_cliques, parties, served, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 

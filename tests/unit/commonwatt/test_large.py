@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.mosquitto import merged
-from commonwatt.cliques import Clique, formed, orders
+from commonwatt.clique.cliques import CliqueMembers, formed, orders
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.config.settings import HostSettings
@@ -243,7 +243,7 @@ controllers = ["r010", "r011", "r012", "r020"]
 """
 
 
-def orders_of(town: Town) -> dict[MicrogridId, Clique]:
+def orders_of(town: Town) -> dict[MicrogridId, CliqueMembers]:
     kinds = {name: one.kind for name, one in town.microgrids.items()}
     return orders(formed((), kinds), kinds)
 

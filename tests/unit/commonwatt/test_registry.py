@@ -8,15 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.cli.enroll import app
+from commonwatt.clique.cliques import write_clique_files
+from commonwatt.clique.revocation import check_of, write_revoked_list
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import load_devices, save_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.meter_messages import MAX_LISTED, RevokedList
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.registry import REVOKED_FILE, Registry, load_registry, load_signed_list, registry_of, save_registry
-from commonwatt.town.revocation import check_of, write_revoked_list
 from harness.care.certificates import now
 from utility.registry.store.enrolment import Enrolment, enrol
 

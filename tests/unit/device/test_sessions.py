@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.clique.revocation import Check, check_of
 from commonwatt.device.changes import BrokerOrder, DesiredStates, KeptRevoked, MeterState
 from commonwatt.device.meter import Effects
 from commonwatt.device.sessions import (
@@ -33,7 +34,6 @@ from commonwatt.model.records import Log
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.meter_messages import MAX_LISTED, PURPOSE, Put, Refusal, RevokedList, unpack_put
-from commonwatt.town.revocation import Check, check_of
 from harness.surroundings.messages import ack_of
 from tests.unit.device.test_meter import METER, Bench, T, command
 

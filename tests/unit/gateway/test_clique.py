@@ -8,27 +8,27 @@ from typing import Any
 
 import pytest
 
-from commonwatt.cliques import Signs
+from commonwatt.clique.beats import Signs
+from commonwatt.clique.cliques import Clique, CliqueFile, Other, save_cliques
+from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import MeterId
-from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, UTILITY, meter_down
 from commonwatt.sqlite import SqliteError
-from commonwatt.town.cliques import CliqueFile, Group, Other, save_cliques
 from commonwatt.town.registry import REVOKED_FILE, Controller, Registry, SignedList, save_registry
-from gateway.clique.clique import Clique
+from gateway.clique.effects import Kept, Post
 from gateway.clique.kept import AGAIN_S, AT_ONCE, FORGET_S, Hooks, Registries, RevokedOffer
+from gateway.clique.member import Member
+from gateway.clique.shell import CliqueShell
 from gateway.control.manager import Manager
 from gateway.core import RETRY
 from gateway.events import FromMeter
-from gateway.stored import Change, Setting
-from gateway.takeover.effects import Kept, Post
-from gateway.takeover.member import Member
+from gateway.store.changes import Change, Setting
 from harness.network.waiting import become, cancelled, free_port
 from harness.surroundings.gateway import START, World, commands, registered
 
@@ -80,13 +80,13 @@ def test_without_a_list_nothing_is_sent() -> None:
     assert offer.view() == {}
 
 
-def clique_of(folder: Path) -> Clique:
+def clique_of(folder: Path) -> CliqueShell:
     """Return the clique of r001, which stands by in r003, with the list in its folder."""
     others = (Other(name="r003", rank=3, address="127.0.0.1:9", key="00" * 32),)
     orders = {"r001": ("r001", "r003"), "r003": ("r003", "r001")}
     save_cliques(
         folder / "clique.json",
-        CliqueFile(own="r001", rank=1, groups=(Group(members=("r001", "r003"), orders=orders, others=others),)),
+        CliqueFile(own="r001", rank=1, groups=(Clique(members=("r001", "r003"), orders=orders, others=others),)),
     )
     for name, meters in METERS.items():
         path = folder / ("registry.json" if name == "r001" else f"registry-{name}.json")
@@ -104,7 +104,7 @@ def clique_of(folder: Path) -> Clique:
         clique=folder / "clique.json",
         beats=f"127.0.0.1:{free_port()}",
     )
-    made = Clique.load(settings, SimpleNamespace(setting=lambda _: None), Registries(settings))
+    made = CliqueShell.load(settings, SimpleNamespace(setting=lambda _: None), Registries(settings))
     assert made is not None
     return made
 
@@ -172,7 +172,7 @@ METER: MeterId = 4
 COMMAND = Publish(meter_down("r003", METER, COMMANDS), b"")
 
 
-def grant(clique: Clique) -> None:
+def grant(clique: CliqueShell) -> None:
     """Let the clique have r003 from now on, as after the utility's grant."""
     clique._perform(clique._group_of["r003"], clique.members["r003"]._hold(EPOCH, "granted"))
 

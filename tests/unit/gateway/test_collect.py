@@ -24,8 +24,8 @@ from gateway.collect import (
     SlotAllowance,
 )
 from gateway.shown.status import heartbeat
+from gateway.store.changes import AppendRecords
 from gateway.store.store import PORTION_SLOTS
-from gateway.stored import AppendRecords
 from harness.surroundings.gateway import CAPACITY, START, World, commands, readings
 from harness.surroundings.messages import a_record
 from tests.unit.gateway.test_manager import households

@@ -20,10 +20,10 @@ from commonwatt.model.units import QUARTER_S, ByteCount
 from commonwatt.sqlite import LOG_BYTES, is_damage, quarantined_before, ready_of
 from gateway.events import Counted
 from gateway.relay.outbox import load
+from gateway.store.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from gateway.store.recovery import open_checked, replace
 from gateway.store.store import GoneError, Store
 from gateway.store.tables import SCHEMA_VERSION, state_of
-from gateway.stored import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from harness.surroundings.gateway import START, World, batches, readings
 
 FIRST_SCHEMA = Path(__file__).parents[2] / "databases" / "gateway_v0001.sql"

@@ -32,7 +32,7 @@ from gateway.control.islanding import (
 )
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.sharing import RENEWED_S
-from gateway.stored import Setting
+from gateway.store.changes import Setting
 from harness.surroundings.gateway import World, commands, registered
 
 STABLE_S, DELAY_S = 300, 60

@@ -23,8 +23,8 @@ from gateway.controller import carried
 from gateway.events import Counted, FromMeter
 from gateway.line.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
 from gateway.line.saving import Saving, Sight
+from gateway.store.changes import Change, Setting
 from gateway.store.store import Store
-from gateway.stored import Change, Setting
 from harness.surroundings.gateway import START, World, batches, commands, readings, registered
 
 ZONE = "America/New_York"

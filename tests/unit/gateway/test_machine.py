@@ -21,7 +21,7 @@ from commonwatt.runtime.clock import load_clock
 from gateway.line.line import INTERFACE, UTILITY
 from gateway.loop.machine import BALLAST_BYTES, Ballast, Disk, LineWatch, Threads
 from gateway.shell import Shell
-from gateway.stored import AddDeadLetters
+from gateway.store.changes import AddDeadLetters
 from harness.network.waiting import become
 from harness.surroundings.gateway import START, World, batches, commands, readings
 

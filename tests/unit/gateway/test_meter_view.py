@@ -16,8 +16,8 @@ from gateway.control.meter_view import BrokerOrders
 from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
+from gateway.store.changes import Change, Setting
 from gateway.store.store import Store
-from gateway.stored import Change, Setting
 from harness.surroundings.gateway import World, commands, readings, registered
 
 ORDERS = [[["r002", "r001", "r003"], ["2"]]]
@@ -90,7 +90,7 @@ METERS = (1, 2)
 
 
 class Kept(dict[str, str]):
-    """Settings in memory (``gateway.stored.KeptSettings``)."""
+    """Settings in memory (``gateway.store.changes.KeptSettings``)."""
 
     def setting(self, key: str) -> str | None:
         return self.get(key)

@@ -18,7 +18,7 @@ from commonwatt.protocol.meter_messages import Level
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
-from gateway.stored import Setting
+from gateway.store.changes import Setting
 from harness.surroundings.gateway import CAPACITY, World, commands, registered
 from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 

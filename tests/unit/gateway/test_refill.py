@@ -18,7 +18,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Function
 from gateway.relay.outbox import LATE_S, WINDOW, WINDOW_BYTES, Turns
 from gateway.relay.refill import LINE_BYTES_S, MONTH_S, OTHERS_WAIT_S, SHARE, Pace
-from gateway.stored import DONE, KEPT, AppendParts, Lost, Part, Stretch, grown, lost
+from gateway.store.changes import DONE, KEPT, AppendParts, Lost, Part, Stretch, grown, lost
 from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 from harness.surroundings.messages import a_heartbeat
 from utility.readings.columns import Gateway, refilling

@@ -21,7 +21,7 @@ from gateway.relay import relay as module
 from gateway.relay.outbox import ANY_QUARTER, WINDOW
 from gateway.relay.refill import OTHERS_WAIT_S
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S
-from gateway.stored import AVERAGED, OFFERED, UNSENT, AppendParts, DropBackup, ForgetRelayed, Part
+from gateway.store.changes import AVERAGED, OFFERED, UNSENT, AppendParts, DropBackup, ForgetRelayed, Part
 from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 
 

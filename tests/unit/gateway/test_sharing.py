@@ -40,7 +40,7 @@ from gateway.control.plausibility import (
 from gateway.control.rotation import Rotation
 from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
 from gateway.shown.status import view
-from gateway.stored import AppendParts, Part
+from gateway.store.changes import AppendParts, Part
 from harness.energy.worlds import Alone
 from harness.strategies.hours import watch
 from harness.strategies.properties import PROPERTIES, Property, table

@@ -22,9 +22,9 @@ from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
 from gateway.loop import work as module
 from gateway.shell import Shell, run_gateway
+from gateway.store.changes import Change, Setting
 from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store
-from gateway.stored import Change, Setting
 from harness.network.waiting import become
 from harness.surroundings.gateway import START, World, end_work, readings, registered
 

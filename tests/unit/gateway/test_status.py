@@ -30,8 +30,8 @@ from gateway.events import Connected, Tick
 from gateway.shown.devices import AGAIN_S, MOST_BYTES, DevicesTold
 from gateway.shown.program import DAY_S, ProgramTold, days_left
 from gateway.shown.status import view
+from gateway.store.changes import Setting
 from gateway.store.store import Store
-from gateway.stored import Setting
 from harness.surroundings.gateway import START, World
 from harness.surroundings.page import empty
 

@@ -27,11 +27,7 @@ from commonwatt.runtime.service import only_one
 from commonwatt.sqlite import DamagedError
 from gateway.cli import app
 from gateway.control.epochs import Epochs
-from gateway.store.downgrade import FURTHER, downgrade
-from gateway.store.released import open_in_use, release
-from gateway.store.store import Store
-from gateway.store.tables import PAGE_BYTES, schema
-from gateway.stored import (
+from gateway.store.changes import (
     AVERAGED,
     DONE,
     OFFERED,
@@ -47,6 +43,10 @@ from gateway.stored import (
     Setting,
     Upkeep,
 )
+from gateway.store.downgrade import FURTHER, downgrade
+from gateway.store.released import open_in_use, release
+from gateway.store.store import Store
+from gateway.store.tables import PAGE_BYTES, schema
 from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 
 parts = st.lists(st.tuples(st.integers(1000, 1020), st.sampled_from([UNSENT, OFFERED, AVERAGED, DONE, DONE, DONE])))

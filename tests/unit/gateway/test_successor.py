@@ -18,7 +18,7 @@ from commonwatt.model.time import Now, Trust
 from commonwatt.protocol.commands import Command, Held, Kind, Name, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.control.manager import Manager
-from gateway.stored import Change, Desired, MeterInfo, Setting
+from gateway.store.changes import Change, Desired, MeterInfo, Setting
 from harness.surroundings.gateway import CAPACITY, START, registered
 
 METERS = (1, 2, 3, 4)

@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 
-from commonwatt.cliques import BEAT_S, LATE_S, PATIENT_S, PAUSE_S, Beat, Bits, Signs
-from commonwatt.config.settings import GatewaySettings
-from commonwatt.device.records import RETRY_S
-from commonwatt.model.effects import Publish
-from commonwatt.model.time import Now, Trust
-from commonwatt.model.units import SLOT_S, ControllerId
-from commonwatt.protocol.clique_messages import (
+from commonwatt.clique.beats import BEAT_S, LATE_S, PATIENT_S, PAUSE_S, Beat, Bits, Signs
+from commonwatt.clique.messages import (
     MOST_BYTES,
     MOST_STATES_BYTES,
     CliqueMessage,
@@ -24,22 +19,27 @@ from commonwatt.protocol.clique_messages import (
     Vote,
     Yield,
 )
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.device.records import RETRY_S
+from commonwatt.model.effects import Publish
+from commonwatt.model.time import Now, Trust
+from commonwatt.model.units import SLOT_S, ControllerId
 from commonwatt.protocol.commands import EPOCH_STEP, RAISES, Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal
 from commonwatt.protocol.topics import UTILITY
+from gateway.clique.core import CliqueCore
+from gateway.clique.effects import Begin, Kept, Means, Post, TakeStates
+from gateway.clique.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing, Reports
+from gateway.clique.member import STEP_S, Member
 from gateway.collect import LEAVING_S, UNANSWERED_S, Departures
 from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller, carried, take
 from gateway.core import RETRY
 from gateway.events import FromMeter, Granted, Tick, ToldStates
 from gateway.store.store import Store
-from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import Begin, Kept, Means, Post, TakeStates
-from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing, Reports
-from gateway.takeover.member import STEP_S, Member
 from harness.surroundings.gateway import START, World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
@@ -411,10 +411,10 @@ def test_an_epoch_that_one_meter_made_up_is_not_believed_because_another_exceeds
 THIEF = "r003"
 
 
-def controller(own: ControllerId, kept: Kept, *, sure: bool = True) -> Takeover:
+def controller(own: ControllerId, kept: Kept, *, sure: bool = True) -> CliqueCore:
     """Return the part of a controller in microgrid r001, at second 100, with lines that are known."""
     post = Post(microgrid="r001", own=own, order=ORDER, ranks=RANKS, meters=6)
-    it = Takeover(own, [post], {"r001": kept}, 0)
+    it = CliqueCore(own, [post], {"r001": kept}, 0)
     it.members["r001"].sure = sure
     for second in range(101):
         for name in it.signs.lines:
@@ -502,12 +502,12 @@ PAIR_RANKS = {"r001": 1, "r002": 2}
 WELL = Bits(able=frozenset(ORDERS), manages=frozenset({"r002"}))  # what r002 says while all is well
 
 
-def calm_at(now: float) -> Takeover:
+def calm_at(now: float) -> CliqueCore:
     """Return r001 in its clique, which manages its own microgrid and stands by in r002, the utility heard."""
     posts = [
         Post(microgrid=name, own="r001", order=order, ranks=PAIR_RANKS, meters=4) for name, order in ORDERS.items()
     ]
-    takeover = Takeover("r001", posts, {"r001": Kept((1, 1), (1, 1)), "r002": Kept((0, 1), (1, 2))}, now)
+    takeover = CliqueCore("r001", posts, {"r001": Kept((1, 1), (1, 1)), "r002": Kept((0, 1), (1, 2))}, now)
     for member in takeover.members.values():
         member.means = Means(able=True, commits=True, connected=4)
     for meter in (1, 2):

@@ -13,6 +13,8 @@ from commonwatt.model.calendar import local_day
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
+from utility.cliques.jobs import unmanaged_of
+from utility.cliques.store import explained
 from utility.lasting.jobs import lasting_of
 from utility.overview.microgrids import (
     BADGES,
@@ -38,8 +40,6 @@ from utility.overview.store.town import microgrids
 from utility.overview.town import QuarterEnergy, dear_spans, town_power
 from utility.readings.store.flows import flows
 from utility.settlement.store.sharing import recorded
-from utility.takeover.jobs import unmanaged_of
-from utility.takeover.store import explained
 from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.console.answers import quarters_of

@@ -12,6 +12,7 @@ from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.calendar import month_after, month_before, month_quarters
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from utility.access.people import Actor, Right, Role
+from utility.cliques.store import load_orders
 from utility.energy.quarters import QUARTERS_A_DAY
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import Figures, town_metrics
@@ -23,7 +24,6 @@ from utility.overview.town import QuarterEnergy, Today
 from utility.readings.columns import Refilling
 from utility.readings.store.completeness import Completeness
 from utility.readings.store.gateways import refills
-from utility.takeover.store import load_orders
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import KILOWATTS
 from utility.webkit.console.console import Console, RequestConsole

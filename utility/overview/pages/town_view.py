@@ -12,6 +12,7 @@ from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.alarms.board import Counts
 from utility.alarms.decisions import alarms_of
+from utility.cliques.jobs import unmanaged_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUARTERS_A_DAY
@@ -37,7 +38,6 @@ from utility.readings.store.flows import flows
 from utility.readings.store.retention import newest_quarter
 from utility.registry.layout import Day
 from utility.supply.store import quarters_between, supply_view
-from utility.takeover.jobs import unmanaged_of
 from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff
 from utility.webkit.console.live import Shared

@@ -13,6 +13,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import Function
 from utility.billing.store.entries import count_entered
 from utility.billing.store.runs import count_runs
+from utility.cliques.store import newest
 from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import MAX_BLOCKS, Page, block_of, count_proposed, series_of
 from utility.database.bulk import is_one_of, listed
@@ -26,7 +27,6 @@ from utility.registry.store.registry import count_of_differences
 from utility.registry.store.statements import spared_places
 from utility.registry.tables import controller, installed, meter
 from utility.research.store import count_releases
-from utility.takeover.store import newest
 from utility.tariffs.store import count_proposals
 
 _ONLY: Any = bindparam("only")

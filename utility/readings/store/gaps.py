@@ -25,6 +25,7 @@ from commonwatt.model.units import (
     signed64,
     unsigned64,
 )
+from utility.cliques.store import load_granted
 from utility.database.bulk import is_one_of, listed
 from utility.database.checks import is_sound
 from utility.database.database import Database, insert_in, insert_or, read_setting, save_setting
@@ -56,7 +57,6 @@ from utility.readings.store.retention import kept_from
 from utility.readings.tables import absent_at, compacted, event, gap, gateway_seen, series
 from utility.registry.store.registry import closed_microgrids, removed_meters, stores_of
 from utility.registry.tables import meter
-from utility.takeover.store import load_granted
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commonwatt.clique.cliques import beside, orders_of, served
+from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.identity.authority import FOLDER, ISSUED_FILE, Authority, Issued
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import (
@@ -39,9 +41,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
-from commonwatt.town.cliques import beside, orders_of, served
 from commonwatt.town.registry import load_registry, registry_of, save_registry
-from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Microgrid, Town
 from utility.registry.store.registration import refuse_change
 

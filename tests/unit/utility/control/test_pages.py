@@ -16,14 +16,14 @@ from tests.unit.utility.conftest import NOW
 from tests.unit.utility.control.test_changes import answer, hear, heartbeat
 from tests.unit.utility.corrections.test_pages import post
 from utility.access.people import Role
+from utility.cliques.grants import GRANTED, RENEWED, Handover
+from utility.cliques.store import save
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, Earlier, OpenCommand, SawGateway, to_repeat
 from utility.outbox.store import add_command, open_commands
 from utility.readings.store.writer import Writer
 from utility.readings.tables import relayed_day
 from utility.registry.store.registration import fill_registry
-from utility.takeover.grants import GRANTED, RENEWED, Handover
-from utility.takeover.store import save
 
 Browsers = Callable[..., Browser]
 PAGE = "/console/schedules"

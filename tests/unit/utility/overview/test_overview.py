@@ -21,6 +21,8 @@ from harness.surroundings.messages import a_heartbeat, append, blocks, compact, 
 from harness.surroundings.stored import DAY, FIRST, SOON, remove_meter, sent, store, town_blocks, without
 from tests.unit.utility.settlement.test_settlement import run as settle
 from utility.billing.tables import bill, bill_run
+from utility.cliques.grants import GRANTED, Handover
+from utility.cliques.store import save
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database, save_setting
 from utility.energy.quarters import Quantity
@@ -57,8 +59,6 @@ from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.settlement.store.settled import load_settled
 from utility.settlement.tables import settled, sharing, sharing_quarter
 from utility.statistics.tables import usage_batteries
-from utility.takeover.grants import GRANTED, Handover
-from utility.takeover.store import save
 
 METER = 10001
 

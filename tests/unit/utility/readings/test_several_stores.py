@@ -22,6 +22,7 @@ from harness.surroundings import databases
 from harness.surroundings.databases import opened
 from harness.surroundings.messages import append, batch, blocks, find_gaps
 from tests.unit.adapters.test_core import Bench, T
+from utility.cliques.store import keep_orders
 from utility.database.database import Database
 from utility.outbox.changes import Append, OpenCommand, Step
 from utility.outbox.store import open_commands
@@ -31,7 +32,6 @@ from utility.readings.store import completeness, reads
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
 from utility.registry.store.registry import load_snapshot
-from utility.takeover.store import keep_orders
 
 kind = databases.both_kinds
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from commonwatt.cliques import PATIENT_S, Line
+from commonwatt.clique.beats import PATIENT_S, Line
+from commonwatt.clique.messages import Ask
 from commonwatt.model.control import PUT_S
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
-from commonwatt.protocol.clique_messages import Ask
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 # Seconds without a message after which a meter counts as not reached, where it is commanded; with longer periods of

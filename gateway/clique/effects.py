@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from commonwatt.clique.messages import SendBeat, States, Tell
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import SendBeat, States, Tell
 from commonwatt.protocol.commands import ALONE, Epoch
 
 

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
+from commonwatt.clique.messages import REFUSED
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import REFUSED
 from commonwatt.protocol.commands import Epoch
 from commonwatt.runtime.metric_families import Row, counter, families, gauge
+from utility.cliques.cliques import Cliques
+from utility.cliques.grants import HOWS
 from utility.database.metrics import PREFIX
-from utility.takeover.grants import HOWS
-from utility.takeover.groups import Groups
 
 
 class _State(NamedTuple):
-    groups: Groups
+    groups: Cliques
     refused: Mapping[str, int]
     managers: Mapping[MicrogridId, tuple[ControllerId, Epoch]]
     unmanaged: Mapping[MicrogridId, float]
@@ -50,7 +50,7 @@ def _managed(state: _State) -> dict[str, int]:
     return {name: counts[name] for name in sorted({name for order in state.groups.orders.values() for name in order})}
 
 
-def takeover_metrics(groups: Groups, refused: Mapping[str, int], now: float) -> Iterator[Metric]:
+def takeover_metrics(groups: Cliques, refused: Mapping[str, int], now: float) -> Iterator[Metric]:
     """Yield the managers of now, and the counts since the start.
 
     Args:

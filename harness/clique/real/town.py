@@ -16,10 +16,10 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.places import HEAD_END
 from commonwatt.town.town import Function
 from commonwatt.town.town import Town as Registered
+from harness.clique.real.namespaces import Machines
+from harness.clique.real.register import registered
+from harness.clique.real.watched import Commanded, read
 from harness.network.waiting import ended, eventually
-from harness.takeover.real.namespaces import Machines
-from harness.takeover.real.register import registered
-from harness.takeover.real.watched import Commanded, read
 
 NAMES = ("r001", "r002", "r003")
 METERS = "meters"
@@ -64,7 +64,7 @@ class Town:
         self.machines = Machines((*NAMES, UTILITY, METERS))
         _open.append(self)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.code = f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"  # before the fleet
+        self.code = f"from harness.clique.real.watched import watch; watch({str(self._seen)!r})"  # before the fleet
         try:
             self.town: Registered = registered(folder, self.machines.addresses)
         except BaseException:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from commonwatt.cliques import FALSE_FOR_S, Beat
+from commonwatt.clique.beats import FALSE_FOR_S, Beat
+from commonwatt.clique.messages import CliqueMessage, Known, SendBeat, Tell, Who
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell, Who
 from commonwatt.protocol.commands import Epoch
-from utility.takeover.grants import MOVES, Done, Granted, Grants, Handover, KeepGranted, adopted, why_granted
+from utility.cliques.grants import MOVES, Done, Granted, Grants, Handover, KeepGranted, adopted, why_granted
 
 FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 WAKE_S = 0.2  # seconds between two looks at whether this process was stopped
@@ -39,7 +39,7 @@ class Outcome:
     failed: Exception | None = None  # why the rules of a group failed
 
 
-class Groups:
+class Cliques:
     """All groups; ``grants`` has those of each group, in the order of the file."""
 
     def __init__(self, grants: Sequence[Grants], now: float) -> None:

@@ -1,7 +1,7 @@
 """A gateway's part in its cliques, in the shell: datagrams, time, the durable epochs, and questions to meters.
 
-``gateway.takeover`` decides; this carries it out. What is to be kept is committed to the store of the controller's own
-microgrid before anything that follows is done.
+``gateway.clique.core`` decides; this carries it out. What is to be kept is committed to the store of the controller's
+own microgrid before anything that follows is done.
 """
 
 import asyncio
@@ -14,26 +14,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from commonwatt.cliques import BEAT_S, Beat, warm_meters
+from commonwatt.clique.beats import BEAT_S, Beat
+from commonwatt.clique.cliques import Clique, CliqueFile, beside, load_cliques, parties, warm_meters
+from commonwatt.clique.datagrams import CliqueSocket
+from commonwatt.clique.messages import CliqueMessage, SendBeat, Tell, Yield
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.units import ByteCount, ControllerId, MeterId, MicrogridId
-from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Yield
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_meter_up
-from commonwatt.town.cliques import CliqueFile, Group, beside, load_cliques, parties
 from commonwatt.town.registry import REVOKED_FILE, RegisteredMeter, SignedList, load_signed_list
 from commonwatt.town.town import Function
+from gateway.clique.core import CliqueCore
+from gateway.clique.effects import AskMeters, Begin, Effect, Keep, Kept, Post, TakeStates
+from gateway.clique.hearing import Hearing
 from gateway.clique.kept import Hooks, KeptEpochs, Registries, RevokedOffer
+from gateway.clique.member import Member
 from gateway.events import FromMeter
-from gateway.stored import KeptSettings
-from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Post, TakeStates
-from gateway.takeover.hearing import Hearing
-from gateway.takeover.member import Member
+from gateway.store.changes import KeptSettings
 
 
 class Questions:
@@ -147,7 +147,7 @@ FIRST_STEPS = 1_024  # by less than so much further, by chance, the first claim 
 WATCHES_S = 3.0  # real seconds after a message or a question for which it steps every ``LOOK_S``, not at beats alone
 
 
-class Clique:
+class CliqueShell:
     """The part of one gateway in its cliques.
 
     Args:
@@ -172,7 +172,7 @@ class Clique:
         self._todo: deque[tuple[int, deque[Effect]]] = deque()
         self._keeping: asyncio.Task[None] | None = None
         now = self._now()
-        self._groups = [self._takeover(group, now) for group in file.groups]
+        self._groups = [self._core(group, now) for group in file.groups]
         self.members: dict[MicrogridId, Member] = {
             name: member for group in self._groups for name, member in group.members.items()
         }
@@ -205,7 +205,7 @@ class Clique:
         revoked = load_signed_list(settings.clique.with_name(REVOKED_FILE))
         return cls(settings, file, {name: registries.load(name) for name in file.microgrids}, store, revoked)
 
-    def _takeover(self, group: Group, now: float) -> Takeover:
+    def _core(self, group: Clique, now: float) -> CliqueCore:
         ranks = {other.name: other.rank for other in group.others} | {self._own: self._rank}
         posts = [
             Post(
@@ -218,7 +218,7 @@ class Clique:
             for name, order in group.orders.items()
             if self._own in order
         ]
-        return Takeover(self._own, posts, self._epochs.of, now, secrets.randbelow(FIRST_STEPS))
+        return CliqueCore(self._own, posts, self._epochs.of, now, secrets.randbelow(FIRST_STEPS))
 
     # The shell
 

@@ -11,20 +11,20 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from commonwatt.cliques import Beat
+from commonwatt.clique.beats import Beat
+from commonwatt.clique.cliques import Clique, CliqueFile, load_cliques, parties
+from commonwatt.clique.datagrams import CliqueSocket
+from commonwatt.clique.messages import CliqueMessage
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.network.clique_socket import CliqueSocket
-from commonwatt.protocol.clique_messages import CliqueMessage
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.cliques import CliqueFile, Group, load_cliques, parties
+from utility.cliques.cliques import Cliques, Out, Outcome
+from utility.cliques.grants import Granted, Grants, Handover
+from utility.cliques.store import keep_orders, load_granted, registered, save
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database
-from utility.takeover.grants import Granted, Grants, Handover
-from utility.takeover.groups import Groups, Out, Outcome
-from utility.takeover.store import keep_orders, load_granted, registered, save
 from utility.webkit.services import Api
 
 TICK_S = 0.5  # real seconds between two looks at what is due
@@ -65,7 +65,7 @@ class GrantsJob:
             kept, now = load_granted(connection), time()
         ranks = [{other.name: other.rank for other in group.others} for group in file.groups]
         grants = [Grants(g.orders, each, kept, now) for g, each in zip(file.groups, ranks, strict=True)]
-        self.groups = Groups(grants, now)
+        self.groups = Cliques(grants, now)
         self.socket = CliqueSocket(UTILITY, 0, parties(file), self._beat, self._message, time)
         self._granted: dict[MicrogridId, Granted] = {}
         self._handovers: list[Handover] = []
@@ -100,23 +100,23 @@ class GrantsJob:
         self._do(self.groups.tick(self._time()))
 
     def heartbeat(self, sender: ControllerId, manages: dict[MicrogridId, Epoch] | None) -> None:
-        """Take in a heartbeat; see ``Groups.heartbeat``."""
+        """Take in a heartbeat; see ``Cliques.heartbeat``."""
         self._do(self.groups.heartbeat(sender, manages, self._time()))
 
     def deposed(self, sender: ControllerId, microgrid: MicrogridId, epoch: Epoch) -> None:
-        """Take in that a controller was deposed; see ``Groups.adopt``."""
+        """Take in that a controller was deposed; see ``Cliques.adopt``."""
         self._do([self.groups.adopt(sender, microgrid, epoch, self._time())])
 
     def stopped(self) -> dict[ControllerId, str]:
-        """Return the groups whose rules failed; see ``Groups.stopped``."""
+        """Return the groups whose rules failed; see ``Cliques.stopped``."""
         return self.groups.stopped(self._time())
 
     def unmanaged(self) -> dict[MicrogridId, float]:
-        """Return the microgrids without a manager that is heard; see ``Groups.unmanaged``."""
+        """Return the microgrids without a manager that is heard; see ``Cliques.unmanaged``."""
         return self.groups.unmanaged(self._time())
 
     def managed_by_others(self) -> dict[MicrogridId, tuple[ControllerId, float]]:
-        """Return who manages the microgrids of others; see ``Groups.managed_by_others``."""
+        """Return who manages the microgrids of others; see ``Cliques.managed_by_others``."""
         return self.groups.managed_by_others(self._time())
 
     def _beat(self, group: int, sender: ControllerId, beat: Beat) -> None:
@@ -211,7 +211,7 @@ def unmanaged_of(api: Api) -> dict[MicrogridId, float]:
     return {} if job is None else job.unmanaged()
 
 
-def _is_registered(group: Group, known: Collection[ControllerId]) -> bool:
+def _is_registered(group: Clique, known: Collection[ControllerId]) -> bool:
     missing = {*group.members, *group.orders} - set(known)
     if missing:
         log.error("%s: not registered here; nothing is granted to its group until a start after that", min(missing))

@@ -168,7 +168,7 @@ class ForgetRelayed:
     """
 
     part: int = 0  # the lowest number of a part that is sent again; events and dead letters are all sent again
-    kept: int = 0  # stretches of acknowledgements (``gateway.stored``) that still count
+    kept: int = 0  # stretches of acknowledgements (``gateway.store.changes``) that still count
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path
 
 from commonwatt.protocol.topics import MICROGRID_PATTERN
-from utility.takeover.grants import Assignment, Explained
-from utility.takeover.jobs import unmanaged_of
-from utility.takeover.store import assignments, explained
+from utility.cliques.grants import Assignment, Explained
+from utility.cliques.jobs import unmanaged_of
+from utility.cliques.store import assignments, explained
 from utility.webkit.requests import LOCAL_TIMES
 from utility.webkit.rights import READS_TOWN
 from utility.webkit.services import RequestApi

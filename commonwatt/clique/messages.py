@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from commonwatt.cliques import BEAT_S, LENGTH, Beat, Beats, Window
+from commonwatt.clique.beats import BEAT_S, LENGTH, Beat, Beats, Window
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch

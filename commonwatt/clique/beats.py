@@ -1,16 +1,8 @@
-"""Cliques of controllers: who forms one, who may manage a microgrid, signs of life and their datagrams.
+"""Beats: signs of life of controllers, and their datagrams.
 
 A beat is a sign, every ``BEAT_S``, answered at once. A longer silence is followed by probes, three within
 ``PROBE_S``. A controller without a sign for both times is lost. On a line that loses a beat now and then, or is not
 known yet, the deadline is ``PATIENT_S``.
-
-Cliques of controllers, and the order in which controllers may manage a microgrid (P 3, docs/controllers.md).
-A clique is fixed when its microgrids are registered. An addition changes no clique: added microgrids form cliques among
-themselves. One or two that wait for a third have the last two members of the last clique as backups.
-
-Which brokers a meter has: those of the controllers that may manage its microgrid, then its collectors (A1, R13).
-A *collector* takes the records of meters of another microgrid, so that no LTE line carries too much. It never manages
-that microgrid.
 
 The datagram of a beat, 10 bytes: rank (2), answer (1 bit) and number (15 bits), state bits (1), MAC (5).
 The state bits are, for each of up to three microgrids of the clique in its order, whether the sender is able to command
@@ -19,97 +11,19 @@ are the members that it hears.
 
 The MAC is the begin of an HMAC-SHA-256 over the rest, the whole number, of which the datagram has the last bits, and
 the *echo*: the number of the newest beat that the sender has of the receiver. Its key is made of the pair's key and
-the random numbers of both sides in their session (``commonwatt.protocol.clique_messages``), and differs by direction.
+the random numbers of both sides in their session (``commonwatt.clique.messages``), and differs by direction.
 So a recorded beat is no sign of life: in its session its number counts once, and what it echoes was sent long ago; in
 no other session its MAC is right.
 """
 
 import hmac
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-from commonwatt.model.units import ControllerId, MeterId, MicrogridId
-
-SIZE = 3  # members of a clique
-
-Clique = tuple[ControllerId, ...]
-
-
-def formed(cliques: Sequence[Clique], kinds: Mapping[MicrogridId, str]) -> tuple[Clique, ...]:
-    """Return the cliques after microgrids were registered: those that were there, then those of the new ones.
-
-    Args:
-        kinds: The kind of each registered microgrid, in the order of their numbers.
-    """
-    placed = {member for clique in cliques for member in clique}
-    new = [name for name in kinds if name not in placed]
-    # The apartments join the residential microgrids that are left over.
-    new = [n for n in new if kinds[n] == "residential"] + [n for n in new if kinds[n] == "apartment"]
-    full = len(new) - len(new) % SIZE
-    return (*cliques, *(tuple(new[at : at + SIZE]) for at in range(0, full, SIZE)))
-
-
-def orders(cliques: Sequence[Clique], kinds: Mapping[MicrogridId, str]) -> dict[MicrogridId, Clique]:
-    """Return the controllers that may manage each microgrid, the first one first: its own, then its backups."""
-    found = {member: _from(clique, member) for clique in cliques for member in clique}
-    waiting = [name for name, kind in kinds.items() if name not in found and kind != "public"]
-    backups = cliques[-1][-2:] if cliques else ()
-    for name in waiting:
-        found[name] = (name, *(backups or _from(waiting, name)[1:]))
-    residential = [name for name, kind in kinds.items() if kind == "residential"]
-    return {name: found.get(name, (name, *residential[:-3:-1])) for name in kinds}
-
-
-def exchanges(orders: Mapping[MicrogridId, Clique]) -> tuple[Clique, ...]:
-    """Return the groups of at most three controllers that beat each other: cliques, and those who back one microgrid.
-
-    The members of a group are in the order of its first microgrid.
-    """
-    groups: dict[frozenset[ControllerId], Clique] = {}
-    for order in orders.values():
-        if len(order) > 1:
-            groups.setdefault(frozenset(order), order)
-    return tuple(groups.values())
-
-
-def _from(members: Sequence[ControllerId], first: ControllerId) -> Clique:
-    """Return the members as a ring that begins with one of them."""
-    at = members.index(first)
-    return (*members[at:], *members[:at])
-
-
-MOST = 8  # brokers of a meter
-
-
-def installed(
-    order: Sequence[ControllerId], collectors: Sequence[ControllerId], meter: MeterId
-) -> tuple[ControllerId, ...]:
-    """Return the brokers of a meter, home first. Meters with consecutive ids have other collectors.
-
-    Args:
-        order: The controllers that may manage its microgrid, its own first.
-    """
-    others = [name for name in collectors if name not in order]
-    first = meter % len(others) if others else 0
-    return (*order, *others[first:], *others[:first])[:MOST]
-
-
-LEAST = 4  # meters of each microgrid, at least
-
-
-def warm_meters(batteries: Mapping[MeterId, bool]) -> tuple[MeterId, ...]:
-    """Return those with a battery, and so many more that there are ``LEAST``, in the order of their ids.
-
-    Args:
-        batteries: Whether each meter of a microgrid has a battery, without those of its boundary.
-    """
-    with_battery = sorted(meter for meter, has in batteries.items() if has)
-    others = sorted(meter for meter, has in batteries.items() if not has)
-    return (*with_battery, *others[: max(0, LEAST - len(with_battery))])
-
+from commonwatt.model.units import ControllerId, MicrogridId
 
 WIDTH = 64  # a number may be so far behind the newest one
 

@@ -1,4 +1,12 @@
-"""The office's part in takeover: cliques at registration, and the file clique.json with its keys.
+"""Cliques of controllers: who forms one, who may manage a microgrid, and the file clique.json with its keys.
+
+Cliques of controllers, and the order in which controllers may manage a microgrid (P 3, docs/controllers.md).
+A clique is fixed when its microgrids are registered. An addition changes no clique: added microgrids form cliques among
+themselves. One or two that wait for a third have the last two members of the last clique as backups.
+
+Which brokers a meter has: those of the controllers that may manage its microgrid, then its collectors (A1, R13).
+A *collector* takes the records of meters of another microgrid, so that no LTE line carries too much. It never manages
+that microgrid.
 
 The list of cliques and one secret lie in the office's folder. Every key is made from the secret, so that nothing is
 stored twice, and writing the files again changes no key.
@@ -17,17 +25,94 @@ from typing import Annotated
 
 from pydantic import Field
 
-from commonwatt.cliques import SIZE, Clique, exchanges, formed, orders
+from commonwatt.clique.messages import Party
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.identity.devices import Device, load_devices
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.network.addresses import Address
-from commonwatt.protocol.clique_messages import Party
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.town import Town
+
+SIZE = 3  # members of a clique
+
+CliqueMembers = tuple[ControllerId, ...]
+
+
+def formed(cliques: Sequence[CliqueMembers], kinds: Mapping[MicrogridId, str]) -> tuple[CliqueMembers, ...]:
+    """Return the cliques after microgrids were registered: those that were there, then those of the new ones.
+
+    Args:
+        kinds: The kind of each registered microgrid, in the order of their numbers.
+    """
+    placed = {member for clique in cliques for member in clique}
+    new = [name for name in kinds if name not in placed]
+    # The apartments join the residential microgrids that are left over.
+    new = [n for n in new if kinds[n] == "residential"] + [n for n in new if kinds[n] == "apartment"]
+    full = len(new) - len(new) % SIZE
+    return (*cliques, *(tuple(new[at : at + SIZE]) for at in range(0, full, SIZE)))
+
+
+def orders(cliques: Sequence[CliqueMembers], kinds: Mapping[MicrogridId, str]) -> dict[MicrogridId, CliqueMembers]:
+    """Return the controllers that may manage each microgrid, the first one first: its own, then its backups."""
+    found = {member: _from(clique, member) for clique in cliques for member in clique}
+    waiting = [name for name, kind in kinds.items() if name not in found and kind != "public"]
+    backups = cliques[-1][-2:] if cliques else ()
+    for name in waiting:
+        found[name] = (name, *(backups or _from(waiting, name)[1:]))
+    residential = [name for name, kind in kinds.items() if kind == "residential"]
+    return {name: found.get(name, (name, *residential[:-3:-1])) for name in kinds}
+
+
+def exchanges(orders: Mapping[MicrogridId, CliqueMembers]) -> tuple[CliqueMembers, ...]:
+    """Return the groups of at most three controllers that beat each other: cliques, and those who back one microgrid.
+
+    The members of a group are in the order of its first microgrid.
+    """
+    groups: dict[frozenset[ControllerId], CliqueMembers] = {}
+    for order in orders.values():
+        if len(order) > 1:
+            groups.setdefault(frozenset(order), order)
+    return tuple(groups.values())
+
+
+def _from(members: Sequence[ControllerId], first: ControllerId) -> CliqueMembers:
+    """Return the members as a ring that begins with one of them."""
+    at = members.index(first)
+    return (*members[at:], *members[:at])
+
+
+MOST = 8  # brokers of a meter
+
+
+def installed(
+    order: Sequence[ControllerId], collectors: Sequence[ControllerId], meter: MeterId
+) -> tuple[ControllerId, ...]:
+    """Return the brokers of a meter, home first. Meters with consecutive ids have other collectors.
+
+    Args:
+        order: The controllers that may manage its microgrid, its own first.
+    """
+    others = [name for name in collectors if name not in order]
+    first = meter % len(others) if others else 0
+    return (*order, *others[first:], *others[:first])[:MOST]
+
+
+LEAST = 4  # meters of each microgrid, at least
+
+
+def warm_meters(batteries: Mapping[MeterId, bool]) -> tuple[MeterId, ...]:
+    """Return those with a battery, and so many more that there are ``LEAST``, in the order of their ids.
+
+    Args:
+        batteries: Whether each meter of a microgrid has a battery, without those of its boundary.
+    """
+    with_battery = sorted(meter for meter, has in batteries.items() if has)
+    others = sorted(meter for meter, has in batteries.items() if not has)
+    return (*with_battery, *others[: max(0, LEAST - len(with_battery))])
+
 
 CLIQUE_FILE = "clique.json"
 
@@ -45,7 +130,7 @@ class Other(Settings):
     key: Key  # the secret of this group that the two share
 
 
-class Group(Settings):
+class Clique(Settings):
     """A group of at most three controllers: a clique, or those who may manage one microgrid."""
 
     members: tuple[MicrogridName, ...]  # its controllers, in its order, the file's owner among them
@@ -61,7 +146,7 @@ class CliqueFile(Settings):
 
     own: MicrogridName  # whose file it is: a controller, or ``utility``
     rank: Annotated[int, Field(ge=0, lt=2**16)]  # its number; the utility's is 0
-    groups: tuple[Group, ...]  # its groups
+    groups: tuple[Clique, ...]  # its groups
 
     @property
     def microgrids(self) -> list[MicrogridId]:
@@ -112,7 +197,7 @@ BEATS_PORT = 8885  # the default port of the datagrams of controllers and the ut
 _LIST, _SECRET, _CONTROLLERS = "cliques.json", "clique-secret", "head-end/devices.json"
 
 
-def orders_of(town: Town, out: Path) -> dict[MicrogridId, Clique]:
+def orders_of(town: Town, out: Path) -> dict[MicrogridId, CliqueMembers]:
     """Return who may manage each microgrid, its own controller first; new microgrids form cliques, which are kept.
 
     Args:
@@ -131,7 +216,7 @@ def orders_of(town: Town, out: Path) -> dict[MicrogridId, Clique]:
     return orders(cliques, kinds)
 
 
-def _read(path: Path) -> list[Clique]:
+def _read(path: Path) -> list[CliqueMembers]:
     try:
         return [tuple(map(str, clique)) for clique in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
@@ -140,7 +225,7 @@ def _read(path: Path) -> list[Clique]:
         raise ConfigError(f"{path}: not a list of cliques ({error}); put it there from your copy") from error
 
 
-def served(orders: Mapping[MicrogridId, Clique], controller: ControllerId) -> list[MicrogridId]:
+def served(orders: Mapping[MicrogridId, CliqueMembers], controller: ControllerId) -> list[MicrogridId]:
     """Return the microgrids of others that a controller may manage."""
     return [name for name, order in orders.items() if controller in order and name != controller]
 
@@ -187,7 +272,9 @@ def write_clique_files(
     return written
 
 
-def _told_together(members: Clique, found: Mapping[MicrogridId, Clique]) -> list[dict[MicrogridId, Clique]]:
+def _told_together(
+    members: CliqueMembers, found: Mapping[MicrogridId, CliqueMembers]
+) -> list[dict[MicrogridId, CliqueMembers]]:
     """Return the microgrids that these controllers may manage, so many together as a beat has bits for."""
     mine = [(name, order) for name, order in found.items() if set(order) == set(members)]
     return [dict(mine[at : at + SIZE]) for at in range(0, len(mine), SIZE)]
@@ -196,14 +283,14 @@ def _told_together(members: Clique, found: Mapping[MicrogridId, Clique]) -> list
 def _group(
     town: Town,
     own: ControllerId,
-    members: Clique,
-    orders: Mapping[MicrogridId, Clique],
+    members: CliqueMembers,
+    orders: Mapping[MicrogridId, CliqueMembers],
     keys: "_Keys",
     addresses: Mapping[ControllerId, str],
     further: Sequence[str],
-) -> Group:
+) -> Clique:
     others: Sequence[ControllerId] = [name for name in (*members, UTILITY) if name != own]
-    return Group(
+    return Clique(
         members=members,
         orders=orders,
         others=tuple(
@@ -235,7 +322,7 @@ class _Keys:
     def __init__(self, secret: bytes, devices: Mapping[str, Device]) -> None:
         self._secret, self._devices = secret, devices
 
-    def of(self, microgrids: Clique, members: Clique, pair: Iterable[ControllerId]) -> str:
+    def of(self, microgrids: CliqueMembers, members: CliqueMembers, pair: Iterable[ControllerId]) -> str:
         """Return the key of two in a group."""
         tokens = (self._devices[name].token_sha256 for name in sorted(pair) if name in self._devices)
         of = "/".join((*microgrids, "", *sorted(members), "", *sorted(pair), "", *tokens))

@@ -9,24 +9,24 @@ from typing import Any
 
 import pytest
 
-from commonwatt.cliques import Beat, Bits
+from commonwatt.clique.beats import Beat, Bits
+from commonwatt.clique.cliques import Clique, CliqueFile, Other, save_cliques
+from commonwatt.clique.messages import Grant, Known, SendBeat, Tell, Who
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Tell, Who
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.cliques import CliqueFile, Group, Other, save_cliques
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.surroundings.messages import a_heartbeat, ingest_of
 from tests.unit.utility.conftest import NOW
+from utility.cliques.jobs import GrantsJob, cliques_of
+from utility.cliques.store import history, load_granted, load_orders
 from utility.database.base import OperationalError
 from utility.database.database import Database
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store import add_command, open_commands
 from utility.registry.store.registry import load_snapshot
-from utility.takeover.jobs import GrantsJob, cliques_of
-from utility.takeover.store import history, load_granted, load_orders
 
 NAMES = ("r001", "r002", "r003")
 
@@ -38,12 +38,12 @@ def town(tmp_path: Path) -> Town:
     return load_town(path)
 
 
-def cliques(*more: Group) -> CliqueFile:
+def cliques(*more: Clique) -> CliqueFile:
     others = tuple(
         Other(name=name, rank=rank, address="127.0.0.1:1", key=f"{rank:064x}") for rank, name in enumerate(NAMES, 1)
     )
     orders = {name: NAMES[at:] + NAMES[:at] for at, name in enumerate(NAMES)}
-    return CliqueFile(own="utility", rank=0, groups=(Group(members=NAMES, orders=orders, others=others), *more))
+    return CliqueFile(own="utility", rank=0, groups=(Clique(members=NAMES, orders=orders, others=others), *more))
 
 
 @dataclass
@@ -172,7 +172,7 @@ def load(database: Database) -> int:
 
 
 def test_a_group_that_is_not_registered_waits_for_it(database: Database, clock: Clock) -> None:
-    new = Group(members=("r004",), orders={"r004": ("r004",)}, others=())
+    new = Clique(members=("r004",), orders={"r004": ("r004",)}, others=())
     job = GrantsJob(cliques(new), database, clock, write=Running.write, time=lambda: 0.0)
     assert sorted(job.groups.orders) == list(NAMES)
 

@@ -13,10 +13,10 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from commonwatt.cliques import BEAT_S, Beat, rank_of
+from commonwatt.clique.beats import BEAT_S, Beat, rank_of
+from commonwatt.clique.messages import CliqueMessage, Datagrams, Party, SendBeat, Taken, Tell
 from commonwatt.model.units import ByteCount, ControllerId
 from commonwatt.network.addresses import split_address
-from commonwatt.protocol.clique_messages import CliqueMessage, Datagrams, Party, SendBeat, Taken, Tell
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
-from commonwatt.cliques import BEAT_S, PAUSE_S, PROBE_S, PROBES, Signs
+from commonwatt.clique.beats import BEAT_S, PAUSE_S, PROBE_S, PROBES, Signs
+from commonwatt.clique.messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
 from commonwatt.model.units import ControllerId, MeterId
-from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
 from commonwatt.protocol.commands import Epoch, Raises
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Means, Post, TakeStates
-from gateway.takeover.hearing import Asked, Reports, Voter
+from gateway.clique.effects import AskMeters, Begin, Effect, Keep, Kept, Means, Post, TakeStates
+from gateway.clique.hearing import Asked, Reports, Voter
 
 ASKED_METERS = 4  # meters that are asked at once
 METER_ANSWER_S = 3.0  # seconds within which a meter answers

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel
 
-from commonwatt.cliques import BEAT_S, Beat, Bits, Line, Signs
+from commonwatt.clique.beats import BEAT_S, Beat, Bits, Line, Signs
+from commonwatt.clique.messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
 from commonwatt.protocol.commands import Epoch, Raises
 from utility.webkit.columns import Shown, Time, Written
 

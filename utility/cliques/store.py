@@ -6,12 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from utility.cliques.grants import MOVES, Assignment, Explained, Granted, Handover, Held
+from utility.cliques.tables import granted, handover
 from utility.database.database import upsert
 from utility.outbox.store import repeat_commands
 from utility.registry.store.registry import keep_places, registry_changed
 from utility.registry.tables import controller, may_manage
-from utility.takeover.grants import MOVES, Assignment, Explained, Granted, Handover, Held
-from utility.takeover.tables import granted, handover
 
 KEEP_S = 366 * 86_400  # seconds for which the history is kept; the newest line of each microgrid always
 SHOWN = 100  # newest lines of a history that are shown

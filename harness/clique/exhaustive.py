@@ -1,6 +1,6 @@
 """Every schedule of faults in a small world: three controllers, one microgrid with three meters, no utility.
 
-    python -m harness.takeover.small
+    python -m harness.clique.exhaustive
 
 Time passes in ticks of 1.1 s, three to a beat. In a tick each controller does what is due, then all messages are
 delivered, in order. Before a tick a controller may be killed, started again with its store or an empty one, stopped,
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Self
 from unittest.mock import patch
 
-from commonwatt.cliques import Beat
+from commonwatt.clique.beats import Beat
+from commonwatt.clique.messages import Datagrams, Party, SendBeat, Tell
 from commonwatt.device.commands import EpochGuard
 from commonwatt.model.units import ControllerId
-from commonwatt.protocol.clique_messages import Datagrams, Party, SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
-from gateway.takeover import member
-from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, Post
+from gateway.clique import member
+from gateway.clique.core import CliqueCore
+from gateway.clique.effects import AskMeters, Begin, Effect, Keep, Kept, Post
 from harness.world.exhaustive import search
 from harness.world.exhaustive.search import BrokenError as BrokenError
 from harness.world.exhaustive.search import must
@@ -64,7 +64,7 @@ class Small:
     """The world; a copy of it is a state."""
 
     tick: int = 0
-    cores: dict[ControllerId, Takeover] = field(default_factory=dict)  # the running processes
+    cores: dict[ControllerId, CliqueCore] = field(default_factory=dict)  # the running processes
     stores: dict[ControllerId, Kept] = field(default_factory=dict)  # what is durable
     boots: dict[ControllerId, int] = field(default_factory=dict)
     stopped: dict[ControllerId, list[tuple[str, bytes]]] = field(default_factory=dict)  # what waits for a stopped one
@@ -89,7 +89,7 @@ class Small:
         self.stores[name] = kept
         self.boots[name] = self.boots.get(name, 0) + 1
         post = Post(microgrid=GRID, own=name, order=NAMES, ranks=RANKS, meters=METERS)
-        core = self.cores[name] = Takeover(name, [post], {GRID: kept}, self.now, self.boots[name])
+        core = self.cores[name] = CliqueCore(name, [post], {GRID: kept}, self.now, self.boots[name])
         for other in NAMES:
             key = "-".join(sorted((name, other))).encode()
             party = Party(group=0, name=other, rank=RANKS[other], address="", key=key, microgrids=(GRID,))

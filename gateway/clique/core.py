@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from commonwatt.cliques import BEAT_S, Beat, Bits, Signs
+from commonwatt.clique.beats import BEAT_S, Beat, Bits, Signs
+from commonwatt.clique.messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
-from gateway.takeover.effects import Effect, Kept, Post
-from gateway.takeover.member import Member
+from gateway.clique.effects import Effect, Kept, Post
+from gateway.clique.member import Member
 
 
-class Takeover:
+class CliqueCore:
     """One controller in its clique.
 
     Args:

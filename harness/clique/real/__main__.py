@@ -1,4 +1,4 @@
-"""How soon meters of a lost controller obey the next one: python -m harness.takeover.real RUNS (make takeover)."""
+"""How soon meters of a lost controller obey the next one: python -m harness.clique.real RUNS (make takeover)."""
 
 import sys
 import time
@@ -9,10 +9,10 @@ from random import Random
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from commonwatt.cliques import BEAT_S
+from commonwatt.clique.beats import BEAT_S
+from harness.clique.real.namespaces import why_not
+from harness.clique.real.town import LOST, Seen, Town, look, stop_all
 from harness.real import forks
-from harness.takeover.real.namespaces import why_not
-from harness.takeover.real.town import LOST, Seen, Town, look, stop_all
 
 AT_ONCE = 4  # towns side by side: each has nine processes that mostly wait
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from commonwatt.cliques import BEAT_S, Beat, Bits
+from commonwatt.clique.beats import BEAT_S, Beat, Bits
+from commonwatt.clique.messages import Grant, Known, SendBeat, Who
 from commonwatt.model.calendar import iso
-from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.runtime.metric_families import AtEachScrape
 from commonwatt.town.loading import load_town
@@ -18,11 +18,11 @@ from harness.commands import run_as, shown
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
+from utility.cliques.cliques import STOPPED_S, Cliques, Outcome
+from utility.cliques.grants import BEGAN, CLAIMED, FIRST_ALONE_S, GRANTED, RETURNED, Granted, Grants, Handover
+from utility.cliques.metrics import takeover_metrics
+from utility.cliques.store import KEEP_S, explained, keep_orders, save
 from utility.database.database import Database
-from utility.takeover.grants import BEGAN, CLAIMED, FIRST_ALONE_S, GRANTED, RETURNED, Granted, Grants, Handover
-from utility.takeover.groups import STOPPED_S, Groups, Outcome
-from utility.takeover.metrics import takeover_metrics
-from utility.takeover.store import KEEP_S, explained, keep_orders, save
 
 NAMES = ("r001", "r002", "r003")
 RANKS = {name: n for n, name in enumerate(NAMES, 1)}
@@ -54,7 +54,7 @@ class WatchedTown:
         self.start()
 
     def start(self) -> None:
-        self.groups = Groups([Grants(ORDERS, RANKS, self.kept, self.now)], self.now)
+        self.groups = Cliques([Grants(ORDERS, RANKS, self.kept, self.now)], self.now)
 
     def run(self, seconds: float, *, ticks: bool = True) -> None:
         for _ in range(round(seconds * 10)):
@@ -298,7 +298,7 @@ def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minut
         Grants(ORDERS, RANKS, kept, 0.0),
         Grants(others, {name: at for at, name in enumerate(others, 101)}, kept, 0.0),
     ]
-    groups, now = Groups(cliques, 0.0), 100.0
+    groups, now = Cliques(cliques, 0.0), 100.0
     beat = Beat(Bits(able=frozenset(NAMES)))
 
     def fails(*_: object) -> list[object]:

@@ -7,6 +7,7 @@ time of the change, so that it rises also after the office's folder was restored
 from collections.abc import Callable
 from pathlib import Path
 
+from commonwatt.clique.cliques import CLIQUE_FILE, load_cliques
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority
 from commonwatt.identity.certificates import check_signed
 from commonwatt.identity.devices import Role, load_devices
@@ -16,7 +17,6 @@ from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.meter_messages import MAX_LISTED, PURPOSE, RevokedList
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import write_private
-from commonwatt.town.cliques import CLIQUE_FILE, load_cliques
 from commonwatt.town.registry import REVOKED_FILE, SignedList, load_signed_list
 
 Check = Callable[[str, str], bool]  # whether a signature, hexadecimal, is the authority's, of a text

@@ -1,1 +1,0 @@
-"""The takeover's rules in a seeded world and in an exhaustive small world (docs/controllers.md)."""
