@@ -1,4 +1,4 @@
-"""Checks at the end, when all data had time to arrive (I5), and of the bounds of memory and stores (I10)."""
+"""Checks at the end, when all data had time to arrive (I5), and of the bounds of stores (I10); what has some slots."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import select
 
+from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.blocks import Quality
-from commonwatt.model.records import EventRecord
+from commonwatt.model.records import EventRecord, unpack_history
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.dead_letters import LocalReason
 from gateway.collect import DEAD_LETTERS_A_DAY, FIRST_ID
-from gateway.relay.outbox import WINDOW
-from gateway.relay.relay import MAX_WANTED
 from gateway.relay.utility_commands import KEPT_OUTCOMES
 from harness.world import masks
 from utility.readings.core import MAX_JUNK_A_DAY
@@ -167,14 +166,6 @@ MAX_RANGES = 200
 SETTINGS = 40  # names of settings that the gateway's modules keep; a name has one value, or one a meter or a microgrid
 
 
-def check_gateway(node: "GatewayNode") -> None:
-    """Check a gateway's state in memory, after each of its steps."""
-    relay = node.core.relay
-    _hold(node.world, node.name, "waiting messages", len(node.waiting), node.max_waiting)
-    _hold(node.world, node.name, "batches in flight", len(relay.in_flight), WINDOW + 1)
-    _hold(node.world, node.name, "blocks asked for", len(relay.wanted), MAX_WANTED)
-
-
 def check_stores(world: "World") -> None:
     """Check the rows of stores, and other slow growth."""
     for node in world.gateways.values():
@@ -226,3 +217,40 @@ def _check_utility(node: "UtilityNode") -> None:
 def _hold(world: "World", name: str, what: str, number: int, most: int) -> None:
     if number > most:
         world.fail(f"I10: {name} has {number} {what}, {most} at most")
+
+
+def of_slots(world: "World", key: masks.Key, mask: int) -> list[str]:
+    """Return, as text, where some slots of a block are and were stored."""
+    meter, kind, quarter = key
+    first = (mask & -mask).bit_length() - 1 if mask else 0
+    at = quarter * QUARTER_S + first * SLOT_S
+    ledger = world.ledger
+    lines = [f"The slots: {masks.text(key, mask)}; of the first, at {at}:"]
+    made = ledger.made.get((meter, kind), {}).get(at)
+    lines.append(f"  made: {'never' if made is None else made}")
+    if (meter, kind, at) in ledger.excused:
+        lines.append("  no process had it after a store or a memory was lost")
+    for fleet in world.fleets.values():
+        if meter in fleet.meters:
+            records = [unpack_history(data) for data in fleet.meters[meter].history.rows]
+            held = [r for r in records if r.record_type == kind and r.start <= at < r.end]
+            lines.append(f"  the meter holds {[(r.record_id, r.reading, r.lossy) for r in held] or 'nothing'}")
+    for gateway in (each for each in world.all_holders() if not each.store.closed):
+        lines += [
+            f"  {gateway.name} part {part.id}, relayed={part.relayed}: {_slot(key, part.payload, first)}"
+            for part in gateway.store.block_parts([key])
+        ]
+    for blocks in all_blocks(world.utility.database, quarter, quarter):
+        for row in range(len(blocks)):
+            if blocks.key(row) == key:
+                value, quality = int(blocks.values[row, first]), int(blocks.quality[row, first])
+                lines.append(f"  the utility: value {value}, quality {quality}")
+    return lines
+
+
+def _slot(key: masks.Key, payload: bytes, slot: int) -> str:
+    blocks, damaged = unpack_sound([key], [payload])
+    if damaged:
+        return "damaged"
+    there = np.flatnonzero(blocks.quality[0]).tolist()
+    return f"slots {there[0]} to {there[-1]}, value {int(blocks.values[0, slot])}, quality {blocks.quality[0, slot]}"

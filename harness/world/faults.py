@@ -23,7 +23,8 @@ from gateway.control.manager import Manager
 from gateway.store.changes import Change, Setting
 from gateway.store.store import Store
 from harness.surroundings.messages import a_record
-from harness.world.network import CALM, Broker, Link, Weather, device
+from harness.world.network import Broker, Link, device
+from harness.world.stage import CALM, Weather
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store import add_command
 

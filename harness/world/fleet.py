@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class Fleet(Node[Change]):
     """A microgrid's meters, in one process and one store."""
 
+    world: "World"
     max_waiting = MAX_ARRIVED
 
     def __init__(

@@ -20,10 +20,12 @@ from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, 
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import MAX_GROUP, MAX_WAITING
 from gateway.loop.work import REOPEN_AFTER_S
+from gateway.relay.outbox import WINDOW
+from gateway.relay.relay import MAX_WANTED
 from gateway.store.changes import AddDeadLetters, Change, Setting
 from gateway.store.store import Store
 from gateway.store.tables import part_is_sound
-from harness.world import ending, masks
+from harness.world import masks
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
 
@@ -53,6 +55,7 @@ class Holder(Protocol):
 class GatewayNode(Node[Change]):
     """One microgrid's gateway."""
 
+    world: "World"
     controller: Controller  # the cores
     # Two meters as slow as the longest delay of a message: an old acknowledgement agrees with them.
     wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -3600, -2700, -1800, -400, 400, 1800, 3600, 86_400)
@@ -193,7 +196,19 @@ class GatewayNode(Node[Change]):
             self.refuse(group, now)
             self.asleep, self._failure = True, error
             self.later(REOPEN_AFTER_S, self._reopen)
-        ending.check_gateway(self)
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        """Check its state in memory (I10)."""
+        relay = self.core.relay
+        bounds = {
+            "waiting messages": (len(self.waiting), self.max_waiting),
+            "batches in flight": (len(relay.in_flight), WINDOW + 1),
+            "blocks asked for": (len(relay.wanted), MAX_WANTED),
+        }
+        for what, (number, most) in bounds.items():
+            if number > most:
+                self.world.fail(f"I10: {self.name} has {number} {what}, {most} at most")
 
     def step(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
         """Handle a group of messages, and what follows from their commit."""

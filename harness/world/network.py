@@ -7,32 +7,15 @@ delayed for up to an hour, and arrive after any number of restarts.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from broker import access_rules
 from broker.access_rules import Action
 from commonwatt.identity.devices import Device, Role
 from commonwatt.model.effects import Publish
-
-if TYPE_CHECKING:
-    from harness.world.world import World
+from harness.world.stage import Stage
 
 MAX_MESSAGE_BYTES = 1024 * 1024  # largest message; a broker disconnects clients that send larger ones (I10)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weather:
-    """The faults of a world's network."""
-
-    loss: float  # probability that a message is lost
-    double: float  # probability that it arrives twice
-    repeated: float  # probability that its client sends a QoS 1 message again, up to a minute later
-    late: float  # probability that it arrives up to a minute late
-    held: float  # probability that it is delayed by up to an hour, and still arrives
-
-
-CALM = Weather(loss=0, double=0, repeated=0, late=0, held=0)
 
 
 class Member(Protocol):
@@ -51,7 +34,7 @@ class Member(Protocol):
 class Broker:
     """A broker, in memory only."""
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: Stage, name: str) -> None:
         self.refused = 0  # messages that the real broker's rules refuse (I11)
         self._known: dict[tuple[str, Action, str], bool] = {}
         self.name = name  # its name
@@ -92,7 +75,7 @@ def device(identity: str, role: Role, microgrid: str = "") -> Device:
 class Link:
     """One client's connection to its broker."""
 
-    def __init__(self, world: "World", name: str, member: Member, broker: Broker, device: Device) -> None:
+    def __init__(self, world: Stage, name: str, member: Member, broker: Broker, device: Device) -> None:
         self.name = name  # its name
         self.device = device  # the client's device
         self.connected = False  # whether the client considers itself connected

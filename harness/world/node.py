@@ -3,15 +3,13 @@
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from commonwatt.model import effects
 from commonwatt.model.effects import Effect, Publish
 from harness.world.disks import Disk
 from harness.world.network import Link
-
-if TYPE_CHECKING:
-    from harness.world.world import World
+from harness.world.stage import Stage
 
 W = TypeVar("W")
 T = TypeVar("T")
@@ -30,7 +28,7 @@ class Node(ABC, Generic[W]):
     wrong_s: tuple[int, ...] = ()  # largest error of its clock, seconds
     max_waiting: int
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: Stage, name: str) -> None:
         self.name = name  # its name in the story
         self.up = False  # whether it runs
         # Points (before a commit, after it, after each message) until its crash; ``None``: no crash.

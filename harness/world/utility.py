@@ -55,6 +55,7 @@ COMPACT_S = 900
 class UtilityNode(Node[Change]):
     """The utility's service."""
 
+    world: "World"
     database: Database  # the database, which outlives a crash
     # Its error is far below a gateway's: two agreeing wrong clocks are trusted, and reject good readings as future.
     wrong_s: tuple[int, ...] = (-1_781_800_000, -7200, 7200, 172_800)

@@ -1,32 +1,29 @@
 """A seeded world: two microgrids of three meters each, a utility, their brokers; one thread, a virtual clock."""
 
-import heapq
-import random
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.effects import Publish
 from commonwatt.model.units import MeterId
 from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.town.loading import load_town
 from commonwatt.town.registry import RegisteredMeter, registry_of
 from commonwatt.town.town import Microgrid, Town
-from harness.world import ending, masks
+from harness.world import ending
 from harness.world.faults import Faults, Rival
 from harness.world.fleet import Fleet
 from harness.world.gateway import GatewayNode, Holder
 from harness.world.ledger import Ledger
 from harness.world.masks import Key
-from harness.world.network import CALM, Broker, Link, Weather
+from harness.world.network import Broker, Link
 from harness.world.node import Node
-from harness.world.story import INVARIANTS, Story, Violation
+from harness.world.stage import Stage
+from harness.world.story import INVARIANTS, Violation
 from harness.world.utility import UtilityNode
 
 START = 1_782_000_000  # start of every world: the start of a quarter
@@ -36,7 +33,6 @@ DRAIN_S = EARLY_S - FUTURE_S - HEALED_S + 1800
 """Seconds after the last reading until all data is at the utility (I6): the longest wait of a put that is refused as
 early when all is healed (docs/protocol.md), then finished quarters and repeated requests."""
 
-MEMORY = Path("/dev/shm")  # a folder in memory, where there is one
 BOUNDS_EVERY_S = 300  # seconds between two counts of the stores' rows (I10)
 # The meters, by microgrid: a battery that sends on request, one that sends by itself, and a plain meter.
 MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
@@ -74,7 +70,7 @@ class Run:
     struck: tuple[str, ...]  # the names of the faults that happened
 
 
-class World:
+class World(Stage):
     """One world."""
 
     start = START
@@ -84,21 +80,9 @@ class World:
 
     def __init__(self, seed: int, options: Options, unsynced: Sequence[str] = ()) -> None:
         """Make the world of a seed; ``unsynced`` are nodes whose commits a crash undoes."""
-        self.seed = seed  # its seed
-        self.time = float(self.start)  # the present time, epoch seconds
-        self.rng = random.Random(f"{seed}/world")
-        self.net = random.Random(f"{seed}/net")
-        self._folder = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        self.folder = Path(self._folder.name)  # of its disks
-        self.story = Story()
+        super().__init__(seed)
         self.ledger = Ledger(self)
-        self.sent = 0
         self.measure_until = self.start + int(options.hours * 3600)
-        self.weather: Weather = CALM  # the network's present faults
-        self.slow = 0.0  # probability that a step waits for its disk
-        self.wrong_clocks = 0.0  # probability that a gateway or the utility starts with a wrong clock
-        self._numbers = count()
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._options = options
         self.gateways: dict[str, GatewayNode] = {}
         self.fleets: dict[str, Fleet] = {}
@@ -154,34 +138,7 @@ class World:
         """Return the faults."""
         return Faults(self)
 
-    # Time.
-
-    def clock(self) -> int:
-        """Return the time that cores receive."""
-        return int(self.time)
-
-    def after(self, delay: float, action: Callable[[], None]) -> None:
-        """Schedule work for later."""
-        heapq.heappush(self._queue, (self.time + delay, next(self._numbers), action))
-
-    def run_until(self, end: float, stop: Callable[[], bool] = lambda: False) -> None:
-        """Let time pass, or until something holds, which is looked at every 15 s."""
-        looked = self.time
-        while self._queue and self._queue[0][0] <= end:
-            self.time, _, action = heapq.heappop(self._queue)
-            self.story.now = self.time - self.start
-            action()
-            if self.time - looked >= 15:
-                looked = self.time
-                if stop():
-                    return
-        self.time = end
-
     # What happens.
-
-    def tell(self, who: str, what: str, message: Publish | None = None) -> None:
-        """Record an event, and its message."""
-        self.story.tell(who, what, message)
 
     def fail(self, what: str, key: Key | None = None, slots: int = 0) -> NoReturn:
         """End the world: an invariant is violated for some slots of a block.
@@ -192,7 +149,7 @@ class World:
         assert INVARIANTS.keys() >= {*what.partition(":")[0].split("/")}, what
         story = self.story.text(() if key is None else (str(key[0]),))
         if key is not None:
-            story += "\n\n" + "\n".join(masks.of_slots(self, key, slots))
+            story += "\n\n" + "\n".join(ending.of_slots(self, key, slots))
         raise Violation(self.seed, what, story, self._options.command(self.seed), tuple(self._faults.struck))
 
     def link_of(self, microgrid: str, meter: MeterId) -> Link:

@@ -5,7 +5,8 @@ The readings are those that ``harness.world.ending`` compared with what meters m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
 from harness.billing.plain import Plain, PlainBill, energy_of
 from harness.settlement.plain import RandomDay, settle_plainly
+from harness.world.world import World
 from utility.billing.bill import Bill, to_cents
 from utility.billing.store.run_bills import computed_run, prepared, saved
 from utility.billing.store.runs import bills_of_run, check_run, issue_run, issued_run, run_of, runs
@@ -25,15 +27,12 @@ from utility.registry.store.accounts import load_dated_registry
 from utility.settlement.store.settled import load_settled
 from utility.tariffs.store import published
 
-if TYPE_CHECKING:
-    from harness.world.month.world import MonthWorld
-
 Array = npt.NDArray[Any]
 
 LATER_S = 40 * 86_400  # seconds after the world when all days are final
 
 
-def issue(world: "MonthWorld") -> None:
+def issue(world: World) -> None:
     """Check and issue the newest draft.
 
     Raises:
@@ -49,18 +48,19 @@ def issue(world: "MonthWorld") -> None:
                 world.story.count("bills issued")
 
 
-def check(world: "MonthWorld") -> None:
-    """Settle what is due, and compare the bills of both months with what was measured."""
-    utility, now = world.utility, world.clock() + LATER_S
-    utility.settle(now)
+def check(world: World, month: str, zone: ZoneInfo, moved: Quarter, month_end: Quarter, now: int) -> None:
+    """Compare the bills of a month and of the next one with what was measured, once all is settled."""
+    utility, first_month = world.utility, month
     with utility.database.reads.begin() as connection:
         registry = load_dated_registry(connection)
         tariffs = [each.canonical() for each in published(connection)]
-    truth, quarters = _truth(world, {m.id: m for m in registry.meters.values()})
+    # Quarters in which a bill begins or ends.
+    begins = {at + n for at in (moved, month_end) for n in (-1, 0)}
+    truth, quarters = _truth(world, {m.id: m for m in registry.meters.values()}, begins)
     _check_settled(world, truth)
     beyond: dict[int, int] = {}  # cents that accounts are billed and do not owe
-    for month in (world.month, month_of(world.month_end, world.zone)):
-        plain = Plain(registry, tariffs, "town", {}, truth, month, world.zone.key)
+    for month in (first_month, month_of(month_end, zone)):
+        plain = Plain(registry, tariffs, "town", {}, truth, month, zone.key)
         plain.quarters = [quarter for quarter in plain.quarters if quarter in quarters]
         expected = plain.run()
         number = utility.database.read(issued_run, month)
@@ -77,7 +77,7 @@ def check(world: "MonthWorld") -> None:
             cents = sum(to_cents(line.amount) for line in bills[account].lines) if account in bills else 0
             owed = expected[account].cents if account in expected else 0
             beyond[account] = beyond.get(account, 0) + cents - owed
-        if month == world.month:
+        if month == first_month:
             assert number is not None
             _issue_at_end(world, number, now)
     # What is in favour of an account waits for its next bill.
@@ -85,7 +85,7 @@ def check(world: "MonthWorld") -> None:
         world.fail(f"M1: cents too much, by account: {wrong}")
 
 
-def _issue_at_end(world: "MonthWorld", number: int, now: int) -> None:
+def _issue_at_end(world: World, number: int, now: int) -> None:
     with world.utility.database.writes.begin() as connection:
         state = run_of(connection, number)["state"]
         if state == "draft":
@@ -94,13 +94,13 @@ def _issue_at_end(world: "MonthWorld", number: int, now: int) -> None:
             issue_run(connection, number, "ben", now)
 
 
-def _check_energy(world: "MonthWorld", bill: Bill, expected: PlainBill | None) -> None:
+def _check_energy(world: World, bill: Bill, expected: PlainBill | None) -> None:
     wanted = {} if expected is None else {key: energy for key, energy in expected.energy.items() if energy}
     if (found := energy_of(bill)) != wanted:
         world.fail(f"M1: of account {bill.account}, {bill.month}: {found}, measured {wanted}")
 
 
-def _check_settled(world: "MonthWorld", truth: SettledQuarters) -> None:
+def _check_settled(world: World, truth: SettledQuarters) -> None:
     until = truth.first + truth.quality.shape[1]
     settled = world.utility.database.read(load_settled, truth.meters.tolist(), truth.first, until)
     for quantity in Quantity:
@@ -113,11 +113,9 @@ def _check_settled(world: "MonthWorld", truth: SettledQuarters) -> None:
             )
 
 
-def _truth(world: "MonthWorld", meters: Mapping[int, Installed]) -> tuple[SettledQuarters, set[Quarter]]:
-    """Settle what the utility has, one slot at a time; return it, and the quarters that count."""
+def _truth(world: World, meters: Mapping[int, Installed], begins: set[Quarter]) -> tuple[SettledQuarters, set[Quarter]]:
+    """Settle what the utility has, one slot at a time; return it, and the quarters with readings or in ``begins``."""
     readings = _readings(world)
-    # Those with a reading, and those in which a bill begins or ends.
-    begins = {at + n for at in (world.moved, world.month_end) for n in (-1, 0)}
     quarters = sorted(begins | {quarter for _, _, quarter in readings})
     first, inside = quarters[0], sorted(number for number, one in meters.items() if one.function != "boundary")
     shape = len(inside), quarters[-1] + 1 - first
@@ -142,7 +140,7 @@ Readings = Mapping[tuple[int, int, Quarter], tuple[Array, Array]]
 """Values and qualities of slots by meter, type and quarter."""
 
 
-def _readings(world: "MonthWorld") -> Readings:
+def _readings(world: World) -> Readings:
     return {
         blocks.key(row): (blocks.values[row], blocks.quality[row])
         for blocks in list(all_blocks(world.utility.database, 0, 2**32 // QUARTER_S))

@@ -4,17 +4,17 @@ It does what ``utility.jobs.runner`` does, in the world's time.
 """
 
 import random
-from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any, TypeAlias
 
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.exceptions import StoreError
+from harness.world.utility import UtilityNode
 from utility.jobs.plans import Plan, Threads
 from utility.jobs.store import LEASE_S, NotYetError, Turn, finish, give_back, postpone, renew, take
 
-if TYPE_CHECKING:
-    from harness.world.month.world import MonthUtility, Work
+Work: TypeAlias = Callable[[Turn], Awaitable[None]]
 
 LOOK_S = 60  # seconds between two looks at what is due
 
@@ -32,14 +32,27 @@ async def _later(work: Callable[..., Any], *arguments: object) -> Any:
 
 
 class JobProcess:
-    """One of the processes."""
+    """One of the processes.
 
-    def __init__(self, utility: "MonthUtility", name: str, rng: random.Random) -> None:
+    Args:
+        utility: The service beside which it runs.
+        works: Returns the jobs, and what they do.
+        finished: What is done: (past of the database, job, period).
+    """
+
+    def __init__(
+        self,
+        utility: UtilityNode,
+        works: Callable[[Threads], Sequence[tuple[Plan, Work]]],
+        finished: set[tuple[int, str, str]],
+        name: str,
+        rng: random.Random,
+    ) -> None:
         self.pause_s = 0.0  # how long it will pause in the middle of its next decision
         self._paused_until = 0.0
-        self._utility, self._name, self._rng = utility, name, rng
+        self._utility, self._finished, self._name, self._rng = utility, finished, name, rng
         self._wrong_s = rng.choice((0, 0, -20, 20))  # its clock's error beside the other's
-        self._works = utility.works(Threads(read=_later, write=_later))
+        self._works = works(Threads(read=_later, write=_later))
         self._doing: Coroutine[Any, Any, None] | None = None
         self._turn: Turn | None = None
         self._renewed = 0
@@ -91,8 +104,8 @@ class JobProcess:
             if not (plan.catch_up and self._utility.offset):
                 await self._do(plan, work)
 
-    async def _do(self, plan: Plan, work: "Work") -> None:
-        write, ledger = self._utility.database.write, self._utility.world.finished
+    async def _do(self, plan: Plan, work: Work) -> None:
+        write = self._utility.database.write
         self._turn = turn = write(take, plan, self._now())
         if turn is None:
             return
@@ -114,7 +127,7 @@ class JobProcess:
             self._turn = None
         key = self._utility.branch, turn.job, turn.period.name
         # Only a job that catches up decides; others may do a period again when a clock is set back.
-        if plan.catch_up and key in ledger:
+        if plan.catch_up and key in self._finished:
             self._utility.world.fail(f"M2: decided twice: {turn.job} of {turn.period.name}")
-        ledger.add(key)
+        self._finished.add(key)
         self._utility.world.story.count(f"{turn.job} done")

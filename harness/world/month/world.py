@@ -1,7 +1,7 @@
 """A seeded world at a month's end: readings are settled and billed while they come; faults of people."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -15,7 +15,7 @@ from commonwatt.town.town import Function
 from harness.billing.worlds import tariff
 from harness.world.faults import Faults, Kinds
 from harness.world.month import money
-from harness.world.month.process import JobProcess
+from harness.world.month.process import JobProcess, Work
 from harness.world.node import finish
 from harness.world.utility import UtilityNode
 from harness.world.world import MEASURED, TOWN, Options, World
@@ -68,8 +68,6 @@ FINAL_S = 300  # seconds after its end until a day is final; so bills are due in
 MOVED_OUT, MOVED_IN = 1, 101  # accounts of a house whose people move
 POLICY = {"name": "spec", "base_of_part_month": "whole"}
 PRICES = (("peak", "32.00", "16.00"), ("off-peak", "20.00", "10.00"))  # high: a reading is cents
-
-Work = Callable[[Turn], Awaitable[None]]
 
 
 @contextmanager
@@ -130,7 +128,10 @@ class MonthUtility(UtilityNode):
         """Begin to tick, and start the processes."""
         super().started()
         chances = random.Random(f"{self.world.seed}/processes {self.starts}")
-        self.processes = [JobProcess(self, name, random.Random(chances.random())) for name in ("one", "other")]
+        self.processes = [
+            JobProcess(self, self.works, self.world.finished, name, random.Random(chances.random()))
+            for name in ("one", "other")
+        ]
 
     def settle(self, now: int) -> None:
         """Settle all that is due, with readings of clocks that were ahead."""
@@ -186,4 +187,6 @@ class MonthWorld(World):
     def check(self) -> None:
         """Check the end, also the bills."""
         super().check()
-        money.check(self)
+        now = self.clock() + money.LATER_S
+        self.utility.settle(now)
+        money.check(self, self.month, self.zone, self.moved, self.month_end, now)
