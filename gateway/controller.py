@@ -68,10 +68,10 @@ def carried(core: HostedMicrogrid) -> dict[str, Any]:
     if states.sharing_at(core.now) is None:
         in_force = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
         states = replace(states, sharing=(in_force, *states.sharing))
-    told = _told(core, states)
+    carried_states = _told(core, states)
     for less in (_told(core, replace(states, weighting=())), {"spared": None}):
-        told |= less if len(json.dumps(told)) > MOST_STATES_BYTES else {}
-    return told
+        carried_states |= less if len(json.dumps(carried_states)) > MOST_STATES_BYTES else {}
+    return carried_states
 
 
 def settings_of(core: HostedMicrogrid) -> object:
@@ -90,25 +90,27 @@ def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
     }
 
 
-def take(core: HostedMicrogrid, told: Mapping[str, Any], sent: EpochSeconds, now: Now) -> list[Effect[Change]]:
+def take(
+    core: HostedMicrogrid, carried_states: Mapping[str, Any], sent: EpochSeconds, now: Now
+) -> list[Effect[Change]]:
     """Keep the states that the manager told; the strategy of this controller's settings file is none of the utility's.
 
     Args:
-        told: What ``carried`` returned at the manager.
+        carried_states: What ``carried`` returned at the manager.
         sent: The manager's time when it told them.
 
     Raises:
         ValueError, TypeError: They are not what ``carried`` returns.
     """
-    states = STATES_JSON.validate_python(told.get("states")).shift(now - sent, ENDS)
+    states = STATES_JSON.validate_python(carried_states.get("states")).shift(now - sent, ENDS)
     # Judged as the command that sets them.
     schedule = ControllerCommand(
-        id="", cmd=Action.SCHEDULE, until=0, periods=told.get("periods"), meters=told.get("meters")
+        id="", cmd=Action.SCHEDULE, until=0, periods=carried_states.get("periods"), meters=carried_states.get("meters")
     )
-    spared = told.get("spared")  # `None`: they did not fit, or the manager's release does not tell them
+    spared = carried_states.get("spared")  # `None`: they did not fit, or the manager's release does not tell them
     meters = None if spared is None else np.frombuffer(b85decode(spared), ">u8").tolist()
     own = Sharing(strategy=core.modes.strategy_of_file, from_time=0)
-    core.modes.states = replace(states, sharing=tuple(one for one in states.sharing if one != own))
+    core.modes.states = replace(states, sharing=tuple(part for part in states.sharing if part != own))
     core.utility_commands.tuned = {str(name): seconds for name, seconds in (schedule.periods or {}).items() if seconds}
     core.modes.meters_mode.commanded = schedule.meters
     return [
@@ -174,7 +176,7 @@ class Controller:
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
         self.hosted[microgrid].register(meters)
-        self.time.forget({meter for each in self.hosted.values() for meter in each.meters})
+        self.time.forget({meter for core in self.hosted.values() for meter in core.meters})
 
     def program_seen(self, release: str, cert_days: int | None, disk_free_bytes: int) -> None:
         """Take in what the shell sees of the program and its machine.
@@ -204,7 +206,7 @@ class Controller:
             case Granted(microgrid) | ToldStates(microgrid) | Committed(microgrid):
                 return (microgrid,)
             case Tick("levels_s"):
-                return tuple(name for name, each in self.hosted.items() if each.manager.epochs.commands)
+                return tuple(name for name, core in self.hosted.items() if core.manager.epochs.commands)
             case Tick(job) if job != HEARTBEAT:
                 return tuple(self.hosted)
             case Connected() | Quiet("meters"):
@@ -217,7 +219,7 @@ class Controller:
             store = unpack_batch_ack(ack).store
         except ProtocolError:
             return self.home
-        return next((name for name, each in self.hosted.items() if each.store.store_id == store), self.home)
+        return next((name for name, core in self.hosted.items() if core.store.store_id == store), self.home)
 
     def _named(self, command: bytes) -> MicrogridId:
         """Return the microgrid that a command is for."""
@@ -264,17 +266,17 @@ class Controller:
         sight = Sight(
             free_bytes=self.disk_free_bytes,
             backlog_parts=self.own.store.backlog()[0],
-            slow_until=max(each.relay.slow_until for each in cores),
-            relays=[(each.relay.counts.relayed(now), each.utility_commands.periods["relay_s"]) for each in cores],
+            slow_until=max(core.relay.slow_until for core in cores),
+            relays=[(core.relay.counts.relayed(now), core.utility_commands.periods["relay_s"]) for core in cores],
         )
         effects, noted = self.saving.judge(self.line, sight, now)
-        for each in cores:
-            self._save(each)
+        for core in cores:
+            self._save(core)
         managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
-        told = managed if self.members else None
+        told_epochs = managed if self.members else None
         effects += self.program.look(self.disk_free_bytes, now)
         saves, program = self.saving.wanted, self.program.due(self.disk_free_bytes, now)
-        heartbeat = status.heartbeat(self.own, self.line, now, told, self.hosted, saves, program)
+        heartbeat = status.heartbeat(self.own, self.line, now, told_epochs, self.hosted, saves, program)
         return [*effects, *self.own.modes.changes.note(noted, now), heartbeat]
 
     def _save(self, core: HostedMicrogrid) -> None:
@@ -283,7 +285,7 @@ class Controller:
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of a job, seconds: the shortest of the microgrids'; each skips what is not due."""
-        return HEARTBEAT_S if job == HEARTBEAT else min(each.tick_every_s(job) for each in self.hosted.values())
+        return HEARTBEAT_S if job == HEARTBEAT else min(core.tick_every_s(job) for core in self.hosted.values())
 
     def _told(self, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle the broker's byte count of its meters' connections."""

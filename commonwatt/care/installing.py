@@ -137,11 +137,11 @@ class Installing:
         self._write({**state, "began": self.outside.now()})
         for _ in range(int(state["verdict_s"] / LOOK_S)):
             every = self.outside.verdicts()
-            said = [each for each in every if each is not None and each.get("id") == state["id"]]
-            if bad := [each for each in said if each.get("good") is not True]:
+            given = [verdict for verdict in every if verdict is not None and verdict.get("id") == state["id"]]
+            if bad := [verdict for verdict in given if verdict.get("good") is not True]:
                 self._next(state, "back", str(bad[0].get("why")))
                 return
-            if said and len(said) == len(every):
+            if given and len(given) == len(every):
                 if (self.folder / NEW).exists():  # Otherwise it was moved before a power cut.
                     (self.folder / NEW).replace(self.folder / INSTALLED)
                 self._end(state, "done", "")
@@ -162,8 +162,8 @@ class Installing:
 
     def _end(self, state: State, result: str, why: str) -> None:
         (self.folder / NEW).unlink(missing_ok=True)
-        told = {"id": state["id"], "version": state["version"], "result": result, "why": why[:200]}
-        _write(self.folder / RESULT, json.dumps(told).encode())
+        ended = {"id": state["id"], "version": state["version"], "result": result, "why": why[:200]}
+        _write(self.folder / RESULT, json.dumps(ended).encode())
         (self.folder / STATE).unlink(missing_ok=True)
         (self.folder / COPY).unlink(missing_ok=True)
         _sync(self.folder)
@@ -185,19 +185,19 @@ def alone(folder: Path) -> Iterator[None]:
 def read_state(folder: Path, name: str = STATE) -> State | None:
     """Return the state of an installation that lasts, or with another name a result or verdict; ``None``: none."""
     try:
-        found = json.loads(_read(folder / name))
+        state = json.loads(_read(folder / name))
     except (FileNotFoundError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return state if isinstance(state, dict) else None
 
 
 def result_of(folder: Path, order_id: str, version: str, since: Path) -> State | None:
     """Return the result of an order: its own, or a failure of its version after the file ``since`` was written."""
-    found = read_state(folder, RESULT)
-    if found is None or found.get("id") == order_id:
-        return found
+    result = read_state(folder, RESULT)
+    if result is None or result.get("id") == order_id:
+        return result
     is_later = since.exists() and (folder / RESULT).stat().st_mtime_ns > since.stat().st_mtime_ns
-    return found if is_later and (found.get("version"), found.get("result")) == (version, "failed") else None
+    return result if is_later and (result.get("version"), result.get("result")) == (version, "failed") else None
 
 
 def _read(path: Path) -> bytes:
@@ -289,8 +289,8 @@ def architecture() -> str:
     return _said("dpkg", "--print-architecture")
 
 
-def _is_newer(one: str, other: str) -> bool:
-    return subprocess.run(["dpkg", "--compare-versions", one, "gt", other], check=False).returncode == 0
+def _is_newer(version: str, other: str) -> bool:
+    return subprocess.run(["dpkg", "--compare-versions", version, "gt", other], check=False).returncode == 0
 
 
 def _run(*command: str) -> None:

@@ -162,62 +162,66 @@ def write_parts(
     return (*parts, *_fleets(of))
 
 
-def _central_parts(of: _Town, url: str) -> list[Part]:
+def _central_parts(layout: _Town, url: str) -> list[Part]:
     """Write the head-end's broker and the utility."""
     tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
-    utility: dict[str, object] = {"database": url, "head_end": of.head_end, "gaps_s": 60, "gap_age_s": 900}
+    utility: dict[str, object] = {"database": url, "head_end": layout.head_end, "gaps_s": 60, "gap_age_s": 900}
     # A visitor who tries two people has no authenticator app at hand, and no days to wait.
     utility |= {"second_factor": "optional", "second_person_wait_days": 0}
-    utility |= {"cliques": CLIQUE_FILE, "beats": of.beats[UTILITY]} if of.orders else {}
-    broker: dict[str, object] = {"listen": of.head_end, **({} if of.plain_text else tls)}
+    utility |= {"cliques": CLIQUE_FILE, "beats": layout.beats[UTILITY]} if layout.orders else {}
+    broker: dict[str, object] = {"listen": layout.head_end, **({} if layout.plain_text else tls)}
     return [
-        _write(of.data, "head-end", "broker", of.address(), broker),
-        _write(of.data, "utility", "utility", of.address(), {**utility, **_CLOCK, **of.client_tls("utility")}),
+        _write(layout.data, "head-end", "broker", layout.address(), broker),
+        _write(
+            layout.data, "utility", "utility", layout.address(), {**utility, **_CLOCK, **layout.client_tls("utility")}
+        ),
     ]
 
 
-def _microgrid_parts(of: _Town, name: MicrogridId) -> Iterator[Part]:
+def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[Part]:
     """Write the broker, the gateway and the meters of a microgrid."""
-    town, broker, order = of.town, of.brokers[name], of.orders.get(name, ())
+    town, broker, order = layout.town, layout.brokers[name], layout.orders.get(name, ())
     ours: dict[str, object] = {"microgrid": name, "broker": broker, **_CLOCK}
-    gateway = {**ours, "head_end": of.head_end, "timezone": town.table.timezone, **of.client_tls("gateway")}
-    gateway |= {"clique": CLIQUE_FILE, "beats": of.beats[name]} if order else {}
+    gateway = {**ours, "head_end": layout.head_end, "timezone": town.table.timezone, **layout.client_tls("gateway")}
+    gateway |= {"clique": CLIQUE_FILE, "beats": layout.beats[name]} if order else {}
     gateway |= {"collects": some} if (some := town.collected_by(name)) else {}
-    ranks = {each: town.microgrids[each].number for each in order}
+    ranks = {controller: town.microgrids[controller].number for controller in order}
     further: list[dict[str, object]] = [
-        {"name": n, "address": of.brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]
+        {"name": n, "address": layout.brokers[n], "rank": ranks[n], "warm": True} for n in order[1:]
     ]
     collectors = [n for n in town.collectors.get(name, ()) if n not in order]
-    further += [{"name": n, "address": of.brokers[n]} for n in collectors]
+    further += [{"name": n, "address": layout.brokers[n]} for n in collectors]
     takes_over: dict[str, object] = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
-    takes_over |= {} if of.plain_text or not order else {"authority": "ca.pem"}
+    takes_over |= {} if layout.plain_text or not order else {"authority": "ca.pem"}
     takes_over |= {"clique": [name]} if collectors and not order else {}
-    is_alone = of.places is None
+    is_alone = layout.places is None
     if is_alone:
         # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
-        limits = {"listen": broker, "packets_per_s": max(100, of.speed)}
-        yield _write(of.data, name, "broker", of.address(), limits)
+        limits = {"listen": broker, "packets_per_s": max(100, layout.speed)}
+        yield _write(layout.data, name, "broker", layout.address(), limits)
     meters = {**ours, "town": "../town.toml", **takes_over}
     # A process of several microgrids answers for all.
-    yield _write(of.data, name, "gateway", of.address() if is_alone else None, gateway, hosted=not is_alone)
-    http = of.address() if is_alone else None
-    yield _write(of.data, name, "meters", http, meters, hosted=True, lists={"brokers": further})
+    yield _write(layout.data, name, "gateway", layout.address() if is_alone else None, gateway, hosted=not is_alone)
+    http = layout.address() if is_alone else None
+    yield _write(layout.data, name, "meters", http, meters, hosted=True, lists={"brokers": further})
 
 
-def _fleets(of: _Town) -> Iterator[Part]:
+def _fleets(layout: _Town) -> Iterator[Part]:
     """Write the processes of meters; the first has the plant."""
-    fleets: Sequence[Sequence[MicrogridId]] = [list(of.town.microgrids)] if of.places is None else of.places.fleets
+    fleets: Sequence[Sequence[MicrogridId]] = (
+        [list(layout.town.microgrids)] if layout.places is None else layout.places.fleets
+    )
     for number, names in enumerate(fleets, 1):
         everything: dict[str, object] = {"microgrids": list(names), "town": "../town.toml", **_CLOCK}
-        if (of.data / LEVELS).exists():
+        if (layout.data / LEVELS).exists():
             everything["levels"] = f"../{LEVELS}"
-        plant = {"head_end": of.head_end, "tokens": "plant-tokens.json", **of.client_tls("plant")}
+        plant = {"head_end": layout.head_end, "tokens": "plant-tokens.json", **layout.client_tls("plant")}
         everything |= {"plant": plant} if number == 1 else {}
         folder, title = (
             PLANT if number == 1 else f"fleet_{number}",
-            "meters" if of.places is None else f"fleet {number}",
+            "meters" if layout.places is None else f"fleet {number}",
         )
-        yield _write(of.data, folder, "meters", of.address(), everything, name=title)
+        yield _write(layout.data, folder, "meters", layout.address(), everything, name=title)
 
 
 def _of_database(data: Path, database: PrivatePostgres) -> Part:

@@ -81,8 +81,8 @@ def run_check(check: Check) -> Iterable[Finding]:
 
 def worst(findings: Iterable[Finding]) -> Finding | None:
     """Return the first of the most severe findings; ``None``: all are good."""
-    found = max(findings, key=lambda finding: SEVERITY[finding.level], default=None)
-    return None if found is None or found.level is Level.GOOD else found
+    severest = max(findings, key=lambda finding: SEVERITY[finding.level], default=None)
+    return None if severest is None or severest.level is Level.GOOD else severest
 
 
 SYNCS = 5  # writes whose sync time is measured
@@ -96,10 +96,10 @@ _SET_NTP = "sudo apt-get install systemd-timesyncd && sudo timedatectl set-ntp t
 
 def version_findings() -> Iterator[Finding]:
     """Yield the versions that a report of a fault needs."""
-    found = {"commonwatt": _version("commonwatt"), "Python": platform.python_version()}
-    found |= {"SQLite": sqlite3.sqlite_version, "OpenSSL": ssl.OPENSSL_VERSION.split()[1]}
-    found |= {name: _version(name) for name in _LIBRARIES}
-    yield good("versions", ", ".join(f"{name} {number}" for name, number in found.items() if number))
+    versions = {"commonwatt": _version("commonwatt"), "Python": platform.python_version()}
+    versions |= {"SQLite": sqlite3.sqlite_version, "OpenSSL": ssl.OPENSSL_VERSION.split()[1]}
+    versions |= {name: _version(name) for name in _LIBRARIES}
+    yield good("versions", ", ".join(f"{name} {number}" for name, number in versions.items() if number))
 
 
 def _version(package: str) -> str | None:

@@ -35,37 +35,37 @@ def added(
 ) -> Decided:
     """Return what was decided with one more step; the reserve is used if the plant's ``level`` ends at or below it."""
     decisions: tuple[Sequence[Array | Flags | None], ...] = (
-        [one.weights for one in inputs],
-        [one.reducing for one in inputs],
-        [one.isolated for one in inputs],
-        [np.where(one < NO_LIMIT_W, one + 1, 0) for one in limits],
+        [given.weights for given in inputs],
+        [given.reducing for given in inputs],
+        [given.isolated for given in inputs],
+        [np.where(limit_w < NO_LIMIT_W, limit_w + 1, 0) for limit_w in limits],
         [np.array([order.buy])],
         [np.array([order.keep if level <= order.keep else 0])],
     )
-    found = {}
-    for (name, (steps, check)), of in zip(decided.items(), decisions, strict=True):
-        some = [(row, one) for row, one in enumerate(of) if one is not None and one.any()]
-        made = b"".join(f"{time} {row} ".encode() + one.tobytes() for row, one in some)
-        found[name] = steps + bool(some), crc32(made, check)
-    return found
+    steps_and_checks = {}
+    for (name, (steps, check)), arrays in zip(decided.items(), decisions, strict=True):
+        some = [(row, array) for row, array in enumerate(arrays) if array is not None and array.any()]
+        made = b"".join(f"{time} {row} ".encode() + array.tobytes() for row, array in some)
+        steps_and_checks[name] = steps + bool(some), crc32(made, check)
+    return steps_and_checks
 
 
 def equal_rows(rows: Sequence[Mapping[str, object]], decided: Mapping[str, Decided]) -> list[str]:
     """Return a sentence for each row (a policy's name, and its figures) that is equal to an earlier one: why it is."""
     first: dict[tuple[object, ...], str] = {}
-    found = []
+    sentences = []
     for row in rows:
         name, *figures = row.values()
         other = first.setdefault(tuple(figures), str(name))
         if other != name:
-            found.append(f"{name} is equal to {other}: {_reason(decided[str(name)], decided[other])}.")
-    return found
+            sentences.append(f"{name} is equal to {other}: {_reason(decided[str(name)], decided[other])}.")
+    return sentences
 
 
-def _reason(one: Decided, other: Decided) -> str:
-    acted = [name for name in MECHANISMS if one[name][0] or other[name][0]]
-    if differing := [name for name in acted if one[name] != other[name]]:
-        steps = (f"{name} ({one[name][0]} steps, not {other[name][0]})" for name in differing)
+def _reason(first: Decided, other: Decided) -> str:
+    acted = [name for name in MECHANISMS if first[name][0] or other[name][0]]
+    if differing := [name for name in acted if first[name] != other[name]]:
+        steps = (f"{name} ({first[name][0]} steps, not {other[name][0]})" for name in differing)
         return f"different decisions on {', '.join(steps)} change less than the table shows"
     idle = ", ".join(name for name in MECHANISMS if name not in acted) or "none"
     return f"the same decisions in every step on {', '.join(acted) or 'nothing'}; never acted: {idle}"
@@ -124,8 +124,8 @@ class Tally:
         has = self.places.capacity > 0
         percent = np.where(has, self.places.minimum * 100 // np.maximum(self.places.capacity, 1), -1)
         return {
-            int(each): (int(self._wanted[percent == each].sum()), int(self._short[percent == each].sum()))
-            for each in np.unique(percent[has])
+            int(minimum): (int(self._wanted[percent == minimum].sum()), int(self._short[percent == minimum].sum()))
+            for minimum in np.unique(percent[has])
         }
 
     @property
@@ -153,8 +153,8 @@ def fairness(tallies: Sequence[Tally]) -> dict[str, Measure]:
     """Return the measures over the town; a measure that no microgrid has is missing."""
     names = [name for tally in tallies for name in tally.places.microgrids]
     every = [tally.measures for tally in tallies]
-    found = {name: np.concatenate([one[name] for one in every]) for name in (every[0] if every else ())}
-    return {name: _over(names, values, name) for name, values in found.items() if not np.isnan(values).all()}
+    measured = {name: np.concatenate([measures[name] for measures in every]) for name in (every[0] if every else ())}
+    return {name: _over(names, values, name) for name, values in measured.items() if not np.isnan(values).all()}
 
 
 def _over(names: Sequence[MicrogridId], values: Parts, measure: str) -> Measure:
@@ -252,10 +252,10 @@ class Figures:
     ) -> None:
         """Add a step of the whole town; ``ordinary``: its ordinary load; ``price``: the regional price, percent."""
         self.tallies = self.tallies or [Tally(places) for places in blocks]
-        for places, usual, one, step, tally in zip(blocks, ordinary, inputs, steps, self.tallies, strict=True):
-            self.kinds[places.kind].add(step, usual, one.load)
+        for places, usual, given, step, tally in zip(blocks, ordinary, inputs, steps, self.tallies, strict=True):
+            self.kinds[places.kind].add(step, usual, given.load)
             tally.add(step.flows, usual)
-        wanted = sum(int(one.exchange.imported.sum() + one.exchange.short[Cause.TOWN].sum()) for one in steps)
+        wanted = sum(int(step.exchange.imported.sum() + step.exchange.short[Cause.TOWN].sum()) for step in steps)
         self.highest_w = max(self.highest_w, wanted * 3600 // (1000 * blocks[0].step_s))
         self.bought += plant.bought
         self.bought_peak += plant.bought if price > 100 else 0
@@ -304,13 +304,13 @@ class Figures:
 
     def by_minimum(self) -> dict[int, tuple[MilliwattHours, MilliwattHours]]:
         """Return what houses wanted and what they did not get, by their sharing minimum in percent."""
-        found: dict[int, tuple[MilliwattHours, MilliwattHours]] = {}
+        sums: dict[int, tuple[MilliwattHours, MilliwattHours]] = {}
         for tally in self.tallies:
             if tally.places.kind == "residential":
                 for percent, (wanted, short) in tally.by_minimum.items():
-                    before = found.get(percent, (0, 0))
-                    found[percent] = before[0] + wanted, before[1] + short
-        return found
+                    before = sums.get(percent, (0, 0))
+                    sums[percent] = before[0] + wanted, before[1] + short
+        return sums
 
     def mean_percent(self, kind: str) -> float:
         """Return the mean level of a kind's batteries over all hours, percent."""

@@ -324,20 +324,20 @@ def step_town(
     told: PlantInputs,
 ) -> tuple[list[MicrogridsStep], PlantStep]:
     """Return one step of a town; the sequences have one element for each layout of microgrids."""
-    flows = [within(*each) for each in zip(blocks, levels, inputs, strict=True)]
+    flows = [within(*layout) for layout in zip(blocks, levels, inputs, strict=True)]
     exchanges = [
-        exchange(places, boundary, one.net_demand)
-        for places, boundary, one in zip(blocks, boundaries, flows, strict=True)
+        exchange(places, boundary, flow.net_demand)
+        for places, boundary, flow in zip(blocks, boundaries, flows, strict=True)
     ]
-    wanted = [int(one.imported.sum()) for one in exchanges]
-    offered = [int(one.exported.sum()) for one in exchanges]
-    public = sum(one for places, one in zip(blocks, wanted, strict=True) if places.kind == "public")
+    wanted = [int(exchanged.imported.sum()) for exchanged in exchanges]
+    offered = [int(exchanged.exported.sum()) for exchanged in exchanges]
+    public = sum(energy for places, energy in zip(blocks, wanted, strict=True) if places.kind == "public")
     need = Need(wanted=sum(wanted), public=public, offered=sum(offered))
     result = run_plant(plant, told.level, need, told.order, told.supply, alive=told.alive)
     if result.short or result.spilled:
         exchanges = _divided(blocks, exchanges, need.wanted - result.short, need.offered - result.spilled)
-    for places, one, allowed, given in zip(blocks, flows, exchanges, inputs, strict=True):
-        limit(places, one, allowed, given.isolated)
+    for places, flow, exchanged, given in zip(blocks, flows, exchanges, inputs, strict=True):
+        limit(places, flow, exchanged, given.isolated)
     return [MicrogridsStep(flows=f, exchange=e) for f, e in zip(flows, exchanges, strict=True)], result
 
 
@@ -345,7 +345,7 @@ def _divided(
     blocks: Sequence[Places], exchanges: Sequence[Exchange], supply: MilliwattHours, use: MilliwattHours
 ) -> list[Exchange]:
     """Divide what the town has strictly by kind of microgrid, equally among the places of one kind; and its use."""
-    imported = [np.zeros_like(one.imported) for one in exchanges]
+    imported = [np.zeros_like(exchanged.imported) for exchanged in exchanges]
     for kind in PRIORITY:
         members = [i for i, places in enumerate(blocks) if places.kind == kind]
         if not members:
@@ -355,10 +355,10 @@ def _divided(
         total = min(supply, int(wanted.sum()))
         supply -= total
         _spread(imported, members, pro_rata(np.array([total]), users[None, :], wanted[None, :])[0])
-    exported = [np.zeros_like(one.exported) for one in exchanges]
-    offered = np.concatenate([one.exported for one in exchanges])
+    exported = [np.zeros_like(exchanged.exported) for exchanged in exchanges]
+    offered = np.concatenate([exchanged.exported for exchanged in exchanges])
     _spread(exported, range(len(blocks)), fill(np.array([use]), offered[None, :])[0])
-    return [one.reduced(i, e) for one, i, e in zip(exchanges, imported, exported, strict=True)]
+    return [exchanged.reduced(i, e) for exchanged, i, e in zip(exchanges, imported, exported, strict=True)]
 
 
 def _spread(parts: Sequence[Array], members: Sequence[int], values: Array) -> None:

@@ -205,9 +205,9 @@ def _join_extras(
     own["row"], own["slot"], own["value"] = group[rows], slots, parts.values[rows, slots]
     old = parts.extras[stands[parts.extras["row"], parts.extras["slot"]]].copy()
     old["row"] = group[old["row"]]
-    found = np.concatenate((own, old))
-    found = found[found["value"] != values[found["row"], found["slot"]]]
-    return np.unique(found) if len(found) else found  # The first np.unique of a process takes a megabyte.
+    extras = np.concatenate((own, old))
+    extras = extras[extras["value"] != values[extras["row"], extras["slot"]]]
+    return np.unique(extras) if len(extras) else extras  # The first np.unique of a process takes a megabyte.
 
 
 def concatenate(batches: Sequence[Blocks]) -> Blocks:
@@ -239,26 +239,26 @@ def from_records(records: Sequence[HistoryRecord]) -> Blocks:
     record_type, start, end, lossy, reading = np.array(columns, np.int64).T
     slots = np.maximum(-(-(end - start) // SLOT_S), 0)
     # One row for each slot: the record's index, and the slot number since 1970.
-    of = np.repeat(np.arange(len(records)), slots)
-    slot = np.arange(len(of)) + np.repeat(start // SLOT_S - (np.cumsum(slots) - slots), slots)
+    index = np.repeat(np.arange(len(records)), slots)
+    slot = np.arange(len(index)) + np.repeat(start // SLOT_S - (np.cumsum(slots) - slots), slots)
     quality = np.where(lossy != 0, Quality.AVERAGED, Quality.EXACT)
     # Sorted by slot, then best quality first, then smallest value first.
-    order = np.lexsort((reading[of], -quality[of], slot, record_type[of], meter[of]))
-    of, slot = of[order], slot[order]
+    order = np.lexsort((reading[index], -quality[index], slot, record_type[index], meter[index]))
+    index, slot = index[order], slot[order]
     quarter, place = np.divmod(slot, SLOTS)
-    block = _starts(meter[of], record_type[of], quarter)
+    block = _starts(meter[index], record_type[index], quarter)
     first = block | _starts(slot)
     row, group = np.cumsum(block) - 1, np.cumsum(first) - 1
     values = np.zeros((int(block.sum()), SLOTS), np.int64)
     qualities = np.zeros(values.shape, np.uint8)
-    values[row[first], place[first]] = reading[of[first]]
-    qualities[row[first], place[first]] = quality[of[first]]
-    more = ~first & (quality[of] == quality[of[first]][group]) & _starts(group, reading[of])
+    values[row[first], place[first]] = reading[index[first]]
+    qualities[row[first], place[first]] = quality[index[first]]
+    more = ~first & (quality[index] == quality[index[first]][group]) & _starts(group, reading[index])
     extras = np.empty(int(more.sum()), EXTRA)
-    extras["row"], extras["slot"], extras["value"] = row[more], place[more], reading[of[more]]
+    extras["row"], extras["slot"], extras["value"] = row[more], place[more], reading[index[more]]
     return Blocks(
-        meter=meter[of[block]],
-        record_type=record_type[of[block]].astype(np.uint8),
+        meter=meter[index[block]],
+        record_type=record_type[index[block]].astype(np.uint8),
         quarter=quarter[block].astype(np.uint32),
         values=values,
         quality=qualities,

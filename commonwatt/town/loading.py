@@ -264,9 +264,9 @@ class Builder:
 def microgrids_of(places: Sequence[PlaceRow], *, stated: bool) -> dict[str, Microgrid]:
     """Return the microgrids of checked places, by number; the meters of each by id."""
     addresses = addresses_of([i for place in places for i in (place.outgoing, place.incoming) if i is not None])
-    of: dict[str, list[PlaceRow]] = {}
+    rows_by_microgrid: dict[str, list[PlaceRow]] = {}
     for place in places:
-        of.setdefault(place.microgrid, []).append(place)
+        rows_by_microgrid.setdefault(place.microgrid, []).append(place)
     made = [
         Microgrid(
             id=name,
@@ -277,9 +277,9 @@ def microgrids_of(places: Sequence[PlaceRow], *, stated: bool) -> dict[str, Micr
                 sorted((m for row in rows for m in _meters(row, addresses, stated=stated)), key=lambda meter: meter.id)
             ),
         )
-        for name, rows in of.items()
+        for name, rows in rows_by_microgrid.items()
     ]
-    return {one.id: one for one in sorted(made, key=lambda one: one.number)}
+    return {microgrid.id: microgrid for microgrid in sorted(made, key=lambda microgrid: microgrid.number)}
 
 
 def _meters(place: PlaceRow, addresses: dict[MeterId, str], *, stated: bool) -> Iterator[Meter]:
@@ -310,11 +310,11 @@ def _meters(place: PlaceRow, addresses: dict[MeterId, str], *, stated: bool) -> 
 
 def places_of_town(town: Town) -> list[PlaceRow]:
     """Return the places of a town, without meters of other makers, with the numbers that they have."""
-    found: dict[tuple[str, str], list[Meter]] = {}
+    meters_by_place: dict[tuple[str, str], list[Meter]] = {}
     for meter in town.meters:
         if meter.emulated:
-            found.setdefault((meter.microgrid, meter.location), []).append(meter)
-    return [_row(town.microgrids[name], meters) for (name, _), meters in found.items()]
+            meters_by_place.setdefault((meter.microgrid, meter.location), []).append(meter)
+    return [_row(town.microgrids[name], meters) for (name, _), meters in meters_by_place.items()]
 
 
 def _row(microgrid: Microgrid, meters: Sequence[Meter]) -> PlaceRow:
@@ -411,7 +411,9 @@ def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) 
         added[table.microgrid].append(known[table.id])
     return Town(
         table=file.town,
-        microgrids={name: replace(one, meters=(*one.meters, *added[name])) for name, one in microgrids.items()},
+        microgrids={
+            name: replace(microgrid, meters=(*microgrid.meters, *added[name])) for name, microgrid in microgrids.items()
+        },
         collectors=_collectors(file, path, microgrids),
     )
 
@@ -420,14 +422,14 @@ def _collectors(
     file: TownFile, path: Path, microgrids: Collection[MicrogridId]
 ) -> dict[MicrogridId, tuple[ControllerId, ...]]:
     """Return the collectors of each microgrid that has some."""
-    found: dict[MicrogridId, tuple[ControllerId, ...]] = {}
+    collectors: dict[MicrogridId, tuple[ControllerId, ...]] = {}
     for table in file.collectors:
         if unknown := [name for name in (table.microgrid, *table.controllers) if name not in microgrids]:
             raise ConfigError(f"{path}: [[collectors]] names {unknown[0]}, which is not in this file")
-        if table.microgrid in found or len({table.microgrid, *table.controllers}) <= len(table.controllers):
+        if table.microgrid in collectors or len({table.microgrid, *table.controllers}) <= len(table.controllers):
             raise ConfigError(f"{path}: [[collectors]] of {table.microgrid}: names a controller or a microgrid twice")
-        found[table.microgrid] = table.controllers
-    return found
+        collectors[table.microgrid] = table.controllers
+    return collectors
 
 
 def _foreign(table: MeterTable, address: str, replaced: Meter | None) -> Meter:

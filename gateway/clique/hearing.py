@@ -115,12 +115,12 @@ class Reports:
         No lawful manager goes further than a step above what is known; that more than a step was taken, most meters
         must say. An epoch that others only exceed may be one meter's invention.
         """
-        said = Counter(self.by_meter.values())
+        meters_by_epoch = Counter(self.by_meter.values())
         exceeding = 0
-        for epoch, by in sorted(said.items(), reverse=True):
-            exceeding += by
+        for epoch, meters in sorted(meters_by_epoch.items(), reverse=True):
+            exceeding += meters
             needed = self.needed if epoch[0] <= known[0] + EPOCH_STEP else max(self.needed, self._most)
-            if by >= self.needed and exceeding >= needed:
+            if meters >= self.needed and exceeding >= needed:
                 return epoch
         return (0, 0)
 
@@ -166,7 +166,7 @@ class Voter:
 
     def ask(self, asked: Asked) -> None:
         """Take a question, in place of an earlier one of the same controller."""
-        self.waiting = [one for one in self.waiting if one.by != asked.by] + [asked]
+        self.waiting = [waiting for waiting in self.waiting if waiting.by != asked.by] + [asked]
 
     def take(self, now: float, lines: Mapping[int, Line], highest: Epoch) -> list[tuple[Asked, Saw]]:
         """Return the questions whose time has come, with what was seen of the manager.
@@ -176,20 +176,20 @@ class Voter:
             highest: The highest epoch that is known here; of another rank, it is a newer manager's.
         """
         seen = []
-        for one in self.waiting:
-            is_newer = highest > one.ask.lost and highest[1] != one.ask.lost[1]
-            seen.append((one, self._saw(one, None if is_newer else lines.get(one.ask.lost[1]), now)))
-        self.waiting = [one for one, saw in seen if saw is None]
-        for one, saw in seen:
+        for asked in self.waiting:
+            is_newer = highest > asked.ask.lost and highest[1] != asked.ask.lost[1]
+            seen.append((asked, self._saw(asked, None if is_newer else lines.get(asked.ask.lost[1]), now)))
+        self.waiting = [asked for asked, saw in seen if saw is None]
+        for asked, saw in seen:
             if saw == "lost":
-                self._doubted = one.ask.lost, now + DOUBT_S
-        return [(one, saw) for one, saw in seen if saw is not None]
+                self._doubted = asked.ask.lost, now + DOUBT_S
+        return [(asked, saw) for asked, saw in seen if saw is not None]
 
     def doubts(self, highest: Epoch, now: float) -> bool:
         """Return whether it voted against the holder of an epoch just now, and so can't confirm it."""
         return highest <= self._doubted[0] and now < self._doubted[1]
 
-    def _saw(self, one: Asked, line: Line | None, now: float) -> Saw | None:
+    def _saw(self, asked: Asked, line: Line | None, now: float) -> Saw | None:
         """Return what was seen since the question; ``None``: it still looks. Without a line there is no loss."""
         if line is None:
             return "alive"
@@ -197,9 +197,9 @@ class Voter:
             return "nothing"
         if line.fails(self.microgrid, now):
             return "lost"
-        if line.heard > one.at:
+        if line.heard > asked.at:
             return "alive"
         line.wanted_until = now + 1
-        if line.deadline_s(now) < PATIENT_S and now - one.at >= VOTE_S:
+        if line.deadline_s(now) < PATIENT_S and now - asked.at >= VOTE_S:
             return "lost"
-        return "alive" if now - one.at > GIVEN_UP_S else None
+        return "alive" if now - asked.at > GIVEN_UP_S else None

@@ -97,29 +97,29 @@ def together(boundaries: Collection[Boundary]) -> Boundary:
 
     The switch is open if one meter reports so. While one meter has not reported, no voltage is stable.
     """
-    sensors = [each.sensor for each in boundaries if each.sensor is not None]
+    sensors = [boundary.sensor for boundary in boundaries if boundary.sensor is not None]
     if not sensors:
         return Boundary()
-    stable = [each.stable_since for each in boundaries if each.stable_since is not None]
+    stable = [boundary.stable_since for boundary in boundaries if boundary.stable_since is not None]
     sensor = Sensor(
-        voltage=all(each.voltage for each in sensors),
-        is_open=any(each.is_open for each in sensors),
-        heard=min(each.heard for each in sensors),
-        good=all(each.good for each in sensors),
+        voltage=all(sensor.voltage for sensor in sensors),
+        is_open=any(sensor.is_open for sensor in sensors),
+        heard=min(sensor.heard for sensor in sensors),
+        good=all(sensor.good for sensor in sensors),
     )
     return Boundary(
         sensor=sensor,
         stable_since=max(stable) if len(stable) == len(boundaries) else None,
-        agreed=len({each.is_open for each in sensors}) == 1,
+        agreed=len({sensor.is_open for sensor in sensors}) == 1,
     )
 
 
 def disagreement(boundaries: Mapping[MeterId, Boundary]) -> str | None:
     """Return in words what the boundary meters report, if they differ; ``None``: they agree."""
-    said = {meter: _words(each.sensor) for meter, each in boundaries.items() if each.sensor is not None}
-    if len(set(said.values())) < 2:
+    reports = {meter: _words(boundary.sensor) for meter, boundary in boundaries.items() if boundary.sensor is not None}
+    if len(set(reports.values())) < 2:
         return None
-    return "; ".join(f"meter {meter} reports {words}" for meter, words in said.items())
+    return "; ".join(f"meter {meter} reports {words}" for meter, words in reports.items())
 
 
 def _words(sensor: Sensor) -> str:

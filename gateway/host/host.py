@@ -36,20 +36,20 @@ def hosted(config: Path, settings: HostSettings) -> dict[ControllerId, GatewaySe
     Raises:
         ConfigError: A file is wrong, of another controller or clock, or has the store of another one.
     """
-    found: dict[ControllerId, GatewaySettings] = {}
+    gateways: dict[ControllerId, GatewaySettings] = {}
     stores: dict[Path, ControllerId] = {}
     for name in settings.controllers:
         path = file_of(config, name)
-        one = load_settings(path, "gateway", GatewaySettings)
-        if one.controller != name:
-            raise ConfigError(f"{path}: is of {one.controller}, but {config} names it for {name}")
-        if (one.clock and one.clock.resolve()) != (settings.clock and settings.clock.resolve()):
+        gateway = load_settings(path, "gateway", GatewaySettings)
+        if gateway.controller != name:
+            raise ConfigError(f"{path}: is of {gateway.controller}, but {config} names it for {name}")
+        if (gateway.clock and gateway.clock.resolve()) != (settings.clock and settings.clock.resolve()):
             raise ConfigError(f"{path}: its clock is another file than the clock of {config}; give both the same path")
-        other = stores.setdefault(one.store.resolve(), name)
+        other = stores.setdefault(gateway.store.resolve(), name)
         if other != name:
-            raise ConfigError(f"{path}: {one.store} is the store of {other} too; give each controller its own")
-        found[name] = one
-    return found
+            raise ConfigError(f"{path}: {gateway.store} is the store of {other} too; give each controller its own")
+        gateways[name] = gateway
+    return gateways
 
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0  # real seconds until a gateway that stopped is opened again
@@ -141,7 +141,7 @@ Controllers = Mapping[ControllerId, HostedController]
 
 def status(controllers: Controllers) -> dict[str, object]:
     """Return the host's status as JSON: a line for each controller."""
-    return {"controllers": {name: each.line() for name, each in controllers.items()}}
+    return {"controllers": {name: controller.line() for name, controller in controllers.items()}}
 
 
 def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) -> HttpServer | None:
@@ -165,8 +165,8 @@ def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) 
             return Response(status=403, body="ask on the host itself: commonwatt status --config FILE\n")
         if request.path == STATUS:
             return None
-        one = controllers.get(request.path.removeprefix(f"{STATUS}/"))
-        shell = None if one is None else one.shell
+        controller = controllers.get(request.path.removeprefix(f"{STATUS}/"))
+        shell = None if controller is None else controller.shell
         if shell is None:
             return Response(status=404, body="no such controller runs here; see /status\n")
         return Response(body=json.dumps(shell.shown.status()), content_type="application/json")
@@ -178,14 +178,14 @@ def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) 
 
 _ROWS: tuple[Row[Controllers], ...] = (
     gauge("up", "1 while the controller's gateway runs.",
-          lambda c: {name: one.state != "stopped" for name, one in c.items()}, "controller"),
+          lambda c: {name: controller.state != "stopped" for name, controller in c.items()}, "controller"),
     gauge("lag_seconds", "Real seconds by which a controller's work is late.",
-          lambda c: {name: one.lag_s for name, one in c.items()}, "controller"),
+          lambda c: {name: controller.lag_s for name, controller in c.items()}, "controller"),
     counter("stops", "Times a controller's gateway stopped by a failure.",
-            lambda c: {name: one.stops for name, one in c.items()}, "controller"),
+            lambda c: {name: controller.stops for name, controller in c.items()}, "controller"),
     counter("store_failures", "Times a store of a controller failed.",
-            lambda c: {n: 0 if one.shell is None else one.shell.shown.store_failures for n, one in c.items()},
-            "controller"),
+            lambda c: {name: 0 if controller.shell is None else controller.shell.shown.store_failures
+                       for name, controller in c.items()}, "controller"),
 )  # fmt: skip
 
 
@@ -209,11 +209,11 @@ async def run_host(
     """
     clock = load_clock(settings.clock)
     controllers = {
-        name: HostedController(one, clock, watchdog, number / len(files))
-        for number, (name, one) in enumerate(files.items())
+        name: HostedController(gateway, clock, watchdog, number / len(files))
+        for number, (name, gateway) in enumerate(files.items())
     }
     http = serve(settings, controllers, watchdog)
-    tasks = [asyncio.create_task(each.keep(stop), name=name) for name, each in controllers.items()]
+    tasks = [asyncio.create_task(controller.keep(stop), name=name) for name, controller in controllers.items()]
     tasks.append(asyncio.create_task(_look(controllers), name="the look for slow controllers"))
     watchdog.ready(f"{len(files)} controllers: {', '.join(list(files)[:10])}")
     try:
@@ -231,8 +231,8 @@ async def _look(controllers: Mapping[ControllerId, HostedController]) -> None:
     slow: set[ControllerId] = set()
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        for name, each in controllers.items():
-            lag_s = each.lag_s
+        for name, controller in controllers.items():
+            lag_s = controller.lag_s
             if lag_s >= SLOW_S and name not in slow:
                 slow.add(name)
                 log.warning("%s is slow: its work is %.0f s late; the others go on", name, lag_s)

@@ -38,11 +38,11 @@ from gateway.store.changes import Change, KeptSettings, Setting, Stored
 
 def assigned(hosted: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs]) -> list[Assigned]:
     """Return the microgrids of which a controller has a store, those with the highest epochs first."""
-    found = [
-        Assigned(microgrid=name, manages=each.commands, epoch=each.own if each.commands else each.deposed_by)
-        for name, each in hosted.items()
+    listed = [
+        Assigned(microgrid=name, manages=epochs.commands, epoch=epochs.own if epochs.commands else epochs.deposed_by)
+        for name, epochs in hosted.items()
     ]
-    return sorted(found, key=lambda one: (one.manages, one.epoch or (0, 0)), reverse=True)[:MOST_LISTED]
+    return sorted(listed, key=lambda entry: (entry.manages, entry.epoch or (0, 0)), reverse=True)[:MOST_LISTED]
 
 
 def outstanding(
@@ -50,10 +50,10 @@ def outstanding(
 ) -> list[Outstanding]:
     """Return what a microgrid's utility has set, and what meters have not confirmed, the newest first."""
     times = {str(outcome.cmd): outcome.time for outcome in outcomes if outcome.result == "done"}
-    found = [*_in_force(states, relay, times, now), *_unconfirmed(manager, now)]
+    listed = [*_in_force(states, relay, times, now), *_unconfirmed(manager, now)]
     if relay.wanted:
-        found.append(Outstanding(what=f"get: {len(relay.wanted)} blocks to send", time=now))
-    return sorted(found, key=lambda one: one.time or 0, reverse=True)[:MOST_LISTED]
+        listed.append(Outstanding(what=f"get: {len(relay.wanted)} blocks to send", time=now))
+    return sorted(listed, key=lambda item: item.time or 0, reverse=True)[:MOST_LISTED]
 
 
 def _in_force(
@@ -76,11 +76,16 @@ def _in_force(
 
 def _unconfirmed(manager: Manager, now: Now) -> Iterable[Outstanding]:
     for meter, kind in product(manager.meters, Kind):
-        one = manager.desired(meter, kind)
-        if one is None or one.confirmed or one.value == UNKNOWN or (one.until is not None and one.until <= now):
+        desired = manager.desired(meter, kind)
+        if (
+            desired is None
+            or desired.confirmed
+            or desired.value == UNKNOWN
+            or (desired.until is not None and desired.until <= now)
+        ):
             continue
-        what = f"{kind} {one.value}"
-        yield Outstanding(what=what, meter=meter, time=manager.sent(meter, kind), until=one.until)
+        what = f"{kind} {desired.value}"
+        yield Outstanding(what=what, meter=meter, time=manager.sent(meter, kind), until=desired.until)
     for meter in manager.stopped:
         view = manager.meters.get(meter)
         if view is not None and not view.answered:
@@ -199,17 +204,17 @@ class UtilityCommands:
             effects, outcome = [], _outcome(command, "unsupported", now, reason=reason)
         return [*effects, self._remember(outcome), self._publish(outcome)]
 
-    def reported(self, command: ControllerCommand, said: Mapping[str, str], now: Now) -> list[Effect[Change]]:
+    def reported(self, command: ControllerCommand, details: Mapping[str, str], now: Now) -> list[Effect[Change]]:
         """Answer a command by what was made for it: a report, of which the store keeps the last alone; a signature."""
         self.reports.pop(command.id, None)
-        made = {"id": command.id, "cmd": command.cmd, "result": "done", "time": now, **said}
+        made = {"id": command.id, "cmd": command.cmd, "result": "done", "time": now, **details}
         outcome = ControllerOutcome.model_validate(made)
-        told, outcome = outcome, outcome.model_copy(update={"report": None})
+        whole, outcome = outcome, outcome.model_copy(update={"report": None})
         kept: list[Effect[Change]] = []
-        if told.report is not None:
+        if whole.report is not None:
             self._report_sent = now
-            kept = [Write(Setting(_REPORT, json.dumps({"id": command.id, "report": told.report})))]
-        return [*kept, self._remember(outcome), self._publish(told)]
+            kept = [Write(Setting(_REPORT, json.dumps({"id": command.id, "report": whole.report})))]
+        return [*kept, self._remember(outcome), self._publish(whole)]
 
     def _again(self, outcome: ControllerOutcome, now: Now) -> list[Effect[Change]]:
         """Answer a repeated command, by its report if it asked for one."""
@@ -219,8 +224,10 @@ class UtilityCommands:
             return []
         self._report_sent = now
         kept = json.loads(self._store.setting(_REPORT) or "{}")
-        said = {"report": kept["report"]} if kept.get("id") == outcome.id else {"reason": "a later report replaced it"}
-        return [self._publish(outcome.model_copy(update=said))]
+        answer = (
+            {"report": kept["report"]} if kept.get("id") == outcome.id else {"reason": "a later report replaced it"}
+        )
+        return [self._publish(outcome.model_copy(update=answer))]
 
     def _upgrade(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Want a release, in place of an earlier one; its outcome follows (``upgraded``)."""
@@ -237,8 +244,14 @@ class UtilityCommands:
         if self.upgrade is None or self.upgrade.id != ended.id:
             return []
         self.upgrade = None
-        told = {"id": ended.id, "cmd": Action.UPGRADE, "result": ended.result, "time": now, "reason": ended.why or None}
-        outcome = ControllerOutcome.model_validate(told)
+        fields = {
+            "id": ended.id,
+            "cmd": Action.UPGRADE,
+            "result": ended.result,
+            "time": now,
+            "reason": ended.why or None,
+        }
+        outcome = ControllerOutcome.model_validate(fields)
         return [Write(Setting(_UPGRADE, "")), self._remember(outcome), self._publish(outcome)]
 
     def _hosted(self, command: ControllerCommand, wrapped: ControllerCommand, now: Now) -> list[Effect[Change]]:
@@ -322,7 +335,7 @@ class UtilityCommands:
         return Publish(gateway_up(self._controller, OUTCOMES), outcome.pack())
 
 
-def _outcome(command: ControllerCommand, result: str, now: Now, **said: object) -> ControllerOutcome:
+def _outcome(command: ControllerCommand, result: str, now: Now, **details: object) -> ControllerOutcome:
     return ControllerOutcome.model_validate(
-        {"id": command.id, "cmd": command.cmd, "result": result, "time": now, **said}
+        {"id": command.id, "cmd": command.cmd, "result": result, "time": now, **details}
     )

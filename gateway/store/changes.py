@@ -271,21 +271,21 @@ def mark_of(text: str | None) -> Mark | None:
 
 def stretches(store: KeptSettings) -> list[Stretch]:
     """Return the stretches that a store keeps."""
-    found = [Stretch(*each) for each in json.loads(store.setting(ACKNOWLEDGED) or "[]")]
+    kept = [Stretch(*row) for row in json.loads(store.setting(ACKNOWLEDGED) or "[]")]
     mark = mark_of(store.setting(MARK))
-    if found and mark is not None and found[-1].run == mark[0]:
-        found[-1] = found[-1]._replace(last=max(found[-1].last, mark[1]))
-    return found
+    if kept and mark is not None and kept[-1].run == mark[0]:
+        kept[-1] = kept[-1]._replace(last=max(kept[-1].last, mark[1]))
+    return kept
 
 
-def grown(found: Sequence[Stretch], mark: Mark, period: int, part: int) -> list[Stretch]:
+def grown(kept: Sequence[Stretch], mark: Mark, period: int, part: int) -> list[Stretch]:
     """Return the stretches with one more acknowledgement."""
     run, counter = mark
-    if not found or (found[-1].period, found[-1].run) != (period, run):
-        return [*found, Stretch(period, run, counter, counter, part)][-KEPT:]
-    newest = found[-1]
+    if not kept or (kept[-1].period, kept[-1].run) != (period, run):
+        return [*kept, Stretch(period, run, counter, counter, part)][-KEPT:]
+    newest = kept[-1]
     first, last = min(newest.first, counter), max(newest.last, counter)
-    return [*found[:-1], newest._replace(first=first, last=last, part=min(newest.part, part))]
+    return [*kept[:-1], newest._replace(first=first, last=last, part=min(newest.part, part))]
 
 
 def missing(store: KeptSettings, marks: Sequence[Mark], *, is_new: bool) -> Lost | None:
@@ -293,21 +293,21 @@ def missing(store: KeptSettings, marks: Sequence[Mark], *, is_new: bool) -> Lost
 
     Without stretches it is unknown what was acknowledged when; a gateway that never had any has the same store.
     """
-    found = stretches(store)
-    return Lost(0, 0) if not marks or (is_new and not found) else lost(found, dict(marks[1:]))
+    kept = stretches(store)
+    return Lost(0, 0) if not marks or (is_new and not kept) else lost(kept, dict(marks[1:]))
 
 
-def lost(found: Sequence[Stretch], history: Mapping[int, int]) -> Lost | None:
+def lost(kept: Sequence[Stretch], history: Mapping[int, int]) -> Lost | None:
     """Return what a store of the utility lacks; ``None``: nothing.
 
     Args:
         history: By run that the utility's store has, its last counter there.
     """
-    for at, stretch in enumerate(found):
+    for at, stretch in enumerate(kept):
         if stretch.last > history.get(stretch.run, -1):
             # Before the first stretch there may be others, no longer kept.
             whole = at or stretch.first <= history.get(stretch.run, -1)
-            return Lost(min(each.part for each in found[at:]), at) if whole else Lost(0, 0)
+            return Lost(min(later.part for later in kept[at:]), at) if whole else Lost(0, 0)
     return None
 
 
