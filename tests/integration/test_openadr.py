@@ -29,7 +29,7 @@ from utility.database.database import open_database
 from utility.database.town_zone import zone_of
 from utility.openadr.api import BASE
 from utility.supply.rationing import RATION_S, Ration
-from utility.supply.store import NewRation, tell
+from utility.supply.store import tell_rations
 from utility.tariffs import store as tariffs
 
 pytestmark = pytest.mark.real
@@ -92,19 +92,12 @@ def furnish(site: Site) -> tuple[str, str, list[Any]]:
     """Store a tariff, rations and tokens; return two tokens' texts, the second one ended, and what there is to read."""
     folder, now = site.layout.part("utility").config.parent, int(site.layout.clock.now())
     database = open_database(f"sqlite:///{folder}/utility.db", create=False)
-    told = [
-        NewRation(
-            controller=name,
-            supply=SupplyState.CRITICAL,
-            ration=Ration(import_limit_w=limit_w, reduce=True, reason="short"),
-            id=f"supply-{name}",
-        )
-        for name, limit_w in (("r001", 4500), ("r002", None))
-    ]
+    limits = {"r001": 4500, "r002": None}
+    told = {name: Ration(import_limit_w=limit_w, reduce=True, reason="short") for name, limit_w in limits.items()}
     with database.writes.begin() as connection:
         tariffs.propose(connection, tariff(peak=("06:00", "09:00")), "", "anna", now)
         tariffs.publish(connection, "town", 1, "otto", now)
-        tell(connection, told, now)
+        tell_rations(connection, told, SupplyState.CRITICAL, now)
         zone = zone_of(connection)
         roles = frozenset({Role.VEN})
         lea = access.Person(name="lea", display="Lea", state="invited", roles=roles, created=machine_s())

@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from commonwatt.model.time import Trust
+from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.assembly.metrics import UtilityMetrics
-from utility.billing.jobs import RatesJob, make_bills
+from utility.billing.jobs import make_bills
 from utility.billing.store.witnesses import take_in_and_ask
 from utility.collection.jobs import BalanceJob
-from utility.control.jobs import tell_weights_due
+from utility.control.store import wanted_weights
 from utility.corrections.jobs import validate
 from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
@@ -27,6 +28,7 @@ from utility.jobs.runner import Job, Schedule
 from utility.jobs.store import Turn, counts, listed
 from utility.mail.jobs import send_mails
 from utility.mail.store import remind
+from utility.outbox.store import Wanted, tell, to_tell
 from utility.overview.jobs import count_days
 from utility.overview.store.old_records import drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
@@ -34,11 +36,12 @@ from utility.readings.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gaps import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
-from utility.registry.store.statements import tell
+from utility.registry.store.statements import wanted_spared
 from utility.settings import UtilitySettings
 from utility.settlement.jobs import SettlementJob, record_sharing
 from utility.statistics.jobs import project, take_in
 from utility.supply.jobs import SupplyJob
+from utility.tariffs.store import wanted_rates
 
 URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted
 FILES = ("exports", "backup")  # jobs that write files, for minutes, in processes of their own
@@ -94,9 +97,9 @@ class Jobs:
         settlement = SettlementJob(settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted)
         return {
             "supply": supply.run,
-            "rates": RatesJob(settings.billing, database, threads).run,
-            "weights": partial(tell_weights_due, database, threads),
-            "spared": self._writes(tell),
+            "rates": self._tells(wanted_rates, settings.billing.tariff),
+            "weights": self._tells(wanted_weights),
+            "spared": self._tells(wanted_spared),
             "balance": self.balance.run,
             "rollout": partial(roll_out, database, threads, settings.cliques),
             "sharing": partial(record_sharing, database, threads),
@@ -163,6 +166,19 @@ class Jobs:
 
         async def run(turn: Turn) -> None:
             await self._threads.write(self._database.write, work, *arguments, turn.now)
+
+        return run
+
+    def _tells(self, wanted: Callable[..., Sequence[Wanted]], *arguments: object) -> Callable[[Turn], Awaitable[None]]:
+        """Return a job that tells controllers what a room wants told; it writes only if a controller is to be told."""
+
+        def new(now: EpochSeconds) -> Sequence[Wanted]:
+            with self._database.reads.begin() as connection:
+                return to_tell(connection, wanted(connection, *arguments, now), now)
+
+        async def run(turn: Turn) -> None:
+            if found := await self._in_thread(new, turn.now):
+                await self._threads.write(self._database.write, tell, found, turn.now)
 
         return run
 

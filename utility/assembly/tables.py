@@ -20,7 +20,6 @@ import utility.registry.tables
 import utility.research.tables
 import utility.settlement.tables
 import utility.statistics.tables
-import utility.supply.tables
 import utility.tariffs.tables  # noqa: F401 - as all of them, for their tables
 from utility.database.base import metadata
 

@@ -52,7 +52,7 @@ bill_run = Table(
     info=SMALL,
 )
 
-# The signatures by which controllers witness the check code of an issued run. `command` asked for it; `state`: asked,
+# What controllers answered that were asked to sign the check code of an issued run. `command` asked for it; `state`:
 # signed or refused. `signed` is as in the outcome.
 witness = Table(
     "witness",

@@ -10,7 +10,7 @@ from utility.cliques.grants import MOVES, Assignment, Explained, Granted, Handov
 from utility.cliques.tables import granted, handover
 from utility.database.database import upsert
 from utility.outbox.store import repeat_commands
-from utility.registry.store.registry import keep_places, registry_changed
+from utility.registry.store.registry import controllers, keep_places, registry_changed
 from utility.registry.tables import controller, may_manage
 
 KEEP_S = 366 * 86_400  # seconds for which the history is kept; the newest line of each microgrid always
@@ -92,10 +92,9 @@ def assignments(
         only: The only one wanted; ``None``: all.
     """
     orders, last, kept = load_orders(connection), newest(connection, only), load_granted(connection)
-    names = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
     return [
         _assignment(name, orders.get(name, (name,)), last.get(name), kept.get(name), int(unmanaged.get(name, 0)))
-        for name in names
+        for name in controllers(connection)
         if only in (None, name)
     ]
 

@@ -8,6 +8,7 @@ from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.collection import store
 from utility.database.database import Database
+from utility.outbox.store import tell
 
 
 def pin(
@@ -29,4 +30,4 @@ def pin(
         before, words = known.collected.order, why or ("pinned" if brokers else "released")
         store.give(connection, {known.no: (order, words)}, now, person=actor.name, pinned=bool(brokers))
         record(connection, actor, now, "collection.pin", f"meter {meter}", list(before), list(brokers))
-        store.tell(connection, store.untold(connection, store.load_meters(connection)), now)
+        tell(connection, store.wanted_orders(connection, now), now)

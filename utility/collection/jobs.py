@@ -5,11 +5,12 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from commonwatt.model.units import ControllerId, EpochSeconds, MeterId
 from utility.collection.balance import Move, Order, balanced
-from utility.collection.store import Known, give, load_meters, moved_since, tell, untold
+from utility.collection.store import Known, give, load_meters, moved_since, wanted_orders
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.jobs.plans import Threads
 from utility.jobs.store import Turn
+from utility.outbox.store import tell, to_tell
 
 ALIVE_S = 180  # seconds after its last message for which a controller counts as heard: three heartbeats
 # Seconds for which a controller is heard, or is not, before meters are moved for that: they move by themselves at once,
@@ -55,13 +56,13 @@ class BalanceJob:
         """Return the new orders by the meters' numbers, and whether there is anything to tell."""
         with self.database.reads.begin() as connection:
             known, moves = planned_moves(connection, alive, now)
-            return _by_number(known, moves), bool(moves or untold(connection, known))
+            return _by_number(known, moves), bool(moves or to_tell(connection, wanted_orders(connection, now), now))
 
     def _write(self, orders: dict[int, tuple[Order, str]], now: EpochSeconds) -> None:
         with self.database.writes.begin() as connection:
             if orders:
                 give(connection, orders, now)
-            tell(connection, untold(connection, load_meters(connection)), now)
+            tell(connection, wanted_orders(connection, now), now)
 
 
 def planned_moves(

@@ -1,12 +1,10 @@
-"""SQL of collection: the brokers of each meter, their present order, and the commands that tell it (A1)."""
+"""SQL of collection: the brokers of each meter, their present order, and what managers are told of it (A1)."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from commonwatt.clique.cliques import installed, warm_meters
 from commonwatt.model.units import ControllerId, EpochSeconds, MeterId, MicrogridId, unsigned64
@@ -15,9 +13,7 @@ from commonwatt.town.town import Function
 from utility.cliques.store import load_orders
 from utility.collection.balance import IN_USE, Collected, CollectedMeter, Given, Order, line_of, loads
 from utility.collection.tables import broker_order
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
-from utility.outbox.tables import command
+from utility.outbox.store import SENT_S, Wanted
 from utility.registry.store.registry import removed_meters
 from utility.registry.tables import collector, meter
 
@@ -25,12 +21,7 @@ _INSTALLED = "as installed"
 SERVICE = ""  # the person of an order that no person gave
 SHOWN = 100  # newest orders of a meter that are shown
 MOST_TOLD = 600  # most meters of a microgrid with another order than the installed one: what a command holds
-WANTED_S = 86_400  # seconds for which a command that tells orders is sent
 KEEP_S = 366 * 86_400  # seconds for which orders are kept; the newest one of each meter always
-
-
-Orders = list[list[list[str]]]
-"""Orders with their meters, as the command ``assign`` has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,36 +119,27 @@ def give(
     connection.execute(broker_order.delete().where(old))
 
 
-def untold(connection: Connection, meters: Collection[Known]) -> dict[MicrogridId, Orders]:
-    """Return the orders that differ from the installed ones, of each microgrid whose manager was told others.
-
-    A manager that did not answer in ``WANTED_S`` is told again; one of an older release, which refused, is not.
-    """
-    wanted: dict[MicrogridId, list[Collected]] = {}
-    for one in meters:
-        mine = wanted.setdefault(one.microgrid, [])
+def wanted_orders(connection: Connection, now: EpochSeconds) -> list[Wanted]:
+    """Return the orders that differ from the installed ones, for the manager of each microgrid that has a choice."""
+    differing: dict[MicrogridId, list[Collected]] = {}
+    for one in load_meters(connection):
+        mine = differing.setdefault(one.microgrid, [])
         if one.collected.order != one.collected.installed and len(mine) < MOST_TOLD:
             mine.append(one.collected)
-    found = {}
-    for microgrid, some in wanted.items():
-        orders = _grouped(some)
-        told = connection.execute(_TOLD, {"microgrid": microgrid}).first()
-        before = [] if told is None else json.loads(told.message)["orders"]
-        is_over = told is not None and told.state not in ("open", "done")
-        if before != orders or (is_over and orders):
-            found[microgrid] = orders
-    return found
+    return [
+        Wanted(
+            controller=microgrid,
+            topic="assign",
+            fields={"cmd": Action.ASSIGN, "orders": orders},
+            content=orders,
+            until=now + SENT_S,
+        )
+        for microgrid, some in differing.items()
+        for orders in [_grouped(some)]
+    ]
 
 
-def tell(connection: Connection, told: Mapping[MicrogridId, Orders], now: EpochSeconds) -> None:
-    """Send the orders to the managers of their microgrids."""
-    for microgrid, orders in told.items():
-        name, until = f"assign-{token_hex(8)}", now + WANTED_S
-        message = json.dumps({"id": name, "cmd": Action.ASSIGN, "until": until, "orders": orders})
-        add_command(connection, OpenCommand(id=name, controller=microgrid, message=message, until=until), now)
-
-
-def _grouped(meters: Collection[Collected]) -> Orders:
+def _grouped(meters: Collection[Collected]) -> list[list[list[str]]]:
     """Return orders with their meters, as the command has them."""
     found: dict[Order, list[str]] = {}
     for one in meters:
@@ -203,9 +185,3 @@ _METERS = select(meter.c.no, meter.c.id, meter.c.microgrid, meter.c.battery_capa
 _COLLECTORS = select(collector).where(collector.c.place.is_not(None)).order_by(collector.c.place)
 _LAST = select(func.max(broker_order.c.no)).group_by(broker_order.c.meter_no)
 _NEWEST = select(broker_order).where(broker_order.c.no.in_(_LAST))
-_TOLD = (
-    select(command.c.message, command.c.state)
-    .where(command.c.controller == bindparam("microgrid"), command.c.id.startswith("assign-"))
-    .order_by(command.c.created.desc(), command.c.id.desc())
-    .limit(1)
-)

@@ -18,7 +18,7 @@ from commonwatt.config.files import plain
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, EpochSeconds, MeterId, MicrogridId, Quarter
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import PERIODS, Action, ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
@@ -333,7 +333,7 @@ def _differs(said: Heartbeat, usual: Mapping[str, int]) -> str:
 AHEAD = 2 * 96
 """Quarters before their begin from which weights are sent: a controller that is offline for a day has them in time."""
 
-Weights = Mapping[MeterId, int]
+Weights = Mapping[str, int]  # by meter, as in JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,25 +376,27 @@ def _dates(batteries: Sequence[Installed], accounts: Mapping[AccountNumber, Acco
 
 def _weights_at(
     batteries: Sequence[Installed], accounts: Mapping[AccountNumber, Account], quarter: Quarter
-) -> dict[MeterId, int]:
+) -> dict[str, int]:
     weights = {}
     for meter in batteries:
         is_there = (meter.start or 0) <= quarter and (meter.end is None or quarter < meter.end)
         account = accounts.get(meter.account_at(quarter) or 0) if is_there else None
         weight = None if account is None else value_at(account.weights, quarter)
         if weight is not None:
-            weights[meter.id] = int(weight)
+            weights[str(meter.id)] = int(weight)
     return weights
 
 
-def to_tell(told: Sequence[Weighting], wanted: Sequence[Weighting], now: Quarter) -> Weighting | None:
+def to_tell(told: Sequence[Weighting] | None, wanted: Sequence[Weighting], now: Quarter) -> Weighting | None:
     """Return the weights to send to a controller next; ``None``: it has all.
 
     Args:
-        told: What it was sent, in order of time; nothing: it has those of its settings file.
+        told: What it was sent, in order of time; nothing: it has those of its settings file; ``None``: not known.
         wanted: What it should have (``weightings``).
     """
     present, *later = wanted
+    if told is None:
+        return Weighting(since=now, weights=present.weights)
     begun = [one for one in told if one.since <= now]
     in_force = begun[-1].weights if begun else {}
     waiting = next((one for one in told if one.since > now), None)

@@ -17,20 +17,20 @@ from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import Function
 from utility.control.changes import Change, NoSuchChangeError, State, Target, state_of
-from utility.control.commands import Fields, Weighting, in_force
+from utility.control.commands import Fields, Weighting, in_force, to_tell, weightings
 from utility.control.preview import Effect, effect_on, in_words
-from utility.control.tables import control_change, control_target, control_version, weights_told
+from utility.control.tables import control_change, control_target, control_version
 from utility.database.database import upsert
 from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
 from utility.outbox.changes import settings_of
-from utility.outbox.store import send
+from utility.outbox.store import SENT_S, Wanted, send, told_of
 from utility.outbox.tables import command
 from utility.readings.store.gateways import last_heartbeats, relayed_by
 from utility.readings.store.parts import chunks
 from utility.readings.tables import gateway_seen
-from utility.registry.accounts import Account, check_weight, with_weight
-from utility.registry.store.accounts import load_registry_around, save_dated_registry
+from utility.registry.accounts import Account, Installed, check_weight, with_weight
+from utility.registry.store.accounts import load_batteries, load_registry_around, save_dated_registry
 from utility.registry.tables import account_term, controller, holding, meter
 
 
@@ -375,10 +375,6 @@ def set_weight(
     return was, new
 
 
-VALID_S = 86_400  # seconds after their begin for which weights are sent until they are acknowledged
-LOST = ("expired", "superseded")  # states of a command that no gateway has carried out
-
-
 def microgrids_with_weights(connection: Connection) -> set[MicrogridId]:
     """Return the microgrids with a battery whose account has a weight in the registry, now or at another time."""
     statement = (
@@ -398,39 +394,35 @@ def microgrid_of(connection: Connection, label: str) -> MicrogridId | None:
     return found
 
 
-def told_weights(connection: Connection) -> dict[MicrogridId, list[tuple[Weighting, str]]]:
-    """Return what each controller was sent, in order of time, with the states of the commands; lost ones left out."""
-    c = weights_told.c
-    statement = select(weights_told, command.c.state).outerjoin(command, command.c.id == c.command)
-    found: dict[MicrogridId, list[tuple[Weighting, str]]] = {}
-    for row in connection.execute(statement.order_by(c.controller, c.since)):
-        weights = {int(number): weight for number, weight in json.loads(row.weights).items()}
-        state = row.state or "done"  # Old commands may be dropped.
-        kept = found.setdefault(row.controller, [])
-        if state not in LOST:
-            kept.append((Weighting(since=row.since, weights=weights), state))
-    return found
+def wanted_weights(connection: Connection, now: EpochSeconds) -> list[Wanted]:
+    """Return the weights to tell controllers next: those in force, or the next ones; one that has all is left out.
 
-
-def tell_weights(
-    connection: Connection,
-    new: Mapping[MicrogridId, Weighting],
-    now: EpochSeconds,
-    new_id: Callable[[], str],
-) -> None:
-    """Store the commands that tell controllers weights; the service sends each until it is answered."""
-    for to, weighting in new.items():
-        begin = weighting.since * QUARTER_S
-        message = ControllerCommand(
-            id=new_id(),
-            cmd=Action.SHARING,
-            until=max(begin, now) + VALID_S,
-            weights=dict(weighting.weights),
-            from_time=begin if begin > now else None,
+    The content is what a controller then has: [quarter, weights] in force and to come. A controller gets one command at
+    a time: weights in force that came after the next ones would drop these.
+    """
+    quarter = now // QUARTER_S
+    told = {one.controller: one for one in told_of(connection, "weights")}
+    microgrids = microgrids_with_weights(connection) | told.keys()
+    registry = load_batteries(connection, microgrids)
+    members: dict[MicrogridId, list[Installed]] = {}
+    for each in registry.meters.values():
+        members.setdefault(each.microgrid, []).append(each)
+    found = []
+    for name in sorted(microgrids):
+        if (last := told.get(name)) is not None and last.state == "open":
+            continue
+        known = [Weighting(since=since, weights=weights) for since, weights in last.content] if last else []
+        wanted = weightings(members.get(name, []), registry.accounts, quarter)
+        if (new := to_tell(None if last and last.is_to_repeat(now) else known, wanted, quarter)) is None:
+            continue
+        begin, earlier = new.since * QUARTER_S, [one for one in known if one.since < new.since]
+        found.append(
+            Wanted(
+                controller=name,
+                topic="weights",
+                fields={"cmd": Action.SHARING, "weights": new.weights, "from_time": begin if begin > now else None},
+                content=[[one.since, one.weights] for one in (*earlier[-1:], new)],
+                until=max(begin, now) + SENT_S,
+            )
         )
-        send(connection, to, message, now)
-        c = weights_told.c
-        connection.execute(weights_told.delete().where(c.controller == to, c.since >= weighting.since))
-        weights = json.dumps({str(number): weight for number, weight in weighting.weights.items()})
-        row = {"controller": to, "since": weighting.since, "command": message.id, "weights": weights}
-        connection.execute(weights_told.insert(), row)
+    return found

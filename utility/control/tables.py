@@ -45,14 +45,3 @@ control_version = Table(
     Column("change_no", ForeignKey("control_change.no"), nullable=False),
     info=SMALL,
 )
-
-# The weights of sharing that a controller was sent from the registry, each from a quarter on: by meter, JSON; 1 if
-# absent.
-weights_told = Table(
-    "weights_told",
-    metadata,
-    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
-    Column("since", Integer, primary_key=True, autoincrement=False),
-    Column("weights", Text, nullable=False),
-    Column("command", String(64), nullable=False),
-)

@@ -8,7 +8,7 @@ from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
-from commonwatt.protocol.controller_commands import Action
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
@@ -20,8 +20,7 @@ from utility.database.engines import Lock, take
 from utility.fleet import store
 from utility.fleet.fleet import Member, planned, to_send
 from utility.fleet.store import Rollout
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store import add_command
+from utility.outbox.store import send
 
 VALID_S = 7 * 86_400  # seconds that a controller has for a release, fetched within its line's budget
 ASKS_AGAIN_S = 3_600  # seconds between two questions what became of a command whose outcome may be lost
@@ -165,9 +164,12 @@ def _judge(connection: Connection, number: int, member: Member, row: dict[str, A
 
 def _send(connection: Connection, rollout: Rollout, members: Sequence[Member], now: EpochSeconds) -> None:
     for member in members:
-        name, until = f"upgrade-{token_hex(8)}", now + VALID_S
-        fields = {"cmd": Action.UPGRADE.value, "release": rollout.release, "sha256": rollout.sha256}
-        message = json.dumps({"id": name, "until": until, **fields})
-        new = OpenCommand(id=name, controller=member.controller, message=message, until=until)
-        add_command(connection, new, now)
-        store.save_member(connection, rollout.no, replace(member, command=name, sent=now))
+        message = ControllerCommand(
+            id=f"upgrade-{token_hex(8)}",
+            cmd=Action.UPGRADE,
+            until=now + VALID_S,
+            release=rollout.release,
+            sha256=rollout.sha256,
+        )
+        send(connection, member.controller, message, now)
+        store.save_member(connection, rollout.no, replace(member, command=message.id, sent=now))

@@ -22,8 +22,9 @@ from utility.access.people import Actor, Role
 from utility.access.store.access import Token, tokens
 from utility.households.store import home_of
 from utility.openadr.objects import Object, object_of, seen, supply_events, supply_program, tariff_objects
-from utility.supply.store import told
-from utility.tariffs.store import controllers, published, versions
+from utility.registry.store.registry import controllers
+from utility.supply.store import rations
+from utility.tariffs.store import published, versions
 from utility.webkit.rights import OPEN, ReadsOpenAdr, address_of, gate_of
 from utility.webkit.services import Api, RequestApi
 
@@ -126,9 +127,9 @@ def _objects(api: Api) -> dict[str, list[Object]]:
     """Return all programs and events."""
     now, zone = int(api.clock.now()), api.zone.read()
     with api.database.reads.begin() as connection:
-        tariffs, rations = published(connection), told(connection)
+        tariffs, told = published(connection), rations(connection, now)
         times = {(one.name, one.version): one.approved or one.proposed for one in versions(connection)}
-    programs, events = [supply_program()], [*supply_events(rations, now)]
+    programs, events = [supply_program()], [*supply_events(told)]
     for name, group in groupby(tariffs, lambda tariff: tariff.name):
         its = {tariff.version: tariff for tariff in group}
         approved = {version: times[name, version] for version in its}

@@ -59,20 +59,19 @@ def supply_program() -> Object:
     return _program(SUPPLY, MADE, MADE, {_LIMIT: {"units": "KW"}, _LEVEL: {}, _FLEX: {}, _EMERGENCY: {}})
 
 
-def supply_events(told: Mapping[MicrogridId, Told], now: EpochSeconds) -> Iterator[Object]:
+def supply_events(told: Mapping[MicrogridId, Told]) -> Iterator[Object]:
     """Yield the event of a short supply, and the event of each import limit, whose target is its microgrid.
 
     Args:
-        told: What each controller was last sent.
+        told: The rations in force.
     """
-    held = {name: one for name, one in sorted(told.items()) if one.until > now}
     # During a change of the state some controllers have the earlier one.
-    newest = max(held.values(), key=lambda one: (one.until, LEVELS[one.supply]), default=None)
+    newest = max(told.values(), key=lambda one: (one.until, LEVELS[one.supply]), default=None)
     if newest is not None and newest.supply is not SupplyState.NORMAL:
         alert = _FLEX if newest.supply is SupplyState.LOW else _EMERGENCY
         payloads = {_LEVEL: LEVELS[newest.supply], alert: f"The regional supply is {newest.supply}. Use less."}
         yield _supply_event("supply-state", newest, payloads)
-    for name, one in held.items():
+    for name, one in sorted(told.items()):
         if one.import_limit_w is not None:
             yield _supply_event(f"limit-{name}", one, {_LIMIT: one.import_limit_w / 1000}, targets=[name])
 

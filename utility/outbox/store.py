@@ -1,7 +1,14 @@
-"""SQL of the outbox: commands to gateways without an outcome, and what the plant said and was asked."""
+"""SQL of the outbox: commands to gateways without an outcome, what controllers are told, the plant's reports.
+
+A room says what controllers are to be told of a topic (``Wanted``). A controller is told if that differs from what it
+was told last, if the command got no answer in time or another one took its setting, ``AGAIN_S`` after an answer that is
+not `done`, and, if the room asks for it, some time after any answer.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -25,7 +32,7 @@ from utility.outbox.changes import (
     to_repeat,
     without,
 )
-from utility.outbox.tables import command, plant_quarter, plant_seen, purchase
+from utility.outbox.tables import command, plant_quarter, plant_seen, purchase, told
 
 MOST_EARLIER = 1_000  # newest commands among which those in force are looked for
 ID_LENGTH = 44  # characters that are left of an id of a command that is given again
@@ -104,6 +111,77 @@ def _replaces(new: Mapping[str, Any], older: Mapping[str, Any]) -> bool:
     if older.get("from_time") is None:
         return new.get("from_time") is None
     return new.get("from_time") is None or bool(older["from_time"] >= new["from_time"])
+
+
+SENT_S = 86_400  # seconds for which most of what is told is sent until it is answered
+AGAIN_S = 86_400  # seconds after which a controller that did not do a command is told again: it may have been upgraded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a controller is to be told of a topic."""
+
+    controller: ControllerId
+    topic: str  # the topic; its first word is the beginning of the commands' ids
+    fields: Mapping[str, Any]  # the command's keys and values, with ``cmd``
+    content: Any  # what is compared with what it was told, JSON; empty: a controller that was never told has that
+    until: EpochSeconds  # until when the command is sent
+    again_s: int | None = None  # seconds after which it is told again although it did the command; ``None``: never
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a controller was last told of a topic."""
+
+    controller: ControllerId
+    topic: str
+    content: Any
+    time: EpochSeconds  # when
+    command: str  # the id of the command
+    state: str | None  # the command's; ``None``: it is not known any more
+    result: str | None  # the answer's; ``None``: there is none
+
+    def is_to_repeat(self, now: EpochSeconds, again_s: int | None = None) -> bool:
+        """Return whether the controller is to be told the same again."""
+        if self.state == "open":
+            return False
+        if self.result not in (None, "done"):
+            again_s = min(AGAIN_S, again_s or AGAIN_S)
+        return self.state in ("expired", "superseded") or (again_s is not None and self.time + again_s <= now)
+
+
+def told_of(connection: Connection, topic: str, limit: int | None = None, skipped: int = 0) -> list[Told]:
+    """Return what controllers were told of a topic, or of all that begin with its word, by controller and topic."""
+    c = told.c
+    statement = select(told, command.c.state, command.c.result).outerjoin(command, command.c.id == c.command)
+    statement = statement.where((c.topic == topic) | c.topic.startswith(f"{topic} ", autoescape=True))
+    rows = connection.execute(statement.order_by(c.controller, c.topic).limit(limit).offset(skipped)).mappings()
+    return [Told(**{**row, "content": json.loads(row["content"])}) for row in rows]
+
+
+def to_tell(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Wanted]:
+    """Return what of it controllers are to be told now."""
+    words = {one.topic.partition(" ")[0] for one in wanted}
+    known = {(one.controller, one.topic): one for word in words for one in told_of(connection, word)}
+    found = []
+    for one in wanted:
+        last = known.get((one.controller, one.topic))
+        if bool(one.content) if last is None else last.content != one.content or last.is_to_repeat(now, one.again_s):
+            found.append(one)
+    return found
+
+
+def tell(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds) -> None:
+    """Send controllers what of it they are to be told now."""
+    rows = []
+    for one in to_tell(connection, wanted, now):
+        name = f"{one.topic.partition(' ')[0]}-{token_hex(8)}"
+        message = ControllerCommand.model_validate({**one.fields, "id": name, "until": one.until})
+        send(connection, one.controller, message, now)
+        row = {"controller": one.controller, "topic": one.topic, "content": json.dumps(one.content)}
+        rows.append(row | {"time": now, "command": name})
+    if rows:
+        connection.execute(upsert(connection, told, "content", "time", "command"), rows)
 
 
 def write_plant(connection: Connection, changes: Sequence[Change]) -> None:

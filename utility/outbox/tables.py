@@ -34,6 +34,18 @@ command = Table(
     info=SMALL,
 )
 
+# What each controller was last told of a topic, such as `rates town`: its content, JSON, when, and by which command.
+told = Table(
+    "told",
+    metadata,
+    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column("topic", String(40), primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("command", String(64), nullable=False),
+    info=SMALL,
+)
+
 # The reports of controllers (``controller_commands.ControllerOutcome.report``), by the command that asked for it and
 # when it was given; `text` is as in the outcome.
 controller_report = Table(

@@ -6,7 +6,7 @@ A repeated run changes nothing: a quarter has one purchase, and a controller is 
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from secrets import token_hex
 
 from commonwatt.model.control import SupplyState
@@ -32,21 +32,19 @@ from utility.supply.deciding import (
 )
 from utility.supply.metrics import SupplyMetrics
 from utility.supply.planner import POLICIES
-from utility.supply.rationing import RATIONING, Told, changes, must_tell
+from utility.supply.rationing import RATIONING, Ration, changes
 from utility.supply.store import (
     WORDS,
     NewPurchase,
-    NewRation,
     add_purchase,
     announced_storm,
     asked_until,
-    count_limited,
     first_lacking,
     has_purchase,
     members,
     quarters_between,
-    tell,
-    told,
+    rations,
+    tell_rations,
 )
 
 log = logging.getLogger(__name__)
@@ -58,8 +56,8 @@ class SupplyPlan:
 
     words: str = ""  # why there is no purchase; empty: there is one
     purchase: NewPurchase | None = None  # the purchase to store; ``None``: there is one already, or none can be planned
-    rations: tuple[NewRation, ...] = ()  # the rations to tell
-    changes: tuple[dict[str, object], ...] = ()  # the kinds of changes among them, with their facts
+    rations: Mapping[MicrogridId, Ration] = field(default_factory=dict)  # the rations; empty: none were decided
+    changes: tuple[dict[str, object], ...] = ()  # the kinds of changes among the rations, with their facts
     # What the rations were decided for; ``None``: they were not.
     rationed: tuple[Quarter, SupplyState, int] | None = None
 
@@ -138,17 +136,12 @@ class Planner:
             return SupplyPlan(rationed=rationed)
         hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
         with self._database.reads.begin() as connection:
-            before = told(connection)
-            limits = _limits(before, facts.now)
+            before = rations(connection, facts.now)
+            limits = {name: limit for name, one in before.items() if (limit := one.import_limit_w) is not None}
             asking = members(connection, facts.quarter, hours, frozenset(limits))
         found = rations_of(self._rule, facts, [replace(one, limit_w=limits.get(one.microgrid)) for one in asking])
-        new = tuple(
-            NewRation(controller=name, supply=supply, ration=one, id=f"supply-{facts.now}-{token_hex(4)}")
-            for name, one in found.items()
-            if must_tell(one, supply, before.get(name), facts.now, facts.quarter)
-        )
-        changed = tuple(changes(found, supply, before, facts.now))
-        return SupplyPlan(rations=new, changes=changed, rationed=rationed)
+        changed = tuple(changes(found, supply, before))
+        return SupplyPlan(rations=found, changes=changed, rationed=rationed)
 
 
 @dataclass(eq=False)
@@ -179,20 +172,15 @@ class SupplyJob:
         """Write a plan in one transaction; return whether a purchase was added, and how many microgrids are limited."""
         with self.database.writes.begin() as connection:
             added = plan.purchase is not None and add_purchase(connection, plan.purchase, now)
-            tell(connection, plan.rations, now)
+            if plan.rationed is not None:
+                tell_rations(connection, plan.rations, plan.rationed[1], now)
             if (read_setting(connection, WORDS) or "") != plan.words:
                 save_setting(connection, WORDS, plan.words)
                 if plan.words:
                     log.info("no purchase for this quarter-hour yet: %s", plan.words)
-            limited = count_limited(connection, now)
+            limited = sum(one.import_limit_w is not None for one in rations(connection, now).values())
         for change in plan.changes:
             log.info("rations: %s", json.dumps(change))
         if added and plan.purchase is not None:
             log.info("buying: %s", json.dumps({"mwh": plan.purchase.energy, "why": plan.purchase.reason}))
         return added, limited
-
-
-def _limits(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> dict[MicrogridId, int]:
-    """Return the import limits in force, watts."""
-    in_force = {name: one for name, one in before.items() if one.until > now}
-    return {name: one.import_limit_w for name, one in in_force.items() if one.import_limit_w is not None}

@@ -191,36 +191,31 @@ RATION_S = 1800
 NAMED = 10  # most microgrids that a line of the log names
 
 
+def is_short(supply: str, import_limit_w: int | None) -> bool:
+    """Return whether a controller is under a ration."""
+    return supply != SupplyState.NORMAL or import_limit_w is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a controller was last sent."""
+    """A ration that a controller was told, and that is in force."""
 
-    quarter: Quarter  # the quarter-hour in which it was sent
+    quarter: Quarter  # the quarter-hour in which it was told
     supply: SupplyState  # the state of the regional supply
     import_limit_w: int | None  # its import limit, watts; ``None``: no limit
+    reason: str  # why, in words
     until: EpochSeconds  # until when that holds
-
-
-def must_tell(ration: Ration, supply: SupplyState, told: Told | None, now: EpochSeconds, quarter: Quarter) -> bool:
-    """Return whether to send a controller its ration.
-
-    A state that is NORMAL without a limit is sent only to end something else: controllers take it as given.
-    """
-    in_force = told is not None and told.until > now
-    is_same = told is not None and (told.supply, told.import_limit_w) == (supply, ration.import_limit_w)
-    if supply is SupplyState.NORMAL and ration.import_limit_w is None:
-        return in_force and not is_same
-    return not in_force or not is_same or (told is not None and told.quarter != quarter)
+    command: str  # the id of the command
 
 
 def changes(
-    found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told], now: EpochSeconds
+    found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told]
 ) -> Iterator[dict[str, object]]:
-    """Yield each kind of change between what controllers were last sent and their new rations, with its facts."""
+    """Yield each kind of change between the rations in force and the new ones, with its facts."""
     kinds: dict[tuple[str, bool, str], dict[MicrogridId, int | None]] = {}
     for name, ration in found.items():
         was, was_limit_w = SupplyState.NORMAL, None
-        if (before := told.get(name)) is not None and before.until > now:
+        if (before := told.get(name)) is not None:
             was, was_limit_w = before.supply, before.import_limit_w
         if (was, was_limit_w) != (supply, ration.import_limit_w):
             kinds.setdefault((was.value, ration.reduce, ration.reason), {})[name] = was_limit_w

@@ -10,20 +10,19 @@ from sqlalchemy import Connection, bindparam, delete, func, select
 from commonwatt.model.control import SupplyState
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
-from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter, PlantReport
 from commonwatt.town.town import Direction, Function, TownTable, average_w
-from utility.database.database import insert_or, read_setting, save_setting, upsert
+from utility.database.database import insert_or, read_setting, save_setting
 from utility.database.town_zone import TOWN
-from utility.outbox.store import last_report, send
+from utility.outbox.store import Wanted, last_report, tell, told_of
 from utility.outbox.tables import command, plant_quarter, purchase
 from utility.readings.tables import compacted
 from utility.registry.store.statements import meters_of
 from utility.registry.tables import controller, installed, meter
 from utility.supply.buying import Storm
 from utility.supply.deciding import plant_lasts_until
-from utility.supply.rationing import EMERGENCY, RATION_S, Member, Priority, Ration, Told
-from utility.supply.tables import ration
+from utility.supply.rationing import EMERGENCY, RATION_S, Member, Priority, Ration, Told, is_short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,16 +116,6 @@ _KEPT_S = 21 * 86_400
 _OLD_COMMANDS = delete(command).where(
     command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("supply-%")
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewRation:
-    """A ration to store and send."""
-
-    controller: MicrogridId  # the controller
-    supply: SupplyState  # the state of the regional supply
-    ration: Ration  # its ration
-    id: str  # the command's id
 
 
 def loss_permille(connection: Connection) -> int:
@@ -236,64 +225,42 @@ def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
 _KINDS = {"public": Priority.PUBLIC, "apartment": Priority.APARTMENTS, "residential": Priority.HOUSES}
 
 
-def told(connection: Connection) -> dict[MicrogridId, Told]:
-    """Return what each controller was last sent."""
+def rations(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, Told]:
+    """Return the rations in force, by controller; of controllers that are under none, nothing."""
+    supply = "supply"
     return {
         row.controller: Told(
-            quarter=row.quarter,
-            supply=SupplyState(row.supply),
-            import_limit_w=row.import_limit_w,
-            until=row.until,
+            **row.content | {supply: SupplyState(row.content[supply])}, until=row.time + RATION_S, command=row.command
         )
-        for row in connection.execute(select(ration))
+        for row in told_of(connection, supply)
+        if row.time + RATION_S > now and is_short(row.content[supply], row.content["import_limit_w"])
     }
 
 
-def tell(connection: Connection, new: Sequence[NewRation], now: EpochSeconds) -> None:
-    """Store rations and the commands that tell the controllers; forget such commands of over three weeks ago.
+def tell_rations(
+    connection: Connection, new: Mapping[MicrogridId, Ration], supply: SupplyState, now: EpochSeconds
+) -> None:
+    """Tell controllers their rations, in each quarter-hour of a short supply, and the end of it; forget old commands.
 
-    Each quarter-hour of a short supply has one for each controller.
+    A state that is NORMAL without a limit is told only to end something else: controllers take it as given.
     """
-    rows = []
-    for one in new:
-        message = ControllerCommand(
-            id=one.id,
-            cmd=Action.SUPPLY,
+    before = rations(connection, now)
+    wanted = [
+        Wanted(
+            controller=name,
+            topic="supply",
+            fields={"cmd": Action.SUPPLY, "for_s": RATION_S, **stated},
+            content={"quarter": now // QUARTER_S, **stated, "reason": one.reason},
             # Beyond that the next one is sent, or the supply is NORMAL again.
             until=now + RATION_S,
-            for_s=RATION_S,
-            supply=one.supply,
-            import_limit_w=one.ration.import_limit_w,
         )
-        send(connection, one.controller, message, now)
-        rows.append(
-            {
-                "controller": one.controller,
-                "quarter": now // QUARTER_S,
-                "supply": one.supply.value,
-                "import_limit_w": one.ration.import_limit_w,
-                "reason": one.ration.reason,
-                "until": now + RATION_S,
-                "command": one.id,
-            }
-        )
-    if rows:
+        for name, one in new.items()
+        for stated in [{"supply": supply, "import_limit_w": one.import_limit_w}]
+        if is_short(supply, one.import_limit_w) or name in before
+    ]
+    if wanted:
         connection.execute(_OLD_COMMANDS, {"before": now - _KEPT_S})
-        columns = ("quarter", "supply", "import_limit_w", "reason", "until", "command")
-        connection.execute(upsert(connection, ration, *columns), rows)
-
-
-def count_limited(connection: Connection, now: EpochSeconds) -> int:
-    """Return how many microgrids have an import limit now."""
-    limited = select(func.count()).where(ration.c.until > now, ration.c.import_limit_w.is_not(None))
-    return int(connection.execute(limited).scalar_one())
-
-
-def rations(connection: Connection, now: EpochSeconds) -> list[dict[str, object]]:
-    """Return the rations in force, by controller; of controllers that are under none, nothing."""
-    is_short = (ration.c.supply != SupplyState.NORMAL.value) | ration.c.import_limit_w.is_not(None)
-    statement = select(ration).where(ration.c.until > now, is_short).order_by(ration.c.controller)
-    return [dict(row) for row in connection.execute(statement).mappings()]
+        tell(connection, wanted, now)
 
 
 WORDS = "supply"
@@ -333,7 +300,7 @@ def supply_view(connection: Connection, now: EpochSeconds, limit: int) -> dict[s
         "storm": None if storm is None else [storm.start, storm.end],
         "no_purchase": None if is_bought else (read_setting(connection, WORDS) or "not looked at yet"),
         "purchases": [{"start": int(row["quarter"]) * QUARTER_S, **row} for row in newest],
-        "rations": rations(connection, now),
+        "rations": [{"controller": name, **vars(one)} for name, one in rations(connection, now).items()],
     }
 
 

@@ -1,5 +1,6 @@
 """Tariffs: their versions, two people, what was sent; a new version in a form or as text, with its faults."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
@@ -11,18 +12,17 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import Quarter, quarter_of
 from utility.access.decisions import shown as shown_second
 from utility.access.people import Actor
+from utility.outbox.store import told_of
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.api import ACTIONS
 from utility.tariffs.file import DAYS, POLICY_WORDS
 from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.store import (
     Stored,
-    acknowledged,
     find_version,
     out_of_time,
     published,
     same_day,
-    told_counts,
     versions,
 )
 from utility.tariffs.tariff import Tariff, in_force, parse_tariff
@@ -298,9 +298,10 @@ def _add_lists(router: APIRouter) -> None:
         """List all versions of all tariffs, proposals first, and how many controllers received them."""
         with console.database.reads.begin() as connection:
             rows = versions(connection)
-            told = told_counts(connection)
+            told = Counter((*row.content.values(), row.state or "") for row in told_of(connection, "rates"))
         rows.sort(key=lambda row: (row.state != "proposed", row.name, -row.version))
-        return console.page(request, actor, "rates.html", {"rows": rows, "told": told})
+        counts = sorted((*each, count) for each, count in told.items())
+        return console.page(request, actor, "rates.html", {"rows": rows, "told": counts})
 
     @router.get(f"{_START}/told")
     def told(
@@ -311,6 +312,6 @@ def _add_lists(router: APIRouter) -> None:
         skip: Skip = 0,
     ) -> HTMLResponse:
         """List what each controller was sent, and whether it has acknowledged it."""
-        rows = console.database.read(acknowledged, tariff, ROWS + 1, skip)
+        rows = console.database.read(told_of, f"rates {tariff}".rstrip(), ROWS + 1, skip)
         others = other_pages(f"{_START}/told", skip, is_more=len(rows) > ROWS, tariff=tariff)
         return console.page(request, actor, "rates_told.html", {"rows": rows[:ROWS]} | others)

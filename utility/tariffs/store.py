@@ -1,6 +1,5 @@
-"""SQL of the tariffs: versions, proposed and published, never changed (C1); the rates that were sent (U3)."""
+"""SQL of the tariffs: versions, proposed and published, never changed (C1); what controllers are told of them (U3)."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -9,18 +8,17 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from commonwatt.model.calendar import local_text, month_before, month_of, month_quarters
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from commonwatt.protocol.controller_commands import Action, ControllerCommand
-from utility.database.database import upsert
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.controller_commands import Action
 from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
-from utility.outbox.store import send
-from utility.outbox.tables import command
-from utility.registry.tables import controller
+from utility.outbox.store import Wanted
+from utility.registry.store.registry import controllers
+from utility.registry.tables import account_term, holding, meter
 from utility.tariffs.columns import Version
 from utility.tariffs.file import BillTable
-from utility.tariffs.tables import rates_told, rates_version
-from utility.tariffs.tariff import Tariff, ToldRates, in_force, tariff_of
+from utility.tariffs.tables import rates_version
+from utility.tariffs.tariff import Tariff, in_force, rates_of, tariff_of
 
 CORRECTED_MONTHS = 12  # newest months with issued bills that a run of bills corrects
 _MEANWHILE = "{name} v{version}: was replaced or published meanwhile"
@@ -190,63 +188,46 @@ def too_early(connection: Connection, new: Tariff, now: EpochSeconds) -> str | N
     return None if was and was.policy == new.policy else "it has another policy than what it corrects"
 
 
-def controllers(connection: Connection) -> list[MicrogridId]:
-    """Return the names of all controllers."""
-    return list(connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars())
-
-
-def told(connection: Connection) -> dict[tuple[MicrogridId, str], tuple[int, str]]:
-    """Return version and month of what each controller was sent of each tariff."""
-    return {(row.controller, row.tariff): (row.version, row.month) for row in connection.execute(select(rates_told))}
-
-
-def tell(
-    connection: Connection,
-    new: Sequence[tuple[MicrogridId, ToldRates]],
-    now: EpochSeconds,
-    new_id: Callable[[], str],
-) -> None:
-    """Store the commands that tell controllers rates; the service sends each until it is answered or the rates end."""
-    rows = []
-    for name, rates in new:
-        message = ControllerCommand(
-            id=f"rates-{now}-{new_id()}",
-            cmd=Action.RATES,
-            until=rates.until,
-            tariff=rates.tariff,
-            version=rates.version,
-            prices=rates.prices,
-            changes=rates.changes,
-            rates_until=rates.until,
-        )
-        send(connection, name, message, now)
-        row = {"controller": name, "tariff": rates.tariff, "version": rates.version, "month": rates.month}
-        rows.append(row | {"command": message.id})
-    if rows:
-        connection.execute(upsert(connection, rates_told, "version", "month", "command"), rows)
-
-
-def acknowledged(
-    connection: Connection, tariff: str = "", limit: int | None = None, skipped: int = 0
-) -> list[dict[str, object]]:
-    """Return what each controller was sent, and the state of the command, by controller and tariff.
+def wanted_rates(connection: Connection, default: str, now: EpochSeconds) -> list[Wanted]:
+    """Return the rates that each controller is to be told: those of its accounts' tariffs, in this month and the next.
 
     Args:
-        tariff: Only of this tariff; empty: of all.
-        limit: At most so many; ``None``: all.
-        skipped: How many come before.
+        default: The name of the tariff of accounts without one, and of microgrids without an account.
     """
-    c = rates_told.c
-    columns = (c.controller, c.tariff, c.version, c.month, command.c.state, command.c.created)
-    statement = select(*columns).outerjoin(command, command.c.id == c.command).order_by(c.controller, c.tariff)
-    if tariff:
-        statement = statement.where(c.tariff == tariff)
-    return [dict(row) for row in connection.execute(statement.limit(limit).offset(skipped)).mappings()]
+    quarter, zone, versions = now // QUARTER_S, zone_of(connection), published(connection)
+    month = month_of(quarter, zone)
+    names = {version.name for version in versions}
+    rates = {name: rates_of([each for each in versions if each.name == name], month, zone) for name in names}
+    theirs = _tariffs_of(connection, default, quarter) if versions else {}
+    return [
+        Wanted(
+            controller=microgrid,
+            topic=f"rates {name}",
+            fields={"cmd": Action.RATES, **vars(its)},
+            content={"tariff": name, "version": its.version, "month": month},
+            until=its.rates_until,
+        )
+        for microgrid, names in theirs.items()
+        for name in sorted(names)
+        if (its := rates.get(name)) is not None
+    ]
 
 
-def told_counts(connection: Connection) -> list[dict[str, object]]:
-    """Return how many controllers were sent which version of a tariff for which month, by the command's state."""
-    c = rates_told.c
-    columns = (c.tariff, c.version, c.month, command.c.state)
-    statement = select(*columns, func.count().label("controllers")).outerjoin(command, command.c.id == c.command)
-    return [dict(row) for row in connection.execute(statement.group_by(*columns).order_by(*columns)).mappings()]
+def _tariffs_of(connection: Connection, default: str, quarter: Quarter) -> dict[MicrogridId, set[str]]:
+    """Return the names of the tariffs of each microgrid's accounts in a quarter."""
+    h, t = holding.c, account_term.c
+    newest = select(t.account, func.max(t.since).label("since")).where(t.what == "tariff", t.since <= quarter)
+    begun = newest.group_by(t.account).subquery()
+    in_force = (t.account == begun.c.account) & (t.since == begun.c.since) & (t.what == "tariff")
+    statement = (
+        select(meter.c.microgrid, t.value)
+        .distinct()
+        .join(holding, h.meter == meter.c.id)
+        .outerjoin(begun, begun.c.account == h.account)
+        .outerjoin(account_term, in_force)
+        .where(h.since <= quarter, h.until.is_(None) | (h.until > quarter))
+    )
+    found: dict[MicrogridId, set[str]] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.microgrid, set()).add(row.value or default)
+    return {name: found.get(name, {default}) for name in controllers(connection)}

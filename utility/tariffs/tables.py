@@ -1,6 +1,6 @@
-"""Tables of tariffs, and of the rates that controllers were told (U3)."""
+"""The table of tariffs."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, SmallInteger, String, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, SmallInteger, String, Table, Text
 
 from utility.database.base import SMALL, columns, metadata
 
@@ -19,17 +19,5 @@ rates_version = Table(
     Column("proposed", BigInteger, nullable=False),
     Column("approved_by", String(32), nullable=True),
     Column("approved", BigInteger, nullable=True),
-    info=SMALL,
-)
-
-# The rates that each controller was last sent: the tariff's version and month, and the command that sends them.
-rates_told = Table(
-    "rates_told",
-    metadata,
-    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
-    Column("tariff", String(32), primary_key=True),
-    Column("version", SmallInteger, nullable=False),
-    Column("month", String(7), nullable=False),
-    Column("command", String(64), nullable=False),
     info=SMALL,
 )

@@ -1,7 +1,7 @@
 """A version of a tariff: prices, the period of each quarter-hour, and what controllers receive of them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,9 +14,8 @@ import numpy as np
 from commonwatt.config.files import check_table, parse_toml, place_in, read_text
 from commonwatt.model.calendar import Quarters, month_after, month_quarters, to_local
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.controller_commands import MAX_CHANGES
-from utility.registry.accounts import DatedRegistry, value_at
 from utility.tariffs.file import (
     DAY_QUARTERS,
     DAYS,
@@ -174,18 +173,17 @@ def in_force(versions: Sequence[Tariff], quarter: Quarter) -> Tariff | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToldRates:
-    """The rates of a tariff, for a controller."""
+class Rates:
+    """The rates of a tariff, for a controller, as the command has them."""
 
     tariff: str  # its name
     version: int  # the newest version that holds in the time sent
-    month: str  # the local month in which the time begins
     prices: list[tuple[str, str, str]]  # period, price of import, price of credit
     changes: list[tuple[EpochSeconds, int]]  # from when which place in ``prices`` holds
-    until: EpochSeconds  # the end of the time sent, epoch seconds
+    rates_until: EpochSeconds  # the end of the time sent
 
 
-def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRates | None:
+def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> Rates | None:
     """Return the rates of a tariff from the start of a local month to the end of the next one.
 
     A tariff that changes more than ``MAX_CHANGES`` times in it is sent until its next change after so many.
@@ -208,13 +206,12 @@ def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRate
     if not held:
         return None
     told_until = until * QUARTER_S if len(changes) <= MAX_CHANGES else changes[MAX_CHANGES][0]
-    return ToldRates(
+    return Rates(
         tariff=versions[0].name,
         version=max(held),
-        month=month,
         prices=prices,
         changes=changes[:MAX_CHANGES],
-        until=told_until,
+        rates_until=told_until,
     )
 
 
@@ -231,30 +228,6 @@ def prices_in(versions: Sequence[Tariff], first: Quarter, until: Quarter) -> lis
         if tariff is not None:
             found += [(quarter, tariff.prices[period]) for quarter, period in _changes(tariff, begin, end)]
     return found
-
-
-def tariffs_by_microgrid(
-    registry: DatedRegistry, microgrids: Iterable[MicrogridId], default: str, quarter: Quarter
-) -> dict[MicrogridId, list[str]]:
-    """Return the names of the tariffs of each microgrid's accounts in a quarter; the default without accounts."""
-    found: dict[MicrogridId, set[str]] = {name: set() for name in microgrids}
-    for meter in registry.meters.values():
-        account = meter.account_at(quarter)
-        if account is not None and meter.microgrid in found:
-            found[meter.microgrid].add(_name(registry, account, default, quarter))
-    return {microgrid: sorted(names) or [default] for microgrid, names in sorted(found.items())}
-
-
-def next_change(registry: DatedRegistry, quarter: Quarter) -> Quarter | None:
-    """Return the next quarter in which another account has a meter, or an account another tariff; ``None``: none is."""
-    dates = {date for meter in registry.meters.values() for held in meter.holdings for date in (held.start, held.end)}
-    dates |= {dated.start for account in registry.accounts.values() for dated in account.tariffs}
-    return min((date for date in dates if date is not None and date > quarter), default=None)
-
-
-def _name(registry: DatedRegistry, number: AccountNumber, default: str, quarter: Quarter) -> str:
-    account = registry.accounts.get(number)
-    return (None if account is None else value_at(account.tariffs, quarter)) or default
 
 
 def _changes(tariff: Tariff, begin: Quarter, end: Quarter) -> list[tuple[Quarter, int]]:

@@ -3,106 +3,89 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from secrets import token_hex
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds
-from commonwatt.protocol.controller_commands import Action, ControllerCommand, witnessed_text
+from commonwatt.protocol.controller_commands import Action, witnessed_text
 from utility.billing.proof import BoundKey, Signed, check_code, is_signed
-from utility.billing.store.runs import ONCE_ISSUED, tree_of
+from utility.billing.store.runs import ONCE_ISSUED
 from utility.billing.tables import bill_run, witness, witness_key
 from utility.database.database import upsert
-from utility.outbox.store import send
+from utility.outbox.store import AGAIN_S, Wanted, tell, told_of
 from utility.outbox.tables import command
-from utility.registry.tables import controller
+from utility.registry.store.registry import controllers
 
 ASKED_S = 30 * 86_400  # for how long a signature is asked for; then it is asked for again
-AGAIN_S = 86_400  # after how long a controller that could not sign is asked again
-WITNESS_PREFIX = "witness-"  # with which the ids of these questions begin
+WITNESS = "witness"  # with which the topics and ids of these questions begin
 MONTHS = 13  # newest issued months whose signatures are asked for
 
 
-def to_ask(connection: Connection) -> list[tuple[int, str, ControllerId]]:
-    """Return (run, month, controller) of the signatures that nobody has asked for yet, the newest month first.
+def wanted(connection: Connection, now: EpochSeconds) -> list[Wanted]:
+    """Return the signatures to ask for, of each controller one a month, the newest month first.
 
     A month's cancelled runs come one after the other before the run that replaces them: a controller that did not hear
     of one would take the next for a second list.
     """
     c, w = bill_run.c, witness.c
     newest = select(c.month).where(c.state == "issued").order_by(c.month.desc()).limit(MONTHS)
-    names = list(connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars())
-    found = []
-    for month in connection.execute(newest).scalars().all():
-        of_month = select(c.no).where(c.month == month, c.state.in_(ONCE_ISSUED), c.head.is_not(None)).order_by(c.no)
-        runs = list(connection.execute(of_month).scalars())
-        rows = connection.execute(select(w.controller, w.run_no, w.state).where(w.run_no.in_(runs))).all()
-        asked = {(row.controller, row.run_no): row.state for row in rows}
-        for name in names:
-            last = max((no for no in runs if (name, no) in asked), default=0)
-            after = [no for no in runs if no > last]
-            if after and asked.get((name, last)) != "asked":
-                found.append((after[0], month, name))
-    return found
+    of_months = select(c.no, c.month, c.head).where(c.month.in_(newest), c.state.in_(ONCE_ISSUED), c.head.is_not(None))
+    runs = connection.execute(of_months.order_by(c.month.desc(), c.no)).all()
+    answered = select(w.controller, c.month, func.max(w.run_no).label("last")).join(bill_run, c.no == w.run_no)
+    rows = connection.execute(answered.group_by(w.controller, c.month))
+    last = {(row.controller, row.month): row.last for row in rows}
+    found: dict[tuple[str, ControllerId], Wanted] = {}
+    for run in runs:
+        head = json.loads(run.head)
+        fields = {"cmd": Action.WITNESS, "month": run.month, "code": check_code(head), "replaces": head.get("replaces")}
+        for name in controllers(connection):
+            if run.no > last.get((name, run.month), 0) and (run.month, name) not in found:
+                found[run.month, name] = Wanted(
+                    controller=name,
+                    topic=f"{WITNESS} {run.month}",
+                    fields=fields,
+                    content=run.no,
+                    until=now + ASKED_S,
+                    again_s=AGAIN_S,
+                )
+    return list(found.values())
 
 
 def take_in_and_ask(connection: Connection, authority: Path | None, now: EpochSeconds) -> None:
     """Take in the signatures of controllers, and ask for those under newly issued runs, until they are answered.
 
-    One that could not sign, such as of an older version or with a full disk, is asked again a day later.
-
     Args:
         authority: The certificate of the authority behind the controllers' (PEM); ``None``: nobody can be asked.
     """
-    if authority is None:
-        return
-    take_in(connection, authority.read_bytes())
-    could_not = select(command.c.id).where(command.c.state == "done", command.c.created + AGAIN_S <= now)
-    connection.execute(witness.delete().where(witness.c.state == "asked", witness.c.command.in_(could_not)))
-    heads = {no: tree_of(connection, no).head for no in {no for no, _, _ in to_ask(connection)}}
-    for no, month, name in to_ask(connection):
-        message = ControllerCommand(
-            id=f"{WITNESS_PREFIX}{no}-{name}-{token_hex(4)}",
-            cmd=Action.WITNESS,
-            until=now + ASKED_S,
-            month=month,
-            code=check_code(heads[no]),
-            replaces=heads[no].get("replaces"),
-        )
-        send(connection, name, message, now)
-        row = {"run_no": no, "controller": name, "command": message.id, "state": "asked"}
-        connection.execute(witness.insert().values(row))
+    if authority is not None:
+        take_in(connection, authority.read_bytes())
+        tell(connection, wanted(connection, now), now)
 
 
 def take_in(connection: Connection, authority: bytes) -> None:
-    """Store what controllers answered; one that did not answer in time is asked again.
+    """Store what controllers answered.
 
     A signature that is not of what was asked for, or by a key that the controller's certificate did not sign, counts as
     refused: it raises the alarm, and comes into no receipt.
     """
-    c = command.c
-    of = select(witness.c.run_no, witness.c.controller, c.result, c.outcome, c.state, c.message)
-    asked = of.join(command, command.c.id == witness.c.command, isouter=True).where(witness.c.state == "asked")
-    for row in connection.execute(asked).all():
-        ours = (witness.c.run_no == row.run_no) & (witness.c.controller == row.controller)
-        said = json.loads(row.outcome or "{}")
-        signed = said.get("signed")
-        if row.state == "open":
+    taken, runs = (set(connection.execute(select(each)).scalars()) for each in (witness.c.command, bill_run.c.no))
+    for one in told_of(connection, WITNESS):
+        if one.command in taken or one.content not in runs or one.result not in ("done", "refused"):
             continue
-        if row.result == "refused":
-            connection.execute(witness.update().where(ours).values(state="refused"))
-        elif row.result == "done" and signed:
-            told = json.loads(row.message)
-            text = witnessed_text(row.controller, told["month"], told["code"], told.get("replaces"))
-            behind = {name: said.get(name, "") for name in ("bound", "certificate")}
-            key = BoundKey(controller=row.controller, key=signed[:64], **behind)
-            if is_signed(signed, text) and key.is_good(authority):
-                connection.execute(witness.update().where(ours).values(state="signed", signed=signed))
-                connection.execute(upsert(connection, witness_key, "bound", "certificate"), asdict(key))
-            else:
-                connection.execute(witness.update().where(ours).values(state="refused"))
-        elif row.state in (None, "expired"):
-            connection.execute(witness.delete().where(ours))
+        its = connection.execute(select(command.c.message, command.c.outcome).where(command.c.id == one.command)).one()
+        told, said = json.loads(its.message), json.loads(its.outcome or "{}")
+        signed = said.get("signed")
+        if one.result == "done" and not signed:
+            continue  # It could not, and is asked again.
+        text = witnessed_text(one.controller, told["month"], told["code"], told.get("replaces"))
+        behind = {name: said.get(name, "") for name in ("bound", "certificate")}
+        key = BoundKey(controller=one.controller, key=(signed or "")[:64], **behind)
+        is_good = one.result == "done" and is_signed(signed, text) and key.is_good(authority)
+        if is_good:
+            connection.execute(upsert(connection, witness_key, "bound", "certificate"), asdict(key))
+        state = {"state": "signed", "signed": signed} if is_good else {"state": "refused"}
+        row = {"run_no": one.content, "controller": one.controller, "command": one.command}
+        connection.execute(witness.insert().values(row | state))
 
 
 def refused(connection: Connection, now: EpochSeconds) -> list[str]:

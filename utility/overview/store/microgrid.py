@@ -14,7 +14,7 @@ from commonwatt.model.units import (
     Quarter,
     unsigned64,
 )
-from utility.billing.store.witnesses import WITNESS_PREFIX
+from utility.billing.store.witnesses import WITNESS
 from utility.database.database import Database
 from utility.outbox.tables import command
 from utility.overview.microgrids import Change
@@ -67,7 +67,7 @@ def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) 
     """
     c = command.c
     statement = select(command).where(
-        c.controller == microgrid, ~c.id.startswith(GAP_PREFIX), ~c.id.startswith(WITNESS_PREFIX)
+        c.controller == microgrid, ~c.id.startswith(GAP_PREFIX), ~c.id.startswith(f"{WITNESS}-")
     )
     statement = statement.order_by(c.created.desc(), c.id.desc()).limit(limit)
     return [

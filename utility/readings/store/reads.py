@@ -31,6 +31,7 @@ from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks, reading, se
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.accounts import weight_at
 from utility.registry.store.accounts import load_dated_registry
+from utility.registry.store.registry import controllers
 from utility.registry.tables import controller, holding, meter, present_minimum
 
 # Built once: building a statement takes longer than executing it.
@@ -196,7 +197,7 @@ def status(connection: Connection) -> dict[str, dict[str, object]]:
     )
     tallies = {row.controller: row for row in connection.execute(select(tally))}
     seen = {row.controller: row for row in connection.execute(select(gateway_seen))}
-    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    ids = controllers(connection)
     return {i: _status_of(tallies.get(i), seen.get(i), open_gaps.get(i, 0), conflicting.get(i, 0)) for i in ids}
 
 
@@ -228,7 +229,7 @@ def schedules(connection: Connection) -> list[dict[str, object]]:
 def _said(connection: Connection) -> Iterator[tuple[MicrogridId, EpochSeconds | None, Heartbeat | None]]:
     """Yield the time and the content of each gateway's last heartbeat; ``None`` without any."""
     seen = last_heartbeats(connection)
-    for name in connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars():
+    for name in controllers(connection):
         time, heartbeat = seen.get(name, (None, None))
         yield name, time, heartbeat
 

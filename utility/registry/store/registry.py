@@ -106,6 +106,11 @@ def load_holdings(connection: Connection, which: ColumnElement[bool] | None = No
     return found
 
 
+def controllers(connection: Connection) -> list[ControllerId]:
+    """Return the names of all controllers, in the order of their numbers."""
+    return list(connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars())
+
+
 def controller_numbers(connection: Connection) -> dict[str, int]:
     """Return the number of each controller, by its id."""
     return {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}

@@ -1,17 +1,15 @@
-"""Statements of clerks: accounts that moved out, places that must not be cut, and the commands that tell gateways."""
+"""Statements of clerks: accounts that moved out, places that must not be cut, and what gateways are told of them."""
 
-import json
 from collections.abc import Sequence
-from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, false, select, true, union
 
-from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, MicrogridId, Quarter, quarter_of
-from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, MicrogridId, Quarter, quarter_of, unsigned64
+from commonwatt.protocol.controller_commands import Action
 from utility.database.database import insert_or, upsert
-from utility.outbox.store import send
-from utility.outbox.tables import command
+from utility.outbox.store import SENT_S, Wanted
+from utility.registry.store.registry import controllers
 from utility.registry.tables import holding, installed, meter, move, spared_place
 
 
@@ -43,7 +41,6 @@ def moved_out(connection: Connection, until_quarter: Quarter) -> tuple[AccountNu
     return tuple(connection.execute(left.order_by(move.c.account)).scalars())
 
 
-SENT_S = 86_400  # seconds for which a command is sent until it is answered; then it is given again
 # Seconds after which a gateway is told again: it may have been replaced or restored, or have refused or not known it.
 AGAIN_S = 6 * 3600
 
@@ -84,27 +81,18 @@ def meters_of(connection: Connection, quarter: Quarter) -> dict[MicrogridId, dic
     return found
 
 
-def to_tell(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, list[MeterId]]:
-    """Return the meters to tell gateways that were not told of them, not lately, or have not answered in time."""
-    wanted = {name: sorted(meters) for name, meters in meters_of(connection, quarter_of(now)).items()}
-    c, told = command.c, dict[MicrogridId, tuple[bool, list[MeterId]]]()
-    ours = select(c.controller, c.state, c.result, c.message, c.created).where(c.id.like("spare-%"))
-    for row in connection.execute(ours.order_by(c.created, c.id)):
-        meters = [int(each) for each in json.loads(row.message)["spared"]]
-        is_old = row.state != "open" and row.created + AGAIN_S <= now and (meters or row.result != "done")
-        told[row.controller] = row.state == "expired" or bool(is_old), meters
-    return {
-        name: meters
-        for name in sorted(wanted.keys() | told.keys())
-        for meters, (again, last) in [(wanted.get(name, []), told.get(name, (False, [])))]
-        if meters != last or again
-    }
-
-
-def tell(connection: Connection, now: EpochSeconds) -> None:
-    """Store the commands that are to be told; the service sends each until it is answered."""
-    for name, meters in to_tell(connection, now).items():
-        message = ControllerCommand(
-            id=f"spare-{name}-{token_hex(4)}", cmd=Action.SPARE, until=now + SENT_S, spared=meters
+def wanted_spared(connection: Connection, now: EpochSeconds) -> list[Wanted]:
+    """Return which meters each gateway is to be told not to cut."""
+    spared = meters_of(connection, quarter_of(now))
+    return [
+        Wanted(
+            controller=name,
+            topic="spare",
+            fields={"cmd": Action.SPARE, "spared": meters},
+            content=meters,
+            until=now + SENT_S,
+            again_s=AGAIN_S if meters else None,
         )
-        send(connection, name, message, now)
+        for name in controllers(connection)
+        for meters in [[str(unsigned64(each)) for each in spared.get(name, ())]]
+    ]

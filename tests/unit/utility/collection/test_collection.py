@@ -25,10 +25,11 @@ from utility.access.store.audit_log import Wanted, entries
 from utility.collection.balance import ENOUGH, IN_USE, Collected, Order, balanced, line_of, loads
 from utility.collection.decisions import pin
 from utility.collection.jobs import ALIVE_S, STEADY_S, BalanceJob
-from utility.collection.store import WANTED_S, load_meters
+from utility.collection.store import load_meters
 from utility.database.database import Database
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
+from utility.outbox.store import SENT_S
 from utility.outbox.tables import command
 from utility.registry.store.enrolment import enrol
 from utility.registry.store.registration import fill_registry
@@ -193,7 +194,7 @@ def test_meters_move_a_twentieth_an_hour_once_the_lines_are_known_and_the_manage
         moved = {0: 0, 9: 0, 10: 2, 69: 2, 70: 4, 124: 4}.get(minute)
         if moved is not None:
             assert sum(len(meters) for one in told(database)[-1:] for _, meters in one["orders"]) == moved
-    assert [one["until"] for one in told(database)] == [NOW + 600 + WANTED_S, NOW + 70 * 60 + WANTED_S]
+    assert [one["until"] for one in told(database)] == [NOW + 600 + SENT_S, NOW + 70 * 60 + SENT_S]
     assert told(database)[0]["orders"] == [[["r002", "r001", "a001"], ["30001"]], [["r001", "r002", "a001"], ["30002"]]]
 
 
@@ -231,23 +232,6 @@ def test_a_pin_wins_over_balance_is_told_at_once_and_ends_with_its_release(datab
         assert not any(one.collected.pinned for one in load_meters(connection))
         audited = [(one["action"], one["subject"]) for one in entries(connection, Wanted(), 5)]
     assert audited == [("collection.pin", "meter 30005")] * 2
-
-
-def test_a_manager_that_did_not_answer_in_a_day_is_told_again_and_one_that_refused_is_not(database: Database) -> None:
-    pin(database, on_machine("ann"), 30005, ["r002"], "", NOW)
-    job = job_of(database, dict.fromkeys(HEARD, float(NOW + STEADY_S)))
-    run(job, NOW)
-    run(job, NOW + STEADY_S)
-    assert len([one for one in told(database) if any("30005" in meters for _, meters in one["orders"])]) >= 1
-    count = len(told(database))
-    with database.writes.begin() as connection:
-        connection.execute(command.update().values(state="done", result="unsupported"))
-    run(job, NOW + STEADY_S + 60)
-    assert len(told(database)) == count
-    with database.writes.begin() as connection:
-        connection.execute(command.update().values(state="expired"))
-    run(job, NOW + STEADY_S + 120)
-    assert len(told(database)) == count + 1
 
 
 def test_the_api_explains_a_meter_and_pins_it(database: Database, browser: Callable[..., Browser]) -> None:

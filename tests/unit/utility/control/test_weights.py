@@ -1,6 +1,5 @@
 """A household's sharing weight has a date and a history, and controllers receive each weight once, in time."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,12 +17,9 @@ from gateway.control.microgrid_states import MicrogridStates
 from harness.surroundings import databases
 from tests.unit.utility.control.test_changes import answer
 from utility.control.commands import AHEAD, Weighting, to_tell
-from utility.control.jobs import tell_weights_due
-from utility.control.store import set_weight
+from utility.control.store import set_weight, wanted_weights
 from utility.database.database import Database
-from utility.jobs.plans import HERE, Period
-from utility.jobs.store import Turn
-from utility.outbox.store import open_commands
+from utility.outbox.store import AGAIN_S, open_commands, tell
 from utility.outbox.tables import command
 from utility.registry.accounts import Dated, weight_at
 from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
@@ -72,10 +68,9 @@ QUARTER = NOW // 900
 
 
 def run(database: Database, now: int) -> list[dict[str, Any]]:
-    """Run the job; return the commands that wait."""
-    turn = Turn(job="weights", period=Period(start=now, end=now + 300, name="now"), attempt=1, now=now)
-    asyncio.run(tell_weights_due(database, HERE, turn))
-    with database.reads.begin() as connection:
+    """Tell what is wanted; return the commands that wait."""
+    with database.writes.begin() as connection:
+        tell(connection, wanted_weights(connection, now), now)
         return [json.loads(each.message) for each in open_commands(connection)]
 
 
@@ -112,7 +107,7 @@ def test_an_earlier_date_replaces_what_was_told_for_later(database: Database) ->
     assert (message["from_time"], *message["weights"].values()) == ((QUARTER + 50) * 900, 2)
 
 
-def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_expired(database: Database) -> None:
+def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_was_lost_or_refused(database: Database) -> None:
     weigh(database, 1, 3, QUARTER + 1)
     with database.writes.begin() as connection:
         before = load_for_change(connection)
@@ -122,14 +117,19 @@ def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_expired(datab
         }
         save_dated_registry(connection, before, replace(before, meters=meters), "anna", NOW, ZoneInfo("UTC"))
     (first,) = run(database, NOW)
+    assert (first["weights"], first["from_time"]) == ({"10001": 3}, (QUARTER + 1) * 900)
+    begun = (QUARTER + 1) * 900 + 60
     with database.writes.begin() as connection:
         connection.execute(command.update().values(state="expired"))
-    (again,) = run(database, NOW)
-    assert (again["id"] != first["id"], again["weights"]) == (True, {"10001": 3})
+    (again,) = run(database, begun)
+    assert (again["weights"], "from_time" in again) == ({"10001": 3}, False), "it may have others: from now on"
     answer(database)
-    assert run(database, NOW) == [], "a gateway keeps one to come"
-    (back,) = run(database, (QUARTER + 1) * 900 + 60)
+    (back,) = run(database, begun)
     assert (back["weights"], back["from_time"]) == ({}, (QUARTER + 40) * 900), "each has 1 again"
+    answer(database, "refused")
+    assert run(database, begun + 300) == []
+    (anew,) = run(database, begun + AGAIN_S)
+    assert (anew["weights"], "from_time" in anew) == ({}, False)
 
 
 class Gateway:
@@ -140,19 +140,18 @@ class Gateway:
 
     def hear(self, new: Weighting, now: int) -> None:
         begin = new.since * 900
-        weights = {str(meter): weight for meter, weight in new.weights.items()}
-        fields = {"weights": weights, "from_time": begin if begin > now else None}
+        fields = {"weights": new.weights, "from_time": begin if begin > now else None}
         message = ControllerCommand.model_validate({"id": "w", "cmd": "sharing", "until": now + 60, **fields})
         self.states = self.states.set(message, now)
 
-    def weights(self, now: int) -> dict[int, int]:
-        return dict(self.states.weights_at(now) or {})
+    def weights(self, now: int) -> dict[str, int]:
+        return {str(meter): weight for meter, weight in self.states.weights_at(now).items()}
 
 
-PLANS = st.lists(st.tuples(st.integers(1, 40), st.dictionaries(st.integers(1, 3), st.integers(1, 9))), max_size=4)
+PLANS = st.lists(st.tuples(st.integers(1, 40), st.dictionaries(st.sampled_from("123"), st.integers(1, 9))), max_size=4)
 
 
-def sequence(plan: Sequence[tuple[int, dict[int, int]]], now: int) -> list[Weighting]:
+def sequence(plan: Sequence[tuple[int, dict[str, int]]], now: int) -> list[Weighting]:
     """Return the weights in force now and those to come, of a plan."""
     dated = dict(sorted(dict(plan).items()))
     present = [weights for quarter, weights in dated.items() if quarter <= now]
@@ -165,7 +164,7 @@ def sequence(plan: Sequence[tuple[int, dict[int, int]]], now: int) -> list[Weigh
 
 @given(plans=st.lists(PLANS, min_size=1, max_size=4))
 def test_a_gateway_has_the_weights_of_the_plan_at_all_times_however_it_changes(
-    plans: list[list[tuple[int, dict[int, int]]]],
+    plans: list[list[tuple[int, dict[str, int]]]],
 ) -> None:
     gateway, told = Gateway(), list[Weighting]()
     for now in range(45):

@@ -21,10 +21,11 @@ from utility.access.store import audit_log
 from utility.assembly.backup.backup import backup, restore
 from utility.assembly.cli import app
 from utility.assembly.recovery import recover
-from utility.control.jobs import weights_to_tell
+from utility.control.store import wanted_weights
 from utility.database import migrations
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
 from utility.database.migrate import RELEASE, lock_schema, revisions
+from utility.outbox.store import told_of
 from utility.readings.store import reads
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.dead_letters import dead_letters
@@ -32,6 +33,7 @@ from utility.readings.store.gaps import GapFinder
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gap, part
 from utility.registry.store.accounts import load_dated_registry
+from utility.supply.store import rations
 
 kind = databases.both_kinds
 
@@ -125,7 +127,7 @@ def schema_of(url: str) -> dict[str, object]:
 def test_a_database_of_0_3_is_brought_up_to_date_with_the_same_schema_and_readings(
     old_url: str, url: str, database: Database
 ) -> None:
-    assert database.schema[1] == revisions()[0] == "0039"
+    assert database.schema[1] == revisions()[0] == "0040"
     with closing(open_database(old_url, create=True, check=True)) as opened:
         assert opened.schema == ("0026", revisions()[0])
         assert readings(opened) == (READINGS, [(5, 59049), (6, 103)])
@@ -163,8 +165,31 @@ def test_weights_that_a_person_sent_by_0_3_are_replaced_by_the_registrys(old_url
         ):
             connection.execute(text(statement), change)
     with closing(open_database(old_url, create=True)) as opened:
-        new = weights_to_tell(opened, 9_000)
-    assert {name: (one.since, one.weights) for name, one in new.items()} == {of: (10, {})}, "each has 1 again"
+        new = opened.read(wanted_weights, 9_000)
+    assert [(one.controller, one.content) for one in new] == [(of, [[2, {"10001": 2}], [10, {}]])], "each has 1 again"
+
+
+def test_what_0_3_told_controllers_is_not_told_anew(old_url: str) -> None:
+    with create_engine(old_url, poolclass=NullPool).begin() as connection:
+        of = connection.execute(text("SELECT id FROM controller ORDER BY id")).scalars().first()
+        said = {"of": of, "weights": '{"10001": 2}', "later": '{"10001": 3}', "until": 1_800_000_000 + 1_800}
+        for statement in (
+            (
+                "INSERT INTO command (id, controller, message, created, until, state, result) "
+                "VALUES ('told', :of, '{\"cmd\": \"any\"}', 1800000000, 9, 'done', 'done')"
+            ),
+            "INSERT INTO rates_told VALUES (:of, 'town', 2, '2027-01', 'told')",
+            "INSERT INTO ration VALUES (:of, 2000000, 'LOW', 480, 'short', :until, 'told')",
+            "INSERT INTO weights_told VALUES (:of, 5, :later, 'told'), (:of, 4, :weights, 'told')",
+        ):
+            connection.execute(text(statement), said)
+    with closing(open_database(old_url, create=True)) as opened, opened.reads.begin() as connection:
+        (rates, supply, weights) = (told_of(connection, topic)[0] for topic in ("rates", "supply", "weights"))
+        assert rates.content == {"tariff": "town", "version": 2, "month": "2027-01"}
+        assert (rates.topic, rates.time, rates.command, rates.state) == ("rates town", 1_800_000_000, "told", "done")
+        assert supply.content == {"quarter": 2_000_000, "supply": "LOW", "import_limit_w": 480, "reason": "short"}
+        assert rations(connection, 1_800_000_000)[supply.controller].until == said["until"]
+        assert weights.content == [[4, {"10001": 2}], [5, {"10001": 3}]]
 
 
 def test_a_database_of_0_2_is_told_to_go_by_way_of_0_3(old_url: str) -> None:
@@ -204,7 +229,7 @@ def test_a_server_of_a_later_patch_is_used(url: str, database: Database, kind: s
 
 
 _ADDS = re.compile(r"op\.(?!create_|add_|execute\()\w+|(?i:\b(drop|rename|delete|truncate|alter\s+column)\b)")
-_RELEASED = "0039"  # the newest schema at the first release of this minor release
+_RELEASED = "0040"  # the newest schema at the first release of this minor release
 
 
 def only_adds(source: str) -> bool:

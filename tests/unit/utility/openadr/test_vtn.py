@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import httpx
@@ -21,12 +20,11 @@ from utility.access.tables import api_token
 from utility.database.database import Database
 from utility.openadr.api import BASE
 from utility.supply.rationing import RATION_S, Ration
-from utility.supply.store import NewRation, tell
+from utility.supply.store import tell_rations
 from utility.tariffs import store as tariffs
 
 LABEL = "ven's token"
 HOUR_S = 3600
-IDS = count()
 
 
 class Device:
@@ -70,17 +68,9 @@ def publish(database: Database, version: int = 1, effective: str = "2026-01-01",
 
 def ration(database: Database, supply: SupplyState, *limits_w: int | None) -> None:
     """Send rations to the microgrids r001 and r002."""
-    new = [
-        NewRation(
-            controller=f"r{number:03d}",
-            supply=supply,
-            ration=Ration(import_limit_w=limit_w, reduce=True, reason="short"),
-            id=f"supply-{next(IDS)}",
-        )
-        for number, limit_w in enumerate(limits_w, 1)
-    ]
-    with database.writes.begin() as connection:
-        tell(connection, new, NOW)
+    each = [Ration(import_limit_w=limit_w, reduce=True, reason="short") for limit_w in limits_w]
+    new = {f"r{number:03d}": one for number, one in enumerate(each, 1)}
+    database.write(tell_rations, new, supply, NOW)
 
 
 def payloads(event: dict[str, Any]) -> list[tuple[int, int, dict[str, Any]]]:

@@ -30,7 +30,7 @@ from tests.unit.utility.overview.test_overview import run as count_days
 from utility.access.people import STAFF, Role
 from utility.access.store.access import end_sessions
 from utility.assembly.application import make_app
-from utility.billing.store.witnesses import WITNESS_PREFIX
+from utility.billing.store.witnesses import WITNESS
 from utility.database.database import Database, save_setting
 from utility.database.town_zone import EMULATED_UNTIL
 from utility.outbox.changes import SawGateway
@@ -223,7 +223,7 @@ def test_the_newest_commands_of_a_microgrid_are_peoples_and_not_the_utilitys_own
         reduce = ControllerCommand(id="a-person", cmd=Action.REDUCE, state="off", until=NOW + 60)
         send(connection, "r001", reduce, NOW - 600)
         for number in range(20):
-            own = ControllerCommand.model_validate({"id": f"{WITNESS_PREFIX}{number}", "until": NOW + 60, **asked})
+            own = ControllerCommand.model_validate({"id": f"{WITNESS}-{number}", "until": NOW + 60, **asked})
             send(connection, "r001", own, NOW)
     page = browser(Role.VIEWER).get("/console/microgrids/r001")
     listed = page.text.partition("The newest commands to its gateway")[2].partition("</table>")[0]

@@ -24,7 +24,7 @@ from utility.access.people import Role
 from utility.billing.store.views import find_accounts
 from utility.database.database import Database
 from utility.outbox.changes import ToldAccount
-from utility.outbox.store import open_commands, repeat_commands
+from utility.outbox.store import open_commands, repeat_commands, tell, to_tell
 from utility.outbox.tables import command
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed, functions_of
 from utility.registry.changes import date_text, differences, parse_quarter
@@ -32,7 +32,7 @@ from utility.registry.cli import app
 from utility.registry.importing import apply_facts
 from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 from utility.registry.store.registry import MOST_OF_A_METER, account_differences, count_differences
-from utility.registry.store.statements import AGAIN_S, meters_of, tell, to_tell
+from utility.registry.store.statements import AGAIN_S, meters_of, wanted_spared
 from utility.registry.table import COLUMNS, Fault, read_table, write_table
 from utility.supply.deciding import rations_of
 from utility.supply.rationing import RATIONING
@@ -355,13 +355,13 @@ Make = Callable[..., Browser]
 def told(database: Database, now: int = NOW) -> list[str]:
     """Do the work of the job once; return what waits for gateways."""
     with database.writes.begin() as connection:
-        tell(connection, now)
+        tell(connection, wanted_spared(connection, now), now)
         return [each.message for each in open_commands(connection)]
 
 
-def answered(database: Database, state: str = "done") -> None:
+def answered(database: Database) -> None:
     with database.writes.begin() as connection:
-        connection.execute(command.update().values(state=state, result="done"))
+        connection.execute(command.update().values(state="done", result="done"))
 
 
 def flag(clerk: Browser, account: int, wanted: str = "true") -> int:
@@ -402,34 +402,23 @@ def test_a_flag_takes_two_people_and_only_then_the_gateway_is_told(database: Dat
     assert microgrid
 
 
-def test_it_is_told_again_until_it_is_answered_and_to_the_next_manager(database: Database, browser: Make) -> None:
+def test_it_is_told_to_the_next_manager_and_again_while_a_place_is_left(database: Database, browser: Make) -> None:
     flag(browser(Role.CLERK), 1)
     decide(browser(Role.APPROVER), 1)
     told(database)
-    answered(database, "expired")
-    assert len(told(database, NOW + 9)) == 1
     answered(database)
     with database.writes.begin() as connection:
         (microgrid,) = meters_of(connection, NOW // 900)
         repeat_commands(connection, microgrid, "+1", NOW + 20)
         (again,) = open_commands(connection)
         assert '"spare"' in again.message
-        assert to_tell(connection, NOW + 20) == {}
-
-
-def test_it_is_told_again_to_a_gateway_that_refused_it_or_may_have_lost_it(database: Database, browser: Make) -> None:
-    flag(browser(Role.CLERK), 1)
-    decide(browser(Role.APPROVER), 1)
-    told(database)
-    for count, result in enumerate(("refused", "unsupported", "done")):
-        now = NOW + count * AGAIN_S
-        with database.writes.begin() as connection:
-            connection.execute(command.update().values(state="done", result=result))
-        assert told(database, now + AGAIN_S - 1) == []
-        assert len(told(database, now + AGAIN_S)) == 1
+        assert to_tell(connection, wanted_spared(connection, NOW + 20), NOW + 20) == []
+    answered(database)
+    assert told(database, NOW + AGAIN_S - 1) == []
+    assert len(told(database, NOW + AGAIN_S)) == 1, "the gateway may have been replaced or restored"
     flag(browser(Role.CLERK), 1, "false")
     decide(browser(Role.APPROVER), 1, wanted="false")
-    assert len(told(database, NOW + 4 * AGAIN_S)) == 1
+    assert len(told(database, NOW + 2 * AGAIN_S)) == 1
     answered(database)
     assert told(database, NOW + 9 * AGAIN_S) == [], "none is left"
 

@@ -47,8 +47,7 @@ from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
 from utility.supply.metrics import plant_metrics
 from utility.supply.planner import Planner
 from utility.supply.rationing import RATION_S, STEPS, Ration, Told, changes
-from utility.supply.store import NewRation, announced_storm, members, quarters_between, tell
-from utility.supply.tables import ration
+from utility.supply.store import announced_storm, members, quarters_between, rations, tell_rations
 from utility.webkit import cli as options
 
 QUARTER = 1_988_892
@@ -161,8 +160,8 @@ class World:
             return read_setting(connection, "supply") or ""
 
     def rations(self) -> dict[str, tuple[str, int | None]]:
-        with self.database.reads.begin() as connection:
-            return {row.controller: (row.supply, row.import_limit_w) for row in connection.execute(select(ration))}
+        found = self.database.read(rations, int(self.clock.now()))
+        return {name: (one.supply, one.import_limit_w) for name, one in found.items()}
 
 
 def play(world: World, story: Callable[[World], Any]) -> None:
@@ -367,11 +366,12 @@ def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: 
             assert len(connection.execute(select(command.c.id).where(command.c.state == "superseded")).all()) == 2
         world.plant.supply = SupplyState.NORMAL
         await world.until(START + QUARTER_S + 240)
-        assert world.rations() == {"r001": ("NORMAL", None), "r002": ("NORMAL", None)}
+        assert world.rations() == {}
         await world.until(START + 3 * QUARTER_S)
         with database.reads.begin() as connection:
-            told_after = connection.execute(select(command.c.created)).scalars().all()
-        assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is sent once"
+            sent = connection.execute(select(command.c.message, command.c.created).order_by(command.c.created)).all()
+        assert [json.loads(row.message)["supply"] for row in sent[-3:]] == ["CRITICAL", "NORMAL", "NORMAL"]
+        assert sent[-1].created < START + 2 * QUARTER_S, "NORMAL is sent once"
 
     play(World(database, rationing="aces"), story)
 
@@ -461,38 +461,37 @@ def test_a_change_of_all_microgrids_is_one_line_that_names_ten() -> None:
     names = [f"r{number:03}" for number in range(1, 803)]
     short = Ration(import_limit_w=6_000, reduce=True, reason="short")
     before = {
-        name: Told(quarter=QUARTER, supply=SupplyState.LOW, import_limit_w=9_000 + number, until=START + 900)
-        for number, name in enumerate(names)
+        name: Told(quarter=QUARTER, supply=SupplyState.LOW, import_limit_w=limit_w, reason="", until=START, command="")
+        for limit_w, name in enumerate(names, 9_000)
     }
     new = dict.fromkeys(names, short)
-    (line,) = changes(new, SupplyState.EMPTY, before, START)
+    (line,) = changes(new, SupplyState.EMPTY, before)
     assert (line["microgrids"], line["names"]) == (802, names[:10])
     assert (line["was"], line["was_limit_w"], line["limit_w"]) == ("LOW", [9_000, 9_801], [6_000, 6_000])
     again = {name: replace(one, supply=SupplyState.EMPTY, import_limit_w=6_000) for name, one in before.items()}
-    assert list(changes(new, SupplyState.EMPTY, again, START)) == [], "a renewal is no change"
+    assert list(changes(new, SupplyState.EMPTY, again)) == [], "a renewal is no change"
 
 
 @databases.on_both_kinds
 def test_commands_of_a_short_supply_are_forgotten_three_weeks_after_their_end(database: Database) -> None:
-    def tell_at(now: int, name: str) -> None:
+    def tell_at(now: int) -> None:
         ration = Ration(import_limit_w=5, reduce=True, reason="")
-        new = NewRation(controller="r001", supply=SupplyState.LOW, ration=ration, id=f"supply-{name}")
-        with database.writes.begin() as connection:
-            tell(connection, [new], now)
+        database.write(tell_rations, {"r001": ration}, SupplyState.LOW, now)
 
-    def listed() -> set[str]:
+    def listed() -> list[int]:
         with database.reads.begin() as connection:
-            return set(connection.execute(select(command.c.id)).scalars())
+            return list(connection.execute(select(command.c.created).order_by(command.c.created)).scalars())
 
-    tell_at(START, "first")
+    tell_at(START)
     with database.writes.begin() as connection:
         connection.execute(command.update().values(state="done"))
         add_command(connection, OpenCommand(id="op-1", controller="r002", message='{"cmd":"get"}', until=START), START)
         connection.execute(command.update().values(state="done"))
-    tell_at(START + 20 * 86_400, "second")
-    assert listed() == {"supply-first", "supply-second", "op-1"}
-    tell_at(START + 22 * 86_400, "third")
-    assert listed() == {"supply-second", "supply-third", "op-1"}
+    second, third = START + 20 * 86_400, START + 22 * 86_400
+    tell_at(second)
+    assert listed() == [START, START, second]
+    tell_at(third)
+    assert listed() == [START, second, third], "the other is a person's"
 
 
 def test_what_a_microgrid_asks_for_is_scaled_from_parts_of_quarters(database: Database) -> None:

@@ -1,8 +1,7 @@
 """Tariffs: every error with its place, periods by local time; and rates that controllers receive once (U3)."""
 
-import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,21 +16,17 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.controller_commands import MAX_CHANGES, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.town.town import Direction, Function
 from harness.billing.plain import Plain
 from harness.billing.worlds import published, random_world, tariff
+from harness.console import Browser
 from harness.surroundings import databases
-from utility.billing.jobs import RatesJob
-from utility.billing.store import billing_sources
+from utility.access.people import Role
 from utility.database.database import Database
-from utility.jobs.plans import HERE, Period
-from utility.jobs.store import Turn
-from utility.outbox.store import open_commands
-from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
-from utility.registry.store.registry import registry_changed
-from utility.settings import BillingSettings
-from utility.tariffs.store import acknowledged
-from utility.tariffs.tariff import Tariff, next_change, rates_of, read_tariff, tariff_of
+from utility.outbox.store import open_commands, tell
+from utility.registry.accounts import Dated
+from utility.registry.store.accounts import load_for_change, save_dated_registry
+from utility.tariffs.store import wanted_rates
+from utility.tariffs.tariff import Tariff, rates_of, read_tariff, tariff_of
 
 EXAMPLE = Path(__file__).parents[4] / "docs/examples/tariff.toml"
 NEW_YORK = ZoneInfo("America/New_York")
@@ -192,130 +187,60 @@ def test_hours_that_the_clocks_skip_are_noted(tmp_path: Path) -> None:
 
 OCTOBER = int(datetime(2026, 10, 15, tzinfo=NEW_YORK).timestamp())
 NOVEMBER = int(datetime(2026, 11, 2, tzinfo=NEW_YORK).timestamp())
-SETTINGS = BillingSettings()
-
-
-def registry(own: str | None = None) -> DatedRegistry:
-    """Return a registry with one account in each of two microgrids; the second may have a tariff of its own."""
-    meters = {
-        n: Installed(
-            id=n,
-            microgrid=f"r{n:03d}",
-            place="house",
-            function=Function.HOUSE,
-            direction=Direction.INCOMING,
-            holdings=(Holding(account=n, start=0),),
-        )
-        for n in (1, 2)
-    }
-    names = () if own is None else (Dated(start=0, value=own),)
-    return DatedRegistry(
-        revision=1, meters=meters, accounts={2: Account(number=2, function=Function.HOUSE, tariffs=names)}
-    )
-
-
 publish = published
 
 
-def run(job: RatesJob, now: int) -> None:
-    period = Period(start=now, end=now + 60, name="now")
-    asyncio.run(job.run(Turn(job="job", period=period, attempt=1, now=now)))
-
-
-def waiting(database: Database) -> Mapping[str, list[ControllerCommand]]:
-    with database.reads.begin() as connection:
-        found: dict[str, list[ControllerCommand]] = {}
+def tell_rates(database: Database, now: int) -> Mapping[str, list[ControllerCommand]]:
+    """Tell what is wanted; return the commands that wait, by controller."""
+    found: dict[str, list[ControllerCommand]] = {}
+    with database.writes.begin() as connection:
+        tell(connection, wanted_rates(connection, "town", now), now)
         for each in open_commands(connection):
             message = unpack_json(ControllerCommand, each.message.encode())
             found.setdefault(each.controller, []).append(message)
     return found
 
 
-def job_of(database: Database) -> RatesJob:
-    return RatesJob(SETTINGS, database, HERE)
-
-
 @databases.on_both_kinds
 def test_each_controller_is_told_once_and_again_at_a_new_version_and_a_new_month(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, browser: Callable[..., Browser]
 ) -> None:  # req: U3
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: registry())
-    job = job_of(database)
-    run(job, OCTOBER)
-    assert waiting(database) == {}, "nothing is published"
+    assert tell_rates(database, OCTOBER) == {}, "nothing is published"
     publish(database, tariff())
-    for each in (job, job, job_of(database)):  # also after a restart, or a second process
-        run(each, OCTOBER)
-    told = waiting(database)
+    told = tell_rates(database, OCTOBER)
     assert {name: [each.tariff for each in of] for name, of in told.items()} == {"r001": ["town"], "r002": ["town"]}
+    assert tell_rates(database, OCTOBER) == told
     first = told["r001"][0]
     assert (first.version, first.until) == (1, first.rates_until)
     publish(database, tariff(effective="2026-11-15", prices=(("peak", "0.5", "0.1"), ("low", "0.1", "0.1"))))
-    run(job, OCTOBER + 60)
-    (second,) = waiting(database)["r001"]
+    (second,) = tell_rates(database, OCTOBER + 60)["r001"]
     assert second.version == 2, "the older command is not sent any more"
-    run(job, NOVEMBER)
-    (third,) = waiting(database)["r001"]
+    (third,) = tell_rates(database, NOVEMBER)["r001"]
     assert third.rates_until is not None
     assert second.rates_until is not None
     assert third.rates_until > second.rates_until
-    with database.reads.begin() as connection:
-        rows = acknowledged(connection)
-    assert [(row["controller"], row["version"], row["month"], row["state"]) for row in rows] == [
-        ("r001", 2, "2026-11", "open"),
-        ("r002", 2, "2026-11", "open"),
-    ]
+    page = browser(Role.VIEWER).get("/console/rates/told?tariff=town").text
+    assert page.count("town v2</td>") == page.count("2026-11</td>") == 2
+    assert "town v1" not in page
+    assert 'href="/console/rates/told?tariff=town">town v2</a></th>' in browser(Role.VIEWER).get("/console/rates").text
 
 
-def test_controller_is_told_the_tariffs_that_its_accounts_have(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: registry("night"))
+def test_controller_is_told_the_tariffs_that_its_accounts_have_when_they_begin_to_have_them(database: Database) -> None:
     publish(database, tariff())
     publish(database, tariff("night"))
-    job = job_of(database)
-    run(job, OCTOBER)
-    assert {name: [each.tariff for each in of] for name, of in waiting(database).items()} == {
-        "r001": ["town"],
-        "r002": ["night"],
-    }
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: registry())
+    begin = OCTOBER // QUARTER_S + 4
     with database.writes.begin() as connection:
-        registry_changed(connection)
-    run(job, OCTOBER)
-    assert sorted(str(each.tariff) for each in waiting(database)["r002"]) == ["night", "town"]
-
-
-def test_controller_is_told_a_tariff_when_an_account_begins_to_have_it(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dated = registry()
-    begin, account = OCTOBER // QUARTER_S + 4, dated.accounts[2]
-    dated = replace(dated, accounts={2: replace(account, tariffs=(Dated(start=begin, value="night"),))})
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: dated)
-    publish(database, tariff())
-    publish(database, tariff("night"))
-    job = job_of(database)
-    told = []
-    for quarter in (begin - 4, begin - 1, begin, begin + 1):
-        run(job, quarter * QUARTER_S)
-        told.append(sorted(str(each.tariff) for each in waiting(database)["r002"]))
-    assert told == [["town"], ["town"], ["night", "town"], ["night", "town"]]
-
-
-@pytest.mark.parametrize(
-    ("holdings", "after"),
-    [
-        ((Holding(account=1, start=0),), None),
-        ((Holding(account=1, start=0, end=20),), 20),
-        ((Holding(account=1, start=0, end=20), Holding(account=2, start=30)), 20),
-        ((Holding(account=2, start=15),), 15),
-    ],
-)
-def test_next_change_of_what_controllers_are_told(holdings: tuple[Holding, ...], after: int | None) -> None:
-    dated = registry()
-    meters = {1: replace(dated.meters[1], holdings=holdings)}
-    assert next_change(replace(dated, meters=meters), 10) == after
+        before = load_for_change(connection)
+        meters = {i: m for i, m in before.meters.items() if m.microgrid == "r002"}
+        (ours, other) = sorted({h.account for m in meters.values() for h in m.holdings})
+        terms = {ours: (Dated(start=0, value="day"), Dated(start=begin, value="night")), other: ()}
+        accounts = {n: replace(before.accounts[n], tariffs=dated) for n, dated in terms.items()}
+        after = replace(before, accounts=dict(before.accounts) | accounts)
+        save_dated_registry(connection, before, after, "anna", OCTOBER, NEW_YORK)
+    for quarter, expected in ((begin - 1, ["town"]), (begin, ["night", "town"]), (begin + 1, ["night", "town"])):
+        told = tell_rates(database, quarter * QUARTER_S)
+        assert sorted(str(each.tariff) for each in told["r002"]) == expected, "of `day` there are no rates"
+        assert [each.tariff for each in told["r001"]] == ["town"]
 
 
 def test_rates_told_are_those_that_bills_use() -> None:
@@ -323,7 +248,7 @@ def test_rates_told_are_those_that_bills_use() -> None:
     found = rates_of(versions, "2026-10", NEW_YORK)
     assert found is not None
     begin, end = (int(datetime(2026, month, 1, tzinfo=NEW_YORK).timestamp()) for month in (10, 12))
-    assert (found.changes[0][0], found.until, found.version) == (begin, end, 2)
+    assert (found.changes[0][0], found.rates_until, found.version) == (begin, end, 2)
     place = 0
     for quarter in range(begin // QUARTER_S, end // QUARTER_S):
         while place + 1 < len(found.changes) and found.changes[place + 1][0] <= quarter * QUARTER_S:
@@ -346,10 +271,10 @@ def test_rates_that_change_all_the_time_fit_a_message() -> None:
     busy = tariff(prices=tuple((name, "1234.123456", "0.1") for name in names), hours=hours)
     found = rates_of([busy], "2026-10", NEW_YORK)
     assert found is not None
-    assert (len(found.changes), found.until) == (MAX_CHANGES, found.changes[0][0] + MAX_CHANGES * QUARTER_S)
+    assert (len(found.changes), found.rates_until) == (MAX_CHANGES, found.changes[0][0] + MAX_CHANGES * QUARTER_S)
     message = ControllerCommand(
         id="x", cmd="rates", until=1, tariff="town", version=1, prices=found.prices, changes=found.changes,
-        rates_until=found.until,
+        rates_until=found.rates_until,
     ).pack()  # fmt: skip
     assert len(message) < 12_000
     assert unpack_json(ControllerCommand, message).changes == found.changes
