@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
+from commonwatt.model.text import counted
+from utility.access.people import Right
 from utility.corrections import decisions as decisions
 from utility.corrections.correction import Action, CorrectionLine, Finding, State
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
@@ -13,8 +15,9 @@ from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import Chosen, corrections_page, key_of
 from utility.corrections.validation import Check
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
+from utility.webkit.actions import Act, Actions
 from utility.webkit.requests import Asked, Limit, LongLimit, Why, refusing
-from utility.webkit.rights import CorrectsReadings, ReadsTown
+from utility.webkit.rights import ReadsTown
 from utility.webkit.services import RequestApi
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
@@ -34,6 +37,7 @@ class LetterDecision(Asked):
 class Decided(BaseModel):
     """How much was decided."""
 
+    words: str = Field(description="What happened.")
     changed: int = Field(description="Dead letters, quarter-hours or findings.")
     person: str = Field(description="Who decided.")
     meters: int | None = Field(None, description="Meters, of corrections.")
@@ -69,17 +73,6 @@ class CorrectionDecision(Asked):
     why: Why = ""
 
 
-class Value(Asked):
-    """A person's value for a period."""
-
-    meter: str = Field(max_length=20)
-    type: str = Field("through", max_length=20)
-    start: str = Field(max_length=40, description="The first moment.")
-    until: str = Field(max_length=40, description="The moment after the last.")
-    energy_kwh: str | None = Field(None, max_length=20, description="Kilowatt-hours; without it, that of like days.")
-    why: Why
-
-
 class Findings(BaseModel):
     """A page of findings."""
 
@@ -93,17 +86,19 @@ class Closing(Asked):
     why: Why = ""
 
 
-router = APIRouter()
+_START = "/console/quarantine"
+_DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
-@router.post("/dead-letters/decide")
-def decide_letter(api: RequestApi, actor: CorrectsReadings, asked: LetterDecision) -> Decided:
-    """Release or refuse the quarantined readings of dead letters."""
-    with refusing():
-        chosen = [(no, asked.decision) for no in asked.numbers]
-        done = decide_letters(api.database, chosen, actor, asked.why, int(api.clock.now()))
+@ACTIONS.add("/dead-letters/decide", Right.CORRECT_READINGS, page=_START, back=_START, said="{words}")
+def decide_letter(act: Act, asked: LetterDecision) -> Decided:
+    """Release or refuse the quarantined readings of dead letters, all or none."""
+    done = decide_letters(act.database, [(no, asked.decision) for no in asked.numbers], act.actor, asked.why, act.now)
     slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
-    return Decided(changed=len(done), slots=slots, person=actor.name)
+    words = f"{counted(slots, 'reading')} {asked.decision}"
+    return Decided(words=words, changed=len(done), slots=slots, person=act.actor.name)
 
 
 @router.get("/corrections")
@@ -122,30 +117,39 @@ def corrections(
     return CorrectionLines(corrections=page.rows, after=page.after)
 
 
-@router.post("/corrections/decide")
-def decide_correction(api: RequestApi, actor: CorrectsReadings, asked: CorrectionDecision) -> Decided:
+@ACTIONS.add(
+    "/corrections/decide",
+    Right.CORRECT_READINGS,
+    page=f"{_START}/corrections",
+    back=f"{_START}/corrections",
+    said="{words}",
+)
+def decide_correction(act: Act, asked: CorrectionDecision) -> Decided:
     """Approve, refuse or revert corrections, by the keys that the list gave; one that has changed is refused."""
-    with refusing():
-        now, of = int(api.clock.now()), asked.chosen
-        if of is None:
-            keys = [key_of(key) for key in asked.keys]
-            rows = decide_lines(api.database, keys, asked.action, actor, asked.why, now)
-        else:
-            chosen = api.database.read(decisions.chosen_of, of.meters, of.start, of.until, of.method)
-            rows = decisions.decide_chosen(api.database, chosen, asked.action, actor, asked.why, now)
+    done, of = (asked.action, act.actor, asked.why, act.now), asked.chosen
+    if of is None:
+        rows = decide_lines(act.database, [key_of(key) for key in asked.keys], *done)
+    else:
+        chosen = act.database.read(decisions.chosen_of, of.meters, of.start, of.until, of.method)
+        rows = decisions.decide_chosen(act.database, chosen, *done)
     energy, meters = sum(row.energy for row in rows), len({row.meter_no for row in rows})
-    return Decided(changed=len(rows), energy_mwh=energy, meters=meters, person=actor.name)
+    words = f"{counted(len(rows), 'quarter-hour')}, {energy / 1e6:.3f} kWh: {_DONE[asked.action]}"
+    return Decided(words=words, changed=len(rows), energy_mwh=energy, meters=meters, person=act.actor.name)
 
 
-@router.post("/corrections/edit")
-def edit(api: RequestApi, actor: CorrectsReadings, asked: Value) -> Decided:
+@ACTIONS.add(
+    "/corrections/edit",
+    Right.CORRECT_READINGS,
+    page=f"{_START}/corrections/edit",
+    back=f"{_START}/corrections?meter={{asked.meter}}&state={State.EDITED}",
+    said="{words}",
+    refused=422,
+)
+def edit(act: Act, asked: decisions.Edit) -> Decided:
     """Enter the energy of a period, in place of readings and estimates."""
-    of = decisions.Edit(
-        meter=asked.meter, record_type=asked.type, start=asked.start, end=asked.until, energy=asked.energy_kwh
-    )
-    with refusing(422):
-        span, energy = decisions.edit(api.database, of, actor, asked.why, int(api.clock.now()))
-    return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
+    span, energy = decisions.edit(act.database, asked, act.actor, act.now)
+    words = f"meter {asked.meter}: {counted(len(span), 'quarter-hour')} entered, {energy / 1e6:.3f} kWh"
+    return Decided(words=words, changed=len(span), energy_mwh=energy, person=act.actor.name)
 
 
 @router.get("/findings")
@@ -164,9 +168,14 @@ def findings(
     return Findings(findings=rows)
 
 
-@router.post("/findings/close")
-def close(api: RequestApi, actor: CorrectsReadings, asked: Closing) -> Decided:
-    """Close findings."""
-    with refusing():
-        closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
-    return Decided(changed=closed, person=actor.name)
+@ACTIONS.add(
+    "/findings/close",
+    Right.CORRECT_READINGS,
+    page=f"{_START}/findings",
+    back=f"{_START}/findings",
+    said="{words}",
+)
+def close(act: Act, asked: Closing) -> Decided:
+    """Close findings, all or none."""
+    closed = close_findings(act.database, asked.numbers, act.actor, asked.why, act.now)
+    return Decided(words=f"{counted(closed, 'finding')} closed", changed=closed, person=act.actor.name)

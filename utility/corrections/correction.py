@@ -154,9 +154,9 @@ def quarters_of(start: EpochSeconds, end: EpochSeconds) -> tuple[Quarter, Quarte
         ConfigError: It is empty, too long, or not on the grid of slots.
     """
     if start >= end:
-        raise ConfigError("from must be before to")
+        raise ConfigError("start must be before until")
     if start % SLOT_S or end % SLOT_S:
-        raise ConfigError(f"from and to must be multiples of {SLOT_S} s, the length of a slot")
+        raise ConfigError(f"start and until must be multiples of {SLOT_S} s, the length of a slot")
     if end - start > MAX_DAYS * 86_400:
         raise ConfigError(f"a period has at most {MAX_DAYS} days; enter a longer one in parts")
     return start // QUARTER_S, -(-end // QUARTER_S)
@@ -197,10 +197,10 @@ def energy_of(text: str) -> MilliwattHours:
     whole, _, decimals = text.partition(".")
     if not (whole + decimals).isdecimal() or not (whole + decimals).isascii() or not whole or len(decimals) > 6:
         raise ConfigError(
-            f"energy {text:.30}: must be kilowatt-hours such as 4.25, not negative, with at most 6 decimals"
+            f"energy_kwh {text:.30}: must be kilowatt-hours such as 4.25, not negative, with at most 6 decimals"
         )
     if len(whole) > 9:
-        raise ConfigError(f"energy {text:.30}: is more than any meter measures")
+        raise ConfigError(f"energy_kwh {text:.30}: is more than any meter measures")
     return int(whole + decimals.ljust(6, "0"))
 
 

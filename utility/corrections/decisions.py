@@ -1,10 +1,10 @@
 """Corrections: estimates approved or refused, values entered, decisions taken back, findings closed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.calendar import parse_time
@@ -25,6 +25,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.readings.store import reads
 from utility.readings.store.quarantine import MAX_WHY
+from utility.webkit.requests import Asked, Why
 
 MAX_CHOSEN = 200  # most lines of a list that one step decides on
 _MARGIN = 8  # quarter-hours that a plot shows before and after a correction
@@ -63,27 +64,27 @@ def decide_lines(
     return rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """A person's value for a period, as the person wrote it."""
+class Edit(Asked):
+    """A person's value for a period."""
 
-    meter: str  # the meter's id
-    record_type: str  # the name of the record type
-    start: str  # the first moment
-    end: str  # the moment after the last
-    energy: str | None  # kilowatt-hours; ``None``: the energy of like days
+    meter: str = Field(max_length=20)
+    type: str = Field("through", max_length=20)
+    start: str = Field(max_length=40, description="The first moment.")
+    until: str = Field(max_length=40, description="The moment after the last.")
+    energy_kwh: str | None = Field(None, max_length=20, description="Kilowatt-hours; without it, that of like days.")
+    why: Why
 
 
-def edit(database: Database, of: Edit, actor: Actor, why: str, now: EpochSeconds) -> tuple[range, MilliwattHours]:
+def edit(database: Database, of: Edit, actor: Actor, now: EpochSeconds) -> tuple[range, MilliwattHours]:
     """Enter the energy of a period, in place of readings and estimates; return its quarters and its energy."""
-    by = _by(actor, why, now)
-    if not why.strip():
+    by = _by(actor, of.why, now)
+    if not of.why.strip():
         raise ConfigError("why: give the reason")
     span, new = _edit(database, of, now)
     total = int(new.blocks.values.sum())
     with database.writes.begin() as connection:
         add(connection, new, State.EDITED, by)
-        words = {"type": of.record_type, "from": of.start, "to": of.end, "mwh": total, "why": why}
+        words = {"type": of.type, "from": of.start, "to": of.until, "mwh": total, "why": of.why}
         record(connection, actor, now, "correction.edit", f"meter {of.meter}", None, words)
     return span, total
 
@@ -131,11 +132,11 @@ def chosen_of(
         method: The words of a method.
     """
     zone = zone_of(connection)
-    first = None if start is None else parse_time(start, "from", zone)
-    until = None if end is None else parse_time(end, "to", zone)
+    first = None if start is None else parse_time(start, "start", zone)
+    until = None if end is None else parse_time(end, "until", zone)
     if first is not None and until is not None and first >= until:
-        raise ConfigError("from must be before to")
-    for name, time in (("from", first), ("to", until)):
+        raise ConfigError("start must be before until")
+    for name, time in (("start", first), ("until", until)):
         if time is not None and time % QUARTER_S:
             raise ConfigError(f"{name} must be a quarter-hour, a multiple of {QUARTER_S} s")
     return Chosen(
@@ -206,26 +207,26 @@ def _type(text: str) -> RecordType:
 
 def _edit(database: Database, of: Edit, now: EpochSeconds) -> tuple[range, Corrections]:
     """Return the quarters of an edit, and what to store."""
-    kind = _type(of.record_type)
+    kind = _type(of.type)
     with database.reads.begin() as connection:
         number, zone = meter_number(connection, of.meter), zone_of(connection)
-        start, end = parse_time(of.start, "from", zone), parse_time(of.end, "to", zone)
+        start, end = parse_time(of.start, "start", zone), parse_time(of.until, "until", zone)
         members, owner = member_at(connection, number)
     if end > now:
-        raise ConfigError("to is in the future; only what is past can be edited")
+        raise ConfigError("until is in the future; only what is past can be edited")
     span = quarters_of(start, end)
     member = next(one for one in members if one.no == number)
     if member not in members_in(members, *span):
         raise ConfigError(f"meter {of.meter}: was not in its place then; enter the value of the meter that was")
     if kind not in member.record_types:
-        raise ConfigError(f"type {of.record_type}: meter {of.meter} does not measure it")
+        raise ConfigError(f"type {of.type}: meter {of.meter} does not measure it")
     shape = Estimator(database, rules_of(zone)).like_days(members, (number, int(kind)), span)
-    energy = None if of.energy is None else energy_of(of.energy)
+    energy = None if of.energy_kwh is None else energy_of(of.energy_kwh)
     values, slots = edited(start, end, energy, *shape)
     most, limit = int(values.max()), member.limits[int(kind)]
     if most > limit:
         raise ConfigError(
-            f"energy {of.energy}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}"
+            f"energy_kwh {of.energy_kwh}: is {most} mWh in a slot of 15 s, more than its service carries, {limit}"
         )
     keys = [(member.id, int(kind), quarter) for quarter in range(*span)]
     blocks = make_blocks(keys, values, np.where(slots, np.uint8(Quality.EXACT), np.uint8(0)))

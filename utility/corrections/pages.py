@@ -4,29 +4,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse
 
-from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S
+from utility.corrections.api import ACTIONS
 from utility.corrections.correction import STEPS, Action, CorrectionLine, State, figure, step_lines, summaries
-from utility.corrections.decisions import MAX_CHOSEN, Edit, decide_lines, edit, lines_around, meter_number
+from utility.corrections.decisions import lines_around, meter_number
 from utility.corrections.store.corrections import Chosen, corrections_page, key_of, steps_of
 from utility.corrections.store.corrections import found as corrections_found
 from utility.webkit.columns import columns_of
-from utility.webkit.console.answers import ROWS, After, Why, address, found, refusing
+from utility.webkit.console.answers import ROWS, After, address, found
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import CorrectsReadings, ReadsTown
-
-Keys = Annotated[list[str], Form(min_length=1, max_length=MAX_CHOSEN)]
-Word = Annotated[str, Form(max_length=40)]
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
 
 _START = "/console/quarantine/corrections"
 _MAX_QUARTERS = 10_000
 _VERBS = {Action.APPROVE: "Approve", Action.REFUSE: "Refuse", Action.REVERT: "Take back"}
-_DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
 
 
 Tabs = Callable[[Console, str], dict[str, Any]]  # returns what the tabs of the list of what waits show
@@ -34,31 +30,13 @@ Tabs = Callable[[Console, str], dict[str, Any]]  # returns what the tabs of the 
 
 def make_router(tabs: Tabs) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(include_in_schema=False)
+    router = ACTIONS.forms
     _add_list(router, tabs)
 
     @router.get(f"{_START}/edit")
     def form(console: RequestConsole, request: Request, actor: CorrectsReadings, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
         return console.page(request, actor, "edit.html", {"meter": meter} | tabs(console, "corrections"))
-
-    @router.post(f"{_START}/edit")
-    def enter(
-        console: RequestConsole,
-        actor: CorrectsReadings,
-        meter: Word,
-        start: Annotated[str, Form(max_length=40, alias="from")],
-        end: Annotated[str, Form(max_length=40, alias="to")],
-        record_type: Annotated[str, Form(max_length=40, alias="type")] = "through",
-        energy: Word = "",
-        why: Why = "",
-    ) -> Any:
-        """Enter the energy of a period, in place of readings and estimates."""
-        new = Edit(meter=meter, record_type=record_type, start=start, end=end, energy=energy or None)
-        with refusing(422):
-            span, total = edit(console.database, new, actor, why, console.now())
-        words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
-        return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
     @router.get(f"{_START}/{{key}}")
     def correction(console: RequestConsole, request: Request, actor: ReadsTown, key: str) -> HTMLResponse:
@@ -99,18 +77,6 @@ def _add_list(router: APIRouter, tabs: Tabs) -> None:
         content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
         content |= {"actions": _actions(state, "the chosen lines"), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
-
-    @router.post(_START)
-    def decide(
-        console: RequestConsole, actor: CorrectsReadings, key: Keys, action: Annotated[Action, Form()], why: Why = ""
-    ) -> RedirectResponse:
-        """Approve, refuse or take back the chosen lines, all or none."""
-        with refusing():
-            keys = [key_of(each) for each in key]
-            rows = decide_lines(console.database, keys, action, actor, why, console.now())
-        energy = sum(row.energy for row in rows) / 1e6
-        words = f"{counted(len(rows), 'quarter-hour')}, {energy:.3f} kWh: {_DONE[action]}"
-        return console.see_other(actor, _START, words)
 
 
 def _rows(console: Console, line: Chosen) -> list[Any]:

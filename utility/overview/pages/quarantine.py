@@ -1,46 +1,39 @@
 """What waits for a person: quarantined readings, findings of the checks, gaps, accounts that differ."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import Field
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse
 
 from commonwatt.model.calendar import month_of
-from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, SLOT_S, parse_id, quarter_of
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
 from utility.billing.store.runs import issued_run
 from utility.corrections.correction import Finding, figure
-from utility.corrections.decisions import close_findings, meter_number
+from utility.corrections.decisions import meter_number
 from utility.corrections.pages import Meter
 from utility.corrections.store.checking import open_findings
 from utility.overview.inbox import consequences, judged
 from utility.overview.store import town
 from utility.overview.store.meters import holder_at, meter_facts
-from utility.readings.decisions import around, decide_letters
+from utility.readings.decisions import around
 from utility.readings.store.dead_letters import dead_letters, find_dead_letter
 from utility.readings.store.quarantine import QUARANTINED
 from utility.registry.store.registry import account_differences
 from utility.webkit.columns import columns_of, type_name
 from utility.webkit.console.answers import (
-    MAX_CHOSEN,
     ROWS,
     After,
     Number,
     Skip,
-    Why,
     address,
     found,
     other_pages,
-    refusing,
 )
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import CorrectsReadings, ReadsTown
-
-Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length=1, max_length=MAX_CHOSEN)]
+from utility.webkit.rights import ReadsTown
 
 _START = "/console/quarantine"
 
@@ -62,22 +55,6 @@ def readings(
     later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
     content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
     return console.page(request, actor, "quarantine.html", content | tabs(console, "readings"))
-
-
-@router.post(_START)
-def decide(
-    console: RequestConsole,
-    actor: CorrectsReadings,
-    no: Numbers,
-    action: Annotated[Literal["released", "refused"], Form()],
-    why: Why = "",
-) -> RedirectResponse:
-    """Release or refuse the chosen readings, all or none."""
-    with refusing():
-        done = decide_letters(console.database, [(each, action) for each in no], actor, why, console.now())
-    slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
-    words = f"{counted(slots, 'reading')} {action}"
-    return console.see_other(actor, _START, words)
 
 
 @router.get(f"{_START}/readings/{{no}}")
@@ -109,14 +86,6 @@ def findings(
     content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
     content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
     return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
-
-
-@router.post(f"{_START}/findings")
-def close(console: RequestConsole, actor: CorrectsReadings, no: Numbers, why: Why = "") -> RedirectResponse:
-    """Close the chosen findings, all or none."""
-    with refusing():
-        closed = close_findings(console.database, no, actor, why, console.now())
-    return console.see_other(actor, f"{_START}/findings", f"{counted(closed, 'finding')} closed")
 
 
 @router.get(f"{_START}/gaps")

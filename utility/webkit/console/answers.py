@@ -15,7 +15,6 @@ from commonwatt.model.units import QUARTER_S, Quarter
 from utility.webkit import requests
 
 ROWS = 100  # rows of a page of a list
-MAX_CHOSEN = 1_000  # most boxes of a list that one form sends
 
 
 class Faults(dict[str, str]):

@@ -290,9 +290,9 @@ def test_meter_that_was_removed_has_no_gap_and_no_estimate(database: Database) -
         assert found(connection, Chosen(), list(State), None) == []
         assert [row for row in open_findings(connection, 10) if row.check == "gap"] == []
     start, end = (str((FIRST + quarter) * QUARTER_S) for quarter in (20, 24))
-    value = Edit(meter=str(INTO), record_type="through", start=start, end=end, energy="1")
+    value = Edit(meter=str(INTO), start=start, until=end, energy_kwh="1", why="by hand")
     with pytest.raises(ConfigError, match="was not in its place then"):
-        edit(database, value, on_machine("anna"), "by hand", NOW)
+        edit(database, value, on_machine("anna"), NOW)
 
 
 @pytest.mark.parametrize(
@@ -408,9 +408,9 @@ WRONG = [
     ((*APPROVE, *AS, "chosen.method=guess"), "is none of balance, interpolation, like-days, edit, register"),
     ((*APPROVE, *AS, "chosen.meters=77"), "meter 77: no such meter"),
     ((*APPROVE, *AS, "chosen.meters="), "chosen.meters: List should have at least 1 item"),
-    ((*APPROVE, *AS, "chosen.start=soon"), "from: 'soon' is no time"),
-    ((*APPROVE, *AS, "chosen.start=2026-02-16T00:01Z"), "from must be a quarter-hour"),
-    ((*APPROVE, *AS, "chosen.start=2026-02-17", "chosen.until=2026-02-16"), "from must be before to"),
+    ((*APPROVE, *AS, "chosen.start=soon"), "start: 'soon' is no time"),
+    ((*APPROVE, *AS, "chosen.start=2026-02-16T00:01Z"), "start must be a quarter-hour"),
+    ((*APPROVE, *AS, "chosen.start=2026-02-17", "chosen.until=2026-02-16"), "start must be before until"),
     ((*APPROVE, *AS, *CHOSEN), "nothing to approve: none was chosen"),
     ((*EDIT, *WHEN), "no like days for the whole period; give its energy"),
     ((*EDIT, *WHEN, "energy_kwh=-1"), "energy -1: must be kilowatt-hours"),
@@ -421,7 +421,7 @@ WRONG = [
     ((*EDIT, *WHEN, "type=generation"), "does not measure it"),
     ((*EDIT, "start=2026-02-16T00:00:01Z", "until=2026-02-17"), "multiples of 15 s"),
     ((*EDIT, "start=2026-01-01", "until=2026-02-17"), "at most 35 days"),
-    ((*EDIT, "start=2100-01-01", "until=2100-01-02"), "to is in the future"),
+    ((*EDIT, "start=2100-01-01", "until=2100-01-02"), "until is in the future"),
     ((*EDIT[:-1], "why= ", *WHEN), "why: give the reason"),
     (("findings/close", "numbers=5", *AS), "finding 5 is not open; nothing was closed"),
     (("findings/close", "numbers=5"), "log in with: commonwatt login"),

@@ -54,19 +54,19 @@ def test_clerk_approves_lines_and_the_second_clerk_is_told(browser: Browsers, da
     anna, ben = browser(Role.CLERK, name="anna"), browser(Role.CLERK, name="ben")
     first, second, third = keys(database)
     assert "Estimates (6)" in text_of(anna.get(LIST))
-    done = anna.post(LIST, {"key": [first, third], "action": "approve", "why": "as before"})
+    done = anna.post(LIST, {"keys": [first, third], "action": "approve", "why": "as before"})
     assert "5 quarter-hours, 0.300 kWh: approved" in text_of(anna.get(done.headers["location"]))
-    late = ben.post(LIST, {"key": [second, third], "action": "refuse"})
+    late = ben.post(LIST, {"keys": [second, third], "action": "refuse"})
     assert late.status_code == 409
     assert "those chosen are approved, by anna" in text_of(late)
     assert keys(database) == [second], "all or none"
     page = text_of(ben.get(f"{LIST}/{first}"))
     assert "anna" in page
     assert "as before" in page
-    assert "the line is of proposed corrections" in text_of(ben.post(LIST, {"key": first, "action": "revert"}))
+    assert "the line is of proposed corrections" in text_of(ben.post(LIST, {"keys": first, "action": "revert"}))
     approved = keys(database, State.APPROVED)[0]
     assert f'value="{approved}"' in ben.get(f"{LIST}/{first}").text
-    assert ben.post(LIST, {"key": approved, "action": "revert"}).status_code == 303
+    assert ben.post(LIST, {"keys": approved, "action": "revert"}).status_code == 303
     assert set(keys(database)) == {first, second}
     with database.reads.begin() as connection:
         entries = audit_log.entries(connection, audit_log.Wanted(action="correction."), 9)
@@ -83,12 +83,12 @@ def test_line_that_grew_meanwhile_is_not_decided_unseen(browser: Browsers, datab
         propose(connection, estimates(FIRST + 1, method=Method.LIKE_DAYS, meter=2), NOW)
         rows = found(connection, Chosen(), [State.PROPOSED], None)
     stale = ".".join([*seen.split(".")[:5], str(FIRST + 11), "4"])
-    answer = browser(Role.CLERK).post(LIST, {"key": stale, "action": "approve"})
+    answer = browser(Role.CLERK).post(LIST, {"keys": stale, "action": "approve"})
     assert answer.status_code == 409
     assert "changed some of these corrections meanwhile" in text_of(answer)
     assert len(rows) == 7
     assert len(keys(database)) == 4
-    assert browser(Role.CLERK).post(LIST, {"key": "x", "action": "approve"}).status_code == 409
+    assert browser(Role.CLERK).post(LIST, {"keys": "x", "action": "approve"}).status_code == 409
 
 
 def test_line_is_decided_beside_corrections_of_the_same_quarter_in_other_states(
@@ -100,10 +100,10 @@ def test_line_is_decided_beside_corrections_of_the_same_quarter_in_other_states(
             propose(connection, estimates(FIRST, slots=slots), NOW)
         (line,) = keys(database)
         page = clerk.get(f"{LIST}/{line}").text
-        assert f'name="key" value="{line}"' in page, "the page of a line decides it, too"
-        assert clerk.post(LIST, {"key": line, "action": action}).status_code == 303, action
+        assert f'name="keys" value="{line}"' in page, "the page of a line decides it, too"
+        assert clerk.post(LIST, {"keys": line, "action": action}).status_code == 303, action
     (approved,), (refused,) = keys(database, State.APPROVED), keys(database, State.REFUSED)
-    assert clerk.post(LIST, {"key": [approved], "action": "revert"}).status_code == 303
+    assert clerk.post(LIST, {"keys": [approved], "action": "revert"}).status_code == 303
     assert (keys(database, State.APPROVED), keys(database, State.REFUSED)) == ([], [refused])
 
 
@@ -128,13 +128,19 @@ def test_pages_of_corrections_show_every_line_once(database: Database, limit: in
 
 def test_value_is_entered_or_the_form_says_what_is_wrong(browser: Browsers, database: Database) -> None:
     clerk = browser(Role.CLERK)
-    fields = {"meter": "10001", "from": "2026-11-01T18:00", "to": "2026-11-01T20:00", "energy": "4,25", "why": "x"}
+    fields = {
+        "meter": "10001",
+        "start": "2026-11-01T18:00",
+        "until": "2026-11-01T20:00",
+        "energy_kwh": "4,25",
+        "why": "x",
+    }
     wrong = clerk.post(f"{LIST}/edit", fields)
     assert wrong.status_code == 422
     assert "must be kilowatt-hours such as 4.25" in text_of(wrong)
-    assert 'aria-describedby="energy-help energy-wrong"' in wrong.text, "beside the field"
+    assert 'aria-describedby="energy_kwh-help energy_kwh-wrong"' in wrong.text, "beside the field"
     assert 'value="2026-11-01T18:00"' in wrong.text, "what was written stays in the form"
-    done = clerk.post(f"{LIST}/edit", fields | {"energy": "0.25"})
+    done = clerk.post(f"{LIST}/edit", fields | {"energy_kwh": "0.25"})
     assert "8 quarter-hours entered, 0.250 kWh" in text_of(clerk.get(done.headers["location"]))
     (line,) = keys(database, State.EDITED)
     plot = clerk.get(f"{LIST}/{line}/plot.json").json()
@@ -159,7 +165,15 @@ def result_of(person: Browser, work: dict[str, Any]) -> str:
 def test_readings_are_decided(browser: Browsers) -> None:
     clerk = browser(Role.CLERK)
     done = post(clerk, "/dead-letters/decide", numbers=[1, 3], decision="refused", why="a fault")
-    assert done.json() == {"changed": 2, "slots": 2, "energy_mwh": None, "meters": None, "person": "clerk"}
+    words = "2 readings refused"
+    assert done.json() == {
+        "words": words,
+        "changed": 2,
+        "slots": 2,
+        "energy_mwh": None,
+        "meters": None,
+        "person": "clerk",
+    }
     again = post(clerk, "/dead-letters/decide", numbers=[3], decision="released")
     assert (again.status_code, "is refused already, by clerk" in again.json()["detail"]) == (409, True)
     assert post(clerk, "/dead-letters/decide", numbers=[2], decision="maybe").status_code == 422

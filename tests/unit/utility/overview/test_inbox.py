@@ -178,10 +178,10 @@ def test_clerk_decides_many_readings_and_the_second_clerk_is_told(browser: Brows
     page = text_of(anna.get("/console/quarantine"))
     assert "Readings (3)" in page
     assert "250001 mWh" in page
-    done = anna.post("/console/quarantine", {"no": ["1", "2"], "action": "released", "why": "400 A"})
+    done = anna.post("/console/quarantine", {"numbers": ["1", "2"], "decision": "released", "why": "400 A"})
     assert done.status_code == 303
     assert "2 readings released" in text_of(anna.get(done.headers["location"]))
-    late = ben.post("/console/quarantine", {"no": ["2", "3"], "action": "refused"})
+    late = ben.post("/console/quarantine", {"numbers": ["2", "3"], "decision": "refused"})
     assert late.status_code == 409
     assert "dead letter 2: is released already, by anna" in text_of(late)
     assert "Nothing was changed" in text_of(late)
@@ -207,7 +207,7 @@ def test_reading_is_shown_among_its_neighbours(browser: Browsers) -> None:
     clerk = text_of(browser(Role.CLERK).get("/console/quarantine/readings/2"))
     assert "If you release it" in clerk
     assert "stay missing" in clerk
-    assert viewer.post("/console/quarantine", {"no": "2", "action": "released"}).status_code == 403
+    assert viewer.post("/console/quarantine", {"numbers": "2", "decision": "released"}).status_code == 403
     stored, waits = viewer.get("/console/quarantine/readings/2/plot.json").json()["series"]
     there = [(x, y) for x, y in zip(stored["x"], stored["high"], strict=True) if y is not None]
     assert there == [(BEGIN, 0.0012)], "5 mWh in 15 s are 1.2 W"
