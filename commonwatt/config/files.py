@@ -65,6 +65,7 @@ _TYPED = {
     "string_pattern_mismatch": "is not written as it has to be",
     "value_error": "is a file where a text belongs, or a text where a file belongs",
     "list_type": "choose one",
+    "time": "is no time such as 2026-11-01T18:00",
     "enum": "choose one that is offered",
     "literal_error": "choose one that is offered",
 }

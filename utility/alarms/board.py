@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 from zlib import crc32
+
+from pydantic import Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import HEAD_END, PARTS, TOWN, Alarm, Severity, order
+from utility.webkit.columns import Time
 
 LONGEST_S = 31 * 86_400  # the longest silence or acknowledgement, clock seconds: nobody remembers a longer one
 FURTHEST_S = 366 * 86_400  # how far ahead a maintenance may be planned, clock seconds
@@ -29,14 +33,14 @@ class Silence:
     places: str = ""  # microgrids, ``head-end`` or ``utility``, with commas or spaces between them; empty: all
     part: str = ""  # the part there; empty: all
     start: EpochSeconds  # its start
-    end: EpochSeconds  # its end; a silence that was ended early has the time of that
+    until: EpochSeconds  # its end; a silence that was ended early has the time of that
     person: str  # the person who made it
     note: str  # why
     subject: str = ""  # what it holds, in words
 
     def stands(self, now: EpochSeconds) -> bool:
         """Return whether it holds alarms now."""
-        return self.start <= now < self.end
+        return self.start <= now < self.until
 
     def holds(self, alarm: Alarm) -> bool:
         """Return whether it is about an alarm, whatever the time."""
@@ -54,11 +58,11 @@ def subject_of(place: str, part: str) -> str:
 def check_window(start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> None:
     """Check when a silence or an acknowledgement holds."""
     if not start < end:
-        raise ConfigError("end: comes after the start")
+        raise ConfigError("until: comes after the start")
     if end <= now:
-        raise ConfigError("end: is over already")
+        raise ConfigError("until: is over already")
     if end - start > LONGEST_S:
-        raise ConfigError(f"end: is more than {LONGEST_S // 86_400} days after the start")
+        raise ConfigError(f"until: is more than {LONGEST_S // 86_400} days after the start")
     if start > now + FURTHEST_S:
         raise ConfigError("start: is more than a year ahead")
 
@@ -90,18 +94,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledgement:
-    """A person's word that they see to an alarm, from ``made`` to before ``end``, clock seconds."""
+    """A person's word that they see to an alarm, from ``made`` to before ``until``, clock seconds."""
 
     no: int  # its number
-    key: str  # the alarm's key
+    key: Annotated[str, Field(exclude=True)]  # the alarm's key
     person: str  # the person
     note: str  # what they do
-    made: EpochSeconds  # when they said so
-    end: EpochSeconds  # when the alarm is active again, unless it is over
+    made: Time  # when they said so
+    until: Time  # when the alarm is active again, unless it is over
 
     def holds(self, alarm: Alarm, now: EpochSeconds) -> bool:
         """Return whether it is of this alarm: one that came again since is another one, and active."""
-        return alarm.key == self.key and alarm.since <= self.made and self.made <= now < self.end
+        return alarm.key == self.key and alarm.since <= self.made and self.made <= now < self.until
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,5 +187,5 @@ def mark_of(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds
     said = [
         (row.alarm.key, row.alarm.since, row.state, row.acknowledgement and row.acknowledgement.no) for row in board
     ]
-    held = [(silence.no, silence.end, silence.stands(now)) for silence in silences]
+    held = [(silence.no, silence.until, silence.stands(now)) for silence in silences]
     return f"{crc32(repr((said, held)).encode()):08x}"

@@ -143,7 +143,7 @@ class Alarms:
 
     def _board(self, now: EpochSeconds) -> Board:
         alarms = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
-        silences = sorted((one for one in self._silences if one.end > now), key=lambda one: (one.end, one.no))
+        silences = sorted((one for one in self._silences if one.until > now), key=lambda one: (one.until, one.no))
         found = rows(alarms, self._acknowledgements, silences, now)
         return Board(
             time=now,
@@ -183,7 +183,7 @@ class Alarms:
         alarm = self.find(key).alarm
         check_note(note)
         check_window(now, end, now)
-        made = Acknowledgement(no=0, key=alarm.key, person=actor.name, note=note, made=now, end=end)
+        made = Acknowledgement(no=0, key=alarm.key, person=actor.name, note=note, made=now, until=end)
         number = self._database.write(store.acknowledge, actor, made)
         self._read(now)
         return number
@@ -211,7 +211,7 @@ class Alarms:
             name=alarm.name if equal else "",
             subject=subject,
             start=int(self._clock.now()),
-            end=end,
+            until=end,
             person=actor.name,
             note=note,
         )
@@ -227,7 +227,7 @@ class Alarms:
         with self._database.reads.begin() as connection:
             check_place(place, part, lambda each: is_controller(connection, each))
         subject = subject_of(place, part)
-        made = Silence(places=place, part=part, subject=subject, start=start, end=end, person=actor.name, note=note)
+        made = Silence(places=place, part=part, subject=subject, start=start, until=end, person=actor.name, note=note)
         return self._hold(made, actor)
 
     def end_silence(self, actor: Actor, number: int) -> None:
@@ -243,7 +243,7 @@ class Alarms:
     def _hold(self, made: Silence, actor: Actor) -> int:
         now = int(self._clock.now())
         check_note(made.note)
-        check_window(made.start, made.end, now)
+        check_window(made.start, made.until, now)
         number = self._database.write(store.add_silence, actor, made, now)
         self._read(now)
         return number

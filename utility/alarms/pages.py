@@ -3,25 +3,21 @@
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Form, HTTPException, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.calendar import parse_time
-from commonwatt.model.exceptions import ConfigError
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
 from utility.alarms.api import ACTIONS, runbook_of
 from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs import notifier_of
 from utility.control.changes import local_input
-from utility.webkit.console.answers import ROWS, Skip, address, found, other_pages, refusing
+from utility.webkit.console.answers import ROWS, Skip, address, found, other_pages
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import HandlesAlarms, ReadsTown
 
 DURATIONS = ((3_600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"), (259_200, "3 days"), (604_800, "7 days"))
 """The ends that a person is offered, clock seconds from now."""
-
-NO_NOTE = "no reason given"
 
 PAST = 20  # ended alarms on the page
 AGES_S = 30  # seconds after which a page that did not change is sent for its ages
@@ -99,30 +95,6 @@ def one(console: RequestConsole, request: Request, actor: ReadsTown, key: Key | 
     return console.page(request, actor, "alarm.html", content)
 
 
-@router.post(f"{_START}/one")
-def act(
-    console: RequestConsole,
-    actor: HandlesAlarms,
-    key: Annotated[str, Form(max_length=30_000)],
-    note: Annotated[str, Form(max_length=2_000)] = "",
-    silence_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
-    acknowledge_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
-    equal: Annotated[bool, Form()] = False,
-) -> RedirectResponse:
-    """Silence or acknowledge an alarm, or all of its name, for a time from now."""
-    if (silence_s is None) == (acknowledge_s is None):
-        raise HTTPException(422, "choose for how long to silence the alarm, or for how long to acknowledge it")
-    why, now = note.strip() or NO_NOTE, console.now()
-    with refusing(409):
-        if silence_s is not None:
-            alarms_of(console.api).silence(actor, key, why, now + silence_s, equal=equal)
-        if acknowledge_s is not None:
-            for each in [row.alarm.key for row in alarms_of(console.api).equal(key)] if equal else [key]:
-                alarms_of(console.api).acknowledge(actor, each, why, now + acknowledge_s)
-    what = "The alarms are" if equal else "The alarm is"
-    return console.see_other(actor, _START, f"{what} {'silenced' if silence_s else 'acknowledged'}")
-
-
 @router.get(f"{_START}/maintenance")
 def form(
     console: RequestConsole, request: Request, actor: HandlesAlarms, place: Annotated[str, Query(max_length=40)] = ""
@@ -131,30 +103,8 @@ def form(
     now, zone = console.now(), console.zone()
     start, end = local_input(now, zone), local_input(now + 14_400, zone)
     parts = {"": "all of it"} | {part: part for part in PARTS}
-    content = {"place": place, "start": start, "end": end, "parts": parts}
+    content = {"place": place, "start": start, "until": end, "parts": parts}
     return console.page(request, actor, "maintenance.html", content)
-
-
-@router.post(f"{_START}/maintenance")
-def maintain(
-    console: RequestConsole,
-    actor: HandlesAlarms,
-    start: Annotated[str, Form(max_length=40)],
-    end: Annotated[str, Form(max_length=40)],
-    note: Annotated[str, Form(max_length=2_000)] = "",
-    place: Annotated[str, Form(max_length=2_000)] = "",
-    whole: Annotated[str, Form(max_length=3)] = "",
-    part: Annotated[str, Form(max_length=40)] = "",
-) -> Response:
-    """Silence a place for a time."""
-    zone = console.zone()
-    with refusing(422):
-        if bool(place.strip()) is bool(whole):
-            raise ConfigError("place: name the places, or choose the whole town")
-        window = parse_time(start, "start", zone), parse_time(end, "end", zone)
-        console.require_near("start", window[0], 1, 366)
-        alarms_of(console.api).maintain(actor, place.strip(), part, *window, note.strip())
-    return console.see_other(actor, _START, "The maintenance is planned")
 
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:

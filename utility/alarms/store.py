@@ -25,7 +25,7 @@ KEPT_S = 90 * 86_400  # clock seconds for which an alarm that is over, and what 
 MAX_STANDING = 1_000  # most silences, and most acknowledgements, that stand at a time
 
 _MAX_TEXT = 400
-_SAME = ("name", "places", "part", "person", "note", "start")  # a silence's fields that are columns too
+_SAME = ("name", "places", "part", "person", "note", "start", "until")  # a silence's fields that are columns too
 
 
 def counted(connection: Connection, now: EpochSeconds) -> Counted:
@@ -69,11 +69,8 @@ def save_lives(connection: Connection, lives: Iterable[Life], now: EpochSeconds)
 def acknowledgements(connection: Connection, now: EpochSeconds) -> list[Acknowledgement]:
     """Return the acknowledgements that hold."""
     table = alarm_acknowledgement
-    rows = connection.execute(select(table).where(table.c.until > now).order_by(table.c.no))
-    return [
-        Acknowledgement(no=row.no, key=row.key, person=row.person, note=row.note, made=row.made, end=row.until)
-        for row in rows
-    ]
+    rows = connection.execute(select(table).where(table.c.until > now).order_by(table.c.no)).mappings()
+    return [Acknowledgement(**row) for row in rows]
 
 
 def silences(connection: Connection, now: EpochSeconds) -> list[Silence]:
@@ -91,11 +88,9 @@ def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> i
     """
     table = alarm_acknowledgement
     _require_room(connection, table, one.made)
-    made = connection.execute(
-        table.insert().returning(table.c.no),
-        {"key": one.key, "person": one.person, "note": one.note, "made": one.made, "until": one.end},
-    ).scalar_one()
-    after = {"note": one.note, "until": one.end, "no": made}
+    row = {name: value for name, value in vars(one).items() if name != "no"}
+    made = connection.execute(table.insert().returning(table.c.no), row).scalar_one()
+    after = {"note": one.note, "until": one.until, "no": made}
     record(connection, actor, one.made, "alarm.acknowledge", one.key, None, after)
     return int(made)
 
@@ -118,9 +113,9 @@ def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSe
     """Store a silence, with its entry in the audit log; return its number."""
     _require_room(connection, alarm_silence, now)
     same = {name: getattr(one, name) for name in _SAME}
-    row = same | {"key": one.alarm, "subject": one.subject[:_MAX_TEXT], "made": now, "until": one.end}
+    row = same | {"key": one.alarm, "subject": one.subject[:_MAX_TEXT], "made": now}
     made = connection.execute(alarm_silence.insert().returning(alarm_silence.c.no), row).scalar_one()
-    after = {"note": one.note, "start": one.start, "until": one.end, "no": made}
+    after = {"note": one.note, "start": one.start, "until": one.until, "no": made}
     record(connection, actor, now, "alarm.silence", one.subject, None, after)
     return int(made)
 
@@ -147,7 +142,7 @@ def _require_room(connection: Connection, table: Table, now: EpochSeconds) -> No
 
 def _silence(row: RowMapping) -> Silence:
     same = {name: row[name] for name in _SAME}
-    return Silence(no=row["no"], alarm=row["key"], subject=row["subject"], end=row["until"], **same)
+    return Silence(no=row["no"], alarm=row["key"], subject=row["subject"], **same)
 
 
 def _life(row: Row[Any]) -> Life:

@@ -1,15 +1,15 @@
 """The API of a resident's own account: its day, its battery, its sharing weight. Times are ISO 8601, UTC."""
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import HTTPException
+from pydantic import BaseModel, Field
 
-from commonwatt.model.calendar import midnight
+from commonwatt.model.calendar import local_day, midnight, require_near
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, quarter_of
-from utility.access.people import Actor
+from utility.access.people import Actor, Right
 from utility.access.store.audit_log import By
 from utility.control.store import set_weight
 from utility.database.database import Database
@@ -17,25 +17,23 @@ from utility.database.town_zone import zone_of
 from utility.households.course import Figure
 from utility.households.store import Home, day_around, day_of, home_of, stored_now
 from utility.registry.accounts import LEAST, MOST, Account, weight_at
-from utility.webkit.requests import changing
+from utility.webkit.actions import Act, Actions
+from utility.webkit.columns import Time
+from utility.webkit.requests import Asked, changing
 from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import RequestApi
 
 _NOT_LINKED = "your name is not linked with an account yet; ask the utility's administrator"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class WeightDated(_Model):
+class WeightDated(BaseModel):
     """A sharing weight from a time on."""
 
-    start: datetime = Field(description="From when it holds, until the next one.")
+    start: Time = Field(description="From when it holds, until the next one.")
     weight: int = Field(description="The weight.")
 
 
-class WeightsAnswer(_Model):
+class WeightsAnswer(BaseModel):
     """The sharing weights of the own account."""
 
     account: int = Field(description="The account.")
@@ -43,27 +41,27 @@ class WeightsAnswer(_Model):
     dated: list[WeightDated] = Field(description="All that were set, oldest first.")
 
 
-class WeightAsked(_Model):
+class WeightAsked(Asked):
     """A sharing weight to be set."""
 
     weight: Annotated[int, Field(ge=LEAST, le=MOST, description="The weight.")]
     start: date = Field(description="The local day from whose begin it holds, tomorrow at the earliest.")
 
 
-class HomeAnswer(_Model):
+class HomeAnswer(BaseModel):
     """The present local day of the own account; energies are milliwatt-hours of the same quarter-hours.
 
     ``None``: no reading or no meter.
     """
 
     account: int = Field(description="The account.")
-    until: datetime | None = Field(description="The end of the newest quarter-hour with a reading.")
+    until: Time | None = Field(description="The end of the newest quarter-hour with a reading.")
     solar: int | None = Field(description="Generated.")
     used: int | None = Field(description="Used, of quarter-hours with all readings.")
     taken: int | None = Field(description="From the town and the microgrid.")
     given: int | None = Field(description="To the town and the microgrid.")
     level: int | None = Field(description="Level of the own batteries.")
-    level_time: datetime | None = Field(description="Of when the level is.")
+    level_time: Time | None = Field(description="Of when the level is.")
     minimum_percent: list[int | None] = Field(description="The minimum of each own battery, as its meter reports it.")
     weight: int = Field(description="The sharing weight in force.")
 
@@ -83,7 +81,8 @@ def own_home(database: Database, actor: Actor) -> Home:
     return home
 
 
-router = APIRouter()
+ACTIONS = Actions()
+router = ACTIONS.json
 
 
 @router.get("/home")
@@ -95,13 +94,13 @@ def home(api: RequestApi, actor: ReadsOwnHome) -> HomeAnswer:
     level = None if stored is None else stored.level
     return HomeAnswer(
         account=its.account.number,
-        until=_time(today.until),
+        until=today.until,
         solar=_energy(today.sums.solar),
         used=_energy(today.sums.used),
         taken=_energy(today.sums.taken),
         given=_energy(today.sums.given),
         level=None if level is None else level.energy,
-        level_time=None if level is None else _time(level.time),
+        level_time=None if level is None else level.time,
         minimum_percent=[] if stored is None else [one.minimum for one in stored.batteries],
         weight=int(weight_at(its.account, quarter_of(now))),
     )
@@ -113,16 +112,22 @@ def weights(api: RequestApi, actor: ReadsOwnHome) -> WeightsAnswer:
     return _weights(own_home(api.database, actor).account, int(api.clock.now()))
 
 
-@router.post("/home/weight")
-def weight(api: RequestApi, request: Request, actor: ReadsOwnHome, asked: WeightAsked) -> WeightsAnswer:
+@ACTIONS.add(
+    "/home/weight",
+    Right.READ_OWN_HOME,
+    back="/console/settings",
+    said="Your sharing weight is {asked.weight} from {asked.start:%d %B %Y} on.",
+    refused=422,
+)
+def weight(act: Act, asked: WeightAsked) -> WeightsAnswer:
     """Set the sharing weight of the own account from a local day on; later ones that were set are dropped."""
-    with changing(api, request, actor) as by:
-        after = change_weight(by, own_home(api.database, actor), asked.weight, asked.start)
+    require_near("start", asked.start, local_day(act.now, act.api.zone.read()), -1, 366)
+    with changing(act.api, act.request, act.actor) as by:
+        after = _change_weight(by, own_home(act.database, act.actor), asked.weight, asked.start)
         return _weights(after, by.now)
 
 
-def change_weight(by: By, home: Home, weight: int, start: date) -> Account:
-    """Set the sharing weight of an account from a local day on, with its entry in the audit log."""
+def _change_weight(by: By, home: Home, weight: int, start: date) -> Account:
     if all(one.is_shared for one in home.batteries(quarter_of(by.now))):
         raise ConfigError("your account has no battery of its own now, so it has no weight")
     try:
@@ -135,10 +140,7 @@ def change_weight(by: By, home: Home, weight: int, start: date) -> Account:
 
 
 def _weights(account: Account, now: EpochSeconds) -> WeightsAnswer:
-    dated = [
-        WeightDated(start=datetime.fromtimestamp(one.start * QUARTER_S, UTC), weight=int(one.value))
-        for one in account.weights
-    ]
+    dated = [WeightDated(start=one.start * QUARTER_S, weight=int(one.value)) for one in account.weights]
     return WeightsAnswer(account=account.number, weight=int(weight_at(account, quarter_of(now))), dated=dated)
 
 
@@ -148,7 +150,3 @@ def _stated(account: Account) -> list[list[object]]:
 
 def _energy(figure: Figure | None) -> int | None:
     return None if figure is None else figure.energy
-
-
-def _time(time: EpochSeconds | None) -> datetime | None:
-    return None if time is None else datetime.fromtimestamp(time, UTC)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
+from fastapi import HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.look.palette import PowerFlow
@@ -18,7 +18,6 @@ from commonwatt.model.calendar import (
     month_before,
     month_of,
     month_quarters,
-    require_near,
 )
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter, quarter_of
@@ -30,7 +29,7 @@ from utility.billing.store.documents import KeptDocuments, RunDocuments, issued_
 from utility.exports.customer import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
 from utility.exports.selection import Resolution, Selection, intervals
 from utility.exports.store.exports import Asked, account_quarters
-from utility.households.api import change_weight, own_account, own_home
+from utility.households.api import ACTIONS, own_account, own_home
 from utility.households.course import (
     HOME_LOOKS,
     Figures,
@@ -65,7 +64,6 @@ from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.console.answers import attached, download, plain, quarters_of
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.requests import changing
 from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import Api
 
@@ -84,7 +82,7 @@ _Month = Annotated[
 ]
 
 
-router = APIRouter(include_in_schema=False)
+router = ACTIONS.forms
 
 
 @router.get("/console/home")
@@ -191,21 +189,6 @@ def past(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Resp
     last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
     content = {"title": _title(month), "weight": weight, "last": last}
     return console.fragment(request, actor, "home_weight.html", content)
-
-
-@router.post("/console/home/weight")
-def weight(
-    console: RequestConsole,
-    request: Request,
-    actor: ReadsOwnHome,
-    weight: Annotated[int, Form()],
-    start: Annotated[date, Form()],
-) -> Response:
-    """Set the account's sharing weight from a local day on."""
-    with changing(console.api, request, actor) as by:
-        require_near("start", start, local_day(console.now(), console.zone()), -1, 366)
-        change_weight(by, own_home(console.database, actor), weight, start)
-    return console.see_other(actor, "/console/settings", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
 
 
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:

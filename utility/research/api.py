@@ -86,10 +86,19 @@ def approve(act: Act, release: Annotated[str, Path(max_length=64)], asked: Appro
     return Done(person=act.actor.name)
 
 
-@ACTIONS.add("/agreements", Right.PREPARE_RELEASES, status=201, refused=422)
+@ACTIONS.add(
+    "/agreements",
+    Right.PREPARE_RELEASES,
+    page="/console/research/agreements",
+    back="/console/research",
+    said="agreement {asked.name} is added",
+    status=201,
+    refused=422,
+)
 def add(act: Act, asked: NewAgreement) -> Done:
     """Add an agreement with researchers; it can't be changed: a longer one has another name."""
     until = parse_time(asked.until, "until", act.api.zone.read())
+    act.api.require_near("until", until, 0, 3_660)
     releases.add_agreement(act.database, asked.name, until, act.actor, act.now)
     return Done(person=act.actor.name)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
-from commonwatt.model.calendar import local_day, local_text, month_quarters, parse_time
+from commonwatt.model.calendar import local_day, local_text, month_quarters
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from utility.access.decisions import shown as shown_second
@@ -226,18 +226,6 @@ def download(console: RequestConsole, actor: DownloadsReleases, release: Id, nam
     with refusing(404):
         path = releases.downloaded(console.database, _folder(console), release, name, actor, console.now())
     return FileResponse(path, filename=f"{release}-{path.name}", content_disposition_type="attachment")
-
-
-@router.post(f"{_START}/agreements")
-def add(
-    console: RequestConsole, actor: PreparesReleases, name: Name, until: Annotated[str, Form(max_length=40)]
-) -> RedirectResponse:
-    """Add an agreement."""
-    with refusing(422):
-        end = parse_time(until, "until", console.zone())
-        console.require_near("until", end, 0, 3_660)
-        releases.add_agreement(console.database, name, end, actor, console.now())
-    return console.see_other(actor, _START, f"agreement {name.strip()} is added")
 
 
 def _is_staff(actor: Actor) -> bool:

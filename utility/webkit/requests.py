@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, HTTPException, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.model.calendar import LOCAL_FORMS, parse_time
@@ -28,7 +29,7 @@ def _moment(text: object) -> object:
     try:
         return parse_time(_LOST_PLUS.sub(r"\1+", str(text)), "", _ZONE.get())
     except ConfigError as error:
-        raise ValueError(str(error)) from error
+        raise PydanticCustomError("time", "{words}", {"words": str(error)}) from error
 
 
 async def _read_zone(request: Request) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from fastapi import Depends, Request
 
-from commonwatt.model.calendar import month_before, month_of
+from commonwatt.model.calendar import local_day, month_before, month_of, require_near
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.decisions import Second
@@ -58,6 +58,11 @@ class Api:
     def last_month(self) -> str:
         """Return the local month before the present one."""
         return month_before(month_of(int(self.clock.now()) // QUARTER_S, self.zone.read()))
+
+    def require_near(self, name: str, time: EpochSeconds, before: int, after: int) -> None:
+        """Refuse a time that is more than so many days before or after today, as ``calendar.require_near``."""
+        zone = self.zone.read()
+        require_near(name, local_day(time, zone), local_day(int(self.clock.now()), zone), before, after)
 
     def second(self, actor: Actor) -> Second:
         """Return an actor as the second of two people."""

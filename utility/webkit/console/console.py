@@ -12,7 +12,6 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
-from commonwatt.model.calendar import local_day, require_near
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.addresses import is_loopback
 from utility.access.people import STAFF, Actor
@@ -58,11 +57,6 @@ class Console:
     def zone(self) -> ZoneInfo:
         """Return the town's time zone, of all times and days of pages."""
         return self.api.zone.read()
-
-    def require_near(self, name: str, time: EpochSeconds, before: int, after: int) -> None:
-        """Refuse a time that is more than so many days before or after today, as ``local_calendar.require_near``."""
-        zone = self.zone()
-        require_near(name, local_day(time, zone), local_day(self.now(), zone), before, after)
 
     def page(
         self,

@@ -55,7 +55,7 @@ def alarm(name: str = "GatewaySilent", since: int = BOARD_NOW - 600, **fields: A
 
 def silence(**fields: Any) -> Silence:
     which = {} if fields.keys() & {"alarm", "name", "places"} else {"places": "r001"}
-    base: dict[str, Any] = {"no": 1, "start": BOARD_NOW - 60, "end": BOARD_NOW + 60, "person": "ann", "note": "cable"}
+    base: dict[str, Any] = {"no": 1, "start": BOARD_NOW - 60, "until": BOARD_NOW + 60, "person": "ann", "note": "cable"}
     return Silence(**{**base, **which, **fields})
 
 
@@ -66,7 +66,7 @@ def acknowledgement(**fields: Any) -> Acknowledgement:
         "person": "ann",
         "note": "on my way",
         "made": BOARD_NOW - 60,
-        "end": BOARD_NOW + 60,
+        "until": BOARD_NOW + 60,
     }
     return Acknowledgement(**(base | fields))
 
@@ -142,7 +142,7 @@ def test_silence_of_an_alarm_holds_that_one_alone_and_one_of_a_name_all_of_it() 
 )
 def test_silence_without_a_near_end_is_refused(start: int, end: int) -> None:
     check_window(BOARD_NOW, BOARD_NOW + LONGEST_S, BOARD_NOW)
-    with pytest.raises(ConfigError, match=r"^(start|end): "):
+    with pytest.raises(ConfigError, match=r"^(start|until): "):
         check_window(start, end, BOARD_NOW)
 
 
@@ -413,7 +413,7 @@ def test_program_is_told_what_is_wrong_with_a_request(api: Api, browser: Callabl
     good = {"key": KEY, "note": "cable", "until": NOW + 3_600}
     for wrong, words in (
         ({"key": "x"}, "there is no such alarm"),
-        ({"until": NOW}, "end: "),
+        ({"until": NOW}, "until: "),
         ({"until": "2027-01-15T12:00"}, None),
         ({"note": ""}, "note"),
         ({"until": "soon"}, "is no time"),
@@ -437,7 +437,7 @@ def test_operator_silences_an_alarm_in_two_taps_and_every_page_shows_it(
     assert "The gateway of r001 is silent." in text_of(form)
     for look in re.findall(r'href="((?:/runbooks|/console/microgrids)[^"]*)"', form.text):
         assert operator.get(look).status_code == 200
-    done = operator.post("/console/alarms/one", {"key": KEY, "silence_s": 3_600})
+    done = operator.post("/console/alarms/silences", {"key": KEY, "for_s": 3_600})
     assert (done.status_code, done.headers["location"].partition("?")[0]) == (303, "/console/alarms")
     assert "The alarm is silenced" in text_of(operator.get(done.headers["location"]))
     for path in ("/console/alarms", "/console/quarantine", "/console/alarms/count"):
@@ -468,15 +468,15 @@ def test_acknowledgement_shows_who_sees_to_it_until_when_and_can_be_ended(
     api: Api, browser: Callable[..., Browser]
 ) -> None:
     operator = browser(Role.OPERATOR)
-    fields = {"key": KEY, "acknowledge_s": 14_400, "note": "<b>Ann</b> drives there"}
-    assert operator.post("/console/alarms/one", fields).status_code == 303
+    fields = {"key": KEY, "for_s": 14_400, "note": "<b>Ann</b> drives there"}
+    assert operator.post("/console/alarms/acknowledgements", fields).status_code == 303
     page = operator.get("/console/alarms").text
     assert "&lt;b&gt;Ann&lt;/b&gt; drives there" in page
     assert text_of(operator.get("/console/alarms/count")) == "○ 1 acknowledged"
     assert operator.post(f"/console/alarms/acknowledgements/{2**70}/end").status_code == 422
     assert operator.post("/console/alarms/acknowledgements/1/end").status_code == 303
     assert alarms_of(api).board().counts.critical == 1
-    neither = operator.post("/console/alarms/one", {"key": KEY, "note": "x"})
+    neither = operator.post("/console/alarms/silences", {"key": KEY, "note": "x"})
     assert (neither.status_code, "choose for how long" in neither.text) == (422, True)
     assert operator.get("/console/alarms/one?key=CommonwattNone").status_code == 404
 
@@ -485,17 +485,23 @@ def test_maintenance_takes_the_towns_time_and_tells_mistakes_beside_what_was_typ
     api: Api, browser: Callable[..., Browser]
 ) -> None:
     operator = browser(Role.OPERATOR)
-    good = {"place": "r001", "part": "gateway", "start": "2027-01-15T08:00", "end": "2027-01-15T12:00", "note": "cable"}
+    good = {
+        "place": "r001",
+        "part": "gateway",
+        "start": "2027-01-15T08:00",
+        "until": "2027-01-15T12:00",
+        "note": "cable",
+    }
     assert operator.post("/console/alarms/maintenance", good).status_code == 303
     (silence,) = alarms_of(api).board().silences
-    assert (silence.subject, silence.end - silence.start) == ("the gateway of r001", 14_400)
+    assert (silence.subject, silence.until - silence.start) == ("the gateway of r001", 14_400)
     assert datetime.fromtimestamp(silence.start, UTC).hour == 13  # New York is five hours behind
     for wrong, words in (
         ({"place": "r001, r999"}, "r999 is no microgrid"),
         ({"place": ""}, "name the places, or choose the whole town"),
         ({"place": "r001", "whole": "yes"}, "name the places, or choose the whole town"),
-        ({"end": "2027-01-15T08:00"}, "comes after the start"),
-        ({"end": "2027-03-15T08:00"}, "is more than 31 days after the start"),
+        ({"until": "2027-01-15T08:00"}, "comes after the start"),
+        ({"until": "2027-03-15T08:00"}, "is more than 31 days after the start"),
         ({"start": "soon"}, "is no time"),
         ({"note": " "}, "say why"),
         ({"part": "roof"}, "roof is none of"),
@@ -507,15 +513,15 @@ def test_maintenance_takes_the_towns_time_and_tells_mistakes_beside_what_was_typ
         assert f'name="{field}"' in answer.text.partition('aria-invalid="true"')[0].rpartition("<")[2]
         assert f'aria-describedby="{field}-' in answer.text
         typed = good | wrong
-        assert all(f'value="{typed[name]}"' in answer.text for name in ("place", "start", "end"))
+        assert all(f'value="{typed[name]}"' in answer.text for name in ("place", "start", "until"))
     assert len(alarms_of(api).board().silences) == 1
 
 
 def test_viewer_acts_on_nothing_and_a_resident_sees_nothing(api: Api, browser: Callable[..., Browser]) -> None:
     viewer, resident = browser(Role.VIEWER), browser(Role.RESIDENT, account=5)
     acts: dict[str, dict[str, Any]] = {
-        "/console/alarms/one": {"key": KEY, "silence_s": 3_600},
-        "/console/alarms/maintenance": {"start": "2027-01-15T08:00", "end": "2027-01-15T12:00", "note": "x"},
+        "/console/alarms/silences": {"key": KEY, "for_s": 3_600},
+        "/console/alarms/maintenance": {"start": "2027-01-15T08:00", "until": "2027-01-15T12:00", "note": "x"},
         "/console/alarms/silences/1/end": {},
         "/console/alarms/acknowledgements/1/end": {},
     }
@@ -550,7 +556,7 @@ def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Ca
         operator.get("/console/alarms/one", params={"key": one})
     )
     # One silence holds them all, and those that begin later.
-    assert operator.post("/console/alarms/one", {"key": one, "silence_s": 3_600, "equal": "true"}).status_code == 303
+    assert operator.post("/console/alarms/silences", {"key": one, "for_s": 3_600, "equal": "true"}).status_code == 303
     facts.silent_s["r900"] = 400.0  # type: ignore[index]
     api.clock.origin += 150
     alarms_of(api).look()

@@ -299,7 +299,7 @@ FAR: list[tuple[str, dict[str, str], str]] = [
     ("/console/research/agreements", {"name": "far", "until": "2099-01-01"}, "has to be a day from"),
     (
         "/console/alarms/maintenance",
-        {"place": "r001", "start": "2099-01-01T00:00", "end": "2099-01-01T01:00", "note": "x"},
+        {"place": "r001", "start": "2099-01-01T00:00", "until": "2099-01-01T01:00", "note": "x"},
         "has to be a day from",
     ),
     ("/console/replay", {"from": "1970-01-01", "to": "1970-01-02"}, "has to be a day from"),

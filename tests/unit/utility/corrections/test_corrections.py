@@ -413,7 +413,7 @@ WRONG = [
     ((*APPROVE, *AS, "chosen.start=2026-02-17", "chosen.until=2026-02-16"), "start must be before until"),
     ((*APPROVE, *AS, *CHOSEN), "nothing to approve: none was chosen"),
     ((*EDIT, *WHEN), "no like days for the whole period; give its energy"),
-    ((*EDIT, *WHEN, "energy_kwh=-1"), "energy -1: must be kilowatt-hours"),
+    ((*EDIT, *WHEN, "energy_kwh=-1"), "energy_kwh -1: must be kilowatt-hours"),
     ((*EDIT, *WHEN, "energy_kwh=1.2345678"), "at most 6 decimals"),
     ((*EDIT, *WHEN, "energy_kwh=999999999"), "more than its service carries"),
     ((*EDIT, *WHEN, "energy_kwh=9999999999"), "more than any meter measures"),
