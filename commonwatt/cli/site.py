@@ -144,7 +144,7 @@ def upgrade(
     The utility first, then the controllers. It checks package and disk, shows the state of the service, makes a backup
     of the utility's database, and installs the package, which restarts the services. A controller's new gateway judges
     itself for up to ten minutes; after a bad verdict or none the installed release comes back, with all data. Unpack
-    the new bundle afterwards. `commonwatt fleet upgrade` does this from the utility; docs/guides/upgrade.md.
+    the new bundle afterwards. `commonwatt do fleet/rollouts` does this from the utility; docs/guides/upgrade.md.
     """
     machine = Machine.at(root)
     ready = upgrades.prepare(machine, package)

@@ -1,4 +1,4 @@
-"""``commonwatt utility command``, ``put-back``, ``cancel`` and ``storm``: change gateways."""
+"""``commonwatt utility command`` and ``storm``: change gateways."""
 
 from typing import Annotated
 
@@ -10,9 +10,8 @@ from commonwatt.model.text import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from utility.control.changes import Asked, Chosen
 from utility.control.commands import FieldsError, checked_command, fields_of
-from utility.control.decisions import announce_storm, cancel_change, make_change, put_back, title
+from utility.control.decisions import announce_storm, make_change, title
 from utility.control.store import find_change
-from utility.database.database import Database
 from utility.database.town_zone import town_zone
 from utility.supply.buying import Storm
 from utility.webkit.cli import Commands, ConfigOption, from_file, local_actor, time_option
@@ -37,7 +36,7 @@ def command(
     """Send a command to gateways, now or at a time; the running service repeats it until each gateway answers.
 
     Prints the number of the change and its content; `commonwatt show commands/changes` shows the outcomes, and
-    `commonwatt utility put-back` undoes it.
+    `commonwatt do commands/NUMBER/put-back` undoes it.
 
     The fields are those of docs/protocol.md. A schedule takes its periods by name; `relay_s=file` sets one to what
     the gateway's file says, `periods=file` all that are not given. `first`, `last` and `from` are times.
@@ -55,26 +54,9 @@ def command(
             named = error.named(lambda field: _WORDS.get(field, field))
             raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
         asked = Asked(action=action, fields=fields, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
-        _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
-
-
-@app.command(name="put-back")
-def put_back_change(
-    number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
-) -> None:
-    """Put back what was in force before a change, at each microgrid that it reached."""
-    with from_file(config) as (database, clock):
-        _tell(database, put_back(database, local_actor(), number, int(clock.now())))
-
-
-@app.command()
-def cancel(
-    number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
-) -> None:
-    """Cancel a planned change before it is sent."""
-    with from_file(config) as (database, clock):
-        cancel_change(database, local_actor(), number, int(clock.now()))
-        typer.echo(f"change {number} is cancelled")
+        change = database.read(find_change, make_change(database, local_actor(), asked, int(clock.now())))
+    what = f"{title(change)}, {counted(change.microgrids, 'microgrid')}"
+    typer.echo(f"change {change.no}: {what}; see: commonwatt show commands/changes")
 
 
 _WORDS = {
@@ -90,12 +72,6 @@ def _chosen(text: str) -> Chosen:
         return Chosen(everyone=True)
     word, _, kind = text.partition(":")
     return Chosen(kind=kind) if word == "kind" else Chosen(microgrids=tuple(text.split(",")))
-
-
-def _tell(database: Database, number: int) -> None:
-    change = database.read(find_change, number)
-    what = f"{title(change)}, {counted(change.microgrids, 'microgrid')}"
-    typer.echo(f"change {number}: {what}; see: commonwatt show commands/changes")
 
 
 storm_app = Commands()

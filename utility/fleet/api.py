@@ -27,7 +27,7 @@ class Approved(Asked):
     """The rollout that a second person saw and approves."""
 
     no: int = Field(ge=0, lt=2**31, description="Its number.")
-    sha256: str = Field(max_length=200, description="The checksums of its packages.")
+    sha256: str | None = Field(None, max_length=200, description="The checksums of its packages, to be sure.")
 
 
 class MemberAnswer(BaseModel):

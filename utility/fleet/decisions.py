@@ -49,7 +49,7 @@ def begin(
         take(connection, Lock.CHANGES)
         last = store.newest(connection)
         if last is not None and last.state == "running":
-            raise ConfigError(f"the rollout of {last.release} runs", "first: commonwatt fleet upgrade --stop")
+            raise ConfigError(f"the rollout of {last.release} runs", "first: commonwatt do fleet/rollouts/stop")
         controllers = list(kinds_of(connection))
         if first not in (None, *controllers):
             raise ConfigError(f"{first}: is no registered controller")
@@ -66,12 +66,12 @@ def begin(
             _send(connection, new, members[:1], now)
 
 
-def approve(database: Database, second: Second, number: int, sha256: str) -> None:
+def approve(database: Database, second: Second, number: int, sha256: str | None) -> None:
     """Approve a rollout beyond its first controller; a second person has to.
 
     Args:
         number: The number of the rollout that the person saw.
-        sha256: The checksums of its packages.
+        sha256: The checksums of its packages; ``None``: they are not compared.
 
     Raises:
         ConfigError: None waits for it, it is another one than the person saw, or the person may not be the second one.
@@ -79,7 +79,7 @@ def approve(database: Database, second: Second, number: int, sha256: str) -> Non
     with second_person(database, second, "rollout") as connection:
         take(connection, Lock.CHANGES)
         running = _running(connection)
-        if (running.no, running.sha256) != (number, sha256):
+        if running.no != number or sha256 not in (None, running.sha256):
             raise ConfigError(f"rollout {running.no} of {running.release} runs, not the one that you saw; look again")
         if running.approved_by is not None:
             raise ConfigError(f"the rollout of {running.release} is approved by {running.approved_by}")

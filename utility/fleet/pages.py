@@ -81,7 +81,8 @@ def ask_reports(
             raise ConfigError("choose controllers first")
         asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=names))
         make_change(console.database, actor, asked, console.now())
-    return console.see_other(actor, PATH, f"{counted(len(names), 'controller')} asked for a report")
+    path = f"{PATH}/{names[0]}" if len(names) == 1 else PATH
+    return console.see_other(actor, path, f"{counted(len(names), 'controller')} asked for a report")
 
 
 @router.get("/console/fleet/{name}")
@@ -103,15 +104,6 @@ def file(console: RequestConsole, _: ReadsTown, name: _Name, command: _Command) 
     if not found:
         raise HTTPException(404, f"there is no such report of {name}")
     return download(_text(found[0].text).encode(), f"report-{name}-{found[0].time}.txt", "text/plain")
-
-
-@router.post("/console/fleet/{name}/reports")
-def ask(console: RequestConsole, actor: RunsRollouts, name: _Name) -> Response:
-    """Ask a controller for a report."""
-    asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=(name,)))
-    with refusing():
-        make_change(console.database, actor, asked, console.now())
-    return console.see_other(actor, f"/console/fleet/{name}", f"{name} is asked for a report; load this page again.")
 
 
 def _text(report: str) -> str:

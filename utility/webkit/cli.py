@@ -400,14 +400,17 @@ class Described:
         return declared or {name: "" for row in rows for name, value in row.items() if value not in (None, "", [])}
 
     def tables(self, thing: Thing, answer: Any) -> Iterator[tuple[str, Schema, list[dict[str, Any]]]]:
-        """Return the lists in an answer: title, schema of a row, rows; what is no list is a row of the last one."""
+        """Return the lists in an answer and in their rows: title, schema of a row, rows; the last has what is none."""
         if not isinstance(answer, dict):
             answer = {thing.name: answer}
         single: dict[str, object] = {}
         for name, value in answer.items():
-            if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+            if value == [] or _is_rows(value):
                 schema = thing.schema.get("properties", {}).get(name) or thing.schema.get("additionalProperties")
-                yield name, (schema if isinstance(schema, dict) else {}).get("items", {}), value
+                inner = sorted({key for row in value for key, cell in row.items() if _is_rows(cell)})
+                rows = [{key: cell for key, cell in row.items() if key not in inner} for row in value]
+                yield name, (schema if isinstance(schema, dict) else {}).get("items", {}), rows
+                yield from ((key, {}, [each for row in value for each in row[key] or ()]) for key in inner)
             elif isinstance(value, list):
                 yield name, {}, [{name: one} for one in value]
             elif isinstance(value, dict):
@@ -539,6 +542,10 @@ def _print(described: Described, thing: Thing, answer: Any, form: Format) -> Non
         show_table(title.replace("_", " "), [dict(zip(names, row, strict=True)) for row in cells], names)
         if left_out:
             typer.echo(f"also, with --format csv: {', '.join(left_out)}")
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _plain(value: object) -> object:

@@ -204,7 +204,7 @@ def test_a_withdrawn_release_is_refused_to_controllers_that_fetch_it(tmp_path: P
     config = tmp_path / "utility.toml"
     config.write_text(f'[utility]\npackages = "{folder}"\n')
     done = CliRunner().invoke(app, ["withdraw", "0.4.1", "--config", str(config)])
-    assert (done.exit_code, "Next: commonwatt fleet upgrade --stop" in done.output) == (0, True), done.output
+    assert (done.exit_code, "Next: commonwatt do fleet/rollouts/stop" in done.output) == (0, True), done.output
     with pytest.raises(Refused, match="not any more"):
         piece(folder, CareRequest(address="", rest=(bad.sha256, "0"), content={}))
     with pytest.raises(Refused, match="not any more"):

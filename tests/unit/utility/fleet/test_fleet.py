@@ -1,8 +1,7 @@
-"""The list of controllers, their reports, and keys that are set from afar."""
+"""The list of controllers, and their reports."""
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,11 @@ from commonwatt.protocol.reports import compressed, report_of
 from harness.console import Browser, text_of
 from harness.surroundings.messages import a_heartbeat
 from tests.unit.utility.conftest import NOW
-from tests.unit.utility.control.test_changes import answer
 from utility.access.people import Role
 from utility.alarms.alarm import KINDS
 from utility.control.store import newest_changes
 from utility.database.database import Database
 from utility.fleet import cli
-from utility.fleet.cli import app
 from utility.fleet.fleet import Cared, Sort, cared_for, chosen, ordered
 from utility.fleet.store import KEPT_S, drop_reports, reports_of
 from utility.outbox.changes import CloseCommand, OpenCommand
@@ -139,7 +136,7 @@ def test_the_page_asks_for_a_report_shows_it_and_gives_it_as_a_file(
 ) -> None:
     operator, path = browser(Role.OPERATOR), "/console/fleet/r001"
     assert "No report was asked for" in text_of(operator.get(path))
-    assert operator.post(f"{path}/reports").headers["location"].startswith(path)
+    assert operator.post("/console/fleet/reports", {"microgrid": "r001"}).headers["location"].startswith(path)
     (change,) = database.read(newest_changes, 9)
     (asked,) = database.read(open_commands)
     assert (str(change.action), asked.controller) == ("report", "r001")
@@ -182,48 +179,3 @@ def test_a_report_that_is_none_closes_its_command_and_is_no_fault_of_the_page(
     closing = CloseCommand(id="x", controller="r001", state="done", outcome="{}", report='not base 85 ~~ "')
     Writer(database).commit([closing])
     assert "can&#39;t be read" in browser(Role.OPERATOR).get("/console/fleet/r001").text
-
-
-Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(config: Path, database: Database) -> Run:
-    del database  # Its town is registered.
-
-    def typed(*words: str) -> tuple[int, str]:
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
-        return done.exit_code, " ".join(done.output.split())
-
-    return typed
-
-
-def test_a_period_is_set_at_those_that_fit_and_put_back(run: Run, database: Database) -> None:
-    code, said = run("set", "relay_s", "900", "--where", "kind=residential", "--where", "name=r001", "--yes")
-    assert code == 0, said
-    assert "1 controller: r001" in said
-    answer(database)
-    code, said = run("set", "relay_s", "--back")
-    assert "change 1: no gateway carried it out" in said or code == 0, said
-
-
-@pytest.mark.parametrize("key", ["head_end", "certificate", "store", "microgrid"])
-def test_what_could_cut_a_controller_off_is_refused_with_what_to_do(run: Run, key: str) -> None:
-    code, said = run("set", key, "x", "--yes")
-    assert code == 2
-    assert f"{key}: is set at the office in site.toml" in said
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (("relay_s", "soon"), "seconds are wanted"),
-        (("relay_s", "900", "--where", "kind=none"), "no controller fits kind=none"),
-        (("relay_s", "900", "--where", "colour=red"), "kind=, release= or name= is wanted"),
-        (("strategy", "--back"), "there is no such change"),
-    ],
-)
-def test_a_wrong_word_says_what_is_wanted(run: Run, words: tuple[str, ...], why: str) -> None:
-    code, said = run("set", *words, "--yes")
-    assert code == 2
-    assert why in said
