@@ -12,7 +12,8 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.people import Right
 from utility.control import changes as values
 from utility.control.commands import FieldsError, answered, before_words, words_of
-from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
+from utility.control.decisions import cancel_change, make_change, preview_change, put_back
+from utility.control.preview import Effect
 from utility.control.store import Preview, find_change, newest_change, newest_changes, targets_of
 from utility.database.database import Database
 from utility.webkit.actions import Act, Actions
@@ -43,46 +44,14 @@ class NewChange(Asked):
     )
 
 
-class LineEffect(BaseModel):
-    """What a change does to one microgrid's line; bytes up and down in a month of 30 days."""
-
-    microgrid: str
-    before_bytes: tuple[int, int] | None = Field(validation_alias="before")
-    after_bytes: tuple[int, int] | None = Field(validation_alias="after")
-    expected_bytes: int | None = Field(
-        validation_alias="expected", description="At the end of this month, in the fuller direction."
-    )
-    allowance_bytes: int | None = Field(validation_alias="allowance")
-    delay_s: tuple[int, int] | None = Field(description="How late a reading comes at most, before and after.")
-    breaks: bool
-    why: str = Field(description="Why there are no bytes.")
-
-
 class Previewed(BaseModel):
     """What a change would do; nothing was changed."""
 
     microgrids: int
     words: list[str]
     refused: str = Field(description="Why it would be refused; empty: it would be made.")
-    effects: list[LineEffect] = Field(description="The fullest line first.")
+    effects: list[Effect] = Field(description="The fullest line first.")
     newest: int = Field(description="The newest change, for `seen`.")
-
-
-class Changed(BaseModel):
-    """A change of gateways."""
-
-    no: int
-    made: Time
-    person: str
-    what: str
-    due: Time
-    state: str
-    undoes: int | None
-    ended: Time | None
-    ended_by: str | None
-    microgrids: int
-    counts: dict[str, int] = Field(description="How many microgrids are in which state.")
-    waits: bool = Field(description="Whether an answer may still come.")
 
 
 class ChangedMicrogrid(BaseModel):
@@ -100,7 +69,7 @@ class ChangedMicrogrid(BaseModel):
 class ChangeInFull(BaseModel):
     """A change with each of its microgrids."""
 
-    change: Changed
+    change: values.Change
     microgrids: list[ChangedMicrogrid]
     newest: int
 
@@ -108,7 +77,7 @@ class ChangeInFull(BaseModel):
 class Changes(BaseModel):
     """The newest changes; for the next page set `before` to the last one's number."""
 
-    changes: list[Changed]
+    changes: list[values.Change]
     newest: int
 
 
@@ -145,7 +114,7 @@ def changes(
     """Return the newest changes that people made at gateways, newest first."""
     with api.database.reads.begin() as connection:
         found = newest_changes(connection, limit, before)
-        return Changes(changes=[_changed(change) for change in found], newest=newest_change(connection))
+        return Changes(changes=found, newest=newest_change(connection))
 
 
 @router.get("/commands/{no}")
@@ -211,14 +180,11 @@ def change_in_full(database: Database, number: int) -> ChangeInFull:
         change = find_change(connection, number)
         targets = targets_of(connection, number, MAX_MICROGRIDS)
         newest = newest_change(connection)
-    return ChangeInFull(change=_changed(change), microgrids=[_microgrid(target) for target in targets], newest=newest)
+    return ChangeInFull(change=change, microgrids=[row_of(target) for target in targets], newest=newest)
 
 
-def _changed(change: values.Change) -> Changed:
-    return Changed.model_validate(vars(change) | {"what": title(change), "waits": change.waits})
-
-
-def _microgrid(target: values.Target) -> ChangedMicrogrid:
+def row_of(target: values.Target) -> ChangedMicrogrid:
+    """Return a change at one microgrid in words."""
     words = {"what": words_of(target.fields), "before": before_words(target.before)}
     answer = {"answer": answered(target.outcome), "answered": (target.outcome or {}).get("time")}
     return ChangedMicrogrid.model_validate(vars(target) | words | answer)
@@ -229,6 +195,6 @@ def _previewed(preview: Preview, newest: int) -> Previewed:
         microgrids=len(preview.microgrids),
         words=list(preview.words),
         refused=preview.refused,
-        effects=[LineEffect.model_validate(effect, from_attributes=True) for effect in preview.effects],
+        effects=list(preview.effects),
         newest=newest,
     )

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
+
+from pydantic import Field
 
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import PERIODS, Action
-from utility.control.commands import Before, Fields, FieldsError
+from utility.control.commands import Before, Fields, FieldsError, words_of
+from utility.webkit.columns import Time
 
 DONE = ("done", "repeated", "partial")  # results of a command that was carried out
 # What became of a change at one microgrid: ``open``: no answer yet; ``refused``: the gateway did not do it.
@@ -70,28 +73,31 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change that a person made."""
+    """A change of gateways that a person made."""
 
     no: int  # its number
-    made: EpochSeconds  # when it was asked for
+    made: Time  # when it was asked for
     person: str  # the person
-    action: Action  # the command
+    action: Annotated[Action, Field(exclude=True)]  # the command
     # The command's fields with ``cmd``; ``None``: they differ by microgrid, as it puts back ``undoes``.
-    fields: Fields | None
-    due: EpochSeconds  # when it is, or was, to be sent
-    valid_s: int  # seconds for which it is sent until answered
+    fields: Annotated[Fields | None, Field(exclude=True)]
+    what: str  # what it asks, in words
+    due: Time  # when it is, or was, to be sent
+    valid_s: Annotated[int, Field(exclude=True)]  # seconds for which it is sent until answered
     # ``planned``, ``sent``, ``cancelled``, or ``missed``: the service did not run when it was due.
     state: Literal["planned", "sent", "cancelled", "missed"]
     undoes: int | None  # the change that it puts back
-    ended: EpochSeconds | None  # when it was sent, cancelled or missed
+    ended: Time | None  # when it was sent, cancelled or missed
     ended_by: str | None  # the person who cancelled it
     microgrids: int  # the number of its microgrids
-    counts: Mapping[State, int]  # how many of them are in which state
+    counts: Annotated[Mapping[State, int], Field(description="How many microgrids are in which state.")]
+    waits: Annotated[bool, Field(description="Whether an answer may still come, or it is not sent yet.")]
 
-    @property
-    def waits(self) -> bool:
-        """Whether an answer may still come, or it is not sent yet."""
-        return self.state == "planned" or bool(self.counts.get("open"))
+
+def title(fields: Fields | None, undoes: int | None) -> str:
+    """Return what a change asks, in words."""
+    back = "" if undoes is None else f"put back change {undoes}"
+    return ": ".join(filter(None, (back, "" if fields is None else words_of(fields))))
 
 
 def state_of(change: str, command: str | None, result: str | None) -> State:

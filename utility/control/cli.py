@@ -10,7 +10,7 @@ from commonwatt.model.text import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from utility.control.changes import Asked, Chosen
 from utility.control.commands import FieldsError, checked_command, fields_of
-from utility.control.decisions import announce_storm, make_change, title
+from utility.control.decisions import announce_storm, make_change
 from utility.control.store import find_change
 from utility.database.town_zone import town_zone
 from utility.supply.buying import Storm
@@ -55,7 +55,7 @@ def command(
             raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
         asked = Asked(action=action, fields=fields, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
         change = database.read(find_change, make_change(database, local_actor(), asked, int(clock.now())))
-    what = f"{title(change)}, {counted(change.microgrids, 'microgrid')}"
+    what = f"{change.what}, {counted(change.microgrids, 'microgrid')}"
     typer.echo(f"change {change.no}: {what}; see: commonwatt show commands/changes")
 
 

@@ -11,8 +11,8 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.control import store as control
-from utility.control.changes import AllowanceError, Asked, Change, ChangeError, Chosen, NewerChangeError, Target
-from utility.control.commands import FieldsError, called, checked_command, inverse, words_of
+from utility.control.changes import AllowanceError, Asked, ChangeError, Chosen, NewerChangeError, Target
+from utility.control.commands import FieldsError, called, checked_command, inverse
 from utility.control.store import Preview, preview_of
 from utility.database.base import Connection
 from utility.database.database import Database
@@ -196,7 +196,7 @@ def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str
     change = control.find_change(connection, number)
     microgrids = [target.microgrid for target in control.targets_of(connection, number, NAMED)]
     more = {"microgrids": change.microgrids, "first": microgrids, "due": moment(change.due)}
-    record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
+    record(connection, actor, now, action, f"change {number}", None, {"what": change.what, **more})
 
 
 def new_id() -> str:
@@ -209,13 +209,6 @@ def some(names: Iterable[str]) -> str:
     listed = list(names)
     more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     return ", ".join(listed[:NAMED]) + more if listed else "none"
-
-
-def title(change: Change) -> str:
-    """Return what a change asks, in words."""
-    words = "" if change.fields is None else words_of(change.fields)
-    back = "" if change.undoes is None else f"put back change {change.undoes}"
-    return ": ".join(filter(None, (back, words)))
 
 
 def _refuse_strange(connection: Connection, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
@@ -231,6 +224,6 @@ def _refuse_newer(newer: control.Newer | None) -> None:
     planned = f", planned for {moment(change.due)}" if change.state == "planned" else ""
     raise NewerChangeError(
         f"{newer.microgrid}: {change.person} changed {called(newer.setting)} at {moment(change.made)} "
-        f"(change {change.no}: {title(change)}{planned}, {counted(change.microgrids, 'microgrid')}). "
+        f"(change {change.no}: {change.what}{planned}, {counted(change.microgrids, 'microgrid')}). "
         "Nothing was changed: look at it, then apply yours again"
     )

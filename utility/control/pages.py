@@ -10,10 +10,10 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Action, Strategy
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.people import Actor
-from utility.control.api import ACTIONS
+from utility.control.api import ACTIONS, row_of
 from utility.control.changes import LABELS, TITLES, Change, Target, asked_by, local_input
-from utility.control.commands import FieldsError, answered, before_words, called, in_force, usual_of, words_of
-from utility.control.decisions import make_change, preview_change, title
+from utility.control.commands import FieldsError, before_words, called, in_force, usual_of
+from utility.control.decisions import make_change, preview_change
 from utility.control.store import find_change, kinds_of, newest_change, newest_changes, schedules_page, targets_of
 from utility.outbox.changes import settings_of
 from utility.readings.store.gateways import last_heartbeats
@@ -77,7 +77,6 @@ def table(
         "is_open": bool(name or kind or tuned or skip),
         "actions": TITLES,
         "changes": changes,
-        "title_of": title,
         **other_pages(PATH, skip, is_more=len(rows) > ROWS, **words),
     }
     return console.page(request, actor, "schedules.html", content)
@@ -127,7 +126,7 @@ def changes(
     """List all changes, newest first."""
     rows = console.database.read(newest_changes, ROWS, before)
     later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
-    content = {"changes": rows, "title_of": title, "later": later}
+    content = {"changes": rows, "later": later}
     return console.page(request, actor, "schedule_changes.html", content)
 
 
@@ -187,7 +186,6 @@ def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
         said = last_heartbeats(connection, [target.microgrid for target in targets])
     return {
         "change": change,
-        "what": title(change),
         "rows": [_row(target, *said.get(target.microgrid, (None, None))) for target in targets],
         "skip": skip,
         **other_pages(f"{PATH}/changes/{no}", skip, is_more=change.microgrids > skip + ROWS),
@@ -198,12 +196,4 @@ def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> d
     """Return a microgrid's row of a change: before, asked, answer, and what its gateway says now."""
     in_doubt = target.fields.get("at") == "meters"
     now = {} if said is None or in_doubt else in_force(settings_of(target.fields), said)
-    return {
-        "target": target,
-        "before": before_words(target.before),
-        "asked": words_of(target.fields),
-        "answer": answered(target.outcome),
-        "time": None if target.outcome is None else target.outcome.get("time"),
-        "now": before_words(now),
-        "said": time,
-    }
+    return vars(row_of(target)) | {"outcome": target.outcome, "now": before_words(now), "said": time}

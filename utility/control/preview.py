@@ -6,8 +6,10 @@ of relaying is computed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from pydantic import BaseModel, Field, computed_field
 
 from commonwatt.model.control import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId
@@ -15,27 +17,27 @@ from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
 
 
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """What a change does to one line."""
+class Effect(BaseModel):
+    """What a change does to one microgrid's line; bytes up and down in a month of 30 days at the measured rate."""
 
-    microgrid: MicrogridId  # the microgrid
-    # Bytes a month of 30 days at the measured rate, up and down; ``None``: not known.
-    before: tuple[int, int] | None = None
-    after: tuple[int, int] | None = None  # the same after the change
-    expected: int | None = None  # bytes at the end of this month, if the change holds from now on; the fuller direction
-    allowance: int | None = None  # the plan's bytes a month, each way
-    # How late a reading comes at most, seconds, before and after; ``None``: the change does not matter.
-    delay_s: tuple[int, int] | None = None
-    why: str = ""  # why a figure is not known; empty: it is
+    microgrid: MicrogridId
+    before_bytes: tuple[int, int] | None = None
+    after_bytes: tuple[int, int] | None = None
+    expected_bytes: int | None = Field(None, description="At the end of this month, in the fuller direction.")
+    allowance_bytes: int | None = Field(None, description="The plan's bytes a month, each way.")
+    delay_s: tuple[int, int] | None = Field(
+        None, description="How late a reading comes at most, before and after; null: the change does not matter."
+    )
+    why: str = Field("", description="Why there are no bytes.")
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def breaks(self) -> bool:
-        """Whether the change makes a line carry more than its plan allows: in a whole month, or by the end of this."""
-        if self.before is None or self.after is None or self.allowance is None:
+        """Whether the line carries more than its plan allows by the change: in a whole month, or by the end of this."""
+        if self.before_bytes is None or self.after_bytes is None or self.allowance_bytes is None:
             return False
-        more = [new for old, new in zip(self.before, self.after, strict=True) if new > old]
-        return bool(more) and max(*more, *more, self.expected or 0) > self.allowance
+        more = [new for old, new in zip(self.before_bytes, self.after_bytes, strict=True) if new > old]
+        return bool(more) and max(*more, *more, self.expected_bytes or 0) > self.allowance_bytes
 
 
 def effect_on(
@@ -83,10 +85,10 @@ def effect_on(
     changed = [max(0.0, one + more) for one, more in zip(rate, difference, strict=True)]
     return Effect(
         microgrid=microgrid,
-        before=_month(rate),
-        after=_month(changed),
-        expected=round(max(used + one * month_left_s for used, one in zip(month.used, changed, strict=True))),
-        allowance=month.allowance,
+        before_bytes=_month(rate),
+        after_bytes=_month(changed),
+        expected_bytes=round(max(used + one * month_left_s for used, one in zip(month.used, changed, strict=True))),
+        allowance_bytes=month.allowance,
         delay_s=delay_s,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, RowMapping, func, select
 
 from commonwatt.model.calendar import month_of, month_quarters
 from commonwatt.model.control import Relayed
@@ -16,7 +16,7 @@ from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Micro
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import Function
-from utility.control.changes import Change, NoSuchChangeError, State, Target, state_of
+from utility.control.changes import Change, NoSuchChangeError, State, Target, state_of, title
 from utility.control.commands import Fields, Weighting, in_force, to_tell, weightings
 from utility.control.preview import Effect, effect_on, in_words
 from utility.control.tables import control_change, control_target, control_version
@@ -208,27 +208,16 @@ def _target(row: Row[Any]) -> Target:
 
 
 def _changes(connection: Connection, wanted: Any) -> list[Change]:
-    rows = connection.execute(select(control_change).where(wanted).order_by(control_change.c.no.desc())).all()
-    counts = _counts(connection, {row.no: row.state for row in rows})
-    return [_change(row, counts.get(row.no, Counter())) for row in rows]
+    rows = connection.execute(select(control_change).where(wanted).order_by(control_change.c.no.desc()))
+    found = rows.mappings().all()
+    counts = _counts(connection, {row["no"]: row["state"] for row in found})
+    return [_change(row, counts.get(row["no"], Counter())) for row in found]
 
 
-def _change(row: Row[Any], counts: Mapping[State, int]) -> Change:
-    return Change(
-        no=row.no,
-        made=row.made,
-        person=row.person,
-        action=Action(row.action),
-        fields=json.loads(row.fields) or None,
-        due=row.due,
-        valid_s=row.valid_s,
-        state=row.state,
-        undoes=row.undoes,
-        ended=row.ended,
-        ended_by=row.ended_by,
-        microgrids=sum(counts.values()),
-        counts=counts,
-    )
+def _change(row: RowMapping, counts: Mapping[State, int]) -> Change:
+    fields, waits = json.loads(row["fields"]) or None, row["state"] == "planned" or bool(counts.get("open"))
+    made = {"action": Action(row["action"]), "fields": fields, "what": title(fields, row["undoes"])}
+    return Change(**{**row, **made, "microgrids": sum(counts.values()), "counts": counts, "waits": waits})
 
 
 def _counts(connection: Connection, states: Mapping[int, str]) -> dict[int, Counter[State]]:
@@ -260,7 +249,11 @@ class Preview:
     @property
     def mean(self) -> tuple[float, float] | None:
         """Mean bytes a month of the lines before and after, in the fuller direction; ``None``: of none it is known."""
-        known = [(max(each.before), max(each.after)) for each in self.effects if each.before and each.after]
+        known = [
+            (max(each.before_bytes), max(each.after_bytes))
+            for each in self.effects
+            if each.before_bytes and each.after_bytes
+        ]
         return (fmean(old for old, _ in known), fmean(new for _, new in known)) if known else None
 
 
@@ -272,7 +265,7 @@ def has_figures(fields: Fields) -> bool:
 def preview_of(connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds) -> Preview:
     """Return what a command does to microgrids."""
     effects = _effects(connection, fields, microgrids, now) if has_figures(fields) else []
-    effects.sort(key=lambda effect: (not effect.breaks, -max(effect.after or (-1,))))
+    effects.sort(key=lambda effect: (not effect.breaks, -max(effect.after_bytes or (-1,))))
     return Preview(microgrids=microgrids, words=in_words(fields), effects=effects, refused=_refusal(effects))
 
 
@@ -304,13 +297,13 @@ def _refusal(effects: Sequence[Effect]) -> str:
     if not breaking:
         return ""
     worst = breaking[0]
-    assert worst.after is not None
-    assert worst.allowance is not None
-    most = max(*worst.after, worst.expected or 0)
+    assert worst.after_bytes is not None
+    assert worst.allowance_bytes is not None
+    most = max(*worst.after_bytes, worst.expected_bytes or 0)
     others = f", and {len(breaking) - 1} other lines would break theirs" if len(breaking) > 1 else ""
     return (
         f"{worst.microgrid}: its LTE line would carry {most / 1e9:.3f} GB a month, and its plan allows "
-        f"{worst.allowance / 1e9:.3f} GB{others}. Nothing was changed: choose a longer period, or other microgrids"
+        f"{worst.allowance_bytes / 1e9:.3f} GB{others}. Nothing was changed: choose a longer period, or others"
     )
 
 

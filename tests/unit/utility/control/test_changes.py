@@ -26,7 +26,6 @@ from utility.control.decisions import (
     preview_change,
     put_back,
     send_due,
-    title,
 )
 from utility.control.store import find_change, newest_changes, targets_of
 from utility.database.database import Database, open_database
@@ -110,7 +109,7 @@ def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database
     answer(database, microgrid="r001")
     answer(database, "unsupported", microgrid="r002")
     change, (first, second) = seen(database, number)
-    assert (change.person, title(change), dict(change.counts)) == (
+    assert (change.person, change.what, dict(change.counts)) == (
         "anna",
         "schedule relay 900 s",
         {"done": 1, "refused": 1},
@@ -133,7 +132,7 @@ def test_a_change_is_put_back_where_it_was_done(database: Database) -> None:
         True,
         True,
     ]
-    assert (title(seen(database, back)[0]), seen(database, back)[0].undoes) == ("put back change 1", number)
+    assert (seen(database, back)[0].what, seen(database, back)[0].undoes) == ("put back change 1", number)
     with pytest.raises(NewerChangeError, match="ben changed relay"):
         put_back(database, ANNA, number, NOW)
 

@@ -96,9 +96,9 @@ def line(used: int, expected: int, allowance: int = 2_000_000_000) -> Month:
 def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
     said = heartbeat(lte=line(100_000_000, 300_000_000))
     effect = effect_on("r001", {"cmd": "schedule", "periods": {"relay_s": 900}}, said, relayed(60), LEFT_S)
-    assert effect.before == (600_000_000, 600_000_000), "200 MB in ten days"
-    assert effect.after is not None
-    saved = [a - b for a, b in zip(effect.before, effect.after, strict=True)]
+    assert effect.before_bytes == (600_000_000, 600_000_000), "200 MB in ten days"
+    assert effect.after_bytes is not None
+    saved = [a - b for a, b in zip(effect.before_bytes, effect.after_bytes, strict=True)]
     computed = [a - b for a, b in zip(line_of(relayed(60), MINUTES), line_of(relayed(60), QUARTERS), strict=True)]
     assert saved == pytest.approx([one * MONTH_S for one in computed], abs=2)
     assert 10_000_000 < saved[0] < 40_000_000
@@ -127,14 +127,14 @@ UNKNOWN: dict[str, tuple[Heartbeat | None, Relayed | None, str]] = {
 def test_without_a_measurement_there_is_no_figure_but_a_reason(name: str) -> None:
     said, counted, why = UNKNOWN[name]
     effect = effect_on("r001", {"cmd": "schedule", "periods": {"relay_s": 900}}, said, counted, LEFT_S)
-    assert (effect.after, effect.breaks, why in effect.why) == (None, False, True)
+    assert (effect.after_bytes, effect.breaks, why in effect.why) == (None, False, True)
 
 
 def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
     said = heartbeat(lte=line(0, 5), tuned=("relay_s",))
     fields = {"cmd": "schedule", "periods": {"relay_s": None}}
     assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S).why == "the gateway's own period is not known here"
-    assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S, 900).after is not None
+    assert effect_on("r001", fields, said, relayed(60, 1), LEFT_S, 900).after_bytes is not None
 
 
 def test_each_action_has_words() -> None:
