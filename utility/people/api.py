@@ -3,10 +3,11 @@
 Nothing here invites, makes links, gives roles or removes second factors: the console does, and asks for the code again.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import HTTPException, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from utility.access.people import MAX_TOKEN_DAYS, NAME_PATTERN, Right, Role
 from utility.access.store import access
@@ -14,7 +15,7 @@ from utility.people import store as people
 from utility.people.store import Listed
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
-from utility.webkit.requests import changing
+from utility.webkit.requests import Asked, changing
 from utility.webkit.rights import ManagesPeople, UsesConsole, gate_of
 from utility.webkit.services import Api, RequestApi
 
@@ -25,25 +26,7 @@ _Number = Annotated[int, Path(ge=1, lt=2**31, description="A token's number.")]
 _Limit = Annotated[int, Query(ge=1, le=MAX_SHOWN, description="How many at most.")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PersonAnswer(_Model):
-    """A person who may log in."""
-
-    name: str = Field(description="The name at login.")
-    display: str = Field(description="The name for people.")
-    state: str = Field(description="`invited`, `active` or `disabled`.")
-    roles: list[Role] = Field(description="The roles.")
-    account: int | None = Field(description="A resident's account.")
-    sessions: int = Field(description="How many sessions are open.")
-    used: Time | None = Field(description="When a session was used last.")
-    link_until: Time | None = Field(description="When a link ends that was not used yet.")
-    second_factor: Time | None = Field(description="Since when a login needs a second factor.")
-
-
-class Me(_Model):
+class Me(BaseModel):
     """The actor of a request."""
 
     name: str = Field(description="The name at login.")
@@ -51,32 +34,17 @@ class Me(_Model):
     csrf: str = Field(description="What changes with this session repeat as `X-CSRF`; empty with a token.")
 
 
-class PeopleAnswer(_Model):
-    """People by name; the next page begins after the last one."""
-
-    people: list[PersonAnswer] = Field(description="The people.")
-
-
-class TokenAnswer(_Model):
+@dataclass(frozen=True, kw_only=True)
+class TokenAnswer(access.Token):
     """An API token, without its text."""
 
-    no: int = Field(description="Its number.")
-    person: str = Field(description="The person who made it.")
-    label: str = Field(description="What it is for.")
-    roles: list[Role] = Field(description="Its scope.")
-    made: Time = Field(description="When it was made.")
-    until: Time = Field(description="When it ends.")
-    used: Time | None = Field(description="When it was used last, to five minutes.")
-    revoked: Time | None = Field(description="When it was revoked.")
+    made: Time
+    until: Time
+    used: Annotated[Time | None, Field(description="When it was used last, to five minutes.")]
+    revoked: Time | None
 
 
-class TokensAnswer(_Model):
-    """Tokens, newest first."""
-
-    tokens: list[TokenAnswer] = Field(description="The tokens.")
-
-
-class TokenAsked(_Model):
+class TokenAsked(Asked):
     """A token to be made."""
 
     label: str = Field(min_length=1, max_length=64, description="What it is for.")
@@ -85,10 +53,11 @@ class TokenAsked(_Model):
     hours: int = Field(0, ge=0, le=24, description="Hours more.")
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenMade(TokenAnswer):
     """A new token."""
 
-    token: str = Field(description="Its text, which is not shown again.")
+    token: Annotated[str, Field(description="Its text, which is not shown again.")]
 
 
 ACTIONS = Actions()
@@ -110,10 +79,10 @@ def listed(
     role: Role | None = None,
     after: Annotated[str, Query(max_length=32, description="Only names after this one.")] = "",
     limit: _Limit = MAX_SHOWN,
-) -> PeopleAnswer:
+) -> dict[str, list[Listed]]:
     """Return people by name; for the next page set ``after`` to the last one's name."""
     found = api.database.read(people.list_people, search, role, after, limit, gate_of(request).now())
-    return PeopleAnswer(people=[_person(one) for one in found])
+    return {"people": found}
 
 
 @ACTIONS.add(
@@ -123,7 +92,7 @@ def listed(
     back="/console/users/{name}",
     said="{name} is disabled: no login, session or token works any more.",
 )
-def disable(act: Act, name: _Name) -> PersonAnswer:
+def disable(act: Act, name: _Name) -> Listed:
     """Disable a person: no login works any more; sessions, tokens and links end."""
     with changing(act.api, act.request, act.actor) as by:
         people.disable(by, name)
@@ -137,7 +106,7 @@ def disable(act: Act, name: _Name) -> PersonAnswer:
     back="/console/users/{name}",
     said="The sessions of {name} ended.",
 )
-def end_sessions(act: Act, name: _Name) -> PersonAnswer:
+def end_sessions(act: Act, name: _Name) -> Listed:
     """End all sessions of another person."""
     with changing(act.api, act.request, act.actor) as by:
         people.end_sessions(by, name)
@@ -150,10 +119,10 @@ def tokens(
     actor: UsesConsole,
     everybody: Annotated[bool, Query(alias="all", description="Those of all people, for administrators.")] = False,
     limit: _Limit = 100,
-) -> TokensAnswer:
+) -> dict[str, list[TokenAnswer]]:
     """Return the newest tokens, the own ones or all."""
     whose = None if everybody and actor.has(Role.ADMIN) else actor.name
-    return TokensAnswer(tokens=[_token(one) for one in api.database.read(access.tokens, whose, limit)])
+    return {"tokens": [TokenAnswer(**vars(one)) for one in api.database.read(access.tokens, whose, limit)]}
 
 
 @router.post("/tokens", status_code=201)
@@ -161,7 +130,7 @@ def make(api: RequestApi, request: Request, actor: UsesConsole, asked: TokenAske
     """Make a token of the person who is logged in; the answer has its text, once."""
     with changing(api, request, actor) as by:
         text, made = access.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
-    return TokenMade(token=text, **vars(_token(made)))
+    return TokenMade(token=text, **vars(made))
 
 
 @router.post("/tokens/{number}/revoke")
@@ -170,21 +139,11 @@ def revoke(api: RequestApi, request: Request, actor: UsesConsole, number: _Numbe
     with changing(api, request, actor) as by:
         access.revoke_token(by, number)
         (found,) = access.tokens(by.connection, None, 1, number)
-    return _token(found)
+    return TokenAnswer(**vars(found))
 
 
-def _one(api: Api, request: Request, name: str) -> PersonAnswer:
+def _one(api: Api, request: Request, name: str) -> Listed:
     found = api.database.read(people.listed, name, gate_of(request).now())
     if found is None:
         raise HTTPException(404, f"there is no person called {name}")
-    return _person(found)
-
-
-def _person(one: Listed) -> PersonAnswer:
-    own = {name: getattr(one.person, name) for name in ("name", "display", "state", "account")}
-    times = {name: getattr(one, name) for name in ("used", "link_until", "second_factor")}
-    return PersonAnswer(roles=sorted(one.person.roles), sessions=one.sessions, **own, **times)
-
-
-def _token(one: access.Token) -> TokenAnswer:
-    return TokenAnswer.model_validate(vars(one))
+    return found

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field, PlainSerializer
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import AccountNumber, EpochSeconds
@@ -12,6 +14,7 @@ from utility.access.store.audit_log import By, Link
 from utility.access.tables import invitation, person, person_role, second_factor, session
 from utility.database.engines import Lock, take
 from utility.registry.tables import account
+from utility.webkit.columns import Time
 
 DEMONSTRATION: dict[Role, str] = {
     Role.VIEWER: "vera",
@@ -27,14 +30,15 @@ SHOWN_FAULTS = 10  # most faults of a list of people that are shown at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class Listed(access.Person):
     """A person in a list."""
 
-    person: access.Person  # the person
+    roles: Annotated[frozenset[Role], PlainSerializer(sorted, return_type=list[Role])]
+    created: Time  # when the person was invited first
     sessions: int  # how many sessions are open
-    used: EpochSeconds | None  # when a session was used last; ``None``: none is open
-    link_until: EpochSeconds | None  # when a link ends that was not used yet; ``None``: there is none
-    second_factor: EpochSeconds | None  # since when a login needs a second factor; ``None``: it does not
+    used: Annotated[Time | None, Field(description="When a session was used last.")]
+    link_until: Annotated[Time | None, Field(description="When a link ends that was not used yet.")]
+    second_factor: Annotated[Time | None, Field(description="Since when a login needs a second factor.")]
 
 
 def list_people(
@@ -120,8 +124,8 @@ def demonstration_links(by: By) -> list[tuple[Role, Link]]:
     for role, name in DEMONSTRATION.items():
         found = list_people(by.connection, "", role, "", 1, by.machine_s)
         own = first_account if role is Role.RESIDENT else None
-        if found and found[0].person.state == "invited":
-            links.append((role, _link(by, found[0].person.name)))
+        if found and found[0].state == "invited":
+            links.append((role, _link(by, found[0].name)))
         elif not found and access.find_person(by.connection, name) is None and (role is not Role.RESIDENT or own):
             new = NewPerson(name=name, display=name.capitalize(), roles=frozenset({role}), account=own)
             links.append((role, invite_person(by, new)))
@@ -225,7 +229,7 @@ def _listed(connection: Connection, names: list[str], machine_s: EpochSeconds) -
     since = {row.person: row.since for row in connection.execute(factors)}
     return [
         Listed(
-            person=one,
+            **vars(one),
             sessions=sessions[one.name].open if one.name in sessions else 0,
             used=sessions[one.name].used if one.name in sessions else None,
             link_until=ends.get(one.name),

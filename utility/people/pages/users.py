@@ -68,7 +68,7 @@ def users(
     wanted = Role(role) if role in set(Role) else None
     found = console.database.read(list_people, search, wanted, after, SHOWN + 1, machine_s)
     content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
-    content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
+    content["next"] = found[SHOWN - 1].name if len(found) > SHOWN else ""
     return _page(console, request, actor, "users.html", content)
 
 

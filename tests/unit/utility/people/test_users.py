@@ -393,7 +393,7 @@ def test_refused_change_of_many_adds_nobody_and_no_entry(database: Database) -> 
     with pytest.raises(AccessFaultError, match="person 3: account: 77"), database.writes.begin() as connection:
         invite_people(By(connection=connection, actor=actor, now=STORE_NOW, machine_s=STORE_NOW), new)
     with database.reads.begin() as connection:
-        assert [one.person.name for one in list_people(connection, "", None, "", 9, STORE_NOW)] == ["ann"]
+        assert [one.name for one in list_people(connection, "", None, "", 9, STORE_NOW)] == ["ann"]
         assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
 
 
@@ -412,7 +412,7 @@ def test_people_are_found_and_changed(database: Database) -> None:
     with database.reads.begin() as connection:
 
         def names(search: str, role: Role | None = None, after: str = "", limit: int = 9) -> list[str]:
-            return [one.person.name for one in list_people(connection, search, role, after, limit, STORE_NOW)]
+            return [one.name for one in list_people(connection, search, role, after, limit, STORE_NOW)]
 
         assert (names("E"), names("e_%"), names("2"), names("%")) == (["eve"], ["eve"], ["eve"], ["eve"])
         assert (names("", Role.APPROVER), names("", None, "ann", 1), names("x")) == (["bob"], ["bob"], [])
