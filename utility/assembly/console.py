@@ -29,6 +29,7 @@ from utility.mail import pages as mail
 from utility.moves import pages as moves
 from utility.overview.pages import devices, meters, microgrids, quarantine, tour, town
 from utility.overview.pages import jobs as pages
+from utility.people.api import END_MADE
 from utility.people.pages import audit, login, users
 from utility.registry import pages as registry
 from utility.replay import pages as replay
@@ -97,7 +98,6 @@ PAGES = (
     pages.router,
     users.router,
     replay.router,
-    users.make_router(end_made),
     audit.router,
     research.router,
     devices.router,
@@ -109,6 +109,7 @@ PAGES = (
 def begin_console(api: Api) -> Console:
     """Return the console of a service, which pages of all rooms have begun."""
     console = Console(api)
+    api.parts[END_MADE] = end_made
     for room in (alarms, billing, town):
         room.begin(console)
     return console

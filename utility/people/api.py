@@ -60,6 +60,22 @@ class TokenMade(TokenAnswer):
     token: Annotated[str, Field(description="Its text, which is not shown again.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Revoked(TokenAnswer):
+    """A token that is revoked."""
+
+    words: str
+
+
+class Revoking(Asked):
+    """What becomes of what a token made."""
+
+    made: bool = Field(False, description="Whether planned changes, silences and acknowledgements that it made end.")
+
+
+_ALONE = Revoking()
+# The key of the service's part that ends what a token made and returns how much: takes service, actor, number.
+END_MADE = "end_made"
 ACTIONS = Actions()
 router = ACTIONS.json
 
@@ -133,13 +149,14 @@ def make(api: RequestApi, request: Request, actor: UsesConsole, asked: TokenAske
     return TokenMade(token=text, **vars(made))
 
 
-@router.post("/tokens/{number}/revoke")
-def revoke(api: RequestApi, request: Request, actor: UsesConsole, number: _Number) -> TokenAnswer:
-    """Revoke an own token, or as an administrator any."""
-    with changing(api, request, actor) as by:
-        access.revoke_token(by, number)
+@ACTIONS.add("/tokens/{number}/revoke", Right.USE_CONSOLE, back="/console/tokens", said="{words}", refused=422)
+def revoke(act: Act, number: _Number, asked: Revoking = _ALONE) -> Revoked:
+    """Revoke an own token, or as an administrator any; and if you want it, end what was made with it."""
+    with changing(act.api, act.request, act.actor) as by:
+        access.revoke_token(by, number, again=asked.made)
         (found,) = access.tokens(by.connection, None, 1, number)
-    return TokenAnswer(**vars(found))
+    ended = f" {act.api.parts[END_MADE](act.api, act.actor, number)} things that it made ended." if asked.made else ""
+    return Revoked(words=f"Token {number} is revoked.{ended}", **vars(found))
 
 
 def _one(api: Api, request: Request, name: str) -> Listed:

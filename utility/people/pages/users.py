@@ -1,9 +1,8 @@
 """People and API tokens: list, invite, roles, new links, sessions, disable; tokens made and revoked."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
+from fastapi import Form, HTTPException, Path, Query, Request, Response
 
 from utility.access.people import (
     COLUMNS,
@@ -19,7 +18,7 @@ from utility.access.people import (
     read_residents,
 )
 from utility.access.store import access, audit_log
-from utility.access.store.access import make_token, revoke_token, tokens
+from utility.access.store.access import make_token, tokens
 from utility.access.store.audit_log import By
 from utility.access.store.second_factors import in_force, remove_of_another
 from utility.people.api import ACTIONS
@@ -38,7 +37,6 @@ from utility.webkit.console.answers import download
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.requests import address_of_link, changing
 from utility.webkit.rights import ManagesPeople, UsesConsole, gate_of, may
-from utility.webkit.services import Api
 
 SHOWN = 100  # people on one page
 
@@ -215,60 +213,42 @@ Number = Annotated[int, Path(ge=1, lt=2**31)]
 SHOWN_TOKENS = 500  # tokens, or entries of the audit log of one, on one page
 
 
-def make_router(end: Callable[[Api, Actor, int], int]) -> APIRouter:
-    """Return the routes; ``end`` ends what a token made, and returns how much."""
-    router = APIRouter(include_in_schema=False)
+@router.get("/console/tokens")
+def own_tokens(
+    console: RequestConsole,
+    request: Request,
+    actor: UsesConsole,
+    everybody: Annotated[bool, Query(alias="all")] = False,
+) -> Response:
+    """Return the own tokens; for an administrator all."""
+    return _tokens_page(console, request, actor, everybody=everybody)
 
-    @router.get("/console/tokens")
-    def page(
-        console: RequestConsole,
-        request: Request,
-        actor: UsesConsole,
-        everybody: Annotated[bool, Query(alias="all")] = False,
-    ) -> Response:
-        """Return the own tokens; for an administrator all."""
-        return _tokens_page(console, request, actor, everybody=everybody)
 
-    @router.post("/console/tokens")
-    def make(
-        console: RequestConsole,
-        request: Request,
-        actor: UsesConsole,
-        label: Annotated[str, Form(max_length=64)],
-        roles: Annotated[list[Role], Form()],
-        days: Annotated[int, Form()],
-    ) -> Response:
-        """Make a token; the page shows it once."""
-        with changing(console.api, request, actor) as by:
-            text, _ = make_token(by, label, frozenset(roles), 24 * days)
-        return _tokens_page(console, request, actor, text=text)
+@router.post("/console/tokens")
+def make(
+    console: RequestConsole,
+    request: Request,
+    actor: UsesConsole,
+    label: Annotated[str, Form(max_length=64)],
+    roles: Annotated[list[Role], Form()],
+    days: Annotated[int, Form()],
+) -> Response:
+    """Make a token; the page shows it once."""
+    with changing(console.api, request, actor) as by:
+        text, _ = make_token(by, label, frozenset(roles), 24 * days)
+    return _tokens_page(console, request, actor, text=text)
 
-    @router.post("/console/tokens/{number}/revoke")
-    def revoke(
-        console: RequestConsole,
-        request: Request,
-        actor: UsesConsole,
-        number: Number,
-        made: Annotated[bool, Form()] = False,
-    ) -> Response:
-        """Revoke a token, and if the person wants it end what was made with it."""
-        with changing(console.api, request, actor) as by:
-            revoke_token(by, number, again=made)
-        ended = f" {end(console.api, actor, number)} things that it made ended." if made else ""
-        return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.{ended}")
 
-    @router.get("/console/tokens/{number}")
-    def one(console: RequestConsole, request: Request, actor: UsesConsole, number: Number) -> Response:
-        """Return what was done with a token of the actor; for an administrator with any."""
-        with console.database.reads.begin() as connection:
-            found = tokens(connection, None if actor.has(Role.ADMIN) else actor.name, 1, number)
-            entries = audit_log.entries(connection, audit_log.Wanted(token=number), SHOWN_TOKENS)
-        if not found:
-            raise HTTPException(404, "you have no token of this number")
-        content = {"token": found[0], "entries": with_changes(entries, console.zone())}
-        return console.page(request, actor, "token.html", content | {"machine_s": gate_of(request).now()})
-
-    return router
+@router.get("/console/tokens/{number}")
+def token(console: RequestConsole, request: Request, actor: UsesConsole, number: Number) -> Response:
+    """Return what was done with a token of the actor; for an administrator with any."""
+    with console.database.reads.begin() as connection:
+        found = tokens(connection, None if actor.has(Role.ADMIN) else actor.name, 1, number)
+        entries = audit_log.entries(connection, audit_log.Wanted(token=number), SHOWN_TOKENS)
+    if not found:
+        raise HTTPException(404, "you have no token of this number")
+    content = {"token": found[0], "entries": with_changes(entries, console.zone())}
+    return console.page(request, actor, "token.html", content | {"machine_s": gate_of(request).now()})
 
 
 def _tokens_page(
