@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from fastapi import HTTPException, Path, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action
@@ -18,30 +19,22 @@ from utility.control.store import Preview, find_change, newest_change, newest_ch
 from utility.database.database import Database
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
-from utility.webkit.requests import LOCAL_TIMES, Asked
+from utility.webkit.requests import LOCAL_TIMES
 from utility.webkit.requests import Time as AskedTime
 from utility.webkit.rights import ReadsTown, SendsCommands
 from utility.webkit.services import RequestApi
 
-MAX_MICROGRIDS = 1_000  # most microgrids that a request names, and that an answer lists
-
 Number = Annotated[int, Path(ge=1, lt=2**63, description="The change's number.")]
 
 
-class NewChange(Asked):
+@dataclass(frozen=True, kw_only=True)
+class NewChange(values.Asked):
     """A change of gateways: of named microgrids, of a kind, or of everyone."""
 
-    action: Action
-    fields: dict[str, Any] = Field(default_factory=dict, description="The keys of the command, as in docs/protocol.md.")
-    microgrids: list[Annotated[str, Field(max_length=16)]] = Field(default_factory=list, max_length=MAX_MICROGRIDS)
-    kind: Annotated[str, Field(max_length=16)] | None = None
-    everyone: bool = False
-    at: AskedTime | None = Field(None, description="When it is sent; without it, now.")
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    at: Annotated[AskedTime | None, Field(description="When it is sent; without it, now.")] = None
     valid_s: Annotated[int, Field(ge=10, le=86_400)] = 3600
-    seen: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        None,
-        description="The newest change that was seen: a later one of the same setting conflicts. A schedule needs it.",
-    )
 
 
 class Previewed(BaseModel):
@@ -90,7 +83,7 @@ router = ACTIONS.json
 def preview(api: RequestApi, _: SendsCommands, asked: NewChange) -> Previewed:
     """Return what a change would do; nothing is changed."""
     with _refusing():
-        found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
+        found = preview_change(api.database, asked, int(api.clock.now()))
     return _previewed(found, api.database.read(newest_change))
 
 
@@ -100,7 +93,7 @@ def make(api: RequestApi, actor: SendsCommands, asked: NewChange) -> ChangeInFul
     if asked.action is Action.SCHEDULE and asked.seen is None:
         raise HTTPException(428, "a schedule needs `seen`: the newest change that you saw, `newest` in each answer")
     with _refusing():
-        number = make_change(api.database, actor, asked_of(asked), int(api.clock.now()))
+        number = make_change(api.database, actor, asked, int(api.clock.now()))
     return change_in_full(api.database, number)
 
 
@@ -162,23 +155,11 @@ def _refusing() -> Iterator[None]:
         raise HTTPException(status, str(error)) from error
 
 
-def asked_of(asked: NewChange) -> values.Asked:
-    """Return the change that a request asks for.
-
-    Raises:
-        FieldsError: A field is wrong.
-    """
-    chosen = values.Chosen(microgrids=tuple(asked.microgrids), kind=asked.kind, everyone=asked.everyone)
-    return values.Asked(
-        action=asked.action, fields=asked.fields, chosen=chosen, at=asked.at, valid_s=asked.valid_s, seen=asked.seen
-    )
-
-
 def change_in_full(database: Database, number: int) -> ChangeInFull:
     """Return a change with its microgrids."""
     with _refusing(), database.reads.begin() as connection:
         change = find_change(connection, number)
-        targets = targets_of(connection, number, MAX_MICROGRIDS)
+        targets = targets_of(connection, number, values.MAX_MICROGRIDS)
         newest = newest_change(connection)
     return ChangeInFull(change=change, microgrids=[row_of(target) for target in targets], newest=newest)
 

@@ -1,7 +1,7 @@
 """Changes of gateways as values, what became of them, and the console's form of a change (pure)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from commonwatt.protocol.controller_commands import PERIODS, Action
 from utility.control.commands import Before, Fields, FieldsError, words_of
 from utility.webkit.columns import Time
 
+MAX_MICROGRIDS = 1_000  # most microgrids that a request names, and that an answer lists
 DONE = ("done", "repeated", "partial")  # results of a command that was carried out
 # What became of a change at one microgrid: ``open``: no answer yet; ``refused``: the gateway did not do it.
 State = Literal["planned", "cancelled", "missed", "open", "done", "refused", "expired", "superseded"]
@@ -37,26 +38,24 @@ class AllowanceError(ChangeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The microgrids of a change: exactly one of the three."""
-
-    microgrids: tuple[MicrogridId, ...] = ()  # their names
-    kind: str | None = None  # all of a kind, such as ``residential``
-    everyone: bool = False  # all
-
-
-@dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A change that a person asks for."""
+    """A change of gateways: of named microgrids, of a kind, or of everyone."""
 
-    action: Action  # the command
-    fields: Fields  # its fields
-    chosen: Chosen  # the microgrids
+    action: Action
+    fields: Annotated[Fields, Field(description="The keys of the command, as in docs/protocol.md.")] = field(
+        default_factory=dict
+    )
+    microgrids: Annotated[Sequence[Annotated[str, Field(max_length=16)]], Field(max_length=MAX_MICROGRIDS)] = ()
+    kind: Annotated[str, Field(max_length=16)] | None = None
+    everyone: bool = False
     at: EpochSeconds | None = None  # when it is to be sent; ``None``: now
     valid_s: int = 3600  # seconds for which it is sent until answered
-    # The newest change when the form was made (``newest_change``): a later one of the same setting of one of the
-    # microgrids is a conflict. ``None``: no matter what changed.
-    seen: int | None = None
+    seen: Annotated[
+        Annotated[int, Field(ge=0, lt=2**63)] | None,
+        Field(
+            description="The newest change that was seen: a later one of its setting conflicts. A schedule needs it."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +164,7 @@ def asked_by(form: Mapping[str, str], zone: ZoneInfo) -> Asked:
     return Asked(
         action=action,
         fields=_fields(action, form),
-        chosen=_chosen(form),
+        **_chosen(form),
         at=_time(form.get("time", ""), zone) if form.get("when") == "later" else None,
         seen=int(form["seen"]) if _is_number(form.get("seen", "")) else None,
     )
@@ -194,13 +193,13 @@ def _whole(name: str, text: str, most: int) -> int:
     return int(text)
 
 
-def _chosen(form: Mapping[str, str]) -> Chosen:
+def _chosen(form: Mapping[str, str]) -> dict[str, Any]:
     match form.get("which"):
         case "all":
-            return Chosen(everyone=True)
+            return {"everyone": True}
         case "kind":
-            return Chosen(kind=form.get("kind", ""))
-    return Chosen(microgrids=tuple(form.get("microgrids", "").replace(",", " ").split()))
+            return {"kind": form.get("kind", "")}
+    return {"microgrids": tuple(form.get("microgrids", "").replace(",", " ").split())}
 
 
 def _time(text: str, zone: ZoneInfo) -> int:

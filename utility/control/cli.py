@@ -1,6 +1,6 @@
 """``commonwatt utility command`` and ``storm``: change gateways."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -8,7 +8,7 @@ from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from commonwatt.protocol.controller_commands import Action
-from utility.control.changes import Asked, Chosen
+from utility.control.changes import Asked
 from utility.control.commands import FieldsError, checked_command, fields_of
 from utility.control.decisions import announce_storm, make_change
 from utility.control.store import find_change
@@ -53,7 +53,7 @@ def command(
         except FieldsError as error:
             named = error.named(lambda field: _WORDS.get(field, field))
             raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
-        asked = Asked(action=action, fields=fields, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
+        asked = Asked(action=action, fields=fields, **_chosen(microgrid), at=when, valid_s=valid_s)
         change = database.read(find_change, make_change(database, local_actor(), asked, int(clock.now())))
     what = f"{change.what}, {counted(change.microgrids, 'microgrid')}"
     typer.echo(f"change {change.no}: {what}; see: commonwatt show commands/changes")
@@ -67,11 +67,11 @@ _WORDS = {
 }
 
 
-def _chosen(text: str) -> Chosen:
+def _chosen(text: str) -> dict[str, Any]:
     if text == "all":
-        return Chosen(everyone=True)
+        return {"everyone": True}
     word, _, kind = text.partition(":")
-    return Chosen(kind=kind) if word == "kind" else Chosen(microgrids=tuple(text.split(",")))
+    return {"kind": kind} if word == "kind" else {"microgrids": tuple(text.split(","))}
 
 
 storm_app = Commands()

@@ -11,7 +11,7 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.control import store as control
-from utility.control.changes import AllowanceError, Asked, ChangeError, Chosen, NewerChangeError, Target
+from utility.control.changes import AllowanceError, Asked, ChangeError, NewerChangeError, Target
 from utility.control.commands import FieldsError, called, checked_command, inverse
 from utility.control.store import Preview, preview_of
 from utility.database.base import Connection
@@ -41,7 +41,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
 def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
     """Make a change within a transaction; see ``make_change``."""
     take(connection, Lock.CHANGES)
-    microgrids = chosen_of(control.kinds_of(connection), asked.chosen)
+    microgrids = chosen_of(control.kinds_of(connection), asked)
     fields = checked_fields(asked, now)
     _refuse_strange(connection, fields, microgrids)
     if asked.seen is not None:
@@ -66,7 +66,7 @@ def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSec
 def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Preview:
     """Return what a change would do; nothing is changed."""
     with database.reads.begin() as connection:
-        microgrids = chosen_of(control.kinds_of(connection), asked.chosen)
+        microgrids = chosen_of(control.kinds_of(connection), asked)
         fields = checked_fields(asked, now)
         _refuse_strange(connection, fields, microgrids)
         return preview_of(connection, fields, microgrids, now)
@@ -83,7 +83,7 @@ def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
     return message.model_dump(mode="json", include=given | asked.fields.keys())
 
 
-def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Chosen) -> list[MicrogridId]:
+def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Asked) -> list[MicrogridId]:
     """Return the chosen microgrids, in their order.
 
     Args:
@@ -187,7 +187,7 @@ def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: E
         fields: dict[str, Any] = {"state": "off"} if storm is None else {"state": "on", "for_s": storm.end - now}
         # A gateway that received the storm and is away hears of its cancellation as long as it would hold.
         valid_s = LEAST_VALID_S if before is None else max(LEAST_VALID_S, before.end - now)
-        asked = Asked(action=Action.HOLD, fields=fields, chosen=Chosen(everyone=True), valid_s=valid_s)
+        asked = Asked(action=Action.HOLD, fields=fields, everyone=True, valid_s=valid_s)
         return add_change(connection, actor, asked, now)
 
 

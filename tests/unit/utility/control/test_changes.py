@@ -17,7 +17,7 @@ from harness.surroundings.gateway import World
 from utility.access.people import Actor, Role, Via
 from utility.access.store import audit_log
 from utility.control import decisions as storms
-from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
+from utility.control.changes import Asked, Change, ChangeError, NewerChangeError, Target
 from utility.control.commands import FieldsError, answered, before_words, checked_command, in_force, inverse
 from utility.control.decisions import (
     announce_storm,
@@ -36,7 +36,7 @@ from utility.supply.buying import Storm
 from utility.supply.store import announced_storm
 
 NOW = 1_800_000_000
-ALL, R001 = Chosen(everyone=True), Chosen(microgrids=("r001",))
+ALL, R001 = {"everyone": True}, {"microgrids": ("r001",)}
 
 
 def person(name: str) -> Actor:
@@ -57,11 +57,13 @@ def hear(database: Database, microgrid: str = "r001", **fields: Any) -> None:
     Writer(database).commit([SawGateway(controller=microgrid, time=NOW, heartbeat=heartbeat(**fields))])
 
 
-def ask(action: Action, chosen: Chosen = R001, at: int | None = None, seen: int | None = None, **fields: Any) -> Asked:
-    return Asked(action=action, fields=fields, chosen=chosen, at=at, seen=seen)
+def ask(
+    action: Action, chosen: dict[str, Any] = R001, at: int | None = None, seen: int | None = None, **fields: Any
+) -> Asked:
+    return Asked(action=action, fields=fields, **chosen, at=at, seen=seen)
 
 
-def tune(seconds: int | None, chosen: Chosen = R001, at: int | None = None, seen: int | None = None) -> Asked:
+def tune(seconds: int | None, chosen: dict[str, Any] = R001, at: int | None = None, seen: int | None = None) -> Asked:
     return ask(Action.SCHEDULE, chosen, at, seen, periods={"relay_s": seconds})
 
 
@@ -219,7 +221,7 @@ def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, mo
 @databases.on_both_kinds
 def test_a_planned_change_is_sent_once_when_due_and_not_when_cancelled_or_long_over(database: Database) -> None:
     planned = make_change(database, ANNA, tune(900, at=NOW + 600), NOW)
-    cancelled = make_change(database, ANNA, tune(300, Chosen(microgrids=("r002",)), at=NOW + 600), NOW)
+    cancelled = make_change(database, ANNA, tune(300, {"microgrids": ("r002",)}, at=NOW + 600), NOW)
     missed = make_change(database, ANNA, ask(Action.ISOLATE, at=NOW - 3500, state="on", for_s=60), NOW - 4000)
     cancel_change(database, BEN, cancelled, NOW + 1)
     send_due(database, NOW + 599)
@@ -238,19 +240,19 @@ def test_a_planned_change_is_sent_once_when_due_and_not_when_cancelled_or_long_o
 @pytest.mark.parametrize(
     ("chosen", "says"),
     [
-        (Chosen(), "choose microgrids, a kind of microgrids, or all"),
-        (Chosen(microgrids=("r001", "r009")), "microgrid r009 is not registered; there are r001, r002"),
-        (Chosen(kind="apartment"), "no microgrid is of the kind apartment; there are residential"),
+        ({}, "choose microgrids, a kind of microgrids, or all"),
+        ({"microgrids": ("r001", "r009")}, "microgrid r009 is not registered; there are r001, r002"),
+        ({"kind": "apartment"}, "no microgrid is of the kind apartment; there are residential"),
     ],
 )
-def test_microgrids_that_are_not_there_are_refused(database: Database, chosen: Chosen, says: str) -> None:
+def test_microgrids_that_are_not_there_are_refused(database: Database, chosen: dict[str, Any], says: str) -> None:
     with pytest.raises(ChangeError, match=says):
         make_change(database, ANNA, tune(900, chosen), NOW)
     assert waiting(database) == {}
 
 
 def test_a_kind_of_microgrids_is_chosen(database: Database) -> None:
-    make_change(database, ANNA, tune(900, Chosen(kind="residential")), NOW)
+    make_change(database, ANNA, tune(900, {"kind": "residential"}), NOW)
     assert sorted(waiting(database)) == ["r001", "r002"]
 
 

@@ -32,7 +32,7 @@ from harness.surroundings.messages import append, batch, blocks, ingest_of
 from harness.surroundings.stored import remove_meter
 from utility.access.people import on_machine
 from utility.assembly.metrics import UtilityMetrics
-from utility.control.changes import Asked, Chosen
+from utility.control.changes import Asked
 from utility.control.decisions import make_change, send_due
 from utility.database.base import setting
 from utility.database.database import Database, new_store_id, read_setting
@@ -359,7 +359,7 @@ def test_poll_sends_commands_given_out_by_another_process(database: Database) ->
 
 def test_poll_sends_a_planned_change_once_when_its_clock_can_be_trusted(database: Database) -> None:
     due = int(CLOCK.now())
-    planned = Asked(action=Action.DEAGGREGATE, fields={}, chosen=Chosen(everyone=True), at=due)
+    planned = Asked(action=Action.DEAGGREGATE, fields={}, everyone=True, at=due)
     make_change(database, on_machine("anna"), planned, due - 60)
 
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
