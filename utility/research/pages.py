@@ -52,7 +52,6 @@ _MAX_MANIFEST = 1_000_000
 _SHOWN_ROWS = 5
 _PLOT_ROWS = 200
 _OPEN_DATA = "sums.csv"
-BADGES = {"released": "good", "made": "good", "asked": "warning"}
 STEP_WORDS = {
     900: "15 minutes",
     3600: "an hour",
