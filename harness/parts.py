@@ -8,11 +8,12 @@ from jinja2 import FileSystemLoader
 from pydantic import BaseModel
 
 from commonwatt.look.palette import LOOKS, PowerFlow
+from utility.access.people import Actor, Right
 from utility.webkit.columns import Shown, Written, columns_of
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.console.plots import line
 from utility.webkit.console.rendering import console_renderer
-from utility.webkit.rights import ManagesJobs
+from utility.webkit.rights import may
 
 _HOURS = 24
 _DAY = (0, 0, 0, 0, 1, 2, 4, 6, 8, 9, 9, 8, 7, 6, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0)  # of the sun, by hour
@@ -25,6 +26,7 @@ class _Line(BaseModel):
     state: Annotated[str, Shown("State", Written.STATE, badges={"done": "good", "failed": "bad"})]
 
 
+ManagesJobs = Annotated[Actor, may(Right.MANAGE_JOBS)]
 router = APIRouter(include_in_schema=False)
 
 

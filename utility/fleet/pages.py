@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Annotated, get_args
 
 from fastapi import Form, HTTPException, Path, Query, Request, Response
+from pydantic import StringConstraints
 
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.text import counted
@@ -29,6 +30,7 @@ SHOWN = 20  # most reports of a controller that are listed
 SHOWN_CHARACTERS = 200_000  # most of a report on a page; the file has all
 
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
+_Microgrid = Annotated[str, StringConstraints(pattern=f"^{MICROGRID_PATTERN}$")]
 _Command = Annotated[str, Path(max_length=64)]
 _Word = Annotated[str, Query(max_length=32)]
 
@@ -72,7 +74,7 @@ def fleet(
 
 @router.post(f"{PATH}/reports")
 def ask_reports(
-    console: RequestConsole, actor: RunsRollouts, microgrid: Annotated[list[str] | None, Form()] = None
+    console: RequestConsole, actor: RunsRollouts, microgrid: Annotated[list[_Microgrid] | None, Form()] = None
 ) -> Response:
     """Ask the chosen controllers for reports."""
     with refusing():
