@@ -102,6 +102,10 @@ PAGES = {path: path.read_text() for path in ROOMS.glob("*/templates/*.html")}
 MOST_BYTES = 150_000  # of the files that a first visit loads
 
 
+def test_no_line_of_a_template_is_longer_than_a_reader_sees() -> None:
+    assert [path.name for path, text in PAGES.items() if max(map(len, text.splitlines())) > 160] == []
+
+
 def test_first_visit_loads_little() -> None:
     base = next(text for path, text in PAGES.items() if path.name == "base.html")
     names = set(re.findall(r"static\('([^']+)'\)", base)) | {"icons.svg"}
