@@ -18,6 +18,7 @@ from commonwatt.model.units import LOW_BYTES
 from commonwatt.protocol.topics import ACKS, BATCHES, PLANT, STATUS, gateway_down, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Notifier, Watchdog
+from harness.billing.worlds import published, tariff
 from harness.network.waiting import become
 from harness.surroundings.messages import append, blocks, ingest_of
 from utility.assembly import jobs as table
@@ -105,6 +106,15 @@ def test_missing_slots_are_searched_but_not_requested_while_messages_wait_for_th
         assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == 2
         with database.reads.begin() as connection:
             assert len(open_commands(connection)) == commands
+
+
+def test_a_job_tells_controllers_what_a_room_wants_told(database: Database) -> None:
+    published(database, tariff())
+    for _ in range(2):
+        shift(database, -900)
+        tick(database)
+        found = [(one.controller, one.id.partition("-")[0]) for one in database.read(open_commands)]
+        assert sorted(found) == [("r001", "rates"), ("r002", "rates")]
 
 
 def shift(database: Database, by_s: int) -> None:
