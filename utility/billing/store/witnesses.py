@@ -34,11 +34,11 @@ def wanted(connection: Connection, now: EpochSeconds) -> list[Wanted]:
     answered = select(w.controller, c.month, func.max(w.run_no).label("last")).join(bill_run, c.no == w.run_no)
     rows = connection.execute(answered.group_by(w.controller, c.month))
     last = {(row.controller, row.month): row.last for row in rows}
-    found: dict[tuple[str, ControllerId], Wanted] = {}
+    names, found = controllers(connection), dict[tuple[str, ControllerId], Wanted]()
     for run in runs:
         head = json.loads(run.head)
         fields = {"cmd": Action.WITNESS, "month": run.month, "code": check_code(head), "replaces": head.get("replaces")}
-        for name in controllers(connection):
+        for name in names:
             if run.no > last.get((name, run.month), 0) and (run.month, name) not in found:
                 found[run.month, name] = Wanted(
                     controller=name,
