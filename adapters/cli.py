@@ -19,9 +19,9 @@ import typer
 from adapters.discovery import FILTERS, add_to, announced_in, plan_of, snippet
 from adapters.doctor import words_of
 from adapters.mapping.readers import readers_of
-from adapters.messages import Arrived, Recorded, line_of, messages_in
+from adapters.messages import Arrived, RecordedMessage, line_of, messages_in
 from adapters.metrics import adapter_metrics
-from adapters.service import Service, refuse_others, status_of
+from adapters.service import AdapterService, refuse_others, status_of
 from adapters.source import REFUSED, Source
 from adapters.store import CHANNELS
 from adapters.trial import Trial
@@ -223,12 +223,14 @@ def discover(
             )
 
 
-def _recorded(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | None = None) -> Iterator[Recorded]:
+def _recorded(
+    settings: AdapterSettings, filters: Iterable[str], quiet_s: float | None = None
+) -> Iterator[RecordedMessage]:
     for number, message in enumerate(listen(settings, filters, quiet_s), 1):
-        yield Recorded(number, message.topic, message.payload, message.at, message.retained)
+        yield RecordedMessage(number, message.topic, message.payload, message.at, message.retained)
 
 
-def _explain(trial: Trial, messages: Iterable[Recorded], *, quiet: bool) -> int:
+def _explain(trial: Trial, messages: Iterable[RecordedMessage], *, quiet: bool) -> int:
     """Print a line for each value; return how many are wrong."""
     wrong = 0
     for message in messages:
@@ -275,7 +277,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         closing(open_checked(settings.store, int(clock.now()), CHANNELS)) as store,
     ):
         check_in_use(settings.store, store.connection)
-        service = Service(
+        service = AdapterService(
             settings=settings,
             readers=readers,
             tokens=tokens,

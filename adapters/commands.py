@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.readers import known_presets, replaced_by, without_dots
 from adapters.mapping.values import UnreadableError, at_path, json_of, number, split_path
-from adapters.messages import Change
+from adapters.messages import AdapterChange
 from commonwatt.config.adapter import (
     AdapterCommand,
     AdapterMeter,
@@ -24,7 +24,7 @@ from commonwatt.config.adapter import (
     places_of,
 )
 from commonwatt.device.commands import Deferred
-from commonwatt.device.meter import Meter
+from commonwatt.device.meter import MeterCore
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.units import EpochSeconds, MeterId
@@ -42,7 +42,7 @@ REDUCED_PERCENT = 80  # the share of its load that a place uses while it reduces
 _WORDS = 60  # characters of a shown state that are kept
 
 
-class Wish(NamedTuple):
+class DeviceWish(NamedTuple):
     """What a device should do."""
 
     on: bool = False
@@ -98,7 +98,7 @@ class DeviceCommand:
         """Whether it is a switch or a limit at a boundary, which nothing but a permit closes or lifts."""
         return self.kind in (Kind.ISOLATED, Kind.IMPORT_LIMIT)
 
-    def message(self, wish: Wish, now: float, level_percent: int | None) -> Publish:
+    def message(self, wish: DeviceWish, now: float, level_percent: int | None) -> Publish:
         """Return the message that tells the device a state."""
         values = self._values(wish) | {
             "level": self.source.minimum_percent if level_percent is None else level_percent,
@@ -108,7 +108,7 @@ class DeviceCommand:
         payload = fill(self.settings.on if wish.on else self.settings.off, values)
         return Publish(self._topic(self.settings.topic), payload.encode(), via=self.at)
 
-    def shows(self, payload: bytes, wish: Wish) -> Shows | None:
+    def shows(self, payload: bytes, wish: DeviceWish) -> Shows | None:
         """Return the state that a message shows; ``None``: it shows none."""
         confirm = self.settings.confirm
         assert confirm is not None
@@ -123,7 +123,7 @@ class DeviceCommand:
             return None
         return Shows(self._is_on(confirm, found, wish), found[:_WORDS])
 
-    def _is_on(self, confirm: Confirm, found: str, wish: Wish) -> bool | None:
+    def _is_on(self, confirm: Confirm, found: str, wish: DeviceWish) -> bool | None:
         if confirm.by == "power":
             least = Decimal(self.source.watts or 0) * confirm.percent / 100
             power = number(found)
@@ -133,7 +133,7 @@ class DeviceCommand:
             return True
         return False if confirm.off is None or self._equals(confirm.off, found, wish) else None
 
-    def _equals(self, wanted: Shown, found: str, wish: Wish) -> bool:
+    def _equals(self, wanted: Shown, found: str, wish: DeviceWish) -> bool:
         try:
             if isinstance(wanted, tuple):
                 return wanted[0] <= number(found) <= wanted[1]
@@ -142,7 +142,7 @@ class DeviceCommand:
         except UnreadableError:
             return False
 
-    def _values(self, wish: Wish) -> dict[str, str | int]:
+    def _values(self, wish: DeviceWish) -> dict[str, str | int]:
         watts = self.source.watts if wish.limit_w is None else wish.limit_w
         percent = self.source.minimum_percent if self.kind is Kind.SHARING else REDUCED_PERCENT
         named: dict[str, str | int] = {"device": self.source.source, "channel": self.source.channel}
@@ -166,7 +166,7 @@ def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:
     found: dict[tuple[Publish, Kind], DeviceCommand] = {}
     for n, meter in enumerate(settings.meter):
         for one in _of_meter(n, meter, settings.source_of(meter), presets.get(meter.preset, [])):
-            ends = one.message(Wish(), 0, None)
+            ends = one.message(DeviceWish(), 0, None)
             if other := found.get((ends, one.kind)):
                 why = f"meter {other.meter} obeys the same command at {ends.topic}; let one of them"
                 raise SettingError(("meter", n, "obeys"), f"[[meter]] {meter.id}: {why}")
@@ -194,7 +194,7 @@ _NOT_DUE = float("inf")
 
 
 @dataclass(frozen=True)
-class Reach:
+class DeviceReach:
     """What can be done for a device now."""
 
     broker: bool  # whether its broker is connected
@@ -207,7 +207,7 @@ class Loop:
     """One command of one device."""
 
     command: DeviceCommand  # how it is told
-    wish: Wish = field(default_factory=Wish)  # what the device should do
+    wish: DeviceWish = field(default_factory=DeviceWish)  # what the device should do
     ever: bool = False  # whether it was ever commanded
     permits: bool = False  # of a switch at a boundary: whether a command permits it to close
     stage: Stage = Stage.UNKNOWN  # how far it obeys
@@ -240,7 +240,7 @@ class Loop:
         self._read_by = now + (self.command.settings.confirm_s if self.command.shown_on else 0)
         self.due_at = now
 
-    def want(self, wish: Wish, now: float, *, ever: bool) -> None:
+    def want(self, wish: DeviceWish, now: float, *, ever: bool) -> None:
         """Set what the device should do; the newest wish counts."""
         if wish.limit_w != self.wish.limit_w:
             self.shows = self._told = None
@@ -274,7 +274,7 @@ class Loop:
             return False
         return self.shows is None or self._shown_at < self._asked_at or self.shows.on is not self._told
 
-    def act(self, now: float, reach: Reach, level_percent: int | None) -> Publish | None:
+    def act(self, now: float, reach: DeviceReach, level_percent: int | None) -> Publish | None:
         """Return the message to publish now, if there is one; set the stage and when it is due next."""
         settings = self.command.settings
         self.gave_up, self.due_at = False, _NOT_DUE
@@ -327,7 +327,7 @@ class Loop:
             finding=self.finding,
         )
 
-    def _can_tell(self, reach: Reach) -> bool:
+    def _can_tell(self, reach: DeviceReach) -> bool:
         return reach.broker and (reach.armed or self.command.settings.failsafe != "will" or not self.wish.on)
 
     def _is_settled(self) -> bool:
@@ -359,7 +359,7 @@ class Loop:
         on = Stage.OBEYS if self.command.shown_on else Stage.UNCONFIRMED
         self._enter(on if self.wish.on else Stage.OFF, now)
 
-    def _give_up(self, now: float, reach: Reach) -> None:
+    def _give_up(self, now: float, reach: DeviceReach) -> None:
         self._tries, self._not_before = 0, now + self.command.settings.repeat_s
         self._wished_at = self._not_before
         self.due_at = self._not_before
@@ -389,7 +389,7 @@ class Loop:
             self.stage, self.since = stage, now
 
 
-Effects: TypeAlias = list[Effect[Change]]
+Effects: TypeAlias = list[Effect[AdapterChange]]
 Armed: TypeAlias = tuple[MeterId, Kind]  # a state of a meter's device
 
 UNSAFE = "is never told to share, since nothing would end it without the adapter: accept_unsafe"
@@ -399,11 +399,11 @@ _GATEWAY_S = 60
 _ENDED = (Stage.OBEYS, Stage.UNCONFIRMED, Stage.OFF)  # stages in which a command is answered
 
 
-class Commands:
+class CommandLoops:
     """The loops of all commands."""
 
     def __init__(
-        self, commands: Iterable[DeviceCommand], meters: Mapping[MeterId, Meter], tally: Counter[tuple[str, str]]
+        self, commands: Iterable[DeviceCommand], meters: Mapping[MeterId, MeterCore], tally: Counter[tuple[str, str]]
     ) -> None:
         self.all = tuple(commands)  # every command, also the refused ones
         self.loops = [Loop(command) for command in self.all if not command.is_refused]
@@ -447,7 +447,7 @@ class Commands:
     def wills(self, source: str) -> dict[Armed, Publish]:
         """Return the messages that end what devices were told, which a source's broker publishes if we are gone."""
         return {
-            (loop.command.meter, loop.command.kind): loop.command.message(Wish(), 0, None)
+            (loop.command.meter, loop.command.kind): loop.command.message(DeviceWish(), 0, None)
             for loop in self.loops
             if (loop.command.at, loop.command.settings.failsafe) == (source, "will")
             and (loop.wish.on or loop.stage is not Stage.OFF)
@@ -502,7 +502,7 @@ class Commands:
                 self._want(loop, now)
                 others = any(other.in_flight(now) for other in loops if other is not loop)
                 told = loop.command
-                reach = Reach(told.at in self.reached, (told.meter, told.kind) in self.armed, not others)
+                reach = DeviceReach(told.at in self.reached, (told.meter, told.kind) in self.armed, not others)
                 effects += self._act(loop, reach, now)
         return effects
 
@@ -519,13 +519,13 @@ class Commands:
             Kind.IMPORT_LIMIT: commanded.import_limit_w is not None,
         }[kind]
         # The end by the adapter's clock, and for the device by the gateway's.
-        wish = Wish(on, (held.until or 0) if held and on else 0, commanded.import_limit_w)
+        wish = DeviceWish(on, (held.until or 0) if held and on else 0, commanded.import_limit_w)
         loop.want(wish if kind is Kind.IMPORT_LIMIT else wish._replace(limit_w=None), now, ever=held is not None)
         if kind in core.deferred.ended:
             core.deferred.ended.remove(kind)
             loop.permit(now)
 
-    def _act(self, loop: Loop, reach: Reach, now: float) -> Effects:
+    def _act(self, loop: Loop, reach: DeviceReach, now: float) -> Effects:
         meter, kind = self._meters[loop.command.meter], loop.command.kind
         before = meter.deferred.states[kind]
         message = loop.act(now, reach, _percent(meter))
@@ -542,6 +542,6 @@ class Commands:
         return effects
 
 
-def _percent(meter: Meter) -> int | None:
+def _percent(meter: MeterCore) -> int | None:
     battery, level = meter.description.battery, meter.state.level
     return None if battery is None or level is None else max(0, min(100, level * 100 // battery.capacity))

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from adapters.commands import Commands, DeviceCommand
-from adapters.energy.channel import Channel, Ignored, Taken, Value, take
-from adapters.energy.counter import EpochMilliseconds, Outcome, Run
-from adapters.mapping.readers import Reader, Readers, Reading
+from adapters.commands import CommandLoops, DeviceCommand
+from adapters.energy.channel import Channel, Ignored, TakenValue, TimedValue, take
+from adapters.energy.counter import EpochMilliseconds, SampleOutcome, SlotRun
+from adapters.mapping.readers import Reader, Readers, RuleReading
 from adapters.mapping.values import instant
-from adapters.messages import Arrived, Change, ChannelChange, Handled, HandledChange, Key
+from adapters.messages import AdapterChange, Arrived, ChannelChange, Handled, HandledChange, Key
 from commonwatt.config.adapter import AdapterMeter
-from commonwatt.device.meter import Meter, Timers
-from commonwatt.device.records import Reading as Record
+from commonwatt.device.meter import MeterCore, Timers
+from commonwatt.device.records import SlotsReading as Record
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import MAX_RECORD_S, RecordType
 from commonwatt.model.units import SLOT_S, MeterId, MicrogridId
@@ -28,7 +28,7 @@ from commonwatt.town.town import Battery
 KEPT_WRONG = 100  # unreadable messages kept for inspection; the oldest is dropped
 KEPT_BYTES = 300  # bytes of each that are kept
 
-Effects: TypeAlias = list[Effect[Change]]
+Effects: TypeAlias = list[Effect[AdapterChange]]
 
 Tally: TypeAlias = Counter[tuple[str, str]]
 """Event counts: (``value``, outcome or reason), (``message``, why it is not used), and the meters' own."""
@@ -47,11 +47,11 @@ class ForeignMeter:
     push: bool = True
 
 
-class Explained(NamedTuple):
+class ExplainedValue(NamedTuple):
     """What became of one value of a message, for people."""
 
-    reading: Reading  # what the rule found
-    taken: Taken | None  # what became of it; ``None``: there was no value
+    reading: RuleReading  # what the rule found
+    taken: TakenValue | None  # what became of it; ``None``: there was no value
 
 
 class Wrong(NamedTuple):
@@ -71,7 +71,7 @@ class Adapter:
         *,
         settings: Sequence[AdapterMeter],
         readers: Readers,
-        meters: Mapping[MeterId, Meter],
+        meters: Mapping[MeterId, MeterCore],
         channels: Mapping[Key, Channel],
         handled: Mapping[str, Handled],
         tally: Tally,
@@ -85,7 +85,7 @@ class Adapter:
         self.readers: dict[str | None, Readers] = {source: readers.of(source) for source in readers.sources}
         self.readers[None] = readers
         self._settings = {meter.id: meter for meter in settings}
-        self.commands = Commands(commands, self.meters, tally)  # what their devices are told
+        self.commands = CommandLoops(commands, self.meters, tally)  # what their devices are told
         self._timers = Timers()
         self._told: set[MeterId] = set()  # the meters that have told of themselves since the start
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)  # the last messages that could not be read
@@ -110,7 +110,7 @@ class Adapter:
 
     def explain(
         self, source: str | None, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
-    ) -> Iterator[tuple[Explained | None, Effects]]:
+    ) -> Iterator[tuple[ExplainedValue | None, Effects]]:
         """Handle a message that arrived at ``at``; yield what became of each of its values, and the effects."""
         if retained:
             # It may be of any age. A broker sends it for each subscription.
@@ -128,7 +128,7 @@ class Adapter:
                     self.tally["message", "unreadable"] += 1
                     self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
                     self._ignore(reading.reader, "unreadable", topic, reading.fault)
-                yield Explained(reading, None), self._end(reading.reader, at) if reading.has_ended else []
+                yield ExplainedValue(reading, None), self._end(reading.reader, at) if reading.has_ended else []
             else:
                 explained, effects = self._value(reading, reading.value, at)
                 if explained.taken is not None and isinstance(explained.taken.outcome, Ignored):
@@ -182,7 +182,7 @@ class Adapter:
         handled.begin(session)
         return [Write(HandledChange(source, handled))]
 
-    def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
+    def _value(self, reading: RuleReading, value: int, at: EpochMilliseconds) -> tuple[ExplainedValue, Effects]:
         reader = reading.reader
         device = instant(reading.times, at, queued=reader.rule.queued or reading.is_late) if reading.times else None
         if reading.times and device is None:
@@ -199,7 +199,7 @@ class Adapter:
         taken = take(
             channel,
             reader.channel,
-            Value(
+            TimedValue(
                 value,
                 at,
                 device,
@@ -212,9 +212,9 @@ class Adapter:
             ),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
-        if isinstance(taken.outcome, Outcome):
+        if isinstance(taken.outcome, SampleOutcome):
             if taken.missing_ms:
-                self.tally["value", "unresolved_dip" if taken.outcome is Outcome.DIP else "after_gap"] += 1
+                self.tally["value", "unresolved_dip" if taken.outcome is SampleOutcome.DIP else "after_gap"] += 1
             if reader.record_type is RecordType.STORED:
                 assert channel.steps is not None
                 effects += meter.report_level(channel.at // 1000, channel.steps.value)
@@ -222,7 +222,7 @@ class Adapter:
             effects += meter.record(_records(taken.runs))
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):
             effects.append(Write(ChannelChange((reader.meter, reader.record_type), channel)))
-        return Explained(reading, taken), effects
+        return ExplainedValue(reading, taken), effects
 
     def _readers(self, source: str | None) -> Readers:
         return self.readers.get(source) or Readers(())
@@ -265,7 +265,7 @@ def foreign_meter(
     )
 
 
-def _records(runs: Mapping[RecordType, Sequence[Run]]) -> list[Record]:
+def _records(runs: Mapping[RecordType, Sequence[SlotRun]]) -> list[Record]:
     return [
         Record(kind, start, min(start + MAX_RECORD_S, run.end), run.value, run.lossy)
         for kind, found in runs.items()

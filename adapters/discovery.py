@@ -17,7 +17,7 @@ from adapters.commands import commands_of
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import known_presets, readers_of
 from adapters.mapping.values import UnreadableError, json_of
-from adapters.messages import Recorded
+from adapters.messages import RecordedMessage
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings, toml_table
 from commonwatt.model.exceptions import ConfigError
@@ -27,7 +27,7 @@ from commonwatt.runtime.files import replace_file
 MAX_NUMBERS = 20_000  # most numbers that are watched; values of further ones are counted
 
 
-def registers_in(messages: Iterable[Recorded]) -> tuple[list[tuple[str, str, Decimal, Decimal]], int]:
+def registers_in(messages: Iterable[RecordedMessage]) -> tuple[list[tuple[str, str, Decimal, Decimal]], int]:
     """Return topic, path, first and last value of numbers that never fell, what rose first; and the values left out."""
     seen, left_out = dict[tuple[str, str], tuple[Decimal, Decimal] | None](), 0
     for message in messages:
@@ -110,7 +110,7 @@ class Entity(NamedTuple):
         return (topic, payload) if own and not other else None
 
 
-def announced_in(messages: Iterable[Recorded]) -> tuple[list[Entity], Counter[str]]:
+def announced_in(messages: Iterable[RecordedMessage]) -> tuple[list[Entity], Counter[str]]:
     """Return the entities that are announced last on each topic, and what can't be used: topic and reason, counted."""
     by_topic, faults, count = dict[str, tuple[Entity, ...]](), Counter[str](), 0
     for message in messages:
@@ -184,7 +184,7 @@ class _RefusedError(ValueError):
 
 
 @dataclass(kw_only=True, eq=False)
-class Quantity:
+class DiscoveredQuantity:
     """A register, a power or a level."""
 
     entity: Entity  # what announced it
@@ -194,7 +194,9 @@ class Quantity:
     configured: bool = False  # whether the adapter's file reads it already
 
 
-Device = tuple[list[Quantity], Quantity | None, list[Command]]  # all its meters, its battery's level and its commands
+Device = tuple[
+    list[DiscoveredQuantity], DiscoveredQuantity | None, list[Command]
+]  # all its meters, its battery's level and its commands
 
 
 def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]]) -> tuple[list[Device], list[str]]:
@@ -203,7 +205,7 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
     for entity in entities:
         by_device[entity.device].append(entity)
     for every in by_device.values():
-        found: list[Quantity] = [*_made(_quantity, every, refused)]
+        found: list[DiscoveredQuantity] = [*_made(_quantity, every, refused)]
         for one in found:
             one.configured = (one.entity.texts["state_topic"], one.place[0]) in configured
         kind = "register" if any(one.kind == "register" for one in found) else "power"
@@ -227,7 +229,7 @@ def _made(make: Callable[[Entity], Any], entities: Iterable[Entity], refused: li
             refused.append(f"{entity.title}: {why}")
 
 
-def _quantity(entity: Entity) -> Quantity | None:
+def _quantity(entity: Entity) -> DiscoveredQuantity | None:
     """Return what a sensor measures; ``None``: nothing of energy."""
     texts, unit, units = entity.texts, entity.texts["unit_of_measurement"], VOCABULARY["units"]
     by_unit = next((kind for kind in ("register", "power") if unit in units[kind]), None)
@@ -245,7 +247,7 @@ def _quantity(entity: Entity) -> Quantity | None:
         if texts["last_reset_value_template"] or (periods := words.intersection(VOCABULARY["periods"])):
             raise _RefusedError(f"begins again: {'last_reset' if texts['last_reset_value_template'] else min(periods)}")
     ways = [way for way, known in VOCABULARY["directions"].items() if words.intersection(known)]
-    return Quantity(entity=entity, kind=kind, place=place, direction=ways[0] if len(ways) == 1 else "")
+    return DiscoveredQuantity(entity=entity, kind=kind, place=place, direction=ways[0] if len(ways) == 1 else "")
 
 
 def _command(entity: Entity) -> Command | None:
@@ -327,7 +329,7 @@ def add_to(path: Path, text: str) -> None:
     replace_file(path.resolve(), content, mode=status.st_mode & 0o777, owner=(status.st_uid, status.st_gid))
 
 
-def _meter(meter: Quantity, table: dict[str, object], *, is_alike: bool) -> str:
+def _meter(meter: DiscoveredQuantity, table: dict[str, object], *, is_alike: bool) -> str:
     is_total = meter.kind == "register" and meter.entity.texts["state_class"] == "total"
     doubts = ["state_class total may fall: keep it if it never does\n"] if is_total else []
     doubts += [] if meter.direction else ["fill in the direction: incoming or outgoing\n"]
@@ -338,7 +340,7 @@ def _meter(meter: Quantity, table: dict[str, object], *, is_alike: bool) -> str:
     return remarks + indent(toml_table("[[meter]]", table), "# " if doubts else "") + "\n"
 
 
-def _rule(quantity: Quantity, preset: str) -> str:
+def _rule(quantity: DiscoveredQuantity, preset: str) -> str:
     texts, (path, scale) = quantity.entity.texts, quantity.place
     table: dict[str, object] = {"preset": preset, "topic": texts["state_topic"]}
     table |= {"path": path} if path else {"format": "plain"}

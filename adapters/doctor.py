@@ -20,7 +20,7 @@ from commonwatt.doctor.checks import (
     good,
     warning,
 )
-from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.connection import ReportedConnection, Target, connection_findings
 from commonwatt.doctor.meters import meter_certificate_findings, meter_target, store_findings
 from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_tokens
@@ -150,7 +150,7 @@ def _source(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
             subscribe="commonwatt-doctor/nothing",
             user=source.user or "",
         )
-        yield from connection_findings(target, Reported(connected=True) if told.get(source.name) else None)
+        yield from connection_findings(target, ReportedConnection(connected=True) if told.get(source.name) else None)
 
 
 def _password(source: AdapterSource) -> str:
@@ -166,9 +166,9 @@ def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
     target = meter_target(
         settings, meter.id, lambda: meter.token or (load_tokens(tokens).get(str(meter.id), "") if tokens else "")
     )
-    reported = Reported(connected=None) if running.runs else None
+    reported = ReportedConnection(connected=None) if running.runs else None
     if running.answer is not None:
-        reported = Reported(connected=True) if running.answer["connected"] else None
+        reported = ReportedConnection(connected=True) if running.answer["connected"] else None
     yield from connection_findings(target, reported)
 
 

@@ -85,7 +85,7 @@ class Handled:
         return b"".join(_ENTRY.pack(*entry) for entry in self._checksums.items())
 
 
-class Recorded(NamedTuple):
+class RecordedMessage(NamedTuple):
     """A recorded message."""
 
     line: int  # its line in the file, from 1
@@ -112,7 +112,7 @@ def line_of(message: Arrived) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
-def messages_in(path: Path) -> Iterator[Recorded]:
+def messages_in(path: Path) -> Iterator[RecordedMessage]:
     """Yield the messages of a recording in a file; a payload may be any bytes.
 
     Raises:
@@ -123,7 +123,7 @@ def messages_in(path: Path) -> Iterator[Recorded]:
         yield from messages_of(lines)
 
 
-def messages_of(lines: Iterable[str]) -> Iterator[Recorded]:
+def messages_of(lines: Iterable[str]) -> Iterator[RecordedMessage]:
     """Yield the messages of a recording."""
     for number, text in enumerate(lines, 1):
         line = text.rstrip("\n")
@@ -131,14 +131,14 @@ def messages_of(lines: Iterable[str]) -> Iterator[Recorded]:
             yield _json_message(number, line) if line.startswith("{") else _plain_message(number, line)
 
 
-def _json_message(number: int, line: str) -> Recorded:
+def _json_message(number: int, line: str) -> RecordedMessage:
     try:
         fields = json.loads(line)
         payload = base64.b64decode(fields["base64"]) if "base64" in fields else str(fields["payload"]).encode()
         at = None if fields.get("time") is None else int(float(fields["time"]) * 1000)
         if at is not None and not is_time(at):
             raise ValueError(f"its time is not between 1970 and 2106: {fields['time']}")
-        return Recorded(
+        return RecordedMessage(
             number,
             str(fields["topic"]).encode().decode(),  # A topic is text.
             payload,
@@ -149,7 +149,7 @@ def _json_message(number: int, line: str) -> Recorded:
         raise ConfigError(f"line {number}: not a recorded message: {error}") from None
 
 
-def _plain_message(number: int, line: str) -> Recorded:
+def _plain_message(number: int, line: str) -> RecordedMessage:
     topic, blank, payload = line.partition(" ")
     if not blank or not topic.isprintable():
         raise ConfigError(
@@ -157,7 +157,7 @@ def _plain_message(number: int, line: str) -> Recorded:
             " such as telegrams, need a recording by: commonwatt adapter record"
         )
     # mosquitto_sub prints an empty payload so.
-    return Recorded(number, topic, b"" if payload == "(null)" else payload.encode(errors="surrogateescape"))
+    return RecordedMessage(number, topic, b"" if payload == "(null)" else payload.encode(errors="surrogateescape"))
 
 
 Key: TypeAlias = tuple[MeterId, RecordType]  # a channel: one record type of one meter
@@ -179,4 +179,6 @@ class HandledChange:
     handled: Handled
 
 
-Change: TypeAlias = device.Change | ChannelChange | HandledChange  # a change that an adapter commits to its store
+AdapterChange: TypeAlias = (
+    device.MeterChange | ChannelChange | HandledChange
+)  # a change that an adapter commits to its store

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.runtime.metric_families import Row, Tally, counter, families, gauge, tallied
+from commonwatt.runtime.metric_families import MetricRow, Tally, counter, families, gauge, tallied
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class AdapterFigures:
     """An adapter's figures at one moment."""
 
     source_connected: bool  # whether every foreign meters' broker is connected
@@ -26,7 +26,7 @@ class Figures:
     dropped: int  # messages to and from the gateway dropped; their senders send them again
 
 
-ROWS: tuple[Row[Figures], ...] = (
+ROWS: tuple[MetricRow[AdapterFigures], ...] = (
     gauge("source_connected", "Whether each foreign meters' broker is connected.", lambda f: f.source_connected),
     gauge("meters", "Foreign meters.", lambda f: f.meters),
     gauge("meters_connected", "Foreign meters with a connection to the microgrid's broker.", lambda f: f.connected),
@@ -55,7 +55,7 @@ TALLIED = (
 )  # fmt: skip
 
 
-def adapter_metrics(figures: Figures, tally: Tally) -> Iterator[Metric]:
+def adapter_metrics(figures: AdapterFigures, tally: Tally) -> Iterator[Metric]:
     """Yield the metrics of an adapter."""
     yield from families("commonwatt_adapter", ROWS, figures)
     yield from families("commonwatt_adapter", TALLIED, tally)

@@ -13,12 +13,12 @@ from adapters.commands import Armed, commands_of
 from adapters.core import Adapter, Effects, Tally, foreign_meter
 from adapters.mapping.readers import OWN_PRESET, Readers, replaced_by
 from adapters.messages import Arrived
-from adapters.metrics import Figures
+from adapters.metrics import AdapterFigures
 from adapters.source import AT_ONCE, Source, Wills
 from adapters.store import load_channels, load_handled
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.device.changes import new_meter, under_token
-from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.meter import MeterCore, MeterLimits
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import digest
@@ -26,11 +26,11 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import state_names
 from commonwatt.network.addresses import split_address
-from commonwatt.network.http_server import Request, Response
+from commonwatt.network.http_server import HttpRequest, Response
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Stage
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.watchdog import Work
+from commonwatt.runtime.watchdog import WorkProgress
 from commonwatt.town.town import WITHOUT
 
 GATHER_S = 5.0
@@ -39,7 +39,7 @@ GATHER_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Service:
+class AdapterService:
     """An adapter with its connections."""
 
     def __init__(
@@ -97,11 +97,11 @@ class Service:
         for description in self._descriptions.values():
             stored = store.load(description.id) or new_meter(description.id, clock.now())
             stored = under_token(stored, digests[description.id])
-            limits = Limits(resolution=1, log_records=settings.log_records)
-            self.core.meters[description.id] = Meter(description, limits, stored, self.tally)
+            limits = MeterLimits(resolution=1, log_records=settings.log_records)
+            self.core.meters[description.id] = MeterCore(description, limits, stored, self.tally)
 
     @property
-    def writing(self) -> Work:
+    def writing(self) -> WorkProgress:
         """The commit in progress, for the watchdog."""
         return self._shell.writing
 
@@ -122,12 +122,12 @@ class Service:
                     await asyncio.to_thread(source.stop)
                     await asyncio.to_thread(wills.stop)
 
-    def figures(self) -> Figures:
+    def figures(self) -> AdapterFigures:
         """Return the present figures; safe in any thread, since it only reads single values."""
         meters = list(self.core.meters.values())
         states = [list(meter.deferred.states.values()) for meter in meters]
         links = [link for each in self._shell.links.values() for link in each.values()]
-        return Figures(
+        return AdapterFigures(
             source_connected=all(source.connected for source in self.sources.values()),
             source_dropped=sum(source.dropped for source in self.sources.values()),
             source_oversize=sum(source.oversize.count for source in self.sources.values()),
@@ -238,7 +238,7 @@ def _token_of(meter: AdapterMeter, tokens: Mapping[str, str], settings: AdapterS
 NOT_SERVED = "/status shows whether people are at home: ask on its own machine: commonwatt status --config FILE\n"
 
 
-def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
+def status_of(service: AdapterService, settings: AdapterSettings) -> dict[str, object]:
     """Return the present status as JSON values; safe in any thread."""
     now = service.figures()
     channels = dict(service.core.channels)
@@ -293,7 +293,7 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
     }
 
 
-def refuse_others(settings: AdapterSettings, request: Request) -> Response | None:
+def refuse_others(settings: AdapterSettings, request: HttpRequest) -> Response | None:
     """Refuse ``/status`` beyond this machine, since it has the meters' values; ``None``: the request is allowed."""
     if request.method != "GET":
         return Response(status=405, body="nothing can be sent here\n")

@@ -5,27 +5,29 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from adapters.core import Adapter, Explained, foreign_meter
+from adapters.core import Adapter, ExplainedValue, foreign_meter
 from adapters.energy.channel import Ignored
-from adapters.energy.counter import EpochMilliseconds, Outcome, Run
+from adapters.energy.counter import EpochMilliseconds, SampleOutcome, SlotRun
 from adapters.mapping.readers import Reader, Readers
-from adapters.messages import Recorded, is_time
+from adapters.messages import RecordedMessage, is_time
 from commonwatt.config.adapter import AdapterSettings
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
-from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.changes import DesiredStates, MeterState, StoredMeter
+from commonwatt.device.meter import MeterCore, MeterLimits
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
 
 EVERY_MS = 10_000  # time between two messages that have no time of their own, in a recording without times
 
-_COUNTED_NOTHING = {Outcome.HELD_BACK, Outcome.BEGUN, Outcome.UNIT, *Ignored} - {Ignored.NOT_PREFERRED}
+_COUNTED_NOTHING = {SampleOutcome.HELD_BACK, SampleOutcome.BEGUN, SampleOutcome.UNIT, *Ignored} - {
+    Ignored.NOT_PREFERRED
+}
 
 _HELD_AT_A_START = 2  # values of a register that are held back before the counting starts, if all is well
 
 _START_MS = 1_790_000_010_000
 
 
-class Line(NamedTuple):
+class TrialLine(NamedTuple):
     """What became of one value, in words."""
 
     number: int  # line of the message in the recording
@@ -58,11 +60,11 @@ class Trial:
         self._at = _START_MS
         meters = {}
         for meter in settings.meter:
-            stored = Stored(
+            stored = StoredMeter(
                 state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})
             )
             description = foreign_meter(settings.microgrid, meter, readers)
-            meters[meter.id] = Meter(description, Limits(resolution=1), stored, Counter())
+            meters[meter.id] = MeterCore(description, MeterLimits(resolution=1), stored, Counter())
         self._adapter = Adapter(
             settings=settings.meter, readers=readers, meters=meters, channels={}, handled={}, tally=Counter()
         )
@@ -90,7 +92,7 @@ class Trial:
             return f"{held} values held back: they rise faster than rated_w allows, or fall; check the unit of the rule"
         return "messages of a longer time are needed" if held else "check source, preset and rule"
 
-    def take(self, message: Recorded) -> Iterator[Line]:
+    def take(self, message: RecordedMessage) -> Iterator[TrialLine]:
         """Run one message; yield a line for each of its values, or one if it has none."""
         self._at = self._arrival(message)
         if message.retained:
@@ -101,22 +103,22 @@ class Trial:
             found = list(self._adapter.explain(None, message.topic, message.payload, self._at, retained=False))
             for explained, _ in found:
                 if explained is None:
-                    yield Line(message.line, message.topic, None, "", "", "the device reports its start", True)
+                    yield TrialLine(message.line, message.topic, None, "", "", "the device reports its start", True)
                 else:
                     yield self._line(message, explained)
 
-    def _arrival(self, message: Recorded) -> EpochMilliseconds:
+    def _arrival(self, message: RecordedMessage) -> EpochMilliseconds:
         """Return when a message arrived; without a record of it, the device's own time, or a while after the last."""
         if message.at is not None:
             return message.at
         times = [time for reading in self._readers.read(message.topic, message.payload) for time in reading.times]
         return max(filter(is_time, times), default=self._at + EVERY_MS)
 
-    def _without(self, message: Recorded, why: str) -> Line:
+    def _without(self, message: RecordedMessage, why: str) -> TrialLine:
         self.unused[why] += 1
-        return Line(message.line, message.topic, None, "", "", f"ignored: {why}", True)
+        return TrialLine(message.line, message.topic, None, "", "", f"ignored: {why}", True)
 
-    def _line(self, message: Recorded, explained: Explained) -> Line:
+    def _line(self, message: RecordedMessage, explained: ExplainedValue) -> TrialLine:
         reading, taken = explained
         reader = reading.reader
         unit = "mW" if reader.rule.kind == "power" else "mWh"
@@ -127,16 +129,16 @@ class Trial:
             words = f"ignored: {taken.outcome}"
         else:
             words = f"{taken.outcome}{self._slots(reader.meter, taken.runs)}"
-        good = taken is not None and taken.outcome not in (Outcome.UNIT, Ignored.IMPOSSIBLE)
+        good = taken is not None and taken.outcome not in (SampleOutcome.UNIT, Ignored.IMPOSSIBLE)
         if taken is None or isinstance(taken.outcome, Ignored):
             self.unused[words] += 1
         else:
             self.used += 1
         if taken is not None and taken.outcome not in _COUNTED_NOTHING:
             self._counting.add(reader)
-        elif taken is not None and taken.outcome is Outcome.HELD_BACK:
+        elif taken is not None and taken.outcome is SampleOutcome.HELD_BACK:
             self._held[reader] += 1
-        return Line(
+        return TrialLine(
             message.line,
             message.topic,
             reader.meter,
@@ -146,7 +148,7 @@ class Trial:
             good or (not reading.fault and taken is None),
         )
 
-    def _slots(self, meter: MeterId, runs: dict[RecordType, list[Run]]) -> str:
+    def _slots(self, meter: MeterId, runs: dict[RecordType, list[SlotRun]]) -> str:
         words = []
         for kind, found in runs.items():
             for run in found:

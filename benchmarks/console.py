@@ -25,7 +25,7 @@ from harness.network.waiting import free_ports
 from harness.settlement.emulated import small_town
 from utility.access.people import Role
 from utility.access.store import access
-from utility.assembly.service import KEEP_S, Service
+from utility.assembly.service import KEEP_S, UtilityService
 from utility.database.database import open_database
 from utility.jobs.plans import catalogue
 from utility.settings import UtilitySettings
@@ -304,7 +304,7 @@ def _serve(path: str, port: str) -> None:
     settings = UtilitySettings.model_validate(given | files)
     database = open_database(settings.database, create=True)
     try:
-        run_service(Service(settings, load_clock(clock), database, "secret").run, lives_long=False)
+        run_service(UtilityService(settings, load_clock(clock), database, "secret").run, lives_long=False)
     finally:
         database.close()
 

@@ -28,7 +28,7 @@ from harness.surroundings.messages import a_heartbeat
 from utility.energy.quarters import QUARTERS_A_DAY, Quantity
 from utility.jobs.plans import Why
 from utility.settlement.packed import MeterDays, contents, packed
-from utility.settlement.residual import DayResidual, Stretch
+from utility.settlement.residual import DayResidual, SlotStretch
 
 NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
 
@@ -122,7 +122,7 @@ def _settled(raw: sqlite3.Connection, size: Size, measured: Sequence[Meter]) -> 
     raw.execute(
         f"{days} INSERT INTO settled_day SELECT days.n, controller.number, 'pro_rata', 0, 0, days.n < {TODAY - 40},"
         " ? FROM days CROSS JOIN controller",
-        (json.dumps(asdict(DayResidual(head=Stretch(), fixed=0))),),
+        (json.dumps(asdict(DayResidual(head=SlotStretch(), fixed=0))),),
     )
 
 

@@ -28,7 +28,7 @@ from utility.database.database import Database, open_database
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Rows, count_of
 from utility.exports.selection import Resolution
-from utility.exports.store.exports import Asked, readings_export
+from utility.exports.store.exports import AskedExport, readings_export
 from utility.exports.writers import Format, make_writer
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
@@ -91,7 +91,7 @@ def rate(database: Database, blocks: int, resolution: Resolution, form: Format, 
     made = Rate([], [], 0.0)
     length = rows = values = 0
     for _ in range(size.repeats + 1):  # The first one also loads modules.
-        export = readings_export(database, Asked(start=FIRST * QUARTER_S, end=end, resolution=resolution))
+        export = readings_export(database, AskedExport(start=FIRST * QUARTER_S, end=end, resolution=resolution))
         file, rows, values = io.BytesIO(), 0, 0
         writer = make_writer(form, file, export.table)
         began = time.process_time()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from commonwatt.model.records import HistoryRecord, Log, RecordType, State
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.protocol.commands import Command, Held, Kind, LogIds, Outcome
+from commonwatt.protocol.commands import Command, HeldState, Kind, LogIds, Outcome
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level, Put
+from commonwatt.protocol.meter_messages import LiveLevel, Put
 from commonwatt.protocol.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, meter_down, meter_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid
@@ -73,7 +73,7 @@ class ScriptedMeter:
         self.answered_at = 0.0
         self._clock = clock
         self._changed = changed
-        self._held: dict[Kind, Held] = {}
+        self._held: dict[Kind, HeldState] = {}
         self._epoch = (0, 0)
         self._next_id = 1
 
@@ -110,7 +110,7 @@ class ScriptedMeter:
         """Send the level at the end of the last slot."""
         now = self._clock.now()
         end = int(now) // SLOT_S * SLOT_S
-        level = Level(state=self._bits(), time=end, level=battery.level(end, now))
+        level = LiveLevel(state=self._bits(), time=end, level=battery.level(end, now))
         self._say(LEVELS, level.pack(), 0)
 
     def _heard(self, topic: str, payload: bytes) -> None:
@@ -124,7 +124,7 @@ class ScriptedMeter:
             return
         if (desired := command.desired()) is not None:
             kind, value = desired
-            self._held[kind] = Held(
+            self._held[kind] = HeldState(
                 value=value, epoch=command.epoch, seq=command.seq or 0, until=command.end(int(self._clock.now()))
             )
         self._say(OUTCOMES, self._outcome(command))

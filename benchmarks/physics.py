@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from commonwatt.energy.places import blocks_of
-from commonwatt.energy.plant import Order, Plant, plant_of, price_factor
+from commonwatt.energy.plant import Plant, PlantOrder, plant_of, price_factor
 from commonwatt.energy.splits import Array
 from commonwatt.energy.step import Boundary, PlantInputs, step_town
 from commonwatt.model.units import QUARTER_S, SLOT_S
@@ -55,7 +55,7 @@ class Rules:
             for one, level, places in zip(self._surroundings.at(at), self._levels, self._blocks, strict=True)
         ]
         room = max(self._plant.capacity // 2 - self._level, 0) if price_factor(self._town, at) == 1 else 0
-        told = PlantInputs(level=self._level, order=Order(buy=room))
+        told = PlantInputs(level=self._level, order=PlantOrder(buy=room))
         began = time.process_time()
         steps, result = step_town(self._blocks, self._levels, inputs, self._boundaries, self._plant, told)
         self.samples.append(time.process_time() - began)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from commonwatt.identity.devices import Device, Role
+from commonwatt.identity.devices import Device, DeviceRole
 from commonwatt.model.units import ID_PATTERN
 from commonwatt.protocol.topics import (
     ACKS,
@@ -29,7 +29,7 @@ from commonwatt.protocol.topics import (
 )
 
 
-class Action(StrEnum):
+class TopicAction(StrEnum):
     """An action of a device on a topic."""
 
     PUBLISH = "publish"
@@ -38,7 +38,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True)
-class Grant:
+class TopicGrant:
     """Topics that a role may use."""
 
     # The levels below the first one. ``{microgrid}`` is the device's own, or one that it serves; ``{identity}`` is its
@@ -53,36 +53,36 @@ _PLANT_LEAVES = (STATUS, OUTCOMES)
 _DOWN_LEAVES = (ACKS, COMMANDS)
 
 # A gateway has two grants each: on the broker of its microgrid (its meters' topics), and on the head-end (its own).
-GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
-    (Role.METER, Action.PUBLISH): (Grant("{microgrid}/{identity}/u", _METER_LEAVES),),
-    (Role.METER, Action.RECEIVE): (Grant("{microgrid}/{identity}/d", _DOWN_LEAVES),),
-    (Role.GATEWAY, Action.PUBLISH): (
-        Grant("{microgrid}/{a_meter}/d", _DOWN_LEAVES),
-        Grant("{identity}/u", _GATEWAY_LEAVES),
+GRANTS: Mapping[tuple[DeviceRole, TopicAction], tuple[TopicGrant, ...]] = {
+    (DeviceRole.METER, TopicAction.PUBLISH): (TopicGrant("{microgrid}/{identity}/u", _METER_LEAVES),),
+    (DeviceRole.METER, TopicAction.RECEIVE): (TopicGrant("{microgrid}/{identity}/d", _DOWN_LEAVES),),
+    (DeviceRole.GATEWAY, TopicAction.PUBLISH): (
+        TopicGrant("{microgrid}/{a_meter}/d", _DOWN_LEAVES),
+        TopicGrant("{identity}/u", _GATEWAY_LEAVES),
     ),
-    (Role.GATEWAY, Action.RECEIVE): (
+    (DeviceRole.GATEWAY, TopicAction.RECEIVE): (
         # LTE is published by the broker itself; no device may publish it.
-        Grant("{microgrid}/{a_meter}/u", (*_METER_LEAVES, LTE)),
-        Grant("{identity}/d", _DOWN_LEAVES),
+        TopicGrant("{microgrid}/{a_meter}/u", (*_METER_LEAVES, LTE)),
+        TopicGrant("{identity}/d", _DOWN_LEAVES),
     ),
-    (Role.PLANT, Action.PUBLISH): (Grant("{identity}/u", _PLANT_LEAVES),),
-    (Role.PLANT, Action.RECEIVE): (Grant("{identity}/d", (COMMANDS,)),),
+    (DeviceRole.PLANT, TopicAction.PUBLISH): (TopicGrant("{identity}/u", _PLANT_LEAVES),),
+    (DeviceRole.PLANT, TopicAction.RECEIVE): (TopicGrant("{identity}/d", (COMMANDS,)),),
     # A controller's name also matches the plant's.
-    (Role.UTILITY, Action.PUBLISH): (Grant("{a_microgrid}/d", _DOWN_LEAVES),),
-    (Role.UTILITY, Action.RECEIVE): (Grant("{a_microgrid}/u", _GATEWAY_LEAVES),),
+    (DeviceRole.UTILITY, TopicAction.PUBLISH): (TopicGrant("{a_microgrid}/d", _DOWN_LEAVES),),
+    (DeviceRole.UTILITY, TopicAction.RECEIVE): (TopicGrant("{a_microgrid}/u", _GATEWAY_LEAVES),),
 }
 """What each role may publish and receive."""
 
-IDENTITY_PATTERNS: Mapping[Role, str] = {
-    Role.METER: ID_PATTERN,
-    Role.GATEWAY: MICROGRID_PATTERN,
-    Role.UTILITY: MICROGRID_PATTERN,
-    Role.PLANT: PLANT,
+IDENTITY_PATTERNS: Mapping[DeviceRole, str] = {
+    DeviceRole.METER: ID_PATTERN,
+    DeviceRole.GATEWAY: MICROGRID_PATTERN,
+    DeviceRole.UTILITY: MICROGRID_PATTERN,
+    DeviceRole.PLANT: PLANT,
 }
 """The pattern of each role's whole identity."""
 
 
-def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str]:
+def _pattern(role: DeviceRole, action: TopicAction, wildcard: str = "{}") -> re.Pattern[str]:
     """Return the pattern of the granted topics; ``wildcard`` also admits a wildcard for a meter or a leaf."""
     lines = []
     for grant in GRANTS[role, action]:
@@ -97,17 +97,17 @@ def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str
 
 
 # A filter may match what may be received. The named groups must be of the device's microgrids, and its ``identity``.
-_RULES: dict[tuple[Role, Action], re.Pattern[str]] = {
+_RULES: dict[tuple[DeviceRole, TopicAction], re.Pattern[str]] = {
     **{key: _pattern(*key) for key in GRANTS},
     **{
-        (role, Action.SUBSCRIBE): _pattern(role, Action.RECEIVE, wildcard=r"(?:\+|{})")
-        for role in (Role.METER, Role.GATEWAY, Role.PLANT)
+        (role, TopicAction.SUBSCRIBE): _pattern(role, TopicAction.RECEIVE, wildcard=r"(?:\+|{})")
+        for role in (DeviceRole.METER, DeviceRole.GATEWAY, DeviceRole.PLANT)
     },
-    (Role.UTILITY, Action.SUBSCRIBE): re.compile(re.escape(all_gateways_up())),
+    (DeviceRole.UTILITY, TopicAction.SUBSCRIBE): re.compile(re.escape(all_gateways_up())),
 }
 
 
-def allowed(device: Device, action: Action, topic: str) -> bool:
+def allowed(device: Device, action: TopicAction, topic: str) -> bool:
     """Return whether ``device`` may do ``action`` on ``topic`` (a filter if it subscribes)."""
     match = _RULES[device.role, action].fullmatch(topic)
     if match is None:

@@ -22,7 +22,7 @@ from amqtt.session import (  # type: ignore[import-untyped]
     Session,
 )
 
-from broker.access_rules import Action, allowed
+from broker.access_rules import TopicAction, allowed
 from broker.listener import ThrottledLog
 from broker.metrics import BrokerMetrics, Dropped
 from broker.packets import MAX_FILTERS, MAX_TOPIC_BYTES
@@ -92,19 +92,19 @@ class Admitted:
         self.metrics = metrics
         self._throttled = ThrottledLog(_log)
 
-    def permits(self, identity: str | None, action: Action, topic: str) -> bool:
+    def permits(self, identity: str | None, action: TopicAction, topic: str) -> bool:
         """Return whether the rules permit one action, and count it."""
         device = self.devices.get(identity or "")
         if device is None or not allowed(device, action, topic):
             self.refuse(identity, action, topic)
             return False
-        if action is Action.PUBLISH:
+        if action is TopicAction.PUBLISH:
             self.metrics.messages_in.inc()
-        elif action is Action.RECEIVE:
+        elif action is TopicAction.RECEIVE:
             self.metrics.messages_out.inc()
         return True
 
-    def refuse(self, identity: str | None, action: Action, topic: str) -> None:
+    def refuse(self, identity: str | None, action: TopicAction, topic: str) -> None:
         """Count and log a refused action."""
         self.metrics.refused_actions.labels(action.value).inc()
         line = f"refused {action.value} by {identity} on {topic[:MAX_TOPIC_BYTES]!r}"
@@ -148,7 +148,7 @@ class TopicRules(BaseTopicPlugin):  # type: ignore[misc]
         admitted: Admitted = self.config.admitted
         if session is None or topic is None or action is None:
             return False
-        return admitted.permits(session.client_id, Action(action.value), topic)
+        return admitted.permits(session.client_id, TopicAction(action.value), topic)
 
 
 LISTENER = "default"  # amqtt's name for our listener
@@ -209,11 +209,11 @@ class QuietBroker(Broker):  # type: ignore[misc]
         amqtt grants filters without limit, keeps the old QoS of a repeated one, and refuses some without our rules.
         """
         topic_filter, qos = subscription
-        if not self._admitted.permits(session.client_id, Action.SUBSCRIBE, topic_filter):
+        if not self._admitted.permits(session.client_id, TopicAction.SUBSCRIBE, topic_filter):
             return _REFUSED
         held = sum(1 for each in self._subscriptions.values() for holder, _ in each if holder is session)
         if held >= MAX_FILTERS:
-            self._admitted.refuse(session.client_id, Action.SUBSCRIBE, topic_filter)
+            self._admitted.refuse(session.client_id, TopicAction.SUBSCRIBE, topic_filter)
             return _REFUSED
         granted: int = await super().add_subscription((topic_filter, min(qos, _MAX_QOS)), session)
         if granted != _REFUSED:
@@ -244,7 +244,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
         """Send a message to its subscribers, if its sender may publish it."""
         # Without awaiting, unlike amqtt's loop over all subscriptions: there, a subscription that is added or removed
         # meanwhile ends the loop, and the remaining subscribers do not get the message.
-        if self._admitted.permits(sender.client_id, Action.PUBLISH, message.topic):
+        if self._admitted.permits(sender.client_id, TopicAction.PUBLISH, message.topic):
             self._to_subscribers(message)
 
     def say(self, topic: str, payload: bytes) -> None:
@@ -254,7 +254,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
     def _to_subscribers(self, message: ApplicationMessage) -> None:
         for topic_filter in filters_for(message.topic):
             for receiver, granted in self._subscriptions.get(topic_filter, ()):
-                if self._admitted.permits(receiver.client_id, Action.RECEIVE, message.topic):
+                if self._admitted.permits(receiver.client_id, TopicAction.RECEIVE, message.topic):
                     self._deliver(receiver, message, min(granted, message.qos))
 
     def _deliver(self, receiver: Session, message: ApplicationMessage, qos: int) -> None:

@@ -23,7 +23,7 @@ _NAMES = (b"MQTT", b"MQIsdp")
 _RESERVED, _CLEAN_SESSION, _WILL, _WILL_MORE, _PASSWORD, _USERNAME = 0x01, 0x02, 0x04, 0x38, 0x40, 0x80
 
 
-class Refusal(StrEnum):
+class ConnectRefusal(StrEnum):
     """Why a connection was refused; the label of the counter."""
 
     CROWDED = "crowded"
@@ -42,15 +42,15 @@ class Refusal(StrEnum):
     REVOKED = "revoked"
 
 
-RETURN_CODES: Mapping[Refusal, int] = {
-    Refusal.PROTOCOL: 1,
-    Refusal.IDENTITY: 2,
-    Refusal.USERNAME: 4,
-    Refusal.TOKEN: 4,
-    Refusal.WILL: 5,
-    Refusal.CERTIFICATE: 5,
-    Refusal.EXPIRED: 5,
-    Refusal.REVOKED: 5,
+RETURN_CODES: Mapping[ConnectRefusal, int] = {
+    ConnectRefusal.PROTOCOL: 1,
+    ConnectRefusal.IDENTITY: 2,
+    ConnectRefusal.USERNAME: 4,
+    ConnectRefusal.TOKEN: 4,
+    ConnectRefusal.WILL: 5,
+    ConnectRefusal.CERTIFICATE: 5,
+    ConnectRefusal.EXPIRED: 5,
+    ConnectRefusal.REVOKED: 5,
 }
 """CONNACK return codes; the other refusals get no answer."""
 
@@ -58,7 +58,7 @@ RETURN_CODES: Mapping[Refusal, int] = {
 class AdmissionError(CommonwattError):
     """A connection is refused, for ``reason``."""
 
-    def __init__(self, reason: Refusal, text: str) -> None:
+    def __init__(self, reason: ConnectRefusal, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
@@ -78,35 +78,37 @@ def parse_connect(packet: bytes) -> Connect:
     try:
         return _parse(packet)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
-        raise AdmissionError(Refusal.GARBAGE, f"malformed CONNECT: {error}") from error
+        raise AdmissionError(ConnectRefusal.GARBAGE, f"malformed CONNECT: {error}") from error
 
 
 def _parse(packet: bytes) -> Connect:
     if len(packet) > MAX_CONNECT_BYTES:
-        raise AdmissionError(Refusal.OVERSIZE, f"CONNECT of {len(packet)} bytes")
+        raise AdmissionError(ConnectRefusal.OVERSIZE, f"CONNECT of {len(packet)} bytes")
     length, offset = remaining_length(packet)
     if packet[0] != _CONNECT or offset + length != len(packet):
-        raise AdmissionError(Refusal.GARBAGE, "not one CONNECT packet")
+        raise AdmissionError(ConnectRefusal.GARBAGE, "not one CONNECT packet")
     name, offset = _field(packet, offset)
     level, flags, keepalive_s = struct.unpack_from("!BBH", packet, offset)
     if name not in _NAMES:
-        raise AdmissionError(Refusal.GARBAGE, f"protocol name {name[:16]!r}")
+        raise AdmissionError(ConnectRefusal.GARBAGE, f"protocol name {name[:16]!r}")
     if name != _NAMES[0] or level != _LEVEL_3_1_1:
-        raise AdmissionError(Refusal.PROTOCOL, f"{name.decode()} level {level}; only MQTT 3.1.1 (level 4) is supported")
+        raise AdmissionError(
+            ConnectRefusal.PROTOCOL, f"{name.decode()} level {level}; only MQTT 3.1.1 (level 4) is supported"
+        )
     if flags & _RESERVED or (flags & _WILL_MORE and not flags & _WILL):
-        raise AdmissionError(Refusal.GARBAGE, f"connect flags {flags:#04x}")
+        raise AdmissionError(ConnectRefusal.GARBAGE, f"connect flags {flags:#04x}")
     if flags & _PASSWORD and not flags & _USERNAME:
-        raise AdmissionError(Refusal.GARBAGE, "a password without a user name, which MQTT 3.1.1 forbids")
+        raise AdmissionError(ConnectRefusal.GARBAGE, "a password without a user name, which MQTT 3.1.1 forbids")
     client_id, offset = _field(packet, offset + 4)
     if flags & _WILL:
-        raise AdmissionError(Refusal.WILL, "wills are not used here; heartbeats show which device is alive")
+        raise AdmissionError(ConnectRefusal.WILL, "wills are not used here; heartbeats show which device is alive")
     username = password = None
     if flags & _USERNAME:
         username, offset = _field(packet, offset)
     if flags & _PASSWORD:
         password, offset = _field(packet, offset)
     if offset != len(packet):
-        raise AdmissionError(Refusal.GARBAGE, f"{len(packet) - offset} bytes too many")
+        raise AdmissionError(ConnectRefusal.GARBAGE, f"{len(packet) - offset} bytes too many")
     return Connect(
         client_id=_text(client_id),
         username=None if username is None else _text(username),
@@ -123,7 +125,7 @@ def remaining_length(packet: bytes) -> tuple[int, int]:
         length |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return length, 2 + index
-    raise AdmissionError(Refusal.GARBAGE, "malformed remaining length")
+    raise AdmissionError(ConnectRefusal.GARBAGE, "malformed remaining length")
 
 
 def _field(packet: bytes, offset: int) -> tuple[bytes, int]:
@@ -131,14 +133,14 @@ def _field(packet: bytes, offset: int) -> tuple[bytes, int]:
     (length,) = struct.unpack_from("!H", packet, offset)
     end = offset + 2 + length
     if end > len(packet):
-        raise AdmissionError(Refusal.GARBAGE, "a field longer than its packet")
+        raise AdmissionError(ConnectRefusal.GARBAGE, "a field longer than its packet")
     return packet[offset + 2 : end], end
 
 
 def _text(field: bytes) -> str:
     text = field.decode()
     if "\0" in text:
-        raise AdmissionError(Refusal.GARBAGE, "U+0000 in a string")
+        raise AdmissionError(ConnectRefusal.GARBAGE, "U+0000 in a string")
     return text
 
 
@@ -152,19 +154,19 @@ def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = 
         AdmissionError: It authenticates none.
     """
     if proved not in (None, connect.client_id):
-        raise AdmissionError(Refusal.CERTIFICATE, f"its certificate is of {proved!r}")
+        raise AdmissionError(ConnectRefusal.CERTIFICATE, f"its certificate is of {proved!r}")
     device = devices.get(connect.client_id)
     if device is None:
-        raise AdmissionError(Refusal.IDENTITY, "client id is no registered identity")
+        raise AdmissionError(ConnectRefusal.IDENTITY, "client id is no registered identity")
     # The user name must repeat the client id or be empty: two names would be two identities.
     if connect.username and connect.username != connect.client_id:
-        raise AdmissionError(Refusal.USERNAME, "user name differs from the client id")
+        raise AdmissionError(ConnectRefusal.USERNAME, "user name differs from the client id")
     by_certificate = connect.password is None and proved is not None
     if not by_certificate and (connect.password is None or not device.owns(connect.password)):
-        raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
+        raise AdmissionError(ConnectRefusal.TOKEN, "wrong token" if connect.password else "no token")
     # Checked last: an unauthenticated client does not learn which devices were revoked.
     if device.revoked:
-        raise AdmissionError(Refusal.REVOKED, f"it was revoked: {device.revoked}")
+        raise AdmissionError(ConnectRefusal.REVOKED, f"it was revoked: {device.revoked}")
     return device
 
 
@@ -186,7 +188,7 @@ def connect_for_broker(identity: str) -> bytes:
     return bytes([_CONNECT]) + bytes(length) + body
 
 
-def connack(reason: Refusal) -> bytes | None:
+def connack(reason: ConnectRefusal) -> bytes | None:
     """Return the CONNACK of a refusal; ``None``: the client gets no answer."""
     code = RETURN_CODES.get(reason)
     return None if code is None else bytes([0x20, 2, 0, code])

@@ -17,15 +17,15 @@ from typing import Any
 from amqtt.errors import ProtocolHandlerError  # type: ignore[import-untyped]
 
 from broker.amqtt_broker import LISTENER, Admitted, QuietBroker
-from broker.connect import AdmissionError, Refusal
+from broker.connect import AdmissionError, ConnectRefusal
 from broker.listener import CONNECT_TIMEOUT_S, RESERVED_FILES, Admission, AdmittedDevices, Guard, Listener, ThrottledLog
 from broker.metrics import BrokerMetrics
 from broker.packets import Cut
 from broker.streams import ClientReader, ClientWriter
 from broker.tls import BrokerTls, Files
-from commonwatt.identity.devices import Device, Role
+from commonwatt.identity.devices import Device, DeviceRole
 from commonwatt.network.addresses import split_address
-from commonwatt.network.lte import Tally
+from commonwatt.network.lte import ByteTally
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.topics import broker_up
 from commonwatt.runtime.fair_queue import Bucket
@@ -46,7 +46,7 @@ CHECK_EVERY_S = 2.0  # real seconds between two checks of connected devices: a r
 _log = logging.getLogger(__name__)
 
 
-class Allowance:
+class PacketAllowance:
     """The rate limit of one identity, in packets and in bytes, across its connections.
 
     A client that exceeds it is not disconnected but read later: its packets wait in its own send buffer, by TCP's flow
@@ -102,10 +102,10 @@ class EmbeddedBroker:
         self._packets_per_s = packets_per_s
         self._tls = None if tls is None else BrokerTls(tls, metrics)
         self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s, self._proved)
-        self._line = Tally()
+        self._line = ByteTally()
         self._listener = Listener(self._serve, self._guard, metrics, self._tls, self._line)
         self._admitted = Admitted(metrics)
-        self._allowances: dict[str, Allowance] = {}
+        self._allowances: dict[str, PacketAllowance] = {}
         self._throttled = ThrottledLog(_log)
         # Separate from clients' errors: the connections of a whole town must not displace these.
         self._comings = ThrottledLog(_log, level=logging.INFO)
@@ -152,7 +152,7 @@ class EmbeddedBroker:
             self._checks.cancel()
         await self._listener.close()
         # The meters' connections first: the last byte count that the gateways get includes their end.
-        gateways = {c.task for c in self._connections.values() if c.device.role is not Role.METER}
+        gateways = {c.task for c in self._connections.values() if c.device.role is not DeviceRole.METER}
         await self._end(self._listener.tasks - gateways)
         self._report_byte_count()
         await asyncio.sleep(0)  # The byte count is sent to the gateways before their connections close.
@@ -230,7 +230,7 @@ class EmbeddedBroker:
         self.metrics.line_use(total)
         told = LineByteCount(run=self._line.run, sent=total.sent, received=total.received).pack()
         for connection in list(self._serving.values()):
-            if connection.device.role is Role.GATEWAY:
+            if connection.device.role is DeviceRole.GATEWAY:
                 self.amqtt.say(broker_up(connection.device.microgrid), told)
 
     def _check(self) -> None:
@@ -249,7 +249,7 @@ class EmbeddedBroker:
             try:
                 self._proved(connection.stream)
             except AdmissionError as refused:
-                revoked = refused.reason is Refusal.REVOKED
+                revoked = refused.reason is ConnectRefusal.REVOKED
                 connection.writer.cut(Cut.REVOKED if revoked else Cut.EXPIRED, str(refused))
 
     def _cut(self, identity: str, reason: Cut, text: str) -> None:
@@ -257,14 +257,16 @@ class EmbeddedBroker:
         self.metrics.cuts.labels(reason.value).inc()
         self._throttled.tell(identity, f"cut: {reason.value}", f"cutting {identity}: {reason.value} ({text})")
 
-    def _allowance(self, device: Device) -> Allowance:
+    def _allowance(self, device: Device) -> PacketAllowance:
         """Return a device's allowance: a gateway has one share for each of its meters, the utility for each gateway."""
         if device.identity not in self._allowances:
-            below = {Role.GATEWAY: (Role.METER,), Role.UTILITY: (Role.GATEWAY,)}.get(device.role, ())
+            below = {DeviceRole.GATEWAY: (DeviceRole.METER,), DeviceRole.UTILITY: (DeviceRole.GATEWAY,)}.get(
+                device.role, ()
+            )
             known = self.devices.known.values()
             count = sum(d.role in below and device.microgrid in ("", d.microgrid) for d in known)
             rate = self._packets_per_s * (1 + count)
-            self._allowances[device.identity] = Allowance(rate, time.monotonic())
+            self._allowances[device.identity] = PacketAllowance(rate, time.monotonic())
         return self._allowances[device.identity]
 
     def _hold_back_s(self, device: Device, size: int, packets: int = 1) -> float:
@@ -294,7 +296,7 @@ class EmbeddedBroker:
         self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         identity = admission.device.identity
-        if admission.device.role is not Role.METER:
+        if admission.device.role is not DeviceRole.METER:
             # The gateway, or the utility's service: its bytes are not on the meters' line.
             self._line.leave_out(writer.get_extra_info("socket").fileno())
         client_writer = ClientWriter(writer, partial(self._cut, identity))

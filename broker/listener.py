@@ -21,7 +21,7 @@ from broker.connect import (
     MAX_CONNECT_BYTES,
     MAX_LENGTH_BYTES,
     AdmissionError,
-    Refusal,
+    ConnectRefusal,
     connack,
     connect_for_broker,
     judge,
@@ -32,7 +32,7 @@ from broker.metrics import BrokerMetrics
 from broker.tls import BrokerTls
 from commonwatt.identity.devices import Device, load_devices
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.network.lte import AcceptedSocket, Tally
+from commonwatt.network.lte import AcceptedSocket, ByteTally
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -261,15 +261,15 @@ async def read_connect(reader: asyncio.StreamReader, ends: float) -> bytes:
         async with asyncio.timeout_at(ends):
             return await _read_packet(reader)
     except TimeoutError as error:
-        raise AdmissionError(Refusal.TIMEOUT, "no whole CONNECT in time") from error
+        raise AdmissionError(ConnectRefusal.TIMEOUT, "no whole CONNECT in time") from error
     except (asyncio.IncompleteReadError, OSError) as error:
-        raise AdmissionError(Refusal.CLOSED, "connection closed before a whole CONNECT") from error
+        raise AdmissionError(ConnectRefusal.CLOSED, "connection closed before a whole CONNECT") from error
 
 
 async def _read_packet(reader: asyncio.StreamReader) -> bytes:
     packet = await reader.readexactly(1)
     if packet != _CONNECT:
-        raise AdmissionError(Refusal.GARBAGE, f"first byte {packet[0]:#04x} is no CONNECT's")
+        raise AdmissionError(ConnectRefusal.GARBAGE, f"first byte {packet[0]:#04x} is no CONNECT's")
     for _ in range(MAX_LENGTH_BYTES):
         packet += await reader.readexactly(1)
         if packet[-1] < 0x80:
@@ -277,7 +277,7 @@ async def _read_packet(reader: asyncio.StreamReader) -> bytes:
     length, offset = remaining_length(packet)
     # The announced length is checked: an oversize body is never read.
     if offset + length > MAX_CONNECT_BYTES:
-        raise AdmissionError(Refusal.OVERSIZE, f"CONNECT of {offset + length} bytes announced")
+        raise AdmissionError(ConnectRefusal.OVERSIZE, f"CONNECT of {offset + length} bytes announced")
     return packet + await reader.readexactly(length)
 
 
@@ -306,7 +306,7 @@ class Listener:
         guard: Guard,
         metrics: BrokerMetrics,
         tls: BrokerTls | None = None,
-        tally: Tally | None = None,
+        tally: ByteTally | None = None,
     ) -> None:
         self._tls = tls
         self.tasks: set[asyncio.Task[None]] = set()  # the connections being served, whether admitted or not
@@ -314,7 +314,7 @@ class Listener:
         self._serve = serve
         self._guard = guard
         self._metrics = metrics
-        self._tally = Tally() if tally is None else tally
+        self._tally = ByteTally() if tally is None else tally
         self._pending_connections: PendingConnections[asyncio.Task[None]] = PendingConnections(
             min(MAX_WAITING, max(1, self.capacity // 2))
         )
@@ -395,7 +395,7 @@ class Listener:
         if (turned_away := self._pending_connections.enter(task, source)) is not None:
             oldest, busiest = turned_away
             oldest.cancel()
-            self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many pending connections"))
+            self._guard.refuse(busiest, None, AdmissionError(ConnectRefusal.CROWDED, "too many pending connections"))
 
     async def _serve_socket(self, accepted: socket.socket, source: str) -> None:
         # One deadline for both: a slow handshake leaves less time for CONNECT.

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from broker.access_rules import Action
-from broker.connect import Refusal
+from broker.access_rules import TopicAction
+from broker.connect import ConnectRefusal
 from broker.packets import Cut
 from commonwatt.model.units import ByteCount
 
@@ -32,9 +32,9 @@ class BrokerMetrics:
         self.connects = self._counter("connects", "Connections admitted.")
         self.takeovers = self._counter("takeovers", "Connections replaced by a newer one of the same identity.")
         text = "Connections refused before they reached amqtt, by reason."
-        self.refused_connects = self._counters("refused_connects", text, "reason", Refusal)
+        self.refused_connects = self._counters("refused_connects", text, "reason", ConnectRefusal)
         text = "Publishes, subscriptions and deliveries refused, by action."
-        self.refused_actions = self._counters("refused_actions", text, "action", Action)
+        self.refused_actions = self._counters("refused_actions", text, "action", TopicAction)
         text = "Admitted connections cut by the broker, by reason."
         self.cuts = self._counters("cut_connections", text, "reason", Cut)
         text = "Packets read with a delay because their sender exceeds packets_per_s."

@@ -8,19 +8,19 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from broker.access_rules import GRANTS, IDENTITY_PATTERNS, Action
+from broker.access_rules import GRANTS, IDENTITY_PATTERNS, TopicAction
 from broker.amqtt_broker import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
 from broker.listener import MAX_WAITING
 from broker.packets import MAX_MESSAGE_BYTES
 from commonwatt.config.settings import BrokerSettings
-from commonwatt.identity.devices import Device, Role, load_devices
+from commonwatt.identity.devices import Device, DeviceRole, load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import MICROGRID_PATTERN, ROOT
 
 SETTINGS_FILE, PASSWORDS_FILE, ACCESS_FILE = "mosquitto.conf", "passwords", "access"
 
-_WORDS = {Action.PUBLISH: "write", Action.RECEIVE: "read"}
+_WORDS = {TopicAction.PUBLISH: "write", TopicAction.RECEIVE: "read"}
 _HEADER = "# {}\n# Written by `commonwatt broker render mosquitto`; run it again instead of editing this file.\n"
 _SETTINGS = """
 # Messages for the system's log. Mosquitto has no /metrics and no /status.
@@ -145,7 +145,7 @@ def _access(devices: Iterable[Device]) -> str:
     return "".join(lines)
 
 
-def _topics(device: Device, action: Action) -> list[str]:
+def _topics(device: Device, action: TopicAction) -> list[str]:
     """Return the topics granted to ``device``, with ``+`` for any meter or microgrid."""
     own = {"identity": device.identity, "a_meter": "+", "a_microgrid": "+"}
     grants, microgrids = GRANTS[device.role, action], (device.microgrid, *device.serves)
@@ -155,7 +155,7 @@ def _topics(device: Device, action: Action) -> list[str]:
 
 def _check(path: Path, device: Device) -> None:
     """Refuse a device that Mosquitto would read as another user, a wildcard or a separate line."""
-    wanted = "" if device.role is Role.UTILITY else MICROGRID_PATTERN
+    wanted = "" if device.role is DeviceRole.UTILITY else MICROGRID_PATTERN
     identity = re.fullmatch(IDENTITY_PATTERNS[device.role], device.identity)
     if not identity or not all(re.fullmatch(wanted, name) for name in (device.microgrid, *device.serves)):
         raise ConfigError(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.connect import AdmissionError, Refusal
+from broker.connect import AdmissionError, ConnectRefusal
 from broker.metrics import BrokerMetrics
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import moment
@@ -102,23 +102,27 @@ class BrokerTls:
             return None
         shown = writer.get_extra_info("peercert")
         if not shown:
-            raise AdmissionError(Refusal.CERTIFICATE, "no certificate")
+            raise AdmissionError(ConnectRefusal.CERTIFICATE, "no certificate")
         context = writer.get_extra_info("ssl_object").context
         if context is not self._context and not _authorities(context) <= _authorities(self._context):
-            raise AdmissionError(Refusal.REVOKED, "the authority of its certificate is no longer trusted")
+            raise AdmissionError(ConnectRefusal.REVOKED, "the authority of its certificate is no longer trusted")
         names = _common_names(shown["subject"])
         if len(names) != 1:
-            raise AdmissionError(Refusal.CERTIFICATE, "a certificate without one name")
+            raise AdmissionError(ConnectRefusal.CERTIFICATE, "a certificate without one name")
         serial, now = int(shown["serialNumber"], 16), wall_clock().now()
         begins, ends = (ssl.cert_time_to_seconds(shown[key]) for key in ("notBefore", "notAfter"))
         if serial in self._revoked:
-            raise AdmissionError(Refusal.REVOKED, f"the certificate of {names[0]!r}, number {serial:x}, was revoked")
+            raise AdmissionError(
+                ConnectRefusal.REVOKED, f"the certificate of {names[0]!r}, number {serial:x}, was revoked"
+            )
         issuers = _common_names(shown["issuer"])
         if not any(now < self._issuers.get(issuer, 0) for issuer in issuers):
-            raise AdmissionError(Refusal.REVOKED, f"the issuer of {names[0]!r}'s certificate was revoked or has ended")
+            raise AdmissionError(
+                ConnectRefusal.REVOKED, f"the issuer of {names[0]!r}'s certificate was revoked or has ended"
+            )
         if not begins <= now < ends + self._files.ended_s:
             span = f"from {moment(int(begins))} to {moment(int(ends))}"
-            raise AdmissionError(Refusal.EXPIRED, f"the certificate of {names[0]!r} is valid {span}")
+            raise AdmissionError(ConnectRefusal.EXPIRED, f"the certificate of {names[0]!r} is valid {span}")
         return str(names[0])
 
     def _read(self, seen: Stamp) -> None:
@@ -159,11 +163,11 @@ def _authorities(context: ssl.SSLContext) -> set[bytes]:
 def _refusal(error: OSError, timeout_s: float) -> AdmissionError:
     """Return the refusal for a failed handshake."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return AdmissionError(Refusal.CERTIFICATE, f"its certificate: {error.verify_message}")
+        return AdmissionError(ConnectRefusal.CERTIFICATE, f"its certificate: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).lower().replace("_", " ")
         without = error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
-        return AdmissionError(Refusal.CERTIFICATE if without else Refusal.TLS, reason)
+        return AdmissionError(ConnectRefusal.CERTIFICATE if without else ConnectRefusal.TLS, reason)
     if isinstance(error, ConnectionAbortedError):
-        return AdmissionError(Refusal.TIMEOUT, f"no TLS handshake within {timeout_s:g} s")
-    return AdmissionError(Refusal.CLOSED, "connection closed during the TLS handshake")
+        return AdmissionError(ConnectRefusal.TIMEOUT, f"no TLS handshake within {timeout_s:g} s")
+    return AdmissionError(ConnectRefusal.CLOSED, "connection closed during the TLS handshake")

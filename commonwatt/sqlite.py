@@ -331,7 +331,7 @@ class _Frame:
 
 
 @dataclass(frozen=True)
-class Log:
+class LogFrames:
     """The sound frames of a log."""
 
     frames: list[_Frame]  # all sound frames up to the last commit, in order
@@ -358,7 +358,7 @@ class _Header:
     sums: tuple[int, ...]  # start values of the first frame's checksum
 
 
-def read_log(path: Path) -> Log | None:
+def read_log(path: Path) -> LogFrames | None:
     """Look through the log of the database ``path``; ``None`` if there is no log, or nothing in it.
 
     A power cut within the last, unacknowledged transaction may look like a lost transaction.
@@ -372,7 +372,7 @@ def read_log(path: Path) -> Log | None:
             return None  # The write never reached the disk.
         header = _sound_header(head)
         if header is None:
-            return Log([], 0, None)
+            return LogFrames([], 0, None)
         found = _look_through(file, header)
         return found if found.frames else None
 
@@ -398,7 +398,7 @@ def _page_bytes_of(path: Path) -> int:
     return size if head.startswith(_DATABASE) and size in _PAGE_SIZES else 0
 
 
-def _look_through(file: BinaryIO, header: _Header) -> Log:
+def _look_through(file: BinaryIO, header: _Header) -> LogFrames:
     """Collect the sound frames."""
     whole = True
     size = _FRAME.size + header.page_bytes
@@ -415,7 +415,7 @@ def _look_through(file: BinaryIO, header: _Header) -> Log:
         at += size
     while frames and not frames[-1].pages_after_commit:
         frames.pop()
-    return Log(frames, header.page_bytes, lost if frames else 0)
+    return LogFrames(frames, header.page_bytes, lost if frames else 0)
 
 
 def _frames(file: BinaryIO, header: _Header) -> Iterator[tuple[int, int, bool, bool]]:
@@ -461,7 +461,7 @@ def _sum(data: bytes, start: tuple[int, ...], order: str) -> tuple[int, ...]:
     return tuple(sums)
 
 
-def rebuild(path: Path, log: Log | None, target: Path) -> None:
+def rebuild(path: Path, log: LogFrames | None, target: Path) -> None:
     """Write to ``target`` the database with every sound frame of its log, as SQLite would without damage.
 
     A page with a damaged newest frame keeps its previous version, so rows must have their own checksums.

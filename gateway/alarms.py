@@ -23,7 +23,7 @@ Severity = Literal["critical", "warning"]  # ``critical``: act now; ``warning``:
 
 
 @dataclass(frozen=True)
-class Kind:
+class GatewayAlarmKind:
     """An alarm of a controller."""
 
     severity: Severity  # how soon a person must act
@@ -33,28 +33,38 @@ class Kind:
     is_heard: bool = False
 
 
-KINDS: Mapping[str, Kind] = {
-    "AllowanceAtRisk": Kind("warning", "LTE", "The line will carry more than its plan allows.", is_heard=True),
-    "AllowanceExceeded": Kind("critical", "LTE", "The line has carried more than its plan allows.", is_heard=True),
-    "BacklogOld": Kind("warning", "backlog", "Readings wait for the utility for more than a day.", is_heard=True),
-    "BoundaryDisagrees": Kind("warning", "boundary", "The boundary's meters report different states."),
-    "BoundaryUnknown": Kind("critical", "boundary", "The boundary has not reported for 10 minutes."),
-    "CertificateExpired": Kind(
+KINDS: Mapping[str, GatewayAlarmKind] = {
+    "AllowanceAtRisk": GatewayAlarmKind(
+        "warning", "LTE", "The line will carry more than its plan allows.", is_heard=True
+    ),
+    "AllowanceExceeded": GatewayAlarmKind(
+        "critical", "LTE", "The line has carried more than its plan allows.", is_heard=True
+    ),
+    "BacklogOld": GatewayAlarmKind(
+        "warning", "backlog", "Readings wait for the utility for more than a day.", is_heard=True
+    ),
+    "BoundaryDisagrees": GatewayAlarmKind("warning", "boundary", "The boundary's meters report different states."),
+    "BoundaryUnknown": GatewayAlarmKind("critical", "boundary", "The boundary has not reported for 10 minutes."),
+    "CertificateExpired": GatewayAlarmKind(
         "critical", "certificate", "A certificate has expired, or expires within a day.", is_heard=True
     ),
-    "CertificateExpiring": Kind("warning", "certificate", "A certificate expires soon.", is_heard=True),
-    "ClockContradicted": Kind("warning", "time", "Another time contradicts this gateway's, and is ignored."),
-    "DiskFull": Kind("critical", "store", "The disk is full."),
-    "DiskNearlyFull": Kind("warning", "disk", "The disk is nearly full."),
-    "Faults": Kind("warning", "program", "An unexpected error occurred in the program.", is_heard=True),
-    "GatewayClockUntrusted": Kind("warning", "time", "The time is not trusted.", is_heard=True),
-    "GatewayDisconnected": Kind("warning", "connection", "A connection of the gateway is lost."),
-    "MessagesDropped": Kind("warning", "program", "More messages arrive than this gateway can process."),
-    "NoRecords": Kind("critical", "records", "No meter has delivered a reading for 15 minutes."),
-    "StoreErrors": Kind("warning", "store", "The store fails."),
-    "StoreQuarantined": Kind("warning", "store", "The store was found damaged."),
-    "Stuck": Kind("critical", "program", "A part of the program made no progress for 30 seconds.", is_heard=True),
-    "TwoLists": Kind("critical", "bills", "The utility has shown two lists of the same month's bills."),
+    "CertificateExpiring": GatewayAlarmKind("warning", "certificate", "A certificate expires soon.", is_heard=True),
+    "ClockContradicted": GatewayAlarmKind(
+        "warning", "time", "Another time contradicts this gateway's, and is ignored."
+    ),
+    "DiskFull": GatewayAlarmKind("critical", "store", "The disk is full."),
+    "DiskNearlyFull": GatewayAlarmKind("warning", "disk", "The disk is nearly full."),
+    "Faults": GatewayAlarmKind("warning", "program", "An unexpected error occurred in the program.", is_heard=True),
+    "GatewayClockUntrusted": GatewayAlarmKind("warning", "time", "The time is not trusted.", is_heard=True),
+    "GatewayDisconnected": GatewayAlarmKind("warning", "connection", "A connection of the gateway is lost."),
+    "MessagesDropped": GatewayAlarmKind("warning", "program", "More messages arrive than this gateway can process."),
+    "NoRecords": GatewayAlarmKind("critical", "records", "No meter has delivered a reading for 15 minutes."),
+    "StoreErrors": GatewayAlarmKind("warning", "store", "The store fails."),
+    "StoreQuarantined": GatewayAlarmKind("warning", "store", "The store was found damaged."),
+    "Stuck": GatewayAlarmKind(
+        "critical", "program", "A part of the program made no progress for 30 seconds.", is_heard=True
+    ),
+    "TwoLists": GatewayAlarmKind("critical", "bills", "The utility has shown two lists of the same month's bills."),
 }
 """The alarms with a section in the runbooks, by name."""
 
@@ -63,7 +73,7 @@ _LINKS = {"meters": ("broker", "the meters' broker"), "head_end": ("head_end", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alarm:
+class GatewayAlarm:
     """A condition that needs a person."""
 
     alert: str  # the name of the alert, which is its section in the runbooks; empty: there is none
@@ -74,7 +84,7 @@ class Alarm:
     remedy: str  # what to do, or what it means
 
 
-def alarms(view: View) -> list[Alarm]:
+def alarms(view: View) -> list[GatewayAlarm]:
     """Return the alarms of the gateway's status, critical ones first."""
     found = [alarm for rule in _RULES for alarm in rule(view)]
     return sorted(found, key=lambda alarm: alarm.severity)
@@ -88,11 +98,11 @@ def byte_size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _alarm(alert: str, remedy: str, title: str = "", check: str = "") -> Alarm:
+def _alarm(alert: str, remedy: str, title: str = "", check: str = "") -> GatewayAlarm:
     kind = KINDS[alert]
     # A lost connection may wait until the morning, since no reading is lost.
     is_bad = kind.severity == "critical" or alert == "GatewayDisconnected"
-    return Alarm(
+    return GatewayAlarm(
         alert=alert,
         check=check or kind.check,
         severity=kind.severity,
@@ -102,8 +112,8 @@ def _alarm(alert: str, remedy: str, title: str = "", check: str = "") -> Alarm:
     )
 
 
-def _note(check: str, title: str, remedy: str) -> Alarm:
-    return Alarm(alert="", check=check, severity="warning", level="warning", title=title, remedy=remedy)
+def _note(check: str, title: str, remedy: str) -> GatewayAlarm:
+    return GatewayAlarm(alert="", check=check, severity="warning", level="warning", title=title, remedy=remedy)
 
 
 def _few(names: Collection[str]) -> str:
@@ -111,7 +121,7 @@ def _few(names: Collection[str]) -> str:
     return ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
 
 
-def _store(view: View) -> Iterator[Alarm]:
+def _store(view: View) -> Iterator[GatewayAlarm]:
     store = view["store"]
     free, size = store["disk_free_bytes"], store["disk_bytes"]
     if store["refusing"]:
@@ -129,7 +139,7 @@ def _store(view: View) -> Iterator[Alarm]:
         yield _alarm("StoreErrors", text)
 
 
-def _connections(view: View) -> Iterator[Alarm]:
+def _connections(view: View) -> Iterator[GatewayAlarm]:
     for name, connected in view["connected"].items():
         if not connected:
             check, to = _LINKS[name]
@@ -139,7 +149,7 @@ def _connections(view: View) -> Iterator[Alarm]:
             yield _alarm("GatewayDisconnected", text, f"No connection to {to}: {why}.", check)
 
 
-def _delivery(view: View) -> Iterator[Alarm]:
+def _delivery(view: View) -> Iterator[GatewayAlarm]:
     recent = view["recent"]
     if view["meters"]["registered"] and view["watched_s"] >= NO_RECORDS_AFTER_S and not recent["records"]:
         text = "Check the meters' broker, and the disk and clock here."
@@ -165,7 +175,7 @@ def _delivery(view: View) -> Iterator[Alarm]:
         yield _note("meters", title, text)
 
 
-def _clique(view: View) -> Iterator[Alarm]:
+def _clique(view: View) -> Iterator[GatewayAlarm]:
     microgrid, clique = view["microgrid"], view.get("takeover", {"microgrids": {}, "others": {}})
     own = clique["microgrids"].get(microgrid)
     if own is not None and not own["manages"]:
@@ -184,7 +194,7 @@ def _clique(view: View) -> Iterator[Alarm]:
             yield _note("clique", f"Lost: {name}.", "Check power and line of that controller.")
 
 
-def _household(view: View) -> Iterator[Alarm]:
+def _household(view: View) -> Iterator[GatewayAlarm]:
     found = view.get("household", {"connected": True, "published": True})
     if not found["connected"]:
         why = found["failure"] or "it connects at this moment"
@@ -195,7 +205,7 @@ def _household(view: View) -> Iterator[Alarm]:
         yield _note("household", f"No meter has the place {found['place']}.", text)
 
 
-def _boundary(view: View) -> Iterator[Alarm]:
+def _boundary(view: View) -> Iterator[GatewayAlarm]:
     modes = view["modes"]
     if modes["unknown_s"] > UNKNOWN_LONG_S:
         text = "Meters keep their states, the switch gets no command. Check the boundary's meters."
@@ -206,7 +216,7 @@ def _boundary(view: View) -> Iterator[Alarm]:
         yield _alarm("BoundaryDisagrees", text)
 
 
-def _line(view: View) -> Iterator[Alarm]:
+def _line(view: View) -> Iterator[GatewayAlarm]:
     level = view["lte"]["level"]
     if level == "exceeded":
         text = "The plan of the LTE line is used up for this month."
@@ -216,7 +226,7 @@ def _line(view: View) -> Iterator[Alarm]:
         yield _alarm("AllowanceAtRisk", text)
 
 
-def _clock(view: View) -> Iterator[Alarm]:
+def _clock(view: View) -> Iterator[GatewayAlarm]:
     if view["trust"] in ("none", "meters"):
         text = "No time from NTP or the utility. Readings are kept, but not averaged. Start NTP (timedatectl)."
         yield _alarm("GatewayClockUntrusted", text)
@@ -225,7 +235,7 @@ def _clock(view: View) -> Iterator[Alarm]:
         yield _alarm("ClockContradicted", text)
 
 
-def _certificates(view: View) -> Iterator[Alarm]:
+def _certificates(view: View) -> Iterator[GatewayAlarm]:
     left_s = view["certificate_left_s"]
     if left_s is None or left_s >= CERTIFICATE_SOON_S:
         return
@@ -238,13 +248,13 @@ def _certificates(view: View) -> Iterator[Alarm]:
         yield _alarm("CertificateExpiring", text, f"A certificate expires in {duration(left_s)}.")
 
 
-def _bills(view: View) -> Iterator[Alarm]:
+def _bills(view: View) -> Iterator[GatewayAlarm]:
     for month, (signed, *others) in view.get("witness", {}).get("others", {}).items():
         text = f"Signed here is {spaced(signed)}; then came {', '.join(map(spaced, others))}. Tell your neighbours."
         yield _alarm("TwoLists", text, f"The utility has shown two lists of the bills of {month}.")
 
 
-def _process(view: View) -> Iterator[Alarm]:
+def _process(view: View) -> Iterator[GatewayAlarm]:
     if view["recent"]["stuck"]:
         text = "After 60 seconds the program is restarted. See the log."
         yield _alarm("Stuck", text)
@@ -253,7 +263,7 @@ def _process(view: View) -> Iterator[Alarm]:
         yield _alarm("Faults", text)
 
 
-_RULES: tuple[Callable[[View], Iterator[Alarm]], ...] = (
+_RULES: tuple[Callable[[View], Iterator[GatewayAlarm]], ...] = (
     _store,
     _connections,
     _delivery,

@@ -23,7 +23,7 @@ from commonwatt.model.units import SLOT_S, AccountNumber, EpochSeconds, MeterId,
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.commands import LogIds
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
-from commonwatt.protocol.heartbeats import Power
+from commonwatt.protocol.heartbeats import MeanPower
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.runtime.fair_queue import Bucket
@@ -105,7 +105,7 @@ class LastMinute:
                 slots = self._minutes.setdefault((end - 1) // 60, {})
                 slots[record.meter_id, record.record_type, end] = record.reading
 
-    def power(self, meters: Collection[RegisteredMeter], now: EpochSeconds) -> Power | None:
+    def power(self, meters: Collection[RegisteredMeter], now: EpochSeconds) -> MeanPower | None:
         """Return the power of the newest minute with readings of nearly all meters; ``None``: there is none.
 
         Energy from and to the town is what the boundary's meters counted, without them the sum over the places. Only a
@@ -139,7 +139,7 @@ class LastMinute:
                 )
         if not has_boundary:
             taken, given = max(taken - given, 0), max(given - taken, 0)
-        return Power(
+        return MeanPower(
             end=end,
             sun_w=round(sun * _WATTS),
             use_w=max(0, round((taken - given + sun - charged) * _WATTS)),
@@ -170,7 +170,7 @@ _ACCOUNT = Rejection.WRONG_ACCOUNT
 
 
 @dataclass
-class Counts:
+class CollectorCounts:
     """Counts since the start, for the metrics."""
 
     records: Counter[str] = field(default_factory=Counter)
@@ -184,7 +184,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Taken:
+class PutResult:
     """The result of a put."""
 
     effects: list[Effect[Change]]  # changes, then the acknowledgement
@@ -196,7 +196,7 @@ class Collector:
     """Validates puts; returns the changes to store and the acknowledgement."""
 
     def __init__(self, microgrid: MicrogridId, store: Stored) -> None:
-        self.counts = Counts()
+        self.counts = CollectorCounts()
         self.refusing = False  # whether puts are refused as BUSY since the disk is full; meters keep and resend them
         # By meter and log, the number of ids that the meter no longer has and that are not in this store: acknowledged
         # by another store, or lost.
@@ -214,7 +214,7 @@ class Collector:
         self._accounts_told: dict[MeterId, set[AccountNumber]] = {}
         self._day = 0
 
-    def accept(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
+    def accept(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> PutResult:
         """Handle a put that came on ``meter_id``'s topic for ``log``."""
         try:
             put = unpack_put(payload)
@@ -224,19 +224,19 @@ class Collector:
             why = Refusal(error.code)
             source = DeadLetterSource.PUT_HISTORY if log is Log.HISTORY else DeadLetterSource.PUT_EVENT
             dead_letters = self.junk(source, meter_id, payload, MESSAGE_REASON + why, now, stranger=meter is None)
-            return Taken([*dead_letters, self.refusal(meter_id, log, payload, why, now)])
+            return PutResult([*dead_letters, self.refusal(meter_id, log, payload, why, now)])
         if meter is None:
-            return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
+            return PutResult([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         if self.refusing:
-            return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
+            return PutResult([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
         if not self._allowance.take(meter_id, max(len(put.records), put.slots), now):
             self.counts.puts_over_allowance += 1
             self._over_allowance.add(meter_id)
-            return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
+            return PutResult([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
         records = put.history() if log is Log.HISTORY else []
         events = put.events() if log is Log.EVENT else []
         if self._early([record.end for record in records] + [event.time for event in events], now):
-            return Taken([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
+            return PutResult([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
         expected = Expected(
             meter_id=meter_id,
             record_types=meter.record_types,
@@ -328,7 +328,7 @@ class Collector:
 
     def _history(
         self, put: Put, records: list[HistoryRecord], expected: Expected, account: AccountNumber, now: Now
-    ) -> Taken:
+    ) -> PutResult:
         accepted: list[HistoryRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
         for packed, record in zip(put.records, records, strict=True):
@@ -338,7 +338,7 @@ class Collector:
             else:
                 rejected.append((packed, record.record_id, why))
         if self._must_wait(expected.meter_id, [why for _, _, why in rejected], now):
-            return Taken([self._refused(expected.meter_id, put, Refusal.BUSY, now)])
+            return PutResult([self._refused(expected.meter_id, put, Refusal.BUSY, now)])
         self.last_minute.take(accepted, now)
         counts = Counter(record.record_type for record in accepted)
         for record_type, count in counts.items():
@@ -347,7 +347,9 @@ class Collector:
         effects: list[Effect[Change]] = [Write(AppendRecords(tuple(accepted)))] if accepted else []
         if notices := self._other_accounts(put, accepted, account, now):
             effects.append(Write(AddDeadLetters(notices)))
-        return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None))
+        return PutResult(
+            effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None)
+        )
 
     def _other_accounts(
         self, put: Put, accepted: Sequence[HistoryRecord], account: AccountNumber, now: Now
@@ -367,7 +369,7 @@ class Collector:
                 notices.append(_dead_letter(put, record.meter_id, record.pack(), record.record_id, _ACCOUNT, now))
         return tuple(notices)
 
-    def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: Now) -> Taken:
+    def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: Now) -> PutResult:
         accepted: list[EventRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
         for packed, event in zip(put.records, events, strict=True):
@@ -385,7 +387,7 @@ class Collector:
         if accepted:
             effects.append(Write(AppendEvents(tuple((put.generation, event) for event in accepted))))
         counts = Counter({0: len(accepted)})
-        return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), events=tuple(accepted))
+        return PutResult(effects + self._covered(put, expected.meter_id, counts, rejected, now), events=tuple(accepted))
 
     def _contradicts(self, generation: int, event: EventRecord) -> Rejection | None:
         known = self._store.event(event.meter_id, generation, event.record_id)

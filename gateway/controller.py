@@ -18,10 +18,10 @@ import numpy as np
 
 from commonwatt.clique.messages import MOST_STATES_BYTES
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.control import Measure, saving_words
+from commonwatt.model.control import SavingMeasure, saving_words
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.time import Machine, Now
+from commonwatt.model.time import MachineClocks, Now
 from commonwatt.model.units import ByteCount, ControllerId, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
@@ -39,11 +39,11 @@ from gateway.events import (
     ClockJumped,
     Committed,
     Connected,
-    Counted,
     Event,
     FromMeter,
     FromUtility,
     Granted,
+    LineCounted,
     MachineRead,
     NotStored,
     Quiet,
@@ -55,7 +55,7 @@ from gateway.events import (
 from gateway.line.line import METERS, line_of
 from gateway.line.saving import Saving, Sight
 from gateway.relay.outbox import Turns
-from gateway.relay.refill import Pace
+from gateway.relay.refill import RefillPace
 from gateway.shown import status
 from gateway.shown.program import ProgramTold
 from gateway.store.changes import Change, Setting, Stored
@@ -144,7 +144,7 @@ class Controller:
         self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
         self._epochs: dict[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
         self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
-        self.pace = Pace()  # the share of the line that refills take
+        self.pace = RefillPace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
         self.program = ProgramTold(store)  # what heartbeats say of the program and the machine
@@ -236,7 +236,7 @@ class Controller:
                 if topic == self._broker_topic:
                     return self._told(payload, raw)
                 return self.hosted[microgrid].from_meter(topic, payload, raw)
-            case Counted(side, run, sums):
+            case LineCounted(side, run, sums):
                 return self.line.look(side, run, sums, self._tell(raw))
             case MachineRead(machine):
                 return self._machine(machine, raw)
@@ -281,7 +281,9 @@ class Controller:
 
     def _save(self, core: HostedMicrogrid) -> None:
         saving = self.saving
-        core.limit_bytes(saving.relay, saving.late_s, meters=Measure.METERS in saving.measures, put_s=saving.put_s)
+        core.limit_bytes(
+            saving.relay, saving.late_s, meters=SavingMeasure.METERS in saving.measures, put_s=saving.put_s
+        )
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of a job, seconds: the shortest of the microgrids'; each skips what is not due."""
@@ -307,7 +309,7 @@ class Controller:
         except (ValueError, TypeError):
             return core.junk(DeadLetterSource.UNKNOWN, json.dumps(states).encode(), Refusal.MALFORMED, now)
 
-    def _machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
+    def _machine(self, machine: MachineClocks, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a reading of the machine's clocks."""
         self.time.machine(machine)
         self._tell(raw)

@@ -18,7 +18,7 @@ from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import PERIODS, ControllerCommand
 from commonwatt.protocol.dead_letters import MESSAGE_REASON, DeadLetterSource
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level, Refusal, judge_level, unpack_level
+from commonwatt.protocol.meter_messages import LiveLevel, Refusal, judge_level, unpack_level
 from commonwatt.protocol.topics import (
     ACKS,
     COMMANDS,
@@ -36,11 +36,11 @@ from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.control.modes import Modes
-from gateway.control.requests import Requests
+from gateway.control.requests import MeterRequests
 from gateway.events import Committed, Connected, FromUtility, Granted, MicrogridEvent, NotStored, Quiet, Tick
 from gateway.household import Household
 from gateway.relay.outbox import Turns
-from gateway.relay.refill import Pace
+from gateway.relay.refill import RefillPace
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.shown.devices import DevicesTold
@@ -69,7 +69,7 @@ class HostedMicrogrid:
         meters: dict[MeterId, RegisteredMeter],
         time: Timekeeper,
         turns: Turns,
-        pace: Pace,
+        pace: RefillPace,
         member: Member | None = None,
     ) -> None:
         self.time = time  # the controller's time and its trust
@@ -78,7 +78,7 @@ class HostedMicrogrid:
         self.manager = Manager(settings, microgrid, store, meters, member)  # keeps the meters in their desired states
         self.level_watch = LevelWatch(store, self.manager, meters)  # judges the stored levels
         # Makes the requests to the meters that set no state.
-        self.requests = Requests(self.manager)
+        self.requests = MeterRequests(self.manager)
         # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
         self._departures = Departures()  # the meters that are to send to the manager instead
@@ -180,7 +180,7 @@ class HostedMicrogrid:
         return self.collector.junk(source, 0, payload, MESSAGE_REASON + code, now)
 
     def _level(
-        self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: Now
+        self, meter: RegisteredMeter, level: LiveLevel, payload: bytes, raw: EpochSeconds, now: Now
     ) -> list[Effect[Change]]:
         """Handle a live level; an implausible level becomes a dead letter and does not affect sharing."""
         unregistered = Rejection.TYPE_NOT_REGISTERED if meter.battery_capacity_mwh is None else None

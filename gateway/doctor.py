@@ -19,7 +19,7 @@ from commonwatt.doctor.checks import (
     revocation_findings,
     warning,
 )
-from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.connection import ReportedConnection, Target, connection_findings
 from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted, moment
@@ -32,7 +32,7 @@ from gateway.line.line import in_words, line_of
 from gateway.links import HEAD_END, METERS, own_token
 from gateway.store.released import IF_UNUSED, RELEASED
 from gateway.store.store import Store, reading
-from gateway.timekeeper import MAX_ERROR_S, Kept
+from gateway.timekeeper import MAX_ERROR_S, KeptTime
 
 _SET_CLOCK = "set this machine's clock, and start NTP: sudo timedatectl set-ntp true; then see: timedatectl"
 _READ_LOG = "see the gateway's log: journalctl -u 'commonwatt-gateway@*' --since -1h"
@@ -90,7 +90,7 @@ def _clock(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
         with examined(settings.store, runs=running.runs) as store:
             kept = store.setting(GOOD_TIME)
         now = wall_clock().now()
-        if kept is not None and (last := Kept.model_validate_json(kept).time) > now + MAX_ERROR_S:
+        if kept is not None and (last := KeptTime.model_validate_json(kept).time) > now + MAX_ERROR_S:
             yield bad(
                 "clock offset",
                 f"this machine's clock is at least {last - now:.0f} s behind: the store has seen {moment(int(last))}",
@@ -170,12 +170,12 @@ def _connection(
         subscribe=subscribe,
         is_one_of_two=key == "head_end" and len(settings.head_end) > 1,
     )
-    reported = Reported(connected=None) if running.runs else None
+    reported = ReportedConnection(connected=None) if running.runs else None
     if running.answer is not None:
         if target.is_one_of_two and running.answer.get("head_end") != address:
             return connection_findings(target, None)  # It has no session there that a login could end.
         complaint = running.answer["connection_failures"].get(name, "")
-        reported = Reported(connected=running.answer["connected"][name], complaint=complaint)
+        reported = ReportedConnection(connected=running.answer["connected"][name], complaint=complaint)
     return connection_findings(target, reported)
 
 

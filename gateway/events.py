@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from commonwatt.config.settings import Settings
-from commonwatt.model.time import Machine
+from commonwatt.model.time import MachineClocks
 from commonwatt.model.units import ByteCount, EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import Result
 from commonwatt.protocol.controller_commands import ControllerCommand
 
 
-class Wanted(Settings):
+class WantedRelease(Settings):
     """The release that the utility wants here."""
 
     id: str  # the command's id
@@ -20,7 +20,7 @@ class Wanted(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class UpgradeEnded:
     """How a command ``upgrade`` ended."""
 
     id: str  # the command's id
@@ -73,7 +73,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class LineCounted:
     """A byte count of one side of the LTE line."""
 
     side: str  # ``gateway.line.line.METERS``, ``UTILITY`` or ``INTERFACE``
@@ -100,7 +100,7 @@ class NotStored:
 class MachineRead:
     """A reading of the machine's clocks."""
 
-    machine: Machine
+    machine: MachineClocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,12 @@ class Tick:
 class Upgraded:
     """A command ``upgrade`` ended."""
 
-    ended: Ended  # how
+    ended: UpgradeEnded  # how
 
 
 # The events of one microgrid, besides meters' messages.
 MicrogridEvent: TypeAlias = FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
 # The events of a controller.
-Event: TypeAlias = MicrogridEvent | FromMeter | ToldStates | Counted | MachineRead | ClockJumped | Reported | Upgraded
+Event: TypeAlias = (
+    MicrogridEvent | FromMeter | ToldStates | LineCounted | MachineRead | ClockJumped | Reported | Upgraded
+)

@@ -33,7 +33,7 @@ from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId, Milliwatt
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S, MeterView
-from gateway.control.microgrid_states import KeptRates, Stretch
+from gateway.control.microgrid_states import KeptRates, PriceStretch
 from gateway.control.modes import Modes
 from gateway.relay.outbox import load
 from gateway.store.changes import Change, Part, Setting, Stored
@@ -62,7 +62,7 @@ def price_keys(topic: str, name: str) -> dict[str, str]:
     return {"stat_t": topic, "json_attr_t": topic, "json_attr_tpl": _ATTRIBUTES.replace("LIST", LISTS[name])}
 
 
-def prices(tariffs: Mapping[str, Sequence[Stretch]], chosen: str | None, now: EpochSeconds) -> bytes:
+def prices(tariffs: Mapping[str, Sequence[PriceStretch]], chosen: str | None, now: EpochSeconds) -> bytes:
     """Return the message.
 
     Args:
@@ -93,7 +93,9 @@ def prices(tariffs: Mapping[str, Sequence[Stretch]], chosen: str | None, now: Ep
         rows.pop()
 
 
-def _by_hour(stretches: Sequence[Stretch], begin: EpochSeconds) -> list[tuple[EpochSeconds, EpochSeconds, Stretch]]:
+def _by_hour(
+    stretches: Sequence[PriceStretch], begin: EpochSeconds
+) -> list[tuple[EpochSeconds, EpochSeconds, PriceStretch]]:
     """Return start, end and prices of each hour from ``begin`` on; an hour in which prices change is divided."""
     rows = []
     for stretch in stretches:
@@ -283,7 +285,7 @@ class BatteryLevel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Town:
+class TownRequests:
     """What the town asks of the place, and how the microgrid is."""
 
     use_less: bool | None = None  # whether the utility asks for less load; ``None``: not known
@@ -291,7 +293,7 @@ class Town:
     island: bool | None = None  # whether the microgrid is an island; ``None``: not known
 
 
-def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None, town: Town) -> bytes:
+def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None, town: TownRequests) -> bytes:
     """Return the payload of the state topic; numbers are decimal text, exact; null is unknown."""
     values: dict[str, object] = {name: _decimal(energy, 6) for name, energy in totals.items()}
     values[USE_LESS], values[ISLAND] = _switch(town.use_less), _switch(town.island)
@@ -364,12 +366,12 @@ class Household:
             topics.prices: prices(tariffs, self._settings.tariff, now),
         }
 
-    def _town(self, now: Now) -> Town:
+    def _town(self, now: Now) -> TownRequests:
         """Return what the town asks; another controller knows it while it manages the microgrid."""
         if not self._manager.epochs.commands:
-            return Town()
+            return TownRequests()
         until = self._modes.states.less_until(now)
-        return Town(use_less=until is not None, use_less_until=until, island=self._modes.is_island(now))
+        return TownRequests(use_less=until is not None, use_less_until=until, island=self._modes.is_island(now))
 
     def _batteries(self, now: Now) -> BatteryLevel | None:
         """Return the state of the batteries of the place together; ``None``: it has none."""

@@ -20,7 +20,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MicrogridId
-from commonwatt.network.lte import Tally
+from commonwatt.network.lte import ByteTally
 from commonwatt.network.mqtt import Liveness, MqttLink
 from commonwatt.network.tls import ClientTls, Expiry, client_tls
 from commonwatt.protocol.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
@@ -61,7 +61,7 @@ class Links:
         settings: GatewaySettings,
         inbox: Inbox,
         clique: CliqueShell | None,
-        tally: Tally,
+        tally: ByteTally,
         late_s: Callable[[], float],
     ) -> None:
         self._inbox, self._clique = inbox, clique

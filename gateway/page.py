@@ -22,7 +22,7 @@ from commonwatt.identity.passwords import PasswordHash, load_password
 from commonwatt.look.palette import flow_picture, parts_of, stylesheet
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import duration
-from commonwatt.network.http_server import Request, Response
+from commonwatt.network.http_server import HttpRequest, Response
 from commonwatt.network.tls import Stamp, stamp
 from gateway.alarms import View
 
@@ -82,7 +82,7 @@ class Site:
             text = "http = %s is beyond this machine, without http_password: the page is not served"
             log.warning(text, settings.http)
 
-    def answer(self, request: Request) -> Response | None:
+    def answer(self, request: HttpRequest) -> Response | None:
         """Answer a request; ``None``: it is not for the page."""
         if request.method != "GET":
             return _answer(405, "nothing can be sent here\n")
@@ -98,7 +98,7 @@ class Site:
         power = {name: watts for name, watts in (status.get("power") or {}).items() if name != "end"}
         return _answer(200, flow_picture(power["use_w"], parts_of(**power)) if power else "", "image/svg+xml")
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: HttpRequest) -> Response | None:
         """Return why a request may not read; ``None``: it may."""
         if not self._is_served:
             return _answer(403, NOT_SERVED)

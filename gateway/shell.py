@@ -28,8 +28,8 @@ from gateway.controller import HEARTBEAT, JOBS, Controller, carried, settings_of
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
-    Counted,
     Granted,
+    LineCounted,
     MachineRead,
     Reported,
     Tick,
@@ -40,9 +40,9 @@ from gateway.line.line import INTERFACE
 from gateway.links import HEAD_END, METERS, HouseholdLink, Links
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
-from gateway.loop.machine import THREADS, Disk, LineWatch
+from gateway.loop.machine import THREADS, LineWatch, StoreDisk
 from gateway.loop.work import Work
-from gateway.shown.shown import Shown
+from gateway.shown.shown import ShownGateway
 
 if TYPE_CHECKING:
     from gateway.care.renewal import Renewal
@@ -53,7 +53,9 @@ log = logging.getLogger(__name__)
 class Reporting:
     """Makes reports and signatures beside a gateway's other work, which does not wait for them."""
 
-    def __init__(self, settings: GatewaySettings, work: Work, shown: Shown, inbox: Inbox, witness: Witness) -> None:
+    def __init__(
+        self, settings: GatewaySettings, work: Work, shown: ShownGateway, inbox: Inbox, witness: Witness
+    ) -> None:
         self._witness = witness
         self._settings, self._work, self._shown, self._inbox = settings, work, shown, inbox
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -97,7 +99,7 @@ class Shell:
         self,
         settings: GatewaySettings,
         clock: Clock,
-        disk: Disk,
+        disk: StoreDisk,
         store: HostedStore,
         registries: Registries,
         clique: CliqueShell | None = None,
@@ -123,7 +125,7 @@ class Shell:
         self._renewals: list[Renewal] = []
         if settings.care is not None:
             self._load_renewals()
-        self.shown = Shown(  # what it shows
+        self.shown = ShownGateway(  # what it shows
             settings,
             clock,
             self._work,
@@ -153,7 +155,7 @@ class Shell:
             ConfigError: A file it needs is missing or wrong.
             StoreError: Its store can't be opened.
         """
-        disk = Disk(settings.store)
+        disk = StoreDisk(settings.store)
         disk.make_disk_space_to_open()
         store = HostedStore.open(settings.store, int(clock.now()))
         with ExitStack() as on_error:
@@ -350,7 +352,7 @@ class Shell:
         if (byte_count := self._line.look()) is not None:
             side, run, sums = byte_count
             beats = ByteCount() if self._clique is None or side == INTERFACE else self._clique.byte_count
-            self._inbox.queue(Counted(side, run, sums + beats))
+            self._inbox.queue(LineCounted(side, run, sums + beats))
 
     def _read_machine(self) -> None:
         """Queue a reading of the machine's clocks for the core, unless a demonstration has its own clock."""

@@ -11,7 +11,7 @@ from statistics import median
 
 from pydantic import BaseModel, ValidationError
 
-from commonwatt.model.time import Machine, Now, Trust
+from commonwatt.model.time import MachineClocks, Now, Trust
 from commonwatt.model.units import MADE, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import FUTURE_S
 
@@ -27,7 +27,7 @@ METERS_STEP_S = 30  # seconds by which the median must differ to be followed: it
 KEEP_EVERY_S = 900  # seconds between two writes of the last good time
 
 
-class Kept(BaseModel):
+class KeptTime(BaseModel):
     """A good time, stored for the next start."""
 
     time: float  # epoch seconds
@@ -51,7 +51,7 @@ class Word:
 
 
 @dataclass
-class Counts:
+class TimeCounts:
     """Counts since the start, for the metrics."""
 
     steps: int = 0
@@ -63,10 +63,10 @@ class Timekeeper:
 
     def __init__(self, kept: str | None) -> None:
         """Start from the last good time, as ``keep`` returned it; ``None``: there is none."""
-        self.counts = Counts()
+        self.counts = TimeCounts()
         self.offset_s = 0.0  # what is added to ``raw``, seconds
         self._kept = _kept(kept)
-        self._machine: Machine | None = None
+        self._machine: MachineClocks | None = None
         self._good: float | None = None
         self._confirmed: float | None = None
         self._stepped_s = 0.0
@@ -107,7 +107,7 @@ class Timekeeper:
 
     # Sources of time
 
-    def machine(self, machine: Machine) -> None:
+    def machine(self, machine: MachineClocks) -> None:
         """Handle a reading of the machine's clocks; at the first, continue from the last good time if possible."""
         first, self._machine = self._machine is None, machine
         if first and self._good is None and self._kept is not None:
@@ -171,12 +171,12 @@ class Timekeeper:
         time = machine.raw + self.offset_s
         if self._kept is not None and self._kept.boot == machine.boot and abs(time - self._kept.time) < KEEP_EVERY_S:
             return None
-        self._kept = Kept(
+        self._kept = KeptTime(
             time=time, boot=machine.boot, since_boot_s=machine.since_boot_s, wall_off_s=time - machine.wall
         )
         return self._kept.model_dump_json()
 
-    def _go_on(self, kept: Kept, machine: Machine) -> None:
+    def _go_on(self, kept: KeptTime, machine: MachineClocks) -> None:
         """Continue from the last good time, by a clock that has run since then."""
         if kept.boot == machine.boot:
             time = kept.time + machine.since_boot_s - kept.since_boot_s
@@ -217,8 +217,8 @@ class Timekeeper:
         return median(said) - self.offset_s if len(said) >= METERS_NEEDED else None
 
 
-def _kept(text: str | None) -> Kept | None:
+def _kept(text: str | None) -> KeptTime | None:
     try:
-        return None if text is None else Kept.model_validate_json(text)
+        return None if text is None else KeptTime.model_validate_json(text)
     except ValidationError:
         return None  # of an earlier release; the next good time replaces it

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.energy.controllers import Controllers, Rules, Situation
-from commonwatt.energy.lasting import HORIZON_H, NEAR_H, Dark, Floats, Lasts, Usual, lasts, use_ends
+from commonwatt.energy.controllers import ControllerRules, Controllers, StepSituation
+from commonwatt.energy.lasting import HORIZON_H, NEAR_H, Dark, Floats, Lasts, UsualPower, lasts, use_ends
 from commonwatt.energy.places import Places, blocks_of, streets_of
 from commonwatt.energy.shedding import TURN_S
 from commonwatt.energy.splits import Array
@@ -27,7 +27,7 @@ from commonwatt.town.town import Town, TownFile
 from meter_sim.load import Surroundings
 from meter_sim.world import Sky
 
-RULES = Rules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
+RULES = ControllerRules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
 STEP_S = 120  # how often the controllers act in what happens
 PAST_DAYS, RUN_DAYS = 28, 4  # days that were measured before a cut, and those that the batteries run through
 # What holds around a cut: nothing special, or one of these scenarios, begun some days before.
@@ -122,12 +122,12 @@ def run(places: Places, past: Sequence[Inputs], begin: EpochSeconds) -> Array:
     return level
 
 
-def usual_of(past: Sequence[Inputs], at: EpochSeconds, zone: ZoneInfo) -> tuple[Usual, tuple[Floats, Floats]]:
+def usual_of(past: Sequence[Inputs], at: EpochSeconds, zone: ZoneInfo) -> tuple[UsualPower, tuple[Floats, Floats]]:
     """Return what is usual by the means of a past until ``at``, and its last day's use and sun as parts of it."""
     cells = load_cells(np.arange(at // QUARTER_S - len(past), at // QUARTER_S), zone)
     use, sun = (4 / 1000 * np.array([getattr(one, name) for one in past]) for name in ("load", "generation"))
     by_cell = np.array([use[cells == cell].mean(axis=0) for cell in range(48)])
-    usual = Usual(
+    usual = UsualPower(
         use=by_cell,
         sun=np.array([sun[cells % 24 == hour].mean(axis=0) for hour in range(24)]),
     )
@@ -166,10 +166,10 @@ def _happened(world: World, places: Places, level: Array, at: EpochSeconds) -> d
     return dark.found
 
 
-def seen_of(level: Array, *, islands: bool) -> Situation:
+def seen_of(level: Array, *, islands: bool) -> StepSituation:
     yes = np.ones(len(level), np.bool_)
     limits = np.full(len(level), NO_LIMIT_W)
-    return Situation(level=level, islands=yes & islands, managed=yes, short=~yes, import_limit_w=limits)
+    return StepSituation(level=level, islands=yes & islands, managed=yes, short=~yes, import_limit_w=limits)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Conditions, load
 from commonwatt.town.town import Direction, Function, Town, TownFile
 from scenarios.simulation import emulated
-from utility.research.homes import KINDS, Home, Homes, Measure
+from utility.research.homes import KINDS, HomeMeasure, Homes, PeriodHome
 from utility.supply.simulated import POLICIES
 
 WARM_UP = 96  # steps before the first that counts: the batteries' levels settle
@@ -33,7 +33,7 @@ def emulated_homes(town: Town, days: int, scenario: str = "normal") -> Homes:
     conditions = Conditions(scenario=load(scenario), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
     simulation = emulated(town, conditions, POLICIES["spec"], QUARTER_S)
     start = -(-(conditions.begin + WARM_UP * QUARTER_S) // 86_400) * 86_400
-    columns: dict[Measure, list[np.ndarray]] = {measure: [] for measure in Measure}
+    columns: dict[HomeMeasure, list[np.ndarray]] = {measure: [] for measure in HomeMeasure}
     for time in range(conditions.begin, start + days * 86_400, QUARTER_S):
         steps = simulation.step(time)
         if time < start:
@@ -42,10 +42,10 @@ def emulated_homes(town: Town, days: int, scenario: str = "normal") -> Homes:
         both = zip(simulation.grids, flows, strict=True)
         kept = [_homes_in(grids.places) for grids in simulation.grids]
         for measure, arrays in {
-            Measure.USED: [f.served + f.lost * ~np.isin(g.places.kind, "apartment") for g, f in both],
-            Measure.GENERATED: [f.generation for f in flows],
-            Measure.TAKEN: [f.demand + f.received for f in flows],
-            Measure.GIVEN: [f.surplus + f.pushed + f.given for f in flows],
+            HomeMeasure.USED: [f.served + f.lost * ~np.isin(g.places.kind, "apartment") for g, f in both],
+            HomeMeasure.GENERATED: [f.generation for f in flows],
+            HomeMeasure.TAKEN: [f.demand + f.received for f in flows],
+            HomeMeasure.GIVEN: [f.surplus + f.pushed + f.given for f in flows],
         }.items():
             columns[measure].append(
                 np.concatenate([array[:, some].ravel() for array, some in zip(arrays, kept, strict=True)])
@@ -64,13 +64,13 @@ def _homes_in(places: Places) -> list[int]:
     return [] if places.kind == "public" else [int(column) for column in np.flatnonzero(places.users)]
 
 
-def _sorted(town: Town, names: list[tuple[str, str]], start: int, values: dict[Measure, np.ndarray]) -> Homes:
+def _sorted(town: Town, names: list[tuple[str, str]], start: int, values: dict[HomeMeasure, np.ndarray]) -> Homes:
     accounts: dict[tuple[str, str], tuple[int, Function]] = {
         (meter.microgrid, meter.location): (meter.account, meter.function)
         for meter in town.meters
         if meter.function in KINDS and meter.direction is Direction.INCOMING
     }
-    homes = [Home(microgrid=m, place=p, account=accounts[m, p][0], function=accounts[m, p][1]) for m, p in names]
+    homes = [PeriodHome(microgrid=m, place=p, account=accounts[m, p][0], function=accounts[m, p][1]) for m, p in names]
     order = sorted(range(len(homes)), key=homes.__getitem__)
     first = next(iter(values.values()))
     return Homes(

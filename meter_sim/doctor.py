@@ -8,7 +8,7 @@ from typing import Any
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import Extension, damage_of
 from commonwatt.doctor.checks import Check, Finding, bad, clock_findings, disk_findings, good, warning
-from commonwatt.doctor.connection import Reported, connection_findings
+from commonwatt.doctor.connection import ReportedConnection, connection_findings
 from commonwatt.doctor.meters import meter_certificate_findings, meter_target, store_findings
 from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_tokens
@@ -96,7 +96,7 @@ def _connection(settings: MetersSettings, running: Running) -> Iterator[Finding]
     meter = _meters(settings)[0]
     target = meter_target(settings, meter, lambda: load_tokens(settings.tokens).get(str(meter), ""))
     seems_to_run = running.runs and running.answer is None
-    yield from connection_findings(target, Reported(connected=None) if seems_to_run else None)
+    yield from connection_findings(target, ReportedConnection(connected=None) if seems_to_run else None)
 
 
 DOCTOR = Doctor(checks=checks, judge=judge)

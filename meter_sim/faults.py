@@ -13,7 +13,7 @@ from commonwatt.model.control import STABLE_S, UNMANAGED_S, SupplyState
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import ID_PATTERN, EpochSeconds, MeterId, MilliwattHours
-from commonwatt.protocol.commands import Epoch, Held
+from commonwatt.protocol.commands import Epoch, HeldState
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.scenario import Scenario
 
@@ -142,7 +142,7 @@ class FalseReadings:
 Pair: TypeAlias = tuple[Epoch, int]  # the epoch and the sequence of a command
 
 
-class Kept(NamedTuple):
+class KeptSwitch(NamedTuple):
     """What the switch keeps over a restart of the emulator."""
 
     is_open: bool  # whether it is open
@@ -152,7 +152,7 @@ class Kept(NamedTuple):
 class BoundarySwitch:
     """The boundary switch, slot by slot."""
 
-    def __init__(self, delay_s: Callable[[EpochSeconds], int], kept: Kept) -> None:
+    def __init__(self, delay_s: Callable[[EpochSeconds], int], kept: KeptSwitch) -> None:
         """Take the microgrid's own delay by the voltage's return (``return_delay_s``), and what it kept before."""
         self.is_open = kept.is_open  # whether it is open
         self.voltage = True  # whether the town's side had voltage in the last slot
@@ -163,11 +163,11 @@ class BoundarySwitch:
         self._opened_by = kept.opened_by
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> KeptSwitch:
         """What it keeps over a restart."""
-        return Kept(self.is_open, self._opened_by)
+        return KeptSwitch(self.is_open, self._opened_by)
 
-    def step(self, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
+    def step(self, *, voltage: bool, held: HeldState | None, at: EpochSeconds) -> None:
         """Decide about the slot that starts at ``at``.
 
         Args:
@@ -208,10 +208,10 @@ class BoundarySwitch:
         return bits | State.OFF_GRID if bits else bits
 
 
-def newest(held: Iterable[Held | None]) -> Held | None:
+def newest(held: Iterable[HeldState | None]) -> HeldState | None:
     """Return the state that the newest command set; ``None``: there was none."""
     return max(filter(None, held), key=_pair, default=None)
 
 
-def _pair(held: Held) -> Pair:
+def _pair(held: HeldState) -> Pair:
     return held.epoch, held.seq

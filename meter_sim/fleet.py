@@ -27,10 +27,10 @@ from commonwatt.town.town import Town
 from meter_sim.faults import Faults, FaultsFile, path_of
 from meter_sim.fleet_clock import SLEW_AT_MOST_S, FleetClock
 from meter_sim.meters import MicrogridMeters
-from meter_sim.metrics import Figures, Power, TownFigures, fleet_metrics, town_metrics
+from meter_sim.metrics import FleetFigures, SlotPower, TownFigures, fleet_metrics, town_metrics
 from meter_sim.physics import Circumstances, MeteredTown
 from meter_sim.plant import EmulatedPlant
-from meter_sim.world import Happened, OutsideWorld, World, levels_after, power_of
+from meter_sim.world import FleetWorld, Happened, OutsideWorld, levels_after, power_of
 
 LOOK_EVERY_S = 1.0  # most real seconds until the world's clock is looked at again
 MAX_AHEAD = 4  # slots that the world is ahead of a microgrid's meters before it waits for them
@@ -101,15 +101,15 @@ class Fleet:
         """End of the world's last slot."""
         return self._world.slot_end
 
-    def figures(self, name: MicrogridId) -> Figures:
+    def figures(self, name: MicrogridId) -> FleetFigures:
         """Return a microgrid's present figures; safe in any thread. They are 0 while its store can't be opened."""
         member = self.members.get(name)
-        return Figures(time=int(self.clock.time())) if member is None else member.figures()
+        return FleetFigures(time=int(self.clock.time())) if member is None else member.figures()
 
-    def power(self, name: MicrogridId | None = None) -> Power:
+    def power(self, name: MicrogridId | None = None) -> SlotPower:
         """Return the mean power of a microgrid, or of all, in the world's last slot."""
         if self._happened is None:
-            return Power()
+            return SlotPower()
         steps = self._happened.steps
         return power_of(steps.values() if name is None else [steps[name]])
 
@@ -164,7 +164,7 @@ class Fleet:
         for name, member in self.members.items():
             member.start_after(self._world.slot_end, self._world.levels[name])
 
-    def _world_so_far(self) -> World:
+    def _world_so_far(self) -> FleetWorld:
         """Return the world after the newest slot in a store; microgrids with an older slot are stepped up to it."""
         last = {name: member.last for name, member in self.members.items()}
         cold: dict[MicrogridId, Mapping[str, int]] = {name: member.cold for name, member in self.members.items()}
@@ -181,13 +181,13 @@ class Fleet:
             levels[grid.id] = levels_after(slot, grid, initial)
             if slot is not None and slot.slot_end < newest:
                 # Its last slots were not committed when the fleet was killed.
-                alone = World(MeteredTown(self._town, [grid]), slot.slot_end, {grid.id: levels[grid.id]}, cold)
+                alone = FleetWorld(MeteredTown(self._town, [grid]), slot.slot_end, {grid.id: levels[grid.id]}, cold)
                 alone.skip_to(newest)
                 while alone.slot_end < newest:
                     alone.step({grid.id: Circumstances()})
                 levels[grid.id] = alone.levels[grid.id]
                 cold[grid.id] = alone.cold[grid.id]
-        return World(self._physics, newest, levels, cold)
+        return FleetWorld(self._physics, newest, levels, cold)
 
     # The world.
 

@@ -17,10 +17,10 @@ from commonwatt.clique.revocation import check_of
 from commonwatt.config.meters import InstalledBroker, MetersSettings
 from commonwatt.device.changes import Description, new_meter, under_token
 from commonwatt.device.commands import Commanded
-from commonwatt.device.meter import Limits, Meter, Timers
+from commonwatt.device.meter import MeterCore, MeterLimits, Timers
 from commonwatt.device.records import Tally
-from commonwatt.device.sessions import Brokers, Installed, Sessions
-from commonwatt.device.shell import DeviceShell, Other
+from commonwatt.device.sessions import Brokers, MeterBroker, Sessions
+from commonwatt.device.shell import DeviceShell, OtherBroker
 from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import broker_token, digest
 from commonwatt.model.control import return_delay_s
@@ -30,13 +30,22 @@ from commonwatt.model.records import State
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Kind
-from commonwatt.runtime.watchdog import Work
+from commonwatt.runtime.watchdog import WorkProgress
 from commonwatt.town.town import Function, Microgrid
-from meter_sim.faults import BoundarySwitch, FalseReadings, Faults, FaultsFile, Kept, MeterFault, newest, percent_at
+from meter_sim.faults import (
+    BoundarySwitch,
+    FalseReadings,
+    Faults,
+    FaultsFile,
+    KeptSwitch,
+    MeterFault,
+    newest,
+    percent_at,
+)
 from meter_sim.fleet_clock import FleetClock
-from meter_sim.metrics import Figures
-from meter_sim.physics import Circumstances, Step
-from meter_sim.store import Change, Slot, cold_places, dark_since, has_slot, kept_switch, last_slot
+from meter_sim.metrics import FleetFigures
+from meter_sim.physics import Circumstances, PhysicsStep
+from meter_sim.store import FleetChange, Slot, cold_places, dark_since, has_slot, kept_switch, last_slot
 from meter_sim.world import Failures
 
 RUNS_S = 48 * 3600
@@ -66,11 +75,11 @@ class Passed:
     """A slot of the world that the meters measure."""
 
     slot_end: EpochSeconds  # end of the slot
-    step: Step  # what happened in it
+    step: PhysicsStep  # what happened in it
     bits: State  # what the boundary's meters sense
     dead: frozenset[MeterId]  # meters whose own battery is empty
     dark: Mapping[MeterId, EpochSeconds] | None  # since when meters have had no voltage, if that changed
-    switch: Kept  # what the boundary switch keeps
+    switch: KeptSwitch  # what the boundary switch keeps
     faults: Mapping[str, MeterFault]  # faults of meters
     cut: bool  # whether no meter reaches its controller
 
@@ -82,7 +91,7 @@ STUCK_AFTER_S = 1.0  # real seconds of a commit after which the other microgrids
 
 _log = logging.getLogger(__name__)
 
-Effects = list[Effect[Change]]
+Effects = list[Effect[FleetChange]]
 
 
 class MicrogridMeters:
@@ -103,18 +112,18 @@ class MicrogridMeters:
     ) -> None:
         """Take its settings; ``faults``: of this microgrid alone."""
         # The cores by id; after a failure the old core stays until it is built again from the store.
-        self.meters: dict[MeterId, Meter] = {}
+        self.meters: dict[MeterId, MeterCore] = {}
         self._sessions: dict[MeterId, Sessions] = {}
         self.tally = tally  # event counts of all meters, by kind and result
         self.last = last_slot(store)  # the last slot in the store at the start; ``None`` in a new store
-        self.cold = cold_places(store)  # for how long places were still cold then (``Step.cold``)
+        self.cold = cold_places(store)  # for how long places were still cold then (``PhysicsStep.cold``)
         self.slot_end: EpochSeconds = 0  # end of the last slot of the meters
         self._start = Slot(0, {})
         self._settings = settings
         self._microgrid = microgrid
         self._clock = clock
         self._store = store
-        self._limits = Limits(resolution=settings.resolution_mwh, log_records=settings.log_records)
+        self._limits = MeterLimits(resolution=settings.resolution_mwh, log_records=settings.log_records)
         # Reproducible random numbers, not secrets. Connections have their own, so that they don't change the failures.
         rng = random.Random(f"{seed}/{microgrid.id}/links")  # noqa: S311
         self._failures = Failures(
@@ -138,13 +147,13 @@ class MicrogridMeters:
         self._dead: frozenset[MeterId] = frozenset()
         self._silent: frozenset[MeterId] = frozenset()
         self._delay_s = partial(return_delay_s, microgrid.id, is_public=microgrid.kind == "public")
-        self._switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
-        self._written: Kept | None = None
+        self._switch = BoundarySwitch(self._delay_s, KeptSwitch(is_open=False))
+        self._written: KeptSwitch | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         self._shell.loses = self._loses
         self._losses = random.Random(f"{seed}/{microgrid.id}/losses")  # noqa: S311
         self._is_signed = check_of(settings.authority)
-        self._home = Installed(name=microgrid.id, rank=settings.broker_rank)
+        self._home = MeterBroker(name=microgrid.id, rank=settings.broker_rank)
         inside = {i: meter.battery is not None for i, meter in self._descriptions.items() if i not in self._boundary}
         self._warm = frozenset(warm_meters(inside))
         self._install(tokens, secrets or {}, rng)
@@ -161,18 +170,18 @@ class MicrogridMeters:
             far = bool(others.keys() - set(self._settings.clique or others))
             self._shell.add(meter, broker=broker, token=token, tls=self._tls(meter), rng=rng, others=others, far=far)
 
-    def _others(self, meter: MeterId, secrets: Mapping[str, str]) -> dict[str, Other]:
+    def _others(self, meter: MeterId, secrets: Mapping[str, str]) -> dict[str, OtherBroker]:
         """Return a meter's further brokers, with its tokens there."""
         if len(self._brokers_of(meter)) == 1:
             return {}
         if (secret := secrets.get(str(meter))) is None:
             raise ConfigError(f"meter {meter} has no secret of brokers; write the files: commonwatt utility register")
-        return {b.name: Other(b.address, broker_token(secret, b.name), b.warm) for b in self._further(meter)}
+        return {b.name: OtherBroker(b.address, broker_token(secret, b.name), b.warm) for b in self._further(meter)}
 
-    def _brokers_of(self, meter: MeterId) -> list[Installed]:
+    def _brokers_of(self, meter: MeterId) -> list[MeterBroker]:
         """Return a meter's brokers; the boundary's are a part of the controller's place, and have it alone."""
         is_warm = meter in self._warm
-        further = (Installed(name=b.name, rank=b.rank, warm=b.warm and is_warm) for b in self._further(meter))
+        further = (MeterBroker(name=b.name, rank=b.rank, warm=b.warm and is_warm) for b in self._further(meter))
         return [self._home, *further]
 
     def _further(self, meter: MeterId) -> list[InstalledBroker]:
@@ -182,7 +191,7 @@ class MicrogridMeters:
         return [] if meter in self._boundary else [every[name] for name in mine if name in every]
 
     @property
-    def writing(self) -> Work:
+    def writing(self) -> WorkProgress:
         """The commit in progress, for the watchdog."""
         return self._shell.writing
 
@@ -203,7 +212,7 @@ class MicrogridMeters:
         for meter, description in self._descriptions.items():
             self._build(meter, description, now)
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
-        self._switch = BoundarySwitch(self._delay_s, kept_switch(self._store) or Kept(was_open))
+        self._switch = BoundarySwitch(self._delay_s, kept_switch(self._store) or KeptSwitch(was_open))
 
     def start_after(self, slot_end: EpochSeconds, levels: dict[MeterId, MilliwattHours]) -> None:
         """Start after the slots up to ``slot_end`` passed unmeasured."""
@@ -250,12 +259,12 @@ class MicrogridMeters:
         """Close the store; the meters do not run any more."""
         self._store.close()
 
-    def figures(self) -> Figures:
+    def figures(self) -> FleetFigures:
         """Return the present figures; safe in any thread, since it only reads single values."""
         meters = list(self.meters.values())
         by_meter = [list(each.values()) for each in list(self._shell.links.values())]
         links = [link for each in by_meter for link in each]
-        return Figures(
+        return FleetFigures(
             time=int(self._clock.time()),
             lag_s=self._clock.lag_s(self.slot_end),
             meters=len(self._shell.links),
@@ -306,7 +315,7 @@ class MicrogridMeters:
             commanded=commanded,
         )
 
-    def happened(self, slot_end: EpochSeconds, step: Step, *, measured: bool) -> None:
+    def happened(self, slot_end: EpochSeconds, step: PhysicsStep, *, measured: bool) -> None:
         """Queue a slot for the meters; of an unmeasured one, only note where the voltage was gone."""
         changed = self._backup.step(slot_end - SLOT_S, step.dark)
         if not measured:
@@ -411,7 +420,7 @@ class MicrogridMeters:
     def _build(self, meter: MeterId, description: Description, now: float) -> None:
         """Build a meter from its stored state."""
         stored = under_token(self._store.load(meter) or new_meter(meter, now), self._digests[meter])
-        core = self.meters[meter] = Meter(description, self._limits, stored, self.tally)
+        core = self.meters[meter] = MeterCore(description, self._limits, stored, self.tally)
         installed = self._brokers_of(meter)
         clique = self._settings.clique if len(installed) > 1 else ()
         brokers = Brokers(meter, installed, clique, stored.order, stored.revoked)
@@ -465,7 +474,7 @@ class MicrogridMeters:
         return client_tls(settings.broker_ca, own, settings.broker_revoked)
 
 
-def _commanded(core: Meter, at: EpochSeconds, *, is_up: bool) -> Commanded:
+def _commanded(core: MeterCore, at: EpochSeconds, *, is_up: bool) -> Commanded:
     """Return a place's desired states: without its meter a battery shares nothing; an open switch stays open."""
     commanded = core.commanded(at)
     return commanded if is_up else replace(commanded, sharing=False)

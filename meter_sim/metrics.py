@@ -7,11 +7,11 @@ from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
-from commonwatt.runtime.metric_families import Row, Tally, counter, families, gauge, tallied
+from commonwatt.runtime.metric_families import MetricRow, Tally, counter, families, gauge, tallied
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class FleetFigures:
     """A fleet's figures at one moment."""
 
     time: EpochSeconds  # time on the fleet's clock
@@ -36,7 +36,7 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Power:
+class SlotPower:
     """The mean power in the last slot, watts."""
 
     load_w: int = 0  # load that was met
@@ -66,12 +66,12 @@ class TownFigures:
     lag_s: float  # delay of the newest slot of the world behind that clock
     microgrids: int  # microgrids of the fleet
     closed: int  # of these, microgrids whose store can't be opened
-    power: Power  # sum of their power
+    power: SlotPower  # sum of their power
     sun_percent: float = 0.0  # full sun that reaches the panels
     plant: PlantFigures | None = None  # the plant; ``None``: there is none
 
 
-ROWS: tuple[Row[Figures], ...] = (
+ROWS: tuple[MetricRow[FleetFigures], ...] = (
     gauge("meters", "Meters emulated.", lambda f: f.meters),
     gauge("meters_connected", "Meters connected to the broker.", lambda f: f.connected),
     gauge("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", lambda f: f.lag_s),
@@ -97,7 +97,7 @@ TALLIED = (
     tallied("commit", "meters_commits", "Commits tried again because the store could not be written.", "result"),
     tallied("slot", "meters_waiting_slots", "Slots that waited for the store for a day, and are lost.", "result"),
 )  # fmt: skip
-TOWN_ROWS: tuple[Row[TownFigures], ...] = (
+TOWN_ROWS: tuple[MetricRow[TownFigures], ...] = (
     gauge("microgrids", "Microgrids whose meters are emulated.", lambda f: f.microgrids),
     gauge("closed_stores", "Of these, microgrids whose store can't be opened.", lambda f: f.closed),
     gauge("lag_seconds", "Delay of the newest slot of the physics, seconds of its clock.", lambda f: f.lag_s),
@@ -105,7 +105,7 @@ TOWN_ROWS: tuple[Row[TownFigures], ...] = (
     gauge("sun_watts", "Sun used or exported in the last slot.", lambda f: f.power.sun_w),
     gauge("import_watts", "What the microgrids took in the last slot; negative: gave.", lambda f: f.power.import_w),
 )  # fmt: skip
-PLANT_ROWS: tuple[Row[PlantFigures], ...] = (
+PLANT_ROWS: tuple[MetricRow[PlantFigures], ...] = (
     gauge("level_ratio", "Level of the plant's battery, 0 to 1.", lambda f: f.level / (f.capacity or 1)),
     gauge("battery_watts", "Power into the battery in the last slot; negative: out of it.", lambda f: f.battery_w),
     gauge("bought_watts", "Power from the regional grid in the last slot; negative: sold.", lambda f: f.bought_w),
@@ -116,7 +116,7 @@ PLANT_ROWS: tuple[Row[PlantFigures], ...] = (
 )  # fmt: skip
 
 
-def fleet_metrics(figures: Figures, tally: Tally) -> Iterator[Metric]:
+def fleet_metrics(figures: FleetFigures, tally: Tally) -> Iterator[Metric]:
     """Yield the metrics of a fleet of one microgrid."""
     yield from families("commonwatt", ROWS, figures)
     yield from families("commonwatt", TALLIED, tally)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from commonwatt.device.commands import Commanded
-from commonwatt.energy.places import Place, blocks_of, cold_after, cold_load, places_of, use_up
+from commonwatt.energy.places import EnergyPlace, blocks_of, cold_after, cold_load, places_of, use_up
 from commonwatt.energy.plant import Plant, PlantStep
 from commonwatt.energy.splits import Array
 from commonwatt.energy.step import (
@@ -44,12 +44,12 @@ class Circumstances:
     number: int = 0  # the microgrid's number, by which that home is found
     # Desired states in force, by meter id; absent meters have none.
     commanded: Mapping[MeterId, Commanded] = field(default_factory=dict)
-    # For how long places are still cold, as ``Step.cold`` of the slot before.
+    # For how long places are still cold, as ``PhysicsStep.cold`` of the slot before.
     cold: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class PhysicsStep:
     """The result of one slot; energies in milliwatt-hours."""
 
     levels: dict[MeterId, MilliwattHours]  # level of each battery at the end of the slot, by its meter's id
@@ -149,7 +149,7 @@ class MeteredMicrogrid:
         """Return the value of each place; 0 where none is given."""
         return [values.get(place.location, 0) for place in self._places]
 
-    def report(self, step: MicrogridsStep, row: int, cold_s: Array, *, voltage: bool, closed: bool) -> Step:
+    def report(self, step: MicrogridsStep, row: int, cold_s: Array, *, voltage: bool, closed: bool) -> PhysicsStep:
         """Return the levels, readings and totals of a slot by meter and location.
 
         Args:
@@ -192,7 +192,7 @@ class MeteredMicrogrid:
         for direction, meter_ in self._boundary.items():
             through = passed.imported if direction is Direction.INCOMING else passed.exported
             readings[meter_.id] = {RecordType.THROUGH: int(through[row])}
-        return Step(
+        return PhysicsStep(
             levels=levels,
             readings=readings,
             shared=shared,
@@ -240,12 +240,12 @@ def _by_cause(values: Array, row: int) -> dict[Cause, MilliwattHours]:
     return {cause: int(values[cause, row]) for cause in Cause if values[cause, row]}
 
 
-def _battery_id(place: Place) -> MeterId:
+def _battery_id(place: EnergyPlace) -> MeterId:
     assert place.outgoing is not None
     return place.outgoing.id
 
 
-def _level(place: Place, levels: Mapping[MeterId, MilliwattHours]) -> MilliwattHours:
+def _level(place: EnergyPlace, levels: Mapping[MeterId, MilliwattHours]) -> MilliwattHours:
     """Return the level of a place's battery; 0 without a battery."""
     if place.outgoing is None:
         return 0
@@ -283,7 +283,7 @@ class MeteredTown:
         levels: Mapping[MicrogridId, Levels],
         circumstances: Mapping[MicrogridId, Circumstances],
         told: PlantInputs | None = None,
-    ) -> tuple[dict[MicrogridId, Step], PlantStep | None]:
+    ) -> tuple[dict[MicrogridId, PhysicsStep], PlantStep | None]:
         """Return the result of the slot that starts at ``time``.
 
         Args:

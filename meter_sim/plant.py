@@ -23,7 +23,7 @@ from commonwatt.protocol.topics import PLANT, gateway_down
 from commonwatt.town.town import Town
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import PlantFigures
-from meter_sim.plant_core import Change, PlantCore, PlantState, mean_watts
+from meter_sim.plant_core import PlantChange, PlantCore, PlantState, mean_watts
 from meter_sim.store import load
 from meter_sim.world import OutsideWorld, Region
 
@@ -76,7 +76,7 @@ class EmulatedPlant:
         self._has_two = settings.head_end is not None and len(settings.head_end) > 1
         self._liveness = Liveness(NO_COMMAND_S, NO_COMMAND_S)
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
-        self._effects: list[Effect[Change]] = []
+        self._effects: list[Effect[PlantChange]] = []
         self._written: PlantState | None = None
         self._last = PlantStep(level=state.level)
         self._told = PlantInputs(level=state.level)
@@ -99,11 +99,11 @@ class EmulatedPlant:
             self._do(self._core.report(self._told.supply, slot_end, voltage=self._told.alive))
         self._wake()
 
-    def _do(self, effects: Iterable[Effect[Change]]) -> None:
+    def _do(self, effects: Iterable[Effect[PlantChange]]) -> None:
         """Queue effects; of many states, the last one is written, by ``due``."""
         self._effects += [one for one in effects if not (isinstance(one, Write) and isinstance(one.change, PlantState))]
 
-    def due(self) -> list[Effect[Change]]:
+    def due(self) -> list[Effect[PlantChange]]:
         """Carry out the commands that arrived; return and forget the effects to perform, with the newest state."""
         while self._arrived:
             self._do(self._core.receive(self._arrived.popleft(), self._clock.last_moment()))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from commonwatt.energy.plant import Order, Plant, PlantStep
+from commonwatt.energy.plant import Plant, PlantOrder, PlantStep
 from commonwatt.model.control import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
@@ -68,9 +68,9 @@ class PlantState:
     net: MilliwattHours = 0  # what the town took less what it gave
 
 
-Change: TypeAlias = PlantState | PlantQuarter  # what the plant makes durable: its state, and each finished quarter
+PlantChange: TypeAlias = PlantState | PlantQuarter  # what the plant makes durable: its state, and each finished quarter
 
-Effects = list[Effect[Change]]
+Effects = list[Effect[PlantChange]]
 
 
 class PlantCore:
@@ -121,17 +121,17 @@ class PlantCore:
         )
         return [*effects, Publish(gateway_up(PLANT, OUTCOMES), outcome.pack())]
 
-    def setpoint(self, slot_start: EpochSeconds) -> Order:
+    def setpoint(self, slot_start: EpochSeconds) -> PlantOrder:
         """Return the order to the plant for a slot: an even part of what is left to buy, and the level it keeps.
 
         For a slot that was counted already, since the clock was set back, nothing is bought by order.
         """
         quarter, slot = slot_start // QUARTER_S, slot_start % QUARTER_S // SLOT_S
         if slot_start < self.state.slot_end:
-            return Order(keep=self.state.keep)
+            return PlantOrder(keep=self.state.keep)
         energy = next((one.energy for one in self.state.purchases if one.quarter == quarter), 0)
         counted = self.state.ordered if self._counts(quarter) else 0
-        return Order(buy=max(0, energy - counted) // (SLOTS - slot), keep=self.state.keep)
+        return PlantOrder(buy=max(0, energy - counted) // (SLOTS - slot), keep=self.state.keep)
 
     def measured(self, slot_start: EpochSeconds, step: PlantStep) -> Effects:
         """Count a slot; a slot before the last counted one changes the level alone."""
@@ -202,7 +202,7 @@ class PlantCore:
             return "refused", "a purchase is for the present quarter-hour or the next one"
         return "done", None
 
-    def _hold(self, command: PlantCommand, now: EpochSeconds) -> Write[Change]:
+    def _hold(self, command: PlantCommand, now: EpochSeconds) -> Write[PlantChange]:
         assert command.quarter is not None
         assert command.energy_mwh is not None
         new = HeldPurchase(id=command.id, quarter=command.quarter, energy=command.energy_mwh)

@@ -12,12 +12,12 @@ from typing import TypeAlias
 from pydantic import TypeAdapter
 
 from commonwatt.device import changes as device
-from commonwatt.device.changes import Made
+from commonwatt.device.changes import NewRecords
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.records import EventRecord, Log, unpack_event
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours, signed64, unsigned64
 from commonwatt.protocol.plant_messages import PlantQuarter
-from meter_sim.faults import Kept
+from meter_sim.faults import KeptSwitch
 from meter_sim.plant_core import KEPT_QUARTERS, PlantState
 
 SlotEnergy: TypeAlias = Mapping[str, list[MilliwattHours] | dict[str, MilliwattHours]]
@@ -34,10 +34,10 @@ class Slot:
     energy: SlotEnergy | None = None  # what flowed in the slot; ``None``: nothing was measured in it
     # Since when meters have had no voltage, if that changed; ``None``: it did not.
     dark: Mapping[MeterId, EpochSeconds] | None = None
-    switch: Kept | None = None  # what the boundary switch keeps, if that changed; ``None``: it did not
+    switch: KeptSwitch | None = None  # what the boundary switch keeps, if that changed; ``None``: it did not
 
 
-Change: TypeAlias = device.Change | Slot  # a change that a fleet commits to its store
+FleetChange: TypeAlias = device.MeterChange | Slot  # a change that a fleet commits to its store
 
 
 class Truth:
@@ -64,7 +64,7 @@ CREATE TABLE truth_event (
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
         """Write the new records and events, and the last slot."""
-        made = [change for change in changes if isinstance(change, Made)]
+        made = [change for change in changes if isinstance(change, NewRecords)]
         connection.executemany(
             f"{insert} INTO truth_event VALUES (?, ?, ?, ?)",
             [
@@ -121,10 +121,10 @@ def dark_since(store: DeviceStore) -> dict[MeterId, EpochSeconds]:
     return {unsigned64(meter): since for meter, since in rows}
 
 
-def kept_switch(store: DeviceStore) -> Kept | None:
+def kept_switch(store: DeviceStore) -> KeptSwitch | None:
     """Return what the boundary switch kept; ``None``: no release that keeps it has run with this store."""
     found = store.connection.execute("SELECT is_open, epoch_counter, epoch_rank, seq FROM switch").fetchone()
-    return None if found is None else Kept(bool(found[0]), ((found[1], found[2]), found[3]))
+    return None if found is None else KeptSwitch(bool(found[0]), ((found[1], found[2]), found[3]))
 
 
 def has_slot(store: DeviceStore, slot_end: EpochSeconds) -> bool:

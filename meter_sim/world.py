@@ -15,8 +15,8 @@ from commonwatt.town.scenario import GROUPS, Conditions, Scenario
 from commonwatt.town.town import Microgrid, Town
 from meter_sim.faults import Faults, FaultsFile, percent_at
 from meter_sim.load import Weather
-from meter_sim.metrics import Power
-from meter_sim.physics import Circumstances, MeteredTown, Step
+from meter_sim.metrics import SlotPower
+from meter_sim.physics import Circumstances, MeteredTown, PhysicsStep
 from meter_sim.store import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400  # longest stop that the physics steps through; of a longer one, only its last 7 days
@@ -27,11 +27,11 @@ class Happened:
     """What happened in one slot."""
 
     slot_end: EpochSeconds  # end of the slot
-    steps: Mapping[MicrogridId, Step]  # the result of each microgrid
+    steps: Mapping[MicrogridId, PhysicsStep]  # the result of each microgrid
     plant: PlantStep | None  # the plant's result; ``None``: there is no plant
 
 
-class World:
+class FleetWorld:
     """The physics of a fleet's microgrids, up to the end of the last slot."""
 
     def __init__(
@@ -44,7 +44,7 @@ class World:
         self.slot_end = slot_end  # end of the last slot
         # Levels of each microgrid's batteries at that time.
         self.levels = {name: dict(each) for name, each in levels.items()}
-        self.cold = dict(cold)  # for how long the places of each microgrid are still cold (``Step.cold``)
+        self.cold = dict(cold)  # for how long the places of each microgrid are still cold (``PhysicsStep.cold``)
         self._physics = physics
 
     def step(self, circumstances: Mapping[MicrogridId, Circumstances], told: PlantInputs | None = None) -> Happened:
@@ -76,14 +76,14 @@ def levels_after(
     return {meter: min(slot.levels.get(meter, level), capacity.get(meter, 0)) for meter, level in initial.items()}
 
 
-def power_of(steps: Iterable[Step]) -> Power:
+def power_of(steps: Iterable[PhysicsStep]) -> SlotPower:
     """Return the mean power of microgrids in a slot."""
     load = sun = imported = 0
     for step in steps:
         load += sum(step.served.values())
         sun += step.generated
         imported += step.imported
-    return Power(load_w=_watts(load), sun_w=_watts(sun), import_w=_watts(imported))
+    return SlotPower(load_w=_watts(load), sun_w=_watts(sun), import_w=_watts(imported))
 
 
 def _watts(energy: MilliwattHours) -> int:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from commonwatt.energy.figures import KINDS, Figures, Sample, equal_rows, fairness
+from commonwatt.energy.figures import KINDS, HourSample, RunFigures, equal_rows, fairness
 
 MWH = 10**9  # milliwatt-hours in a megawatt-hour
 
 
-def as_json(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object]) -> str:
+def as_json(title: str, runs: Mapping[str, RunFigures], facts: Mapping[str, object]) -> str:
     """Return the runs as JSON: the sums of each policy, and the town hour by hour."""
     content = {
         "scenario": title,
@@ -18,7 +18,7 @@ def as_json(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object]
     return json.dumps(content, indent=1) + "\n"
 
 
-def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
+def table(runs: Mapping[str, RunFigures]) -> list[dict[str, object]]:
     """Return one row a policy, for people."""
     return [
         {
@@ -35,12 +35,12 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
     ]
 
 
-def equal(runs: Mapping[str, Figures]) -> list[str]:
+def equal(runs: Mapping[str, RunFigures]) -> list[str]:
     """Return why rows of the table are equal."""
     return equal_rows(table(runs), {name: figures.decided for name, figures in runs.items()})
 
 
-def _sums(figures: Figures) -> dict[str, object]:
+def _sums(figures: RunFigures) -> dict[str, object]:
     return {
         "bought_mwh": figures.bought,
         "bought_peak_mwh": figures.bought_peak,
@@ -81,7 +81,7 @@ def _sums(figures: Figures) -> dict[str, object]:
     }
 
 
-def _hours(samples: Sequence[Sample]) -> dict[str, list[float]]:
+def _hours(samples: Sequence[HourSample]) -> dict[str, list[float]]:
     return {
         "time": [sample.time for sample in samples],
         "homes_percent": [round(sample.levels_percent["residential"], 2) for sample in samples],

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.places import Places
-from commonwatt.energy.simulation import Policy, Simulation
+from commonwatt.energy.simulation import Simulation, TownPolicy
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.scenario import Conditions
 from commonwatt.town.town import Town
@@ -25,7 +25,7 @@ class _Emulated(Surroundings):
         return np.asarray(np.clip(places.capacity * (percent * 10 + wobble) // 1000, 0, places.capacity))
 
 
-def emulated(town: Town, conditions: Conditions, policy: Policy, step_s: int = QUARTER_S) -> Simulation:
+def emulated(town: Town, conditions: Conditions, policy: TownPolicy, step_s: int = QUARTER_S) -> Simulation:
     """Return the simulation of a scenario; a quarter-hour is a multiple of a step's seconds."""
     sky = Sky(town, conditions.scenario.overcast)
     return Simulation(town, conditions, policy, step_s, lambda blocks: _Emulated(town, blocks, sky))

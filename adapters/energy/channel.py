@@ -14,16 +14,16 @@ from pydantic import TypeAdapter
 from adapters.energy.counter import (
     TOGETHER_MS,
     WINDOW_MS,
-    Counted,
+    CountedEnergy,
     Counter,
     CounterLimits,
     EpochMilliseconds,
-    Outcome,
     Point,
     Read,
-    Run,
+    SampleOutcome,
+    SlotRun,
     Spread,
-    Steps,
+    SteppedValue,
 )
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
@@ -58,7 +58,7 @@ class Ignored(StrEnum):
     IMPOSSIBLE = "above the rated power, or far above the capacity"
 
 
-class Value(NamedTuple):
+class TimedValue(NamedTuple):
     """A value with its times."""
 
     value: int  # milliwatt-hours or milliwatts
@@ -74,11 +74,11 @@ class Value(NamedTuple):
     lowest: int | None = None
 
 
-class Taken(NamedTuple):
+class TakenValue(NamedTuple):
     """What became of a value."""
 
-    outcome: Outcome | Ignored  # its outcome, or why it was ignored
-    runs: dict[RecordType, list[Run]]  # the slots that are complete now, by record type
+    outcome: SampleOutcome | Ignored  # its outcome, or why it was ignored
+    runs: dict[RecordType, list[SlotRun]]  # the slots that are complete now, by record type
     missing_ms: EpochMilliseconds = 0  # length of a gap too long to be spread; its slots are missing
 
 
@@ -100,14 +100,14 @@ class Channel:
     uptime: int = 0  # the last number that falls when the device restarts
     counter: Counter = field(default_factory=Counter)  # the counter of a register
     spread: Spread | None = None  # its energy over slots
-    steps: Steps | None = None  # a register as read, or a level
+    steps: SteppedValue | None = None  # a register as read, or a level
     power: int = 0  # the last power, milliwatts
     rest: int = 0  # energy below a milliwatt-hour, in halves of mW ms
     exchanged: EpochMilliseconds = 0  # the last exchange of the device that was considered
     room: MilliwattHours = 0  # energy that the rated power allowed before ``room_at``, and that no interval has had
     room_at: EpochMilliseconds = 0  # when the time ended in which that energy may have flowed
     # The first and the last of points that came together after an absence, and are not spread yet.
-    late: list[Counted] = field(default_factory=list)
+    late: list[CountedEnergy] = field(default_factory=list)
 
     def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
         """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
@@ -150,20 +150,20 @@ class ChannelRule:
     highest: int  # the highest power, milliwatts, or level, milliwatt-hours
 
 
-def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
+def take(channel: Channel, rule: ChannelRule, value: TimedValue) -> TakenValue:
     """Take a value, and change the channel."""
     ignored = _choose(channel, value)
     if ignored is None and value.parts > 1 and not _adds_up(channel, value):
         ignored = Ignored.INCOMPLETE
     at = _time_of(channel, value) if ignored is None else ignored
     if isinstance(at, Ignored):
-        return Taken(at, {})
+        return TakenValue(at, {})
     if value.restart_mark is not None:
         channel.restarted |= channel.restart_mark not in (None, value.restart_mark)
         channel.restart_mark = value.restart_mark
     number = sum(channel.parts.values()) if value.parts > 1 else value.value
     if rule.kind != "register" and not -rule.highest <= number <= _highest(channel, rule, at):
-        return Taken(Ignored.IMPOSSIBLE, {})
+        return TakenValue(Ignored.IMPOSSIBLE, {})
     taken = _TAKE[rule.kind](channel, rule, at, number)
     channel.at = at
     if value.device is not None:
@@ -171,7 +171,7 @@ def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
     return taken
 
 
-def _adds_up(channel: Channel, value: Value) -> bool:
+def _adds_up(channel: Channel, value: TimedValue) -> bool:
     """Return whether each number of a sum came since the last sum, or one came again: the others did not change."""
     if value.lowest is not None:
         return _agrees(channel, value, channel.parts.get(value.part))
@@ -185,7 +185,7 @@ def _adds_up(channel: Channel, value: Value) -> bool:
     return True
 
 
-def _agrees(channel: Channel, value: Value, before: int | None) -> bool:
+def _agrees(channel: Channel, value: TimedValue, before: int | None) -> bool:
     """Return whether the parts of a counter are of one reading."""
     # The lowest part may rise alone. After another change the reading is known when each part has come since: a carry
     # changes two parts, in two messages.
@@ -221,7 +221,7 @@ def _use_room(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number
         channel.room = max(0, room + min(0, left))
 
 
-def _choose(channel: Channel, value: Value) -> Ignored | None:
+def _choose(channel: Channel, value: TimedValue) -> Ignored | None:
     """Use the preferred source; another one only after a while without it, and only if it means the same."""
     if channel.difference and not value.difference:
         return Ignored.NOT_PREFERRED
@@ -233,7 +233,7 @@ def _choose(channel: Channel, value: Value) -> Ignored | None:
     return None
 
 
-def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
+def _time_of(channel: Channel, value: TimedValue) -> EpochMilliseconds | Ignored:
     """Return the device's time, at most the arrival, if it is later than the last value's time, else the arrival."""
     if value.device is not None:
         device = min(value.device, value.arrival)
@@ -249,7 +249,7 @@ def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
     return channel.at + 1 if channel.at - value.arrival < _SET_BACK_MS else Ignored.CLOCK
 
 
-def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> TakenValue:
     outcome, points = channel.counter.take(Read(at, number), rule.limits, restarted=channel.restarted)
     # A report says nothing of a fall after the first reading that follows it.
     channel.restarted = False
@@ -257,19 +257,19 @@ def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, n
     runs = {rule.record_type: flows}
     if rule.record_type is RecordType.THROUGH:
         runs[RecordType.REGISTER] = _step(channel, rule, ((point.at, point.raw) for point in points))
-    return Taken(outcome, runs, missing_ms)
+    return TakenValue(outcome, runs, missing_ms)
 
 
-def _take_interval(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+def _take_interval(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> TakenValue:
     _use_room(channel, rule, at, number)
     # The energy before the first message belongs to a time that is not known.
     is_known = channel.spread is not None
     channel.counter.total += number if is_known else 0
     runs, missing_ms = _spread(channel, rule, _together(channel, [Point(at, channel.counter.total, number)]))
-    return Taken(Outcome.COUNTED if is_known else Outcome.BEGUN, {rule.record_type: runs}, missing_ms)
+    return TakenValue(SampleOutcome.COUNTED if is_known else SampleOutcome.BEGUN, {rule.record_type: runs}, missing_ms)
 
 
-def _take_power(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+def _take_power(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> TakenValue:
     """Integrate by the trapezoidal rule; energy in the other direction counts as none, and a longer gap too."""
     number = max(0, number)
     is_known = channel.spread is not None and at - channel.at <= rule.longest_gap_ms
@@ -278,11 +278,11 @@ def _take_power(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, numb
         channel.counter.total += energy
     channel.power = number
     runs, missing_ms = _spread(channel, rule, _together(channel, [Point(at, channel.counter.total, number)]))
-    return Taken(Outcome.COUNTED if is_known else Outcome.BEGUN, {rule.record_type: runs}, missing_ms)
+    return TakenValue(SampleOutcome.COUNTED if is_known else SampleOutcome.BEGUN, {rule.record_type: runs}, missing_ms)
 
 
-def _take_level(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
-    return Taken(Outcome.COUNTED, {rule.record_type: _step(channel, rule, [(at, max(0, number))])})
+def _take_level(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> TakenValue:
+    return TakenValue(SampleOutcome.COUNTED, {rule.record_type: _step(channel, rule, [(at, max(0, number))])})
 
 
 _TAKE = {"register": _take_register, "interval": _take_interval, "power": _take_power, "level": _take_level}
@@ -302,7 +302,7 @@ def _together(channel: Channel, points: Iterable[Point]) -> Iterator[Point]:
             if channel.spread is not None and point.at - channel.spread.at >= PENDING_MS:
                 yield point
         elif channel.late or (channel.spread is not None and point.at - channel.spread.at > _ABSENT_MS):
-            channel.late = [*channel.late[:1], Counted(*point[:3])]
+            channel.late = [*channel.late[:1], CountedEnergy(*point[:3])]
         else:
             yield point
 
@@ -312,10 +312,10 @@ def _came_with_late(channel: Channel, at: EpochMilliseconds) -> bool:
     return bool(late) and at - late[-1].at < TOGETHER_MS and at - late[0].at < WINDOW_MS
 
 
-def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[Run], EpochMilliseconds]:
+def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[SlotRun], EpochMilliseconds]:
     """Spread the energy between points; leave out slots of a gap that is too long."""
     # Left out, too, are slots in which a counter moved below its highest reading: how much flowed is not known.
-    runs: list[Run] = []
+    runs: list[SlotRun] = []
     missing_ms = 0
     for point in points:
         moved = point.waits and point.raw != channel.counter.fallen
@@ -332,12 +332,14 @@ def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tup
     return runs, missing_ms
 
 
-def _step(channel: Channel, rule: ChannelRule, values: Iterable[tuple[EpochMilliseconds, MilliwattHours]]) -> list[Run]:
+def _step(
+    channel: Channel, rule: ChannelRule, values: Iterable[tuple[EpochMilliseconds, MilliwattHours]]
+) -> list[SlotRun]:
     """Hold a value until the next; leave out slots of a gap that is too long."""
-    runs: list[Run] = []
+    runs: list[SlotRun] = []
     for at, value in values:
         if channel.steps is None or at - channel.steps.at > rule.longest_gap_ms:
-            channel.steps = Steps.begin(at, value)
+            channel.steps = SteppedValue.begin(at, value)
         else:
             runs += channel.steps.take(at, value)
     return runs

@@ -40,7 +40,7 @@ EpochMilliseconds = int  # time of a sample, in milliseconds since 1970, UTC
 _SLOT_MS = SLOT_S * 1000
 
 
-class Run(NamedTuple):
+class SlotRun(NamedTuple):
     """Consecutive slots with the same value."""
 
     start: EpochSeconds  # first second covered
@@ -67,7 +67,7 @@ class Spread:
         """Start with a first sample; its slot is the first one, and has the energy from the sample on."""
         return cls(at=at, total=total, edge=at // _SLOT_MS * SLOT_S, carried=total)
 
-    def take(self, at: EpochMilliseconds, total: MilliwattHours, *, is_certain: bool = True) -> Iterator[Run]:
+    def take(self, at: EpochMilliseconds, total: MilliwattHours, *, is_certain: bool = True) -> Iterator[SlotRun]:
         """Add a sample later than the last one, with a total not below the last; yield the groups it completes.
 
         Slots since the last sample are averages if not all of the energy is certain to be in the total.
@@ -85,20 +85,20 @@ class Spread:
                 yield from self.flush()
         self.at, self.total, self.certain = at, total, self.certain and is_certain
 
-    def flush(self) -> list[Run]:
+    def flush(self) -> list[SlotRun]:
         """Return the completed slots of the present group: exact, or of two averages a milliwatt-hour apart."""
         start, flows, exact = self.edge - SLOT_S * len(self.flows), self.flows, self.exact
         self.flows, self.exact = [], True
         if exact:
-            return [Run(start + SLOT_S * n, start + SLOT_S * (n + 1), flow) for n, flow in enumerate(flows)]
+            return [SlotRun(start + SLOT_S * n, start + SLOT_S * (n + 1), flow) for n, flow in enumerate(flows)]
         value, more = divmod(sum(flows), len(flows))
         change = self.edge - SLOT_S * more
-        runs = (Run(start, change, value, lossy=True), Run(change, self.edge, value + 1, lossy=True))
+        runs = (SlotRun(start, change, value, lossy=True), SlotRun(change, self.edge, value + 1, lossy=True))
         return [run for run in runs if run.start < run.end]
 
 
 @dataclass(kw_only=True)
-class Steps:
+class SteppedValue:
     """A value that is held until the next sample: a register as read, or a battery's level; its fields are stored."""
 
     at: EpochMilliseconds  # time of the last sample, epoch milliseconds
@@ -106,16 +106,16 @@ class Steps:
     edge: EpochSeconds  # the last slot edge at or before that sample; slots up to it are recorded
 
     @classmethod
-    def begin(cls, at: EpochMilliseconds, value: MilliwattHours) -> "Steps":
+    def begin(cls, at: EpochMilliseconds, value: MilliwattHours) -> "SteppedValue":
         """Start with a first sample; its slot is the first one."""
         return cls(at=at, value=value, edge=at // _SLOT_MS * SLOT_S)
 
-    def take(self, at: EpochMilliseconds, value: MilliwattHours) -> list[Run]:
+    def take(self, at: EpochMilliseconds, value: MilliwattHours) -> list[SlotRun]:
         """Add a sample later than the last one; return the slots that end by then, each with the value at its end."""
         end = at // _SLOT_MS * SLOT_S
         # A sample on a slot's edge is the value at the end of that slot.
         change = end - SLOT_S if end * 1000 == at and value != self.value else end
-        runs = (Run(self.edge, change, self.value), Run(max(change, self.edge), end, value))
+        runs = (SlotRun(self.edge, change, self.value), SlotRun(max(change, self.edge), end, value))
         self.at, self.value, self.edge = at, value, end
         return [run for run in runs if run.start < run.end]
 
@@ -135,7 +135,7 @@ _UNIT_FACTORS = (10, 100, 1000)
 _UNIT_SHARE = 50  # a unit change is a ratio within a fiftieth of a factor
 
 
-class Outcome(StrEnum):
+class SampleOutcome(StrEnum):
     """What became of a sample, or of samples held back."""
 
     COUNTED = "counted"
@@ -169,7 +169,7 @@ class Read(NamedTuple):
 _NEVER = Read(0, 0)
 
 
-class Counted(NamedTuple):
+class CountedEnergy(NamedTuple):
     """The energy counted so far at an accepted reading, as it is stored; the fields are those of ``Point``."""
 
     at: EpochMilliseconds
@@ -222,7 +222,7 @@ class Counter:
     recent: list[MilliwattHours] = field(default_factory=list)
     # The first reading below the highest one, while the counter waits to pass that again; else ``None``.
     fallen: MilliwattHours | None = None
-    before: Counted | None = None  # the accepted point before the last confirmed fall or jump; ``None``: none
+    before: CountedEnergy | None = None  # the accepted point before the last confirmed fall or jump; ``None``: none
     other_unit: bool = False  # whether the readings held back seem to be of another unit
     reported: bool = False  # whether the device reported a restart before the readings held back
     doubted: bool = False  # whether, before the start, a rise over a long time was possible and confirmed nothing
@@ -232,7 +232,7 @@ class Counter:
     peaks: tuple[int, int] = (0, 0)
     peaks_at: EpochMilliseconds = 0  # when the present period began; 0: no power is known
 
-    def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
+    def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[SampleOutcome, list[Point]]:
         """Take a reading later than all before; return what became of it, and the points that were accepted.
 
         ``restarted``: whether the device reported a restart since the last reading.
@@ -245,7 +245,7 @@ class Counter:
         way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
             waits = read.raw < self.raw
-            outcome = Outcome.GLITCH if self.held else Outcome.DIP if waits else Outcome.COUNTED
+            outcome = SampleOutcome.GLITCH if self.held else SampleOutcome.DIP if waits else SampleOutcome.COUNTED
             self.held, self.other_unit = [], False
             self._learn(read)
             self._accept(read)
@@ -260,7 +260,7 @@ class Counter:
         # A small fall may be the first message after a start without its decimals: the next one tells.
         is_older = fell and not self._is_small(read, limits) and self._is_older(read, limits)
         if len(self.held) < CONFIRMING and not rose and not is_older:
-            return Outcome.HELD_BACK, []
+            return SampleOutcome.HELD_BACK, []
         return self._confirm(limits)
 
     def _least(self, read: Read, limits: CounterLimits) -> "_Way":
@@ -274,29 +274,29 @@ class Counter:
             ways.append((max(0, read.raw - self.raw), _Way.CONTINUES))
         if agrees:
             outcome, energy = self._explain(self.held[0], limits)
-            ways.append((inf if outcome is Outcome.UNIT else energy + read.raw - self.held[0].raw, _Way.AGREES))
+            ways.append((inf if outcome is SampleOutcome.UNIT else energy + read.raw - self.held[0].raw, _Way.AGREES))
         if self._returns(read, limits):
             ways.append((self._explain(read, limits)[1], _Way.ANEW))
         return min(ways, default=(0, _Way.ANEW))[1]
 
-    def _begin(self, read: Read, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
+    def _begin(self, read: Read, limits: CounterLimits) -> tuple[SampleOutcome, list[Point]]:
         """Start when a reading goes on from the one before: the first one after a device's start may be anything."""
         # Readings that came together waited for a time that is not known: counting starts at the last of them. After a
         # long time nearly any rise is possible: the reading takes the place of the first one, once.
         last = self.held[-1] if self.held else None
         if last is None or not 0 <= read.raw - last.raw <= limits.most(read.at - last.at):
             self.held, self.doubted = [read], False
-            return Outcome.HELD_BACK, []
+            return SampleOutcome.HELD_BACK, []
         if read.at - last.at < TOGETHER_MS and read.at - self.held[0].at < WINDOW_MS:
             self.held = [self.held[0], read]
-            return Outcome.HELD_BACK, []
+            return SampleOutcome.HELD_BACK, []
         if not self.doubted and read.raw - last.raw > limits.most(min(read.at - last.at, _KNOWN_MS)):
             self.held, self.doubted = [read], True
-            return Outcome.HELD_BACK, []
+            return SampleOutcome.HELD_BACK, []
         self.held = []
         points = [self._rebase(last)]
         self._accept(read)
-        return Outcome.STARTED, [*points, self._point(read)]
+        return SampleOutcome.STARTED, [*points, self._point(read)]
 
     def _agrees(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a reading continues those held back.
@@ -370,20 +370,20 @@ class Counter:
         # Any other total may be a strange one.
         return self.reported and 2 * read.raw > self.raw + limits.most(read.at - self.at)
 
-    def _confirm(self, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
+    def _confirm(self, limits: CounterLimits) -> tuple[SampleOutcome, list[Point]]:
         """Go on from the first of the readings held back."""
         first, *later = self.held
         outcome, energy = self._explain(first, limits)
-        if outcome is Outcome.UNIT:
+        if outcome is SampleOutcome.UNIT:
             self.held, self.other_unit = self.held[1:], True
             return outcome, []
-        before = Counted(self.at, self.total, self.raw)
-        if outcome is Outcome.COUNTED:
+        before = CountedEnergy(self.at, self.total, self.raw)
+        if outcome is SampleOutcome.COUNTED:
             self._accept(first)
             points = [self._point(first)]
         else:
             self.total += energy
-            lossy = outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP)
+            lossy = outcome in (SampleOutcome.RESET, SampleOutcome.REWIND, SampleOutcome.JUMP)
             is_older = self._is_older(first, limits)
             points = [self._rebase(first)._replace(is_certain=not lossy)]
             # An older total is right, as one that rises after a report, and a large step may follow.
@@ -406,24 +406,28 @@ class Counter:
         last = self.held[-1]
         return (read.raw - last.raw) * _HOUR_MS <= LIKELY * max(self.peaks) * (read.at - last.at)
 
-    def _explain(self, first: Read, limits: CounterLimits) -> tuple[Outcome, MilliwattHours]:
+    def _explain(self, first: Read, limits: CounterLimits) -> tuple[SampleOutcome, MilliwattHours]:
         """Return the kind of a confirmed fall or rise, and the energy that counts across it."""
         most = self._most(first, limits)
         if self.before is not None and self._returns(first, limits):
             # What was counted meanwhile is part of the counter's own total.
-            return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
+            return SampleOutcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
         likely = min(most, self._likely(first, limits, reported=first.at in self.reports))
         if 0 < first.raw - self.raw <= most:
-            return (Outcome.COUNTED, first.raw - self.raw) if first.raw - self.raw <= likely else (Outcome.JUMP, 0)
+            return (
+                (SampleOutcome.COUNTED, first.raw - self.raw)
+                if first.raw - self.raw <= likely
+                else (SampleOutcome.JUMP, 0)
+            )
         if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
-            return Outcome.UNIT, 0
+            return SampleOutcome.UNIT, 0
         if first.raw > self.raw:
-            return Outcome.JUMP, 0
+            return SampleOutcome.JUMP, 0
         if limits.rollover is not None and 0 <= first.raw + limits.rollover - self.raw <= likely:
-            return Outcome.ROLLOVER, first.raw + limits.rollover - self.raw
+            return SampleOutcome.ROLLOVER, first.raw + limits.rollover - self.raw
         if limits.restarts_at_zero and first.raw <= likely:
-            return Outcome.RESET, first.raw
-        return Outcome.REWIND, 0
+            return SampleOutcome.RESET, first.raw
+        return SampleOutcome.REWIND, 0
 
     def _rebase(self, read: Read) -> Point:
         """Go on from a reading without counting energy up to it."""

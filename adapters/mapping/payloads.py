@@ -20,7 +20,7 @@ _P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^()]*)\)(?:\(([^()]*)\))?", re.
 _P1_TIME = "0-0:1.0.0"
 
 
-class Sample:
+class PayloadSample:
     """The values of one moment in a payload: texts by their path."""
 
     def __init__(self, texts: dict[str, str]) -> None:
@@ -44,12 +44,12 @@ class Payload:
         self._samples = list(self._found_in(payload))
 
     @property
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[PayloadSample]:
         """Its samples, in their order."""
         return self._samples
 
-    def _found_in(self, payload: bytes) -> Iterator[Sample]:
-        yield Sample({"": _text_of(payload).strip()})
+    def _found_in(self, payload: bytes) -> Iterator[PayloadSample]:
+        yield PayloadSample({"": _text_of(payload).strip()})
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """Yield each number with its path."""
@@ -62,7 +62,7 @@ class Payload:
         return (item for sample in self.samples for item in sample.by_path.items())
 
 
-class JsonPayload(Payload, Sample):
+class JsonPayload(Payload, PayloadSample):
     """A JSON payload; the elements of a list are added up. An empty payload has no values: the device is gone."""
 
     def __init__(self, payload: bytes) -> None:
@@ -70,16 +70,16 @@ class JsonPayload(Payload, Sample):
         self.content: Any = json_of(payload) if payload.strip() else None
 
     @property
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[PayloadSample]:
         """As ``Payload.samples``."""
         return (self,)
 
     def found(self, path: str) -> Any:
-        """As ``Sample.found``."""
+        """As ``PayloadSample.found``."""
         return at_path(self.content, split_path(path))
 
     def text(self, path: str) -> str | None:
-        """As ``Sample.text``."""
+        """As ``PayloadSample.text``."""
         found = at_path(self.content, split_path(path))
         return found if isinstance(found, str) and found else None
 
@@ -91,29 +91,29 @@ class JsonPayload(Payload, Sample):
 class BytesPayload(Payload):
     """A whole number without sign in bytes, the high one first."""
 
-    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+    def _found_in(self, payload: bytes) -> Iterator[PayloadSample]:
         if len(payload) > _MOST_BYTES:
             raise UnreadableError(f"{len(payload)} bytes, more than {_MOST_BYTES}")
-        yield Sample({"": str(int.from_bytes(payload, "big"))} if payload else {})
+        yield PayloadSample({"": str(int.from_bytes(payload, "big"))} if payload else {})
 
 
 class CsvPayload(Payload):
     """Lines of numbers with semicolons, tabs or commas; a path is the position of one, from 1."""
 
-    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+    def _found_in(self, payload: bytes) -> Iterator[PayloadSample]:
         for line in _lines_of(payload):
             separator = next((one for one in ";\t" if one in line), ",")
-            yield Sample({str(place): text.strip() for place, text in enumerate(line.split(separator), 1)})
+            yield PayloadSample({str(place): text.strip() for place, text in enumerate(line.split(separator), 1)})
 
 
 class TelegramPayload(Payload):
     """A DSMR P1 telegram; a path is an OBIS code, such as 1-0:1.8.1, or ``time``, the telegram's own."""
 
-    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+    def _found_in(self, payload: bytes) -> Iterator[PayloadSample]:
         found = {code: (last or first).replace("*", " ") for code, first, last in _P1_LINE.findall(_text_of(payload))}
         if not found:
             raise UnreadableError("not a telegram: no OBIS code in it")
-        yield Sample(found if _P1_TIME not in found else found | {"time": found[_P1_TIME]})
+        yield PayloadSample(found if _P1_TIME not in found else found | {"time": found[_P1_TIME]})
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``; of OBIS codes with a unit."""

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from adapters.energy.channel import ChannelRule
 from adapters.energy.counter import CounterLimits, EpochMilliseconds
-from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Sample
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, PayloadSample
 from adapters.mapping.sparkplug import KINDS, NAMESPACE, Node, check_node
 from adapters.mapping.values import (
     NOTATIONS,
@@ -101,7 +101,9 @@ def _load(path: Path) -> Preset:
 
 
 POWER_GAP_S = 300  # most seconds between two powers over which energy counts
-Found: TypeAlias = Sequence[Sample] | UnreadableError | None  # the samples of a message; ``None``: the device died
+Found: TypeAlias = (
+    Sequence[PayloadSample] | UnreadableError | None
+)  # the samples of a message; ``None``: the device died
 _LONGEST_MARK = 100  # characters of a restart mark that are compared and stored
 
 
@@ -140,7 +142,7 @@ class Reader:
         text = "".join(f" {'+' if factor is None or factor > 0 else '-'} {path}" for path, factor in terms)
         return text.removeprefix(" + ") or "a number"
 
-    def value(self, sample: Sample, part: int) -> int | None:
+    def value(self, sample: PayloadSample, part: int) -> int | None:
         """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
 
         Raises:
@@ -171,7 +173,7 @@ class Reader:
             raise UnreadableError(f"negative: {total} {self.rule.unit}")
         return result
 
-    def times(self, sample: Sample) -> tuple[EpochMilliseconds, ...]:
+    def times(self, sample: PayloadSample) -> tuple[EpochMilliseconds, ...]:
         """Return the instants that the message's own time may mean; empty: it has none.
 
         Raises:
@@ -193,7 +195,7 @@ class Reader:
             return None if found is None or found[1] else Report(self, int(found[0]))
         return None
 
-    def restart_mark(self, sample: Sample) -> str | None:
+    def restart_mark(self, sample: PayloadSample) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
         mark = None if self._restart_path is None else sample.text(self._restart_path)
         if mark is None or mark.isascii():
@@ -209,7 +211,7 @@ class Report(NamedTuple):
     uptime: int | None  # a number that falls when the device restarts; ``None``: the device has just started
 
 
-class Reading(NamedTuple):
+class RuleReading(NamedTuple):
     """What a rule found in a message."""
 
     reader: Reader  # the rule
@@ -274,7 +276,7 @@ class Readers:
         """Return whether a rule is for this topic."""
         return topic in self._restarts or bool(self._matching(topic)) or self._node_of(topic.split("/")) is not None
 
-    def read(self, topic: str, payload: bytes) -> Iterator[Reading]:
+    def read(self, topic: str, payload: bytes) -> Iterator[RuleReading]:
         """Yield what each rule for this topic finds in each sample of a message; each format is parsed once."""
         if self._nodes:
             for reader, part, found in self._of_node(topic.split("/"), payload):
@@ -353,23 +355,23 @@ def without_dots(topic: str) -> str:
     return "/".join(levels)
 
 
-def _readings(reader: Reader, part: int, samples: Found) -> list[Reading]:
+def _readings(reader: Reader, part: int, samples: Found) -> list[RuleReading]:
     """Return what a rule finds in the samples of a message."""
     if samples is None or isinstance(samples, UnreadableError):
-        return [Reading(reader, part, fault=str(samples or ""), has_ended=samples is None)]
+        return [RuleReading(reader, part, fault=str(samples or ""), has_ended=samples is None)]
     every = [_reading(reader, part, sample) for sample in samples]
-    return [one for one in every if one.value is not None or one.fault] or [Reading(reader, part)]
+    return [one for one in every if one.value is not None or one.fault] or [RuleReading(reader, part)]
 
 
-def _reading(reader: Reader, part: int, sample: Sample) -> Reading:
+def _reading(reader: Reader, part: int, sample: PayloadSample) -> RuleReading:
     try:
         value = reader.value(sample, part)
         if value is None:
-            return Reading(reader, part)
+            return RuleReading(reader, part)
         times, mark = reader.times(sample), reader.restart_mark(sample)
-        return Reading(reader, part, value, times, mark, "", sample.is_late)
+        return RuleReading(reader, part, value, times, mark, "", sample.is_late)
     except UnreadableError as error:
-        return Reading(reader, part, fault=str(error))
+        return RuleReading(reader, part, fault=str(error))
 
 
 def readers_of(settings: AdapterSettings) -> Readers:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.energy.counter import EpochMilliseconds
-from adapters.mapping.payloads import MAX_BYTES, Sample
+from adapters.mapping.payloads import MAX_BYTES, PayloadSample
 from adapters.mapping.values import UnreadableError
 
 NAMESPACE = "spBv1.0"  # the first level of topics
@@ -59,7 +59,7 @@ class Node:
         self._sequence: int | None = None
         self._session: str | None = None
 
-    def take(self, kind: str, device: str, payload: bytes) -> Sequence[Sample] | None:
+    def take(self, kind: str, device: str, payload: bytes) -> Sequence[PayloadSample] | None:
         """Return the samples of a message, in order of time; ``None``: the device died, or the node and all of them.
 
         Raises:
@@ -104,15 +104,15 @@ class Node:
         message.metrics.add(name="Node Control/Rebirth", timestamp=now, datatype=_BOOLEAN, boolean_value=True)
         return bytes(message.SerializeToString())
 
-    def _samples(self, device: str, message: Any) -> Sequence[Sample]:
+    def _samples(self, device: str, message: Any) -> Sequence[PayloadSample]:
         # A metric that comes again at the same time begins a further sample.
-        found, again = dict[tuple[int, int], Sample](), Counter[tuple[int, str]]()
+        found, again = dict[tuple[int, int], PayloadSample](), Counter[tuple[int, str]]()
         for metric in message.metrics:
             key = (device, metric.name) if metric.name else self._aliases.get(metric.alias, ("", ""))
             if key in self.wanted and key[0] == device and not metric.is_null:
                 time = metric.timestamp or message.timestamp
                 again[time, key[1]] += 1
-                sample = found.setdefault((time, again[time, key[1]]), Sample({}))
+                sample = found.setdefault((time, again[time, key[1]]), PayloadSample({}))
                 sample.is_late = metric.is_historical
                 sample.by_path |= {"time": str(time)} if time else {}
                 sample.by_path[key[1]] = _text(metric, metric.datatype or self._types.get(key, 0))

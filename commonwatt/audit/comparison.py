@@ -18,7 +18,7 @@ Export = tuple[Blocks, Events]  # the exported blocks and events of one kind of 
 
 
 @dataclass
-class Line:
+class AuditLine:
     """The audit's counts for the slots of one meter and record type."""
 
     meter: int  # the meter
@@ -47,7 +47,7 @@ class Line:
 class Audit:
     """The result of an audit."""
 
-    lines: list[Line] = field(default_factory=list)  # by meter and record type
+    lines: list[AuditLine] = field(default_factory=list)  # by meter and record type
     events_made: int = 0  # events in the truth log
     events_stored: int = 0  # of these, stored unchanged at the utility
     events_held: int = 0  # of these, not stored, but still held by the meter or its gateway
@@ -115,7 +115,7 @@ def compare(truths: Sequence[Export], meters: Export, gateways: Export, utility:
 
 def _compare_slots(
     truth: Blocks, meters: Blocks, gateways: Blocks, stored: Blocks, horizons: dict[int, EpochSeconds]
-) -> tuple[list[Line], int]:
+) -> tuple[list[AuditLine], int]:
     """Bring all blocks into one order of keys, then compare whole arrays; count also the slots not compared."""
     known = np.isin(stored.meter, np.array(list(horizons), dtype=np.uint64))
     foreign = int((stored.quality[~known] > 0).sum())
@@ -152,9 +152,9 @@ def _compare_slots(
         "beyond_bound": (2 * np.abs(groups) > bound) & (_groups((~made & (quality > 0)).astype(np.int64)) == 0)
         | _uneven(values, quality == Quality.AVERAGED),
     }
-    lines: dict[tuple[int, int], Line] = {}
+    lines: dict[tuple[int, int], AuditLine] = {}
     for row, (meter, record_type, _) in enumerate(keys):
-        line = lines.setdefault((meter, record_type), Line(meter, record_type))
+        line = lines.setdefault((meter, record_type), AuditLine(meter, record_type))
         for name, column in columns.items():
             setattr(line, name, getattr(line, name) + int(column[row].sum()))
         line.averaged_difference = max(line.averaged_difference, int(np.abs(groups[row]).max()))

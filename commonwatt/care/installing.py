@@ -45,13 +45,13 @@ _OWN = Path(__file__).read_bytes()  # now: the file is replaced by an installati
 State = dict[str, Any]
 
 
-class Refused(Exception):  # noqa: N818 - a decision
+class InstallRefused(Exception):  # noqa: N818 - a decision
     """A package is not installed, or a step failed; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """What an installation does to its machine. Those that fail raise ``Refused``."""
+    """What an installation does to its machine. Those that fail raise ``InstallRefused``."""
 
     check: Callable[[str, str], None]  # checks that the town's authority signed a manifest; takes it and the signature
     architecture: Callable[[], str]  # returns the processor's, as Debian names it
@@ -91,17 +91,17 @@ class Installing:
                 self._end(order, "done", "")
             else:
                 self.begin(order)
-        except (Refused, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (InstallRefused, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             self._end(order, "refused", str(error))
 
     def _check(self, manifest: State, before: str) -> None:
         if manifest["package"] != "commonwatt-controller" or manifest["architecture"] != self.outside.architecture():
-            raise Refused(f"{manifest['package']} of {manifest['architecture']} is not for this controller")
+            raise InstallRefused(f"{manifest['package']} of {manifest['architecture']} is not for this controller")
         if manifest["version"] != before and not self.outside.is_newer(manifest["version"], before):
-            raise Refused(f"version {manifest['version']} is not above the installed {before}")
+            raise InstallRefused(f"version {manifest['version']} is not above the installed {before}")
         needed = (1 + UNPACKED_TIMES) * manifest["size_bytes"]
         if (free := shutil.disk_usage(self.folder).free) < needed:
-            raise Refused(f"{free:,} bytes are free, {needed:,} are needed")
+            raise InstallRefused(f"{free:,} bytes are free, {needed:,} are needed")
 
     def begin(self, order: State) -> None:
         """Begin to install the package ``NEW`` in the folder, if there is a way back; ``go_on`` does the rest."""
@@ -127,7 +127,7 @@ class Installing:
     def _install(self, state: State) -> None:
         try:
             self.outside.install(self.folder / NEW)
-        except Refused as error:
+        except InstallRefused as error:
             self._next(state, "back", str(error))
         else:
             self._next(state, "judge")
@@ -226,7 +226,7 @@ def _copy(source: Path, target: Path, sha256: str, size_bytes: int) -> None:
         copy.flush()
         os.fsync(copy.fileno())
     if digest.hexdigest() != sha256:
-        raise Refused("the package is damaged: it has another checksum than its manifest")
+        raise InstallRefused("the package is damaged: it has another checksum than its manifest")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -298,10 +298,10 @@ def _run(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     except OSError as error:
-        raise Refused(f"{command[0]} can't be run: {error}") from error
+        raise InstallRefused(f"{command[0]} can't be run: {error}") from error
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise Refused(f"{Path(command[0]).name} failed: {last}")
+        raise InstallRefused(f"{Path(command[0]).name} failed: {last}")
 
 
 def _said(*command: str) -> str:
@@ -326,7 +326,7 @@ def _prepare_back(before: str) -> None:
         words = ("gateway", "downgrade", "--config", str(config))
         try:
             _run(*_AS_OWNER, f"{_PROGRAM}/commonwatt", *words)
-        except Refused as error:
+        except InstallRefused as error:
             # A program that can't start has not changed the store either: the older one goes on with it.
             print(f"{config}: the store keeps its form: {error}", file=sys.stderr)
 

@@ -20,7 +20,7 @@ from commonwatt.care.connection import CareConnection, CareUnreachable, request
 from commonwatt.identity.authority import BROKER_FILE, DEVICE_FILE
 from commonwatt.identity.certificates import Signer
 from commonwatt.identity.chains import check_issued, new_key_pem, request_of
-from commonwatt.identity.devices import Role, digest
+from commonwatt.identity.devices import DeviceRole, digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import read_object, replace_file
@@ -30,7 +30,7 @@ from commonwatt.site.unpack import Unpacking, prepare
 
 PATH = "join"  # of the request at the care listener
 KEYS_FILE = "joining.json"  # the keys of a controller that is joining, in the folder of the services' data
-_FILES = {"gateway": DEVICE_FILE[Role.GATEWAY], "broker": BROKER_FILE}  # the file of each certificate
+_FILES = {"gateway": DEVICE_FILE[DeviceRole.GATEWAY], "broker": BROKER_FILE}  # the file of each certificate
 
 
 def join(invitation: Invitation, machine: Machine, program: str, now: EpochSeconds) -> Unpacking:

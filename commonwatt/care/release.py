@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 28  # most bytes of a package
 _HEADER_BYTES = 8 * 1024  # most bytes of the two lines
 
 
-class Manifest(Settings):
+class ReleaseManifest(Settings):
     """What the authority signs of a release."""
 
     package: str = Field(pattern="^commonwatt-(controller|utility)$")  # the package's name
@@ -37,12 +37,12 @@ class Manifest(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class ReleaseFile:
     """A release file that was read; its signature is not checked yet."""
 
     text: str  # the manifest's line
     signature: str  # its signature, hexadecimal
-    manifest: Manifest  # the manifest
+    manifest: ReleaseManifest  # the manifest
     begin: int  # where the package begins in the file, bytes
 
 
@@ -54,7 +54,7 @@ def sign(package: Path, authority: "Authority") -> Path:
     """
     (name, number, architecture), content = fields_of(package), package.read_bytes()
     try:
-        manifest = Manifest(
+        manifest = ReleaseManifest(
             package=name,
             version=number,
             architecture=architecture,
@@ -71,7 +71,7 @@ def sign(package: Path, authority: "Authority") -> Path:
     return path
 
 
-def read(path: Path) -> Release:
+def read(path: Path) -> ReleaseFile:
     """Read the head of a release file.
 
     Raises:
@@ -80,14 +80,14 @@ def read(path: Path) -> Release:
     try:
         with path.open("rb") as file:
             text, signature, _ = file.read(_HEADER_BYTES).split(b"\n", 2)
-        manifest = Manifest.model_validate_json(text)
+        manifest = ReleaseManifest.model_validate_json(text)
         begin = len(text) + len(signature) + 2
-        return Release(text=text.decode(), signature=signature.decode("ascii"), manifest=manifest, begin=begin)
+        return ReleaseFile(text=text.decode(), signature=signature.decode("ascii"), manifest=manifest, begin=begin)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no release file; make it at the office with: commonwatt site sign") from error
 
 
-def check(text: str, signature: str, authority: bytes) -> Manifest:
+def check(text: str, signature: str, authority: bytes) -> ReleaseManifest:
     """Return a manifest after a check that the authority (PEM) signed it.
 
     Raises:
@@ -98,7 +98,7 @@ def check(text: str, signature: str, authority: bytes) -> Manifest:
         from commonwatt.identity.certificates import check_signed
 
         check_signed(authority, PURPOSE, text.encode(), bytes.fromhex(signature))
-        return Manifest.model_validate_json(text)
+        return ReleaseManifest.model_validate_json(text)
     except ValueError as error:
         raise ConfigError("the release has no readable manifest or signature") from error
 

@@ -13,11 +13,11 @@ from commonwatt.care.labels import refresh_joins
 from commonwatt.cli.options import Commands, JsonOption, show
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.identity.authority import Authority, Issued
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.devices import load_devices
 from commonwatt.identity.enrolment import (
     METERS_FOLDER,
-    Revoked,
+    Revocation,
     all_devices,
     alone,
     readmit_devices,
@@ -84,15 +84,15 @@ def revoke(
         if broker:
             _check_place(out, identity)
             authority = Authority.load(out)
-            certificates = authority.revoke(identity, reason, machine_s(), Kind.BROKER)
+            certificates = authority.revoke(identity, reason, machine_s(), Purpose.BROKER)
             clients = _clients_of(out, identity)
             lists = [path for path in authority.lists() if path.parent in clients] if certificates else []
-            done = Revoked(certificates=certificates, devices_files=[], lists=lists)
-        elif identity == Kind.ENROLMENT:
+            done = Revocation(certificates=certificates, devices_files=[], lists=lists)
+        elif identity == Purpose.ENROLMENT:
             authority = Authority.load(out)
-            serials = {entry.serial for entry in authority.issued if entry.kind is Kind.ENROLMENT}
+            serials = {entry.serial for entry in authority.issued if entry.kind is Purpose.ENROLMENT}
             gone = authority.revoke_these(serials, reason, machine_s())
-            done = Revoked(certificates=gone, devices_files=[], lists=authority.lists())
+            done = Revocation(certificates=gone, devices_files=[], lists=authority.lists())
         else:
             done = revoke_devices(out, identity, reason, machine_s(), with_meters=with_meters)
         count, files = len(done.certificates), len(done.devices_files)

@@ -28,7 +28,7 @@ from commonwatt.model.units import ControllerId, MicrogridId
 WIDTH = 64  # a number may be so far behind the newest one
 
 
-class Window:
+class NumberWindow:
     """The numbers that came from the other side in a session."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Beat:
 
 
 @dataclass
-class Line:
+class PeerLine:
     """What is known of the line to another one."""
 
     heard: float  # when its last sign came; at first, since when it is watched
@@ -168,7 +168,7 @@ class Signs:
     """
 
     def __init__(self, others: Iterable[ControllerId], now: float) -> None:
-        self.lines = {name: Line(heard=now) for name in others}
+        self.lines = {name: PeerLine(heard=now) for name in others}
         self._awake = now
         self.utility_hears: dict[ControllerId, float] = {}  # the members, as its last answer says, and since when
 
@@ -203,7 +203,7 @@ class Signs:
         return True
 
     @staticmethod
-    def _read(line: Line, beat: Beat, now: float, *, was_lost: bool) -> None:
+    def _read(line: PeerLine, beat: Beat, now: float, *, was_lost: bool) -> None:
         if beat.session == line.session:
             # While the utility lives, controllers beat to it alone: their silence to one another was no loss.
             if was_lost and now - line.said <= PATIENT_S:
@@ -241,7 +241,7 @@ _NUMBERS = 2**15
 _MANAGES, _COMMITS, _LEAVES = 3, 1 << 6, 1 << 7
 _ECHOES = 16  # newest numbers of this side that a beat may echo
 
-Refused = Literal["no such session", "repeated"]
+RefusedBeat = Literal["no such session", "repeated"]
 
 
 class Beats:
@@ -272,7 +272,7 @@ class Beats:
         self._theirs = theirs
         self._own_key = hmac.digest(key, own + theirs, "sha256")
         self._their_key = hmac.digest(key, theirs + own, "sha256")
-        self._came = Window()
+        self._came = NumberWindow()
         # Numbers of this side, the newest first, and when they were sent.
         self._sent: deque[tuple[int, float]] = deque([(0, now)], maxlen=_ECHOES)
 
@@ -290,7 +290,7 @@ class Beats:
         body = self._rank.to_bytes(2, "big") + word.to_bytes(2, "big") + bytes([bits])
         return body + _mac(self._own_key, body, number, self._came.newest)
 
-    def unpack(self, data: bytes, now: float) -> Beat | Refused:
+    def unpack(self, data: bytes, now: float) -> Beat | RefusedBeat:
         """Return the beat of a datagram, or why there is none."""
         body, mac = data[:-_MAC], data[-_MAC:]
         word = int.from_bytes(body[2:4], "big")

@@ -119,7 +119,7 @@ CLIQUE_FILE = "clique.json"
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # a secret of two, hexadecimal
 
 
-class Other(Settings):
+class CliquePeer(Settings):
     """A controller, or the utility, as another one of its group sees it."""
 
     name: MicrogridName  # its name; ``utility``: the utility
@@ -138,7 +138,7 @@ class Clique(Settings):
     orders: dict[MicrogridName, tuple[MicrogridName, ...]]
     # All with whom the file's owner exchanges datagrams. At a controller: the other members and the utility; at the
     # utility: the members.
-    others: tuple[Other, ...]
+    others: tuple[CliquePeer, ...]
 
 
 class CliqueFile(Settings):
@@ -294,7 +294,7 @@ def _group(
         members=members,
         orders=orders,
         others=tuple(
-            Other(
+            CliquePeer(
                 name=name,
                 rank=_rank(town, name),
                 address=addresses[name],

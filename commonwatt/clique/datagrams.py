@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from commonwatt.clique.beats import BEAT_S, Beat, rank_of
-from commonwatt.clique.messages import CliqueMessage, Datagrams, Party, SendBeat, Taken, Tell
+from commonwatt.clique.messages import CliqueMessage, Datagrams, Party, SendBeat, TakenDatagram, Tell
 from commonwatt.model.units import ByteCount, ControllerId
 from commonwatt.network.addresses import split_address
 
@@ -164,7 +164,7 @@ class CliqueSocket(asyncio.DatagramProtocol):
         """Count what the network refused; the other side's machine may be off."""
         self.refused[type(exc).__name__] += 1
 
-    def _pass_on(self, party: Party, taken: Taken, source: object) -> None:
+    def _pass_on(self, party: Party, taken: TakenDatagram, source: object) -> None:
         key = (party.group, party.name)
         known = [address for address in self._to.get(key, []) if address == source]
         if known and not taken.refused:  # a recorded datagram does not say which of several addresses answers

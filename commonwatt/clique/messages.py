@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from commonwatt.clique.beats import BEAT_S, LENGTH, Beat, Beats, Window
+from commonwatt.clique.beats import BEAT_S, LENGTH, Beat, Beats, NumberWindow
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
@@ -73,7 +73,7 @@ class Sealing:
         self._rank, self._key, self._random = rank, key, random
         self.since = 0.0  # the other side began the session after this time
         self._offer, self._offered = random(_RANDOM), -OFFER_S
-        self._number, self._came = 0, Window()
+        self._number, self._came = 0, NumberWindow()
         self._greeted = -GREET_S
         self._waiting: deque[tuple[float, bytes]] = deque(maxlen=_MOST_WAITING)
 
@@ -101,7 +101,7 @@ class Sealing:
         number, content = int.from_bytes(body[_HEAD - 4 : _HEAD], "big"), body[_HEAD:]
         begins = own == self._offer
         if begins:
-            self.session, self.since, self._came = Session(own, theirs), self._offered, Window()
+            self.session, self.since, self._came = Session(own, theirs), self._offered, NumberWindow()
             self._offer, self._offered = self._random(_RANDOM), -OFFER_S
         elif Session(own, theirs) != self.session:
             return Opened(answers=self.greeting(now, theirs))
@@ -230,7 +230,7 @@ class Party:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenDatagram:
     """What came of a datagram."""
 
     said: tuple[Beat | CliqueMessage, ...] = ()  # what it says; also a beat that came before its session
@@ -270,19 +270,19 @@ class Datagrams:
         content = bytes([_KINDS.index(type(message))]) + message.pack()
         return self._sealing.seal(content, now) if len(content) <= MOST_CONTENT_BYTES else None
 
-    def take(self, data: bytes, now: float) -> Taken:
+    def take(self, data: bytes, now: float) -> TakenDatagram:
         """Take a datagram that names the other side's rank."""
         if len(data) == LENGTH:
             return self._take_beat(data, now)
         opened = self._sealing.open(data, now) if len(data) <= MOST_BYTES else None
         if opened is None:
-            return Taken(refused="of a stranger", is_theirs=False)
-        begun = self._begin(now) if opened.begins else Taken()
+            return TakenDatagram(refused="of a stranger", is_theirs=False)
+        begun = self._begin(now) if opened.begins else TakenDatagram()
         answers = opened.answers + begun.answers
         if not opened.content:
-            return Taken(begun.said, answers, refused="" if opened.is_fresh else "of no session")
+            return TakenDatagram(begun.said, answers, refused="" if opened.is_fresh else "of no session")
         if opened.content[0] >= len(_KINDS):
-            return Taken(begun.said, answers, refused="unknown kind")  # of a newer release
+            return TakenDatagram(begun.said, answers, refused="unknown kind")  # of a newer release
         try:
             message = unpack_json(_KINDS[opened.content[0]], opened.content[1:])
             if isinstance(message, States) and message.states.get("spared"):
@@ -290,31 +290,31 @@ class Datagrams:
                 content = self._crypt(hidden[:_NONCE_BYTES], hidden[_NONCE_BYTES:])
                 message.states["spared"] = b85encode(content).decode()
         except (ProtocolError, ValueError, TypeError):
-            return Taken(begun.said, answers, refused="malformed")
-        return Taken((*begun.said, message), answers)
+            return TakenDatagram(begun.said, answers, refused="malformed")
+        return TakenDatagram((*begun.said, message), answers)
 
     def _crypt(self, nonce: bytes, content: bytes) -> bytes:
         """Encrypt what others may not read, or decrypt it; a nonce serves one content."""
         stream = hashlib.shake_256(self._party.key + nonce).digest(len(content))
         return bytes(a ^ b for a, b in zip(content, stream, strict=True))
 
-    def _take_beat(self, data: bytes, now: float) -> Taken:
+    def _take_beat(self, data: bytes, now: float) -> TakenDatagram:
         for beats in self._beats:
             beat = beats.unpack(data, now)
             if beat == "repeated":
-                return Taken(refused=beat)
+                return TakenDatagram(refused=beat)
             if isinstance(beat, Beat):
                 self._verified = now
-                return Taken((beat,))
+                return TakenDatagram((beat,))
         self._early = data, now
-        return Taken(refused="of a stranger", is_theirs=False)
+        return TakenDatagram(refused="of a stranger", is_theirs=False)
 
     def greeting(self, data: bytes, now: float) -> tuple[bytes, ...]:
         """Return an offer after a beat that may be of a session that this side lacks; none while others come."""
         is_due = len(data) == LENGTH and now - self._verified >= BEAT_S
         return self._sealing.greeting(now) if is_due else ()
 
-    def _begin(self, now: float) -> Taken:
+    def _begin(self, now: float) -> TakenDatagram:
         """Begin the beats of a new session: send the last one anew, and take one that came before the session."""
         session, party = self._sealing.session, self._party
         assert session is not None
@@ -324,5 +324,5 @@ class Datagrams:
         beat, at = self._last or (None, 0.0)
         answers = () if beat is None or now - at > WAITS_S else (beats.pack(beat, now),)
         data, came = self._early or (b"", 0.0)
-        early = self._take_beat(data, now) if data and now - came <= WAITS_S else Taken()
-        return Taken(early.said, answers)
+        early = self._take_beat(data, now) if data and now - came <= WAITS_S else TakenDatagram()
+        return TakenDatagram(early.said, answers)

@@ -10,7 +10,7 @@ from pathlib import Path
 from commonwatt.clique.cliques import CLIQUE_FILE, load_cliques
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority
 from commonwatt.identity.certificates import check_signed
-from commonwatt.identity.devices import Role, load_devices
+from commonwatt.identity.devices import DeviceRole, load_devices
 from commonwatt.identity.enrolment import DEVICES_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
@@ -19,7 +19,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import write_private
 from commonwatt.town.registry import REVOKED_FILE, SignedList, load_signed_list
 
-Check = Callable[[str, str], bool]  # whether a signature, hexadecimal, is the authority's, of a text
+SignatureCheck = Callable[[str, str], bool]  # whether a signature, hexadecimal, is the authority's, of a text
 
 
 def write_revoked_list(out: Path, now: EpochSeconds) -> list[Path]:
@@ -60,13 +60,13 @@ def _revoked(out: Path) -> dict[ControllerId, int]:
     """Return the ranks of the revoked controllers; one without a clique commands meters of one broker alone."""
     path = out / "head-end" / DEVICES_FILE
     devices = load_devices(path) if path.exists() else {}
-    gone = sorted(name for name, device in devices.items() if device.revoked and device.role is Role.GATEWAY)
+    gone = sorted(name for name, device in devices.items() if device.revoked and device.role is DeviceRole.GATEWAY)
     if len(gone) > MAX_LISTED:
         raise ConfigError(f"{path}: {len(gone)} controllers are revoked; the list for meters has at most {MAX_LISTED}")
     return {name: load_cliques(file).rank for name in gone if (file := out / name / CLIQUE_FILE).exists()}
 
 
-def check_of(authority: Path | None) -> Check | None:
+def check_of(authority: Path | None) -> SignatureCheck | None:
     """Return the check of signatures by an authority's certificate; ``None``: without one there is none.
 
     Raises:

@@ -14,8 +14,8 @@ from commonwatt.audit.command import left_out, table_of
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.console import Players, invited, welcome
-from commonwatt.demo.layout import Layout, prepare
-from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
+from commonwatt.demo.layout import DemoFolder, prepare
+from commonwatt.demo.running import DRAIN_WITHIN_S, TownRun, stopped_by_signals
 from commonwatt.runtime.service import EXIT_FAILED, EXIT_STOPPED, only_one
 from commonwatt.town.loading import WHOLE_TOWN
 
@@ -23,7 +23,7 @@ WHOLE = "whole"  # in place of a town file: the whole town
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
 
-def make_report(layout: Layout, ended_at: int, audit: Audit, lapses: int) -> dict[str, object]:
+def make_report(layout: DemoFolder, ended_at: int, audit: Audit, lapses: int) -> dict[str, object]:
     """Make the report of a run that has ended, in which the gateways counted so many lapses of control.
 
     The meaning of its keys is in docs/scenarios.md.
@@ -101,10 +101,10 @@ def demo(
         raise SystemExit(EXIT_FAILED)
 
 
-def _run(layout: Layout, console: Console, for_s: float | None) -> tuple[Audit, int, int]:
+def _run(layout: DemoFolder, console: Console, for_s: float | None) -> tuple[Audit, int, int]:
     """Start all parts, supervise them until the end, stop them."""
     with stopped_by_signals() as stop:
-        town = Run(layout, stop)
+        town = TownRun(layout, stop)
         players = Players(layout, console)
         try:
             with console.status(f"starting {len(layout.processes)} processes ..."), invited(layout) as links:

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.markup import escape
 
-from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
+from commonwatt.demo.layout import BUILT_IN_TOWN, DemoFolder
 from commonwatt.demo.observer import Observer
-from commonwatt.demo.stage import PROGRAMME, Play, Say, Stage
+from commonwatt.demo.stage import PROGRAMME, Play, Say, TourStage
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
 from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.model.exceptions import ConfigError
@@ -39,7 +39,7 @@ TRIES = 3  # of the command that invites people
 
 
 @contextmanager
-def invited(layout: Layout) -> Iterator[dict[str, str]]:
+def invited(layout: DemoFolder) -> Iterator[dict[str, str]]:
     """Have the utility invite people while the parts start; the links by role are there at the end of the context.
 
     Raises:
@@ -61,7 +61,7 @@ def invited(layout: Layout) -> Iterator[dict[str, str]]:
     links.update((each["role"], each["link"]) for each in json.loads(answer))
 
 
-def welcome(layout: Layout, links: dict[str, str]) -> str:
+def welcome(layout: DemoFolder, links: dict[str, str]) -> str:
     """Return where the console is, and the links of those who did not log in yet."""
     utility = layout.part("utility")
     first = utility.config.with_name(FIRST_LOGIN)
@@ -81,12 +81,12 @@ SAID = 20  # most lines that the console shows
 class Players:
     """Performs what stage and tour decide. Another town than the built-in one has no scenes: only its own events."""
 
-    def __init__(self, layout: Layout, console: Console) -> None:
+    def __init__(self, layout: DemoFolder, console: Console) -> None:
         self._layout = layout
         self._console = console
         self._zone = ZoneInfo(layout.town.table.timezone)
         programme = PROGRAMME if layout.town == load_town(BUILT_IN_TOWN) else ()
-        self._stage = Stage(self._zone, programme, layout.clock.meters_stop_at)
+        self._stage = TourStage(self._zone, programme, layout.clock.meters_stop_at)
         self._running: list[subprocess.Popen[str]] = []
         self._said: deque[tuple[EpochSeconds, Say]] = deque(maxlen=SAID)
         self._orders = layout.data / ORDERS

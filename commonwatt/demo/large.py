@@ -44,7 +44,7 @@ FLEET_SOCKETS = 8_500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class TownProcesses:
     """The processes of a large town, each with the names of its microgrids, in the town's order."""
 
     brokers: Sequence[Sequence[ControllerId]]  # the controllers whose meters connect to each broker
@@ -52,7 +52,7 @@ class Places:
     fleets: Sequence[Sequence[MicrogridId]]  # the microgrids whose meters run in each fleet
 
 
-def placed(town: Town, orders: Mapping[MicrogridId, CliqueMembers]) -> Places:
+def placed(town: Town, orders: Mapping[MicrogridId, CliqueMembers]) -> TownProcesses:
     """Return the places of a town's microgrids.
 
     A meter's brokers are different processes, since a client id can be at one broker only once, and so are the hosts
@@ -60,7 +60,7 @@ def placed(town: Town, orders: Mapping[MicrogridId, CliqueMembers]) -> Places:
     """
     names = list(town.microgrids)
     together = [(*orders.get(name, (name,)), *town.collectors.get(name, ())) for name in names]
-    return Places(
+    return TownProcesses(
         brokers=spread(names, together, max(LEAST, len(names) // TOGETHER)),
         hosts=spread(names, together, max(LEAST, len(names) // TOGETHER + 1)),
         fleets=_fleets(town, orders),

@@ -15,9 +15,9 @@ from pathlib import Path
 from commonwatt.audit.folder import DATABASE
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.demo.large import ALONE, require_servers
-from commonwatt.demo.parts import Part, free_ports, unpack, write_parts, write_targets
-from commonwatt.identity.authority import FOLDER, Authority, Wanted
-from commonwatt.identity.certificates import Kind
+from commonwatt.demo.parts import DemoPart, free_ports, unpack, write_parts, write_targets
+from commonwatt.identity.authority import FOLDER, Authority, WantedCertificate
+from commonwatt.identity.certificates import Purpose
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.protocol.topics import PLANT, UTILITY
@@ -43,13 +43,13 @@ _CERTIFIED_S = 90 * 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class DemoFolder:
     """A prepared data folder."""
 
     data: Path  # the folder
     town: Town  # the town of the demonstration
     clock: Clock  # the clock of all parts
-    parts: tuple[Part, ...]  # the processes, in the order they are started, and the parts that one of them runs
+    parts: tuple[DemoPart, ...]  # the processes, in the order they are started, and the parts that one of them runs
     began: EpochSeconds = 0  # town time at which the folder's first run began
     large: bool = False  # whether microgrids share brokers and hosts of gateways
     start_up_s: float = START_UP_S  # most real seconds for which the clock waits for the processes
@@ -60,11 +60,11 @@ class Layout:
         return self.clock.ceiling is None
 
     @property
-    def processes(self) -> tuple[Part, ...]:
+    def processes(self) -> tuple[DemoPart, ...]:
         """The parts that are processes of their own, in the order they are started."""
         return tuple(part for part in self.parts if not part.hosted)
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> DemoPart:
         """Return the part called ``name``."""
         return next(part for part in self.parts if part.name == name)
 
@@ -78,7 +78,7 @@ def prepare(
     plain_text: bool = False,
     starts_at: EpochSeconds | None = None,
     apart: bool = False,
-) -> Layout:
+) -> DemoFolder:
     """Prepare the folder ``data``; a later run continues where the earlier one stopped.
 
     Args:
@@ -123,22 +123,22 @@ def prepare(
         meters_stop_at=stop_at,
     )
     save_clock(data / CLOCK_FILE, clock)
-    return Layout(data=data, town=town, clock=clock, parts=parts, began=began, start_up_s=start_up_s, large=large)
+    return DemoFolder(data=data, town=town, clock=clock, parts=parts, began=began, start_up_s=start_up_s, large=large)
 
 
-def let_time_begin(layout: Layout) -> Layout:
+def let_time_begin(layout: DemoFolder) -> DemoFolder:
     """Start the clock; every part is ready."""
     begun = replace(layout, clock=replace(layout.clock, monotonic_origin=time.monotonic(), ceiling=None))
     set_ceiling(begun, begun.clock.now() + CEILING_S * begun.clock.speed)
     return begun
 
 
-def set_ceiling(layout: Layout, ceiling: float) -> None:
+def set_ceiling(layout: DemoFolder, ceiling: float) -> None:
     """Set the shared clock's ceiling; no process's time exceeds it, and the next run starts there."""
     save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=ceiling))
 
 
-def end_time(layout: Layout) -> int:
+def end_time(layout: DemoFolder) -> int:
     """Save and return the town time at which the clock stopped; all parts have ended."""
     moment = layout.clock.now()
     save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=moment))
@@ -188,13 +188,13 @@ def _enroll(data: Path, town: Town) -> None:
     authority = Authority.load(data) if (data / FOLDER).exists() else Authority.create(data, "Demonstration", now)
     gateways = [(name, f"{name}/gateway.pem") for name in town.microgrids]
     wanted = [
-        Wanted(kind=Kind.DEVICE, name=name, file=file, lifetime_s=_CERTIFIED_S)
+        WantedCertificate(kind=Purpose.DEVICE, name=name, file=file, lifetime_s=_CERTIFIED_S)
         for name, file in [*gateways, (UTILITY, "utility/utility.pem"), (PLANT, "plant/plant.pem")]
     ]
     addresses = ("127.0.0.1", "localhost")
     wanted.append(
-        Wanted(
-            kind=Kind.BROKER,
+        WantedCertificate(
+            kind=Purpose.BROKER,
             name="head-end",
             file="head-end/broker.pem",
             lifetime_s=_CERTIFIED_S,

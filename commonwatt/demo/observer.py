@@ -13,8 +13,8 @@ from typing import Any
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
 from commonwatt.demo.large import arrived, is_drained
-from commonwatt.demo.layout import Layout
-from commonwatt.demo.parts import Part
+from commonwatt.demo.layout import DemoFolder
+from commonwatt.demo.parts import DemoPart
 from commonwatt.demo.stage import Seen
 from commonwatt.doctor.running import local_headers
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
@@ -32,7 +32,7 @@ Status = dict[str, Any]
 class Observer:
     """Requests the status of all parts at the same time."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: DemoFolder) -> None:
         self.seen: dict[str, Status] = {}  # the last answer of each part, by its name; kept while it does not answer
         self.silent: set[str] = set()  # parts that did not answer the last request
         # Slots stored of each microgrid, each once.
@@ -113,7 +113,7 @@ class Observer:
     def _names(self) -> dict[str, str]:
         return {str(meter.id): meter.location for meter in self._layout.town.meters}
 
-    def _ask(self, part: Part, path: str = "/status") -> Status | None:
+    def _ask(self, part: DemoPart, path: str = "/status") -> Status | None:
         try:
             if part.name not in self._headers:
                 settings = load_settings(part.config, part.kind, settings_of(part.kind))

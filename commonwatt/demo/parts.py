@@ -21,7 +21,7 @@ import zstandard
 from commonwatt.clique.cliques import CLIQUE_FILE, orders_of, write_clique_files
 from commonwatt.config.files import toml_table
 from commonwatt.config.settings import command_of
-from commonwatt.demo.large import Places, mosquitto, placed
+from commonwatt.demo.large import TownProcesses, mosquitto, placed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
@@ -74,7 +74,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class DemoPart:
     """One process of the demonstration."""
 
     name: str  # such as ``r001 gateway``
@@ -101,7 +101,7 @@ class _Town:
     town: Town
     speed: float
     plain_text: bool
-    places: Places | None  # of a large town
+    places: TownProcesses | None  # of a large town
     orders: Mapping[MicrogridId, Sequence[MicrogridId]]  # of each microgrid with others: who takes over, in order
     head_end: str
     brokers: Mapping[MicrogridId, str]
@@ -119,7 +119,7 @@ _CLOCK = {"clock": "../clock.json"}
 
 def write_parts(
     data: Path, town: Town, speed: float, *, plain_text: bool, database: PrivatePostgres | None = None
-) -> tuple[Part, ...]:
+) -> tuple[DemoPart, ...]:
     """Write every part's configuration file, with ports that are free now; return the parts in starting order.
 
     One process, ``meters``, runs the meters of all microgrids and the plant. Each microgrid's meters can also run
@@ -162,7 +162,7 @@ def write_parts(
     return (*parts, *_fleets(of))
 
 
-def _central_parts(layout: _Town, url: str) -> list[Part]:
+def _central_parts(layout: _Town, url: str) -> list[DemoPart]:
     """Write the head-end's broker and the utility."""
     tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
     utility: dict[str, object] = {"database": url, "head_end": layout.head_end, "gaps_s": 60, "gap_age_s": 900}
@@ -178,7 +178,7 @@ def _central_parts(layout: _Town, url: str) -> list[Part]:
     ]
 
 
-def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[Part]:
+def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[DemoPart]:
     """Write the broker, the gateway and the meters of a microgrid."""
     town, broker, order = layout.town, layout.brokers[name], layout.orders.get(name, ())
     ours: dict[str, object] = {"microgrid": name, "broker": broker, **_CLOCK}
@@ -206,7 +206,7 @@ def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[Part]:
     yield _write(layout.data, name, "meters", http, meters, hosted=True, lists={"brokers": further})
 
 
-def _fleets(layout: _Town) -> Iterator[Part]:
+def _fleets(layout: _Town) -> Iterator[DemoPart]:
     """Write the processes of meters; the first has the plant."""
     fleets: Sequence[Sequence[MicrogridId]] = (
         [list(layout.town.microgrids)] if layout.places is None else layout.places.fleets
@@ -224,15 +224,15 @@ def _fleets(layout: _Town) -> Iterator[Part]:
         yield _write(layout.data, folder, "meters", layout.address(), everything, name=title)
 
 
-def _of_database(data: Path, database: PrivatePostgres) -> Part:
+def _of_database(data: Path, database: PrivatePostgres) -> DemoPart:
     log, command = data / "logs" / "database.log", tuple(database.command)
     config = database.folder / "postgresql.conf"
-    return Part(
+    return DemoPart(
         name="database", kind="database", config=config, http=None, log=log, program=command, user=database.user
     )
 
 
-def _shared_brokers(data: Path, places: Places, addresses: Mapping[ControllerId, str]) -> list[Part]:
+def _shared_brokers(data: Path, places: TownProcesses, addresses: Mapping[ControllerId, str]) -> list[DemoPart]:
     """Write the files of each Mosquitto of several microgrids; a folder with _ is no microgrid's."""
     made = []
     for number, names in enumerate(places.brokers, 1):
@@ -242,7 +242,7 @@ def _shared_brokers(data: Path, places: Places, addresses: Mapping[ControllerId,
     return made
 
 
-def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
+def write_targets(data: Path, parts: tuple[DemoPart, ...]) -> None:
     """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see docs/operations.md."""
     targets = [
         {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}}
@@ -262,7 +262,7 @@ def _write(
     name: str | None = None,
     hosted: bool = False,
     lists: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
-) -> Part:
+) -> DemoPart:
     path = data / folder / f"{kind}.toml"
     first = f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}\n"
     path.parent.mkdir(exist_ok=True)
@@ -272,7 +272,7 @@ def _write(
     (data / "logs").mkdir(exist_ok=True)
     name = name or _name_of(folder, kind)
     log = data / "logs" / f"{name.replace(' ', '-')}.log"
-    return Part(name=name, kind=kind, config=path, http=http, log=log, hosted=hosted)
+    return DemoPart(name=name, kind=kind, config=path, http=http, log=log, hosted=hosted)
 
 
 def _name_of(folder: str, kind: str) -> str:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from commonwatt.demo.layout import CEILING_S, Layout, end_time, let_time_begin, set_ceiling
+from commonwatt.demo.layout import CEILING_S, DemoFolder, end_time, let_time_begin, set_ceiling
 from commonwatt.demo.observer import Observer, Status
-from commonwatt.demo.parts import Part
+from commonwatt.demo.parts import DemoPart
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import handled
@@ -33,7 +33,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class Running:
     """A part and its process."""
 
-    part: Part  # the part
+    part: DemoPart  # the part
     process: subprocess.Popen[bytes]  # its process; while it waits for a restart, its last process
     started: float  # monotonic time of its start
     restarts: int = 0  # times it died and was started again
@@ -44,12 +44,12 @@ class Running:
 class Supervisor:
     """Starts and watches the parts of a layout."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: DemoFolder) -> None:
         self.running: dict[str, Running] = {}
         self._layout = layout
         self._held: set[str] = set()
 
-    def start(self, parts: Iterable[Part]) -> None:
+    def start(self, parts: Iterable[DemoPart]) -> None:
         """Start the processes of some parts."""
         for part in parts:
             self.running[part.name] = Running(part, _start(part), time.monotonic())
@@ -113,7 +113,7 @@ class Supervisor:
         write_private(self._layout.data / "processes.json", json.dumps(processes, indent=1) + "\n")
 
 
-def _start(part: Part) -> subprocess.Popen[bytes]:
+def _start(part: DemoPart) -> subprocess.Popen[bytes]:
     with part.log.open("ab") as log:
         return subprocess.Popen(
             part.command,
@@ -146,7 +146,7 @@ SETTLED_S = 10.0  # real seconds for which all parts are ready after the start o
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
-def stages(layout: Layout) -> Iterator[list[Part]]:
+def stages(layout: DemoFolder) -> Iterator[list[DemoPart]]:
     """Yield the parts that start together, each stage when the one before is ready.
 
     In a large town thousands of connections are made before there is other work, and the hosts start one after another.
@@ -208,10 +208,10 @@ def stopped_by_signals() -> Iterator[threading.Event]:
         yield stop
 
 
-class Run:
+class TownRun:
     """A town's processes while they run."""
 
-    def __init__(self, layout: Layout, stop: threading.Event) -> None:
+    def __init__(self, layout: DemoFolder, stop: threading.Event) -> None:
         """Take a prepared town, and what ends the run early."""
         self.layout = layout  # the town; its clock stands still until ``begin`` returns
         self.supervisor = Supervisor(layout)  # its processes

@@ -67,7 +67,7 @@ class Seen:
     receivers: Sequence[str] = ()  # the names of the batteries that need help
 
 
-class Stage:
+class TourStage:
     """Decides what happens, and what is said."""
 
     def __init__(self, zone: ZoneInfo, programme: Sequence[tuple[str, Scene]], until: EpochSeconds | None) -> None:

@@ -20,7 +20,7 @@ SEEN_WITHIN = 10  # times a step's duration within which its island is seen, or 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class TourStep:
     """Something to try."""
 
     id: str  # its name in orders
@@ -36,8 +36,9 @@ class Step:
     islands: bool = False  # whether its microgrid becomes an island; on a slow machine that may be seen long after
 
 
-STEPS: Sequence[Step] = tuple(
-    Step(**step) for step in tomllib.loads(Path(__file__).with_name("tour.toml").read_text(encoding="utf-8"))["step"]
+STEPS: Sequence[TourStep] = tuple(
+    TourStep(**step)
+    for step in tomllib.loads(Path(__file__).with_name("tour.toml").read_text(encoding="utf-8"))["step"]
 )
 """The tour. DATA is the demonstration's folder, CONSOLE the address of its console."""
 
@@ -45,7 +46,7 @@ STEPS: Sequence[Step] = tuple(
 class Tour:
     """Decides when a step runs, and when the town is well again (pure)."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[TourStep]) -> None:
         """Take the steps that this town can show."""
         self._steps = steps
         self._states: dict[str, tuple[str, EpochSeconds]] = {step.id: ("idle", 0) for step in steps}

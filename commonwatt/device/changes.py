@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from commonwatt.model.records import Log, RecordType
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
-from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.protocol.commands import Epoch, HeldState, Kind
 from commonwatt.protocol.meter_messages import RevokedList
 from commonwatt.town.town import Battery
 
@@ -51,7 +51,7 @@ class LogRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NewRecords:
     """New records at the end of a log."""
 
     meter: MeterId
@@ -110,7 +110,7 @@ class DesiredStates:
 
     meter: MeterId
     epoch: Epoch
-    held: dict[Kind, Held]
+    held: dict[Kind, HeldState]
     # By controller's rank, when it raised the epoch within the last day, on the meter's own clock (``OwnClock``).
     raises: dict[int, list[float]] = field(default_factory=dict)
     own_s: float = 0.0  # that clock at the last write
@@ -133,11 +133,11 @@ class KeptRevoked:
     listed: RevokedList
 
 
-Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates | BrokerOrder | KeptRevoked
+MeterChange: TypeAlias = NewRecords | Replace | Delete | MeterState | DesiredStates | BrokerOrder | KeptRevoked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredMeter:
     """The stored state of one meter."""
 
     state: MeterState
@@ -148,7 +148,7 @@ class Stored:
     revoked: RevokedList = field(default_factory=RevokedList)  # the newest list of revoked controllers
 
 
-def under_token(stored: Stored, digest: str) -> Stored:
+def under_token(stored: StoredMeter, digest: str) -> StoredMeter:
     """Return a meter's stored state under its present token: a new token clears its epoch (R4).
 
     States in force stay to their end, under a pair that every command replaces.
@@ -160,6 +160,8 @@ def under_token(stored: Stored, digest: str) -> Stored:
     return replace(stored, desired_states=DesiredStates(was.meter, (0, 0), held, digest=digest))
 
 
-def new_meter(meter: MeterId, now: float) -> Stored:
+def new_meter(meter: MeterId, now: float) -> StoredMeter:
     """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
-    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))
+    return StoredMeter(
+        state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {})
+    )

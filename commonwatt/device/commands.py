@@ -25,13 +25,13 @@ from commonwatt.protocol.commands import (
     DeviceState,
     Epoch,
     ForeignDevice,
-    Held,
+    HeldState,
     Kind,
     LogIds,
     Name,
     Result,
 )
-from commonwatt.protocol.meter_messages import Level, Put, PutAck, Refusal
+from commonwatt.protocol.meter_messages import LiveLevel, Put, PutAck, Refusal
 
 FIRST_BELOW = 2**31  # a meter that holds no epoch takes any counter below
 
@@ -235,7 +235,7 @@ class HeldStates:
         if desired is None or command.seq is None:
             return
         kind, value = desired
-        self.held[kind] = Held(
+        self.held[kind] = HeldState(
             value=value,
             epoch=command.epoch,
             seq=command.seq,
@@ -249,7 +249,7 @@ class HeldStates:
         held = self.held.get(kind)
         if held is None or held.value == DEFAULT[kind]:
             return False
-        self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
+        self.held[kind] = HeldState(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
         return True
 
     def sooner(self, by_s: int) -> bool:
@@ -271,7 +271,7 @@ class HeldStates:
         return max((held.until for held in ended.values() if held.until is not None), default=None)
 
 
-def _watts(limit: Held, at: EpochSeconds) -> int | None:
+def _watts(limit: HeldState, at: EpochSeconds) -> int | None:
     """Return the import limit in force at a time; ``None``: none."""
     is_ended = limit.until is not None and limit.until <= at
     return None if is_ended or limit.value == NO_LIMIT else int(limit.value)
@@ -314,7 +314,7 @@ def collected(delivery: Delivery) -> tuple[Verdict, dict[str, int]]:
 def level(state: MeterState, at: EpochSeconds | None) -> bytes:
     """Return the live level of a meter's battery, measured at ``at``; ``None``: in its last slot."""
     assert state.level is not None
-    return Level(state=state.bits, time=at or state.last_slot, level=state.level).pack()
+    return LiveLevel(state=state.bits, time=at or state.last_slot, level=state.level).pack()
 
 
 def unread(payload: bytes, why: str) -> tuple[str, str, Verdict] | None:
@@ -435,7 +435,7 @@ class Question:
         return False if any(put.log is Log.EVENT for put in self.puts) else None
 
 
-class Questions:
+class OpenQuestions:
     """The open questions of one meter; volatile, since the asker does not wait for a meter that restarts."""
 
     def __init__(self) -> None:

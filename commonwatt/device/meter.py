@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Unpack
 
 from commonwatt.device import commands
-from commonwatt.device.changes import Change, Description, DesiredStates, MeterState, Stored
+from commonwatt.device.changes import Description, DesiredStates, MeterChange, MeterState, StoredMeter
 from commonwatt.device.commands import (
     DONE,
     Commanded,
     Deferred,
     HeldStates,
+    OpenQuestions,
     Question,
-    Questions,
     Verdict,
     possible,
     puts_of,
@@ -28,10 +28,10 @@ from commonwatt.device.records import (
     TOLERANCE_S,
     Aggregation,
     Delivery,
-    Reading,
-    Reported,
     ReportedTime,
+    SlotsReading,
     Tally,
+    TimeReport,
     average,
     consolidate,
     event,
@@ -119,21 +119,21 @@ CATCH_UP_RECORDS = 60  # backlog, in records, from which the next batch follows 
 _LEAF = {Log.HISTORY: topics.RECORDS, Log.EVENT: topics.EVENTS}
 _ALGORITHM: dict[str, Aggregation | None] = {"none": None, "lossless": consolidate, "lossy": average}
 
-Effects = list[Effect[Change]]
+Effects = list[Effect[MeterChange]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class MeterLimits:
     """A meter's resolution and log capacity."""
 
     resolution: MilliwattHours = 100  # readings are multiples of this many milliwatt-hours
     log_records: int = 2_000_000  # records the history log can hold; at nine tenths it is consolidated (M7)
 
 
-class Meter:
+class MeterCore:
     """One meter."""
 
-    def __init__(self, description: Description, limits: Limits, stored: Stored, tally: Tally) -> None:
+    def __init__(self, description: Description, limits: MeterLimits, stored: StoredMeter, tally: Tally) -> None:
         """Build a meter from its stored state; a meter new to the store has a state of a new generation only."""
         self.description = description  # its entry in the registry
         self.state = stored.state  # its durable state
@@ -145,7 +145,7 @@ class Meter:
         self._deliveries = {Log.HISTORY: Delivery(self.history, tally), Log.EVENT: Delivery(self.events, tally)}
         self.clique = frozenset({description.microgrid})  # the controllers about which it can be asked
         self.deferred = Deferred()  # its commands that an adapter answers
-        self._questions = Questions()
+        self._questions = OpenQuestions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
         self._reported_time = ReportedTime()
@@ -209,11 +209,11 @@ class Meter:
             self._tally["gap", "log_full"] += 1
             kept = self._save(**measured, gaps=self.state.gaps + 1)
         else:
-            slot = [Reading(kind, slot_end - SLOT_S, slot_end, value) for kind, value in found.items()]
+            slot = [SlotsReading(kind, slot_end - SLOT_S, slot_end, value) for kind, value in found.items()]
             kept = self._add(slot, **measured, remainders=remainders)
         return [*relief, *kept, *self._fallen(slot_end)]
 
-    def record(self, readings: Sequence[Reading]) -> Effects:
+    def record(self, readings: Sequence[SlotsReading]) -> Effects:
         """Record readings that end at different times, ascending for each type: those of a foreign meter (K5)."""
         if self.state.stopped or not readings:
             return []
@@ -316,7 +316,7 @@ class Meter:
         answered = self._questions.answered(ack, via)
         told: Effects = [self._told(question, now, acknowledged=True) for question in answered]
         if delivery.is_answered_by(ack):
-            told += self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
+            told += self._take_time(TimeReport(ack.time, ack.trust, self._asked.get(ack.log)), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
         deleted = delivery.acknowledged(ack)
         if deleted is None:
@@ -412,10 +412,10 @@ class Meter:
         elif command.cmd == "put":
             assert command.time is not None
             assert command.trust is not None
-            effects += self._take_time(Reported(command.time, command.trust, None), now)
+            effects += self._take_time(TimeReport(command.time, command.trust, None), now)
         return [*effects, *self._note(self.time(now)), *self._save()]
 
-    def _take_time(self, told: Reported, now: float) -> Effects:
+    def _take_time(self, told: TimeReport, now: float) -> Effects:
         """Set the clock to the controller's time unless the present time has higher trust; end states due by it."""
         by_s = self._reported_time.step_s(told, self.state.trust, self.state.offset_s, now)
         if by_s is None:
@@ -451,7 +451,7 @@ class Meter:
     def _is_full(self, new: int) -> bool:
         return len(self.history.rows) + new > self._limits.log_records
 
-    def _add(self, readings: Sequence[Reading], **changes: object) -> Effects:
+    def _add(self, readings: Sequence[SlotsReading], **changes: object) -> Effects:
         """Append records; ``made`` counts one for each slot and type."""
         made = self.history.add(packed(self.description, self.history.next_id, readings))
         slots = sum((reading.end - reading.start) // SLOT_S for reading in readings)

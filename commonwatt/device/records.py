@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
-from commonwatt.device.changes import Delete, Description, LogRow, Made, MeterState, Replace, Stored
+from commonwatt.device.changes import Delete, Description, LogRow, MeterState, NewRecords, Replace, StoredMeter
 from commonwatt.model.blocks import mean_of_group
 from commonwatt.model.control import PUT_S
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State, unpack_history
@@ -31,7 +31,7 @@ GOOD_FOR_S = 86_400  # seconds after which a time of less trust is accepted too
 
 
 @dataclass(frozen=True)
-class Reported:
+class TimeReport:
     """A reported time."""
 
     time: EpochSeconds  # the controller's time at some moment after ``since``
@@ -47,7 +47,7 @@ class ReportedTime:
     def __init__(self) -> None:
         self._taken_at: float | None = None
 
-    def step_s(self, told: Reported, had: Trust | int, offset_s: int, now: float) -> int | None:
+    def step_s(self, told: TimeReport, had: Trust | int, offset_s: int, now: float) -> int | None:
         """Return the correction of a meter's time; 0: the time is right; ``None``: the present time has higher trust.
 
         Only the certain part of the reported time is accepted.
@@ -81,7 +81,7 @@ def without_far_future(state: MeterState, now: EpochSeconds) -> MeterState:
     return replace(state, changed_at=changed_at, last_slot=last_slot)
 
 
-class Reading(NamedTuple):
+class SlotsReading(NamedTuple):
     """One reading over consecutive slots."""
 
     record_type: RecordType  # its quantity
@@ -111,7 +111,7 @@ def quantised(
     return rounded, rests
 
 
-def packed(description: Description, next_id: int, readings: Sequence[Reading]) -> list[bytes]:
+def packed(description: Description, next_id: int, readings: Sequence[SlotsReading]) -> list[bytes]:
     """Return the records of readings, with ids from ``next_id`` on."""
     return [
         HistoryRecord(
@@ -246,12 +246,12 @@ class MeterLog:
         """Last id of the batch in flight; 0: none."""
         return self._id(self.frozen) - 1 if self.frozen else 0
 
-    def add(self, records: Sequence[bytes]) -> Made:
+    def add(self, records: Sequence[bytes]) -> NewRecords:
         """Append records with ids from ``next_id`` on."""
         rows = tuple(LogRow(self.next_id + i, self.next_id + i, data) for i, data in enumerate(records))
         self.rows += records
         self.next_id += len(records)
-        return Made(meter=self._meter, log=self.log, generation=self.generation, rows=rows)
+        return NewRecords(meter=self._meter, log=self.log, generation=self.generation, rows=rows)
 
     def batch(self) -> Put | None:
         """Return the batch in flight, always the same bytes until it is acknowledged or thawed."""
@@ -354,7 +354,7 @@ class MeterLog:
         return start // QUARTER_S
 
 
-def stored_log(log: Log, stored: Stored) -> MeterLog:
+def stored_log(log: Log, stored: StoredMeter) -> MeterLog:
     """Return a log as it is in the store."""
     state, is_history = stored.state, log is Log.HISTORY
     return MeterLog(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from commonwatt.device.changes import BrokerOrder, KeptRevoked
 from commonwatt.device.commands import ANSWER_S, DONE, Verdict
-from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.meter import Effects, MeterCore
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import Log
@@ -28,7 +28,7 @@ VISIT_S = 600  # seconds of a visit; a gateway offers its list of revoked contro
 
 
 @dataclass(frozen=True, kw_only=True)
-class Installed:
+class MeterBroker:
     """An installed broker."""
 
     name: str  # its controller
@@ -49,7 +49,7 @@ class Brokers:
     def __init__(
         self,
         meter: MeterId,
-        installed: Sequence[Installed],
+        installed: Sequence[MeterBroker],
         clique: Collection[str] = (),
         order: Sequence[str] = (),
         revoked: RevokedList | None = None,
@@ -220,7 +220,7 @@ class Brokers:
 _DATA = (topics.RECORDS, topics.EVENTS)
 
 
-class Arrived(NamedTuple):
+class BrokerArrival(NamedTuple):
     """A message, or the begin or end of a session."""
 
     meter: MeterId
@@ -239,7 +239,7 @@ class Sessions:
         is_signed: Whether a signature is the authority's, of a text; ``None``: no key of an authority is installed.
     """
 
-    def __init__(self, meter: Meter, brokers: Brokers, is_signed: Callable[[str, str], bool] | None = None) -> None:
+    def __init__(self, meter: MeterCore, brokers: Brokers, is_signed: Callable[[str, str], bool] | None = None) -> None:
         self.meter = meter  # the meter
         self.brokers = brokers  # its brokers
         self._is_signed = is_signed
@@ -258,7 +258,7 @@ class Sessions:
             return self.routed([*self.meter.send_again(now), *self.meter.tick(now)])
         return self.routed(self.meter.tick(now))
 
-    def handle(self, arrived: Arrived, now: float) -> Effects:
+    def handle(self, arrived: BrokerArrival, now: float) -> Effects:
         """Handle a message, or the begin or end of a session."""
         via = arrived.via
         if arrived.leaf == LOST:
@@ -277,7 +277,7 @@ class Sessions:
             return self.routed(self._commanded(arrived, now), via)
         return self.routed(self.meter.receive(arrived.leaf, arrived.payload, now, via), via)
 
-    def _commanded(self, arrived: Arrived, now: float) -> Effects:
+    def _commanded(self, arrived: BrokerArrival, now: float) -> Effects:
         """Refuse a command of another clique or rank; use another order of brokers; all else is the meter's."""
         obeyed = self.meter.receive
         try:
@@ -295,7 +295,7 @@ class Sessions:
         order = self._ordered(command, now)
         return [*order, *obeyed(arrived.leaf, arrived.payload, now, arrived.via)]
 
-    def _leave(self, arrived: Arrived, command: Command, now: float) -> Effects:
+    def _leave(self, arrived: BrokerArrival, command: Command, now: float) -> Effects:
         """Keep a signed list of revoked controllers that is newer than the kept one, and leave their brokers."""
         if self._is_signed is None:
             return self.meter.receive(arrived.leaf, arrived.payload, now, arrived.via)

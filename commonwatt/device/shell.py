@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from commonwatt.device.records import Tally
-from commonwatt.device.sessions import CONNECTED, LOST, Arrived
+from commonwatt.device.sessions import CONNECTED, LOST, BrokerArrival
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.exceptions import StoreError
@@ -24,7 +24,7 @@ from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol import topics
-from commonwatt.runtime.watchdog import Work
+from commonwatt.runtime.watchdog import WorkProgress
 
 MAX_ARRIVED = 10_000  # most messages in the queue; more are dropped and counted, and their senders send them again
 CONNECT_EVERY_S = 0.005  # real seconds between the first connections of two meters
@@ -37,7 +37,7 @@ COMMIT_RETRY_S = 1.0  # real seconds until a failed commit is tried again, for e
 _log = logging.getLogger(__name__)
 
 
-class Other(NamedTuple):
+class OtherBroker(NamedTuple):
     """A broker beside home."""
 
     address: str  # host and port
@@ -65,12 +65,12 @@ class DeviceShell:
         self.dropped = 0  # messages dropped because the queue was full, or by that fault
         # Whether the next message, of either way, is lost, by a fault of an emulated network.
         self.loses: Callable[[], bool] = lambda: False
-        self.writing = Work()  # the running commit, for the watchdog
+        self.writing = WorkProgress()  # the running commit, for the watchdog
         self._microgrid = microgrid
         self._store = store
         self._tally = tally
         self._elsewhere = elsewhere
-        self._arrived: deque[Arrived] = deque()
+        self._arrived: deque[BrokerArrival] = deque()
         self._open: dict[MeterId, Collection[str]] = {}
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -86,7 +86,7 @@ class DeviceShell:
         token: str,
         tls: ClientTls | None,
         rng: random.Random,
-        others: Mapping[str, Other] | None = None,
+        others: Mapping[str, OtherBroker] | None = None,
         far: bool = False,
     ) -> None:
         """Add a meter; it is connected by ``running``, with home alone until ``hold`` says otherwise.
@@ -99,7 +99,7 @@ class DeviceShell:
             others: Its other installed brokers, by name.
             far: Whether its data may go to a broker of others for good: the session at home is silent then.
         """
-        brokers = {self._microgrid: Other(broker, token, far), **(others or {})}
+        brokers = {self._microgrid: OtherBroker(broker, token, far), **(others or {})}
         self.links[meter] = {
             name: MqttLink(
                 address=one.address,
@@ -107,8 +107,8 @@ class DeviceShell:
                 token=one.token,
                 subscribe=topics.meter_down(self._microgrid, meter, "+"),
                 on_message=partial(self._message, meter, name),
-                on_connect=partial(self._put, Arrived(meter, name, CONNECTED)) if others else lambda: None,
-                on_lost=partial(self._put, Arrived(meter, name, LOST)) if others else lambda: None,
+                on_connect=partial(self._put, BrokerArrival(meter, name, CONNECTED)) if others else lambda: None,
+                on_lost=partial(self._put, BrokerArrival(meter, name, LOST)) if others else lambda: None,
                 keepalive_s=WARM_KEEPALIVE_S if one.warm else KEEPALIVE_S,
                 rng=rng,
                 tls=tls,
@@ -129,9 +129,9 @@ class DeviceShell:
         self._open[meter] = brokers
 
     def _message(self, meter: MeterId, via: str, topic: str, payload: bytes) -> None:
-        self._put(Arrived(meter, via, topic.rpartition("/")[2], payload))
+        self._put(BrokerArrival(meter, via, topic.rpartition("/")[2], payload))
 
-    def _put(self, arrived: Arrived) -> None:
+    def _put(self, arrived: BrokerArrival) -> None:
         if arrived.leaf not in (CONNECTED, LOST) and (len(self._arrived) >= MAX_ARRIVED or self.loses()):
             self.dropped += 1
             return
@@ -157,7 +157,7 @@ class DeviceShell:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._committer.shutdown()
 
-    def take(self) -> list[Arrived]:
+    def take(self) -> list[BrokerArrival]:
         """Return the queued messages; with several brokers also begins and ends of sessions."""
         arrived = list(self._arrived)
         self._arrived.clear()

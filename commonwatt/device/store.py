@@ -22,16 +22,16 @@ from commonwatt.device.changes import (
     DesiredStates,
     KeptRevoked,
     LogRow,
-    Made,
     MeterState,
+    NewRecords,
     Replace,
-    Stored,
+    StoredMeter,
 )
 from commonwatt.device.tables import ADDED, SCHEMA, TABLES
 from commonwatt.model.exceptions import ProtocolError, StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds, MeterId, signed64, unsigned64
-from commonwatt.protocol.commands import Held, Kind, known_kinds
+from commonwatt.protocol.commands import HeldState, Kind, known_kinds
 from commonwatt.protocol.meter_messages import RevokedList
 from commonwatt.sqlite import (
     LOG_BYTES,
@@ -46,7 +46,7 @@ from commonwatt.sqlite import (
 
 _log = logging.getLogger(__name__)
 
-_HELD: TypeAdapter[dict[Kind, Held]] = TypeAdapter(Annotated[dict[Kind, Held], BeforeValidator(known_kinds)])
+_HELD: TypeAdapter[dict[Kind, HeldState]] = TypeAdapter(Annotated[dict[Kind, HeldState], BeforeValidator(known_kinds)])
 _RAISES: TypeAdapter[dict[int, list[float]]] = TypeAdapter(dict[int, list[float]])
 _NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _METER_COLUMNS = tuple(MeterState.__slots__)
@@ -146,12 +146,12 @@ class DeviceStore:
             with suppress(OSError):
                 _suspected(self._path).touch()
 
-    def load(self, meter: MeterId) -> Stored | None:
+    def load(self, meter: MeterId) -> StoredMeter | None:
         """Return the stored state of one meter; ``None`` for a meter new to this store."""
         state = self._state(meter)
         if state is None:
             return None
-        return Stored(
+        return StoredMeter(
             state=state,
             desired_states=self._desired_states(meter),
             history=self._rows(meter, Log.HISTORY),
@@ -235,7 +235,7 @@ class DeviceStore:
         added: list[tuple[int, int, int, int, bytes]] = []
         states: dict[MeterId, MeterState] = {}
         for change in changes:
-            if isinstance(change, Made):
+            if isinstance(change, NewRecords):
                 added += [(signed64(change.meter), change.log, *row) for row in change.rows]
             elif isinstance(change, MeterState):
                 states[change.meter] = change

@@ -38,14 +38,14 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reported:
+class ReportedConnection:
     """What a running service reports of its connection."""
 
     connected: bool | None  # whether it is connected; ``None``: the service runs, or may run, but does not report
     complaint: str = ""  # why it is not
 
 
-def connection_findings(target: Target, reported: Reported | None) -> Iterator[Finding]:
+def connection_findings(target: Target, reported: ReportedConnection | None) -> Iterator[Finding]:
     """Yield whether a service is connected with a broker, or could be.
 
     Args:

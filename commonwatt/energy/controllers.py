@@ -19,7 +19,7 @@ _Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class ControllerRules:
     """The rules that controllers follow."""
 
     sharing: Strategy | None = None  # how batteries share; ``None``: they do not
@@ -30,7 +30,7 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Situation:
+class StepSituation:
     """What controllers know at the beginning of a step, by microgrid unless stated."""
 
     level: NDArray[np.int64]  # level of each battery, by microgrid and place
@@ -44,7 +44,7 @@ class Situation:
 class Controllers:
     """The controllers of the microgrids of one layout."""
 
-    def __init__(self, places: Places, rules: Rules) -> None:
+    def __init__(self, places: Places, rules: ControllerRules) -> None:
         self.switches = 0  # changes between sharing and not sharing, of all batteries
         self._places = places
         self._rules = rules
@@ -56,7 +56,7 @@ class Controllers:
         self._rank = ranks(places.priority)
         self._number = np.array([number_of(name) for name in places.microgrids])
 
-    def command(self, time: EpochSeconds, inputs: Inputs, seen: Situation) -> Inputs:
+    def command(self, time: EpochSeconds, inputs: Inputs, seen: StepSituation) -> Inputs:
         """Return the inputs of a step with the commands."""
         limited = seen.import_limit_w < NO_LIMIT_W
         islands = seen.islands
@@ -71,14 +71,14 @@ class Controllers:
         weights = self._share(time, seen)
         return replace(inputs, weights=weights if weights.any() else None)
 
-    def _shed(self, time: EpochSeconds, seen: Situation) -> _Flags:
+    def _shed(self, time: EpochSeconds, seen: StepSituation) -> _Flags:
         """Return which places are off: in an island, and within an import limit."""
         limited = (seen.islands | (seen.import_limit_w < NO_LIMIT_W)) & seen.managed & self._rules.sheds
         if not limited.any():
             return np.zeros_like(self.off)
         return np.asarray(shed(self._islands_of(seen), time) & limited[:, None])
 
-    def _islands_of(self, seen: Situation) -> Islands:
+    def _islands_of(self, seen: StepSituation) -> Islands:
         places = self._places
         return Islands(
             level=seen.level,
@@ -92,7 +92,7 @@ class Controllers:
             import_w=np.where(seen.islands, 0, seen.import_limit_w),
         )
 
-    def _share(self, time: EpochSeconds, seen: Situation) -> NDArray[np.int64]:
+    def _share(self, time: EpochSeconds, seen: StepSituation) -> NDArray[np.int64]:
         """Return the weights of the batteries that share."""
         if self._rules.sharing is None:
             return np.zeros(self._places.shape, dtype=np.int64)

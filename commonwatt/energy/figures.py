@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.places import Places
-from commonwatt.energy.plant import Order, PlantStep
+from commonwatt.energy.plant import PlantOrder, PlantStep
 from commonwatt.energy.splits import Array, Flags, row_sums
-from commonwatt.energy.step import NO_LIMIT_W, Cause, Flows, Inputs, MicrogridsStep
+from commonwatt.energy.step import NO_LIMIT_W, Cause, Inputs, MicrogridsStep, StepFlows
 from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 
 MECHANISMS = ("sharing", "reduction", "turns", "rationing", "purchases ahead", "use of the reserve")
@@ -31,7 +31,12 @@ NOTHING: Decided = dict.fromkeys(MECHANISMS, (0, 0))  # no mechanism acted
 
 
 def added(
-    decided: Decided, time: EpochSeconds, inputs: Sequence[Inputs], limits: Sequence[Array], order: Order, level: int
+    decided: Decided,
+    time: EpochSeconds,
+    inputs: Sequence[Inputs],
+    limits: Sequence[Array],
+    order: PlantOrder,
+    level: int,
 ) -> Decided:
     """Return what was decided with one more step; the reserve is used if the plant's ``level`` ends at or below it."""
     decisions: tuple[Sequence[Array | Flags | None], ...] = (
@@ -89,7 +94,7 @@ def behind(values: Parts) -> Parts:
     return np.asarray(np.where(np.isnan(values), -np.inf, values).max(axis=1) - mean)
 
 
-class Tally:
+class EnergyTally:
     """The energies of each place of one layout's microgrids over a run, milliwatt-hours, (M, P)."""
 
     def __init__(self, places: Places) -> None:
@@ -98,7 +103,7 @@ class Tally:
             np.zeros(places.shape, dtype=np.int64) for _ in range(4)
         )
 
-    def add(self, flows: Flows, load: Array) -> None:
+    def add(self, flows: StepFlows, load: Array) -> None:
         """Add a step with the ordinary ``load``; surpluses count while batteries of the microgrid share."""
         self._wanted += load
         self._short += flows.unserved
@@ -140,7 +145,7 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure:
+class TownMeasure:
     """A measure over the microgrids of the town that have it."""
 
     mean: float  # the mean
@@ -149,7 +154,7 @@ class Measure:
     microgrids: int  # how many microgrids have it
 
 
-def fairness(tallies: Sequence[Tally]) -> dict[str, Measure]:
+def fairness(tallies: Sequence[EnergyTally]) -> dict[str, TownMeasure]:
     """Return the measures over the town; a measure that no microgrid has is missing."""
     names = [name for tally in tallies for name in tally.places.microgrids]
     every = [tally.measures for tally in tallies]
@@ -157,9 +162,9 @@ def fairness(tallies: Sequence[Tally]) -> dict[str, Measure]:
     return {name: _over(names, values, name) for name, values in measured.items() if not np.isnan(values).all()}
 
 
-def _over(names: Sequence[MicrogridId], values: Parts, measure: str) -> Measure:
+def _over(names: Sequence[MicrogridId], values: Parts, measure: str) -> TownMeasure:
     row = int(np.nanargmax(values) if measure == "shortfall" else np.nanargmin(values))
-    return Measure(
+    return TownMeasure(
         mean=float(np.nanmean(values)),
         worst=float(values[row]),
         where=names[row],
@@ -175,7 +180,7 @@ KINDS = ("residential", "apartment", "public")
 
 
 @dataclass(kw_only=True)
-class Kind:
+class KindSums:
     """The sums of one kind of microgrid, milliwatt-hours."""
 
     wanted: MilliwattHours = 0  # ordinary load of places, before any command to reduce
@@ -211,7 +216,7 @@ class Kind:
 
 
 @dataclass(kw_only=True)
-class Sample:
+class HourSample:
     """The town at the end of an hour."""
 
     time: EpochSeconds  # the hour's end, UTC epoch seconds
@@ -224,11 +229,11 @@ class Sample:
 
 
 @dataclass(kw_only=True)
-class Figures:
+class RunFigures:
     """The figures of a run."""
 
     # The sums, by kind of microgrid.
-    kinds: dict[str, Kind] = field(default_factory=lambda: {kind: Kind() for kind in KINDS})
+    kinds: dict[str, KindSums] = field(default_factory=lambda: {kind: KindSums() for kind in KINDS})
     bought: MilliwattHours = 0  # energy bought from the region, milliwatt-hours
     bought_peak: MilliwattHours = 0  # the part of it in hours of a higher price
     cost: int = 0  # its cost, milliwatt-hours at the price outside peak hours
@@ -238,8 +243,8 @@ class Figures:
     decided: Decided = field(default_factory=lambda: NOTHING)  # what the mechanisms of the policy decided
     highest_w: int = 0  # most that all microgrids together wanted from the town in a step, watts
     switches: int = 0  # changes between sharing and not sharing, of all batteries
-    samples: list[Sample] = field(default_factory=list)  # the town at the end of each hour
-    tallies: list[Tally] = field(default_factory=list)  # the energies of each place, by layout of microgrids
+    samples: list[HourSample] = field(default_factory=list)  # the town at the end of each hour
+    tallies: list[EnergyTally] = field(default_factory=list)  # the energies of each place, by layout of microgrids
 
     def add(
         self,
@@ -251,7 +256,7 @@ class Figures:
         price: int,
     ) -> None:
         """Add a step of the whole town; ``ordinary``: its ordinary load; ``price``: the regional price, percent."""
-        self.tallies = self.tallies or [Tally(places) for places in blocks]
+        self.tallies = self.tallies or [EnergyTally(places) for places in blocks]
         for places, usual, given, step, tally in zip(blocks, ordinary, inputs, steps, self.tallies, strict=True):
             self.kinds[places.kind].add(step, usual, given.load)
             tally.add(step.flows, usual)

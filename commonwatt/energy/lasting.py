@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Controllers, Rules, Situation
+from commonwatt.energy.controllers import ControllerRules, Controllers, StepSituation
 from commonwatt.energy.places import Places
 from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR, number_of
 from commonwatt.energy.splits import Array, Flags, counts, row_sums
@@ -62,7 +62,7 @@ class Lasts:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Usual:
+class UsualPower:
     """The usual power of places, watts; whole days of some weeks made it."""
 
     use: Floats  # use by the cell of the load shape (``load_cells``), (48, M, P)
@@ -131,7 +131,7 @@ def lasts(
     known: Flags,
     expected: Inputs,
     now: EpochSeconds,
-    rules: Rules,
+    rules: ControllerRules,
     ends: Sequence[Floats | None] = (),
 ) -> Lasts:
     """Return how long the homes of microgrids have energy if their lines fail now.
@@ -140,7 +140,7 @@ def lasts(
         places: Their places, in steps of an hour.
         level: Level of each battery, (M, P).
         known: Whether it is known. Else it is the mean of the others', empty at the low end and full at the high one.
-        expected: The hours from now (``Usual.ahead``).
+        expected: The hours from now (``UsualPower.ahead``).
         now: The time.
         rules: What their controllers do.
         ends: The ``use_ends`` of each microgrid; none: those of ``USE_BAND``.
@@ -214,7 +214,7 @@ def _stepped(
     expected: Inputs,
     parts: tuple[Floats, Floats, Floats],
     now: EpochSeconds,
-    rules: Rules,
+    rules: ControllerRules,
     shares: Flags,
 ) -> Mapping[str, Floats]:
     """Step islands through the hours; return when the first home, half of them and all are dark."""
@@ -222,7 +222,7 @@ def _stepped(
     rows, homes = len(level), np.tile(expected.load.any(axis=0), (4, 1))
     dark, controllers = Dark(homes), Controllers(places, replace(rules, sharing=None))
     yes, sharing = np.ones(rows, np.bool_), np.zeros(places.shape, np.bool_)
-    seen = Situation(level=level, islands=yes, managed=yes, short=~yes, import_limit_w=np.full(rows, NO_LIMIT_W))
+    seen = StepSituation(level=level, islands=yes, managed=yes, short=~yes, import_limit_w=np.full(rows, NO_LIMIT_W))
     boundary = Boundary(voltage=~yes, closed=~yes, import_limit_w=seen.import_limit_w)
     of_steps = {1: places, 2: replace(places, **{name: getattr(places, name) * 2 for name in LIMITS})}
     for hour, step_h in STEPS_H:

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.shedding import Priority, priority_of
+from commonwatt.energy.shedding import PlacePriority, priority_of
 from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
 from commonwatt.town.scenario import Drop
@@ -30,7 +30,7 @@ _NO_BATTERY = Battery(capacity=0, minimum_percent=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class EnergyPlace:
     """A place with its meters."""
 
     location: str  # its name
@@ -49,7 +49,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class EnergySource:
     """A building or the farm: its sun and battery supply the places behind it."""
 
     column: int  # its place
@@ -75,8 +75,8 @@ class Places:
     service: Array  # limit of a place's service
     feeder: Array  # limit of each microgrid's feeder, (M,)
     users: Flags  # which places use energy themselves, (P,)
-    priority: Array  # the ``Priority`` of each place; without a meter of its intake it is a source and never off
-    sources: tuple[Source, ...]  # the places that supply places behind them
+    priority: Array  # the ``PlacePriority`` of each place; without a meter of its intake it is a source and never off
+    sources: tuple[EnergySource, ...]  # the places that supply places behind them
     loss_permille: int  # part of what is charged that is lost, thousandths
 
     @property
@@ -107,7 +107,7 @@ def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, numb
     load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)
 
 
-def places_of(microgrid: Microgrid, *, emulated: bool = True) -> list[Place]:
+def places_of(microgrid: Microgrid, *, emulated: bool = True) -> list[EnergyPlace]:
     """Return the places of a microgrid in the order of their first meters.
 
     Args:
@@ -118,14 +118,14 @@ def places_of(microgrid: Microgrid, *, emulated: bool = True) -> list[Place]:
         if (meter.emulated or not emulated) and meter.function is not Function.BOUNDARY:
             meters.setdefault(meter.location, {})[meter.direction] = meter
     return [
-        Place(location=location, outgoing=pair.get(Direction.OUTGOING), incoming=pair.get(Direction.INCOMING))
+        EnergyPlace(location=location, outgoing=pair.get(Direction.OUTGOING), incoming=pair.get(Direction.INCOMING))
         for location, pair in meters.items()
     ]
 
 
 def blocks_of(town: Town, microgrids: Iterable[Microgrid], step_s: int = SLOT_S) -> list[Places]:
     """Return microgrids of a town as arrays, those of one layout together, in the order of their first microgrid."""
-    layouts: dict[object, list[tuple[Microgrid, list[Place]]]] = {}
+    layouts: dict[object, list[tuple[Microgrid, list[EnergyPlace]]]] = {}
     for microgrid in microgrids:
         places = places_of(microgrid)
         layouts.setdefault(_layout(microgrid, places), []).append((microgrid, places))
@@ -137,24 +137,24 @@ def streets_of(microgrids: Iterable[Microgrid], step_s: int) -> list[Places]:
 
     The loss of charging is not known, and taken as none.
     """
-    layouts: dict[object, list[tuple[Microgrid, list[Place]]]] = {}
+    layouts: dict[object, list[tuple[Microgrid, list[EnergyPlace]]]] = {}
     for microgrid in microgrids:
         places = places_of(microgrid, emulated=False)
         layouts.setdefault(_layout(microgrid, places) if _behind(places) else None, []).append((microgrid, places))
-    empty = Place(location="", outgoing=None, incoming=None)
+    empty = EnergyPlace(location="", outgoing=None, incoming=None)
     for members in layouts.values():
         longest = max(len(places) for _, places in members)
         members[:] = [(one, [*places, *[empty] * (longest - len(places))]) for one, places in members]
     return [_block(members, step_s, 0) for members in layouts.values()]
 
 
-def _layout(microgrid: Microgrid, places: Sequence[Place]) -> object:
+def _layout(microgrid: Microgrid, places: Sequence[EnergyPlace]) -> object:
     kinds = tuple((place.outgoing is None, place.incoming is None) for place in places)
     behind = tuple(tuple(columns) for columns in _behind(places).values())
     return microgrid.kind, kinds, behind
 
 
-def _behind(places: Sequence[Place]) -> Mapping[int, list[int]]:
+def _behind(places: Sequence[EnergyPlace]) -> Mapping[int, list[int]]:
     """Return the places behind each source: a building's apartments; for the farm, all places without a battery."""
     return {
         source: [
@@ -168,7 +168,7 @@ def _behind(places: Sequence[Place]) -> Mapping[int, list[int]]:
     }
 
 
-def _block(members: Sequence[tuple[Microgrid, list[Place]]], step_s: int, loss_permille: int) -> Places:
+def _block(members: Sequence[tuple[Microgrid, list[EnergyPlace]]], step_s: int, loss_permille: int) -> Places:
     first = members[0][1]
     shape = (len(members), len(first))
     batteries = [place.battery for _, places in members for place in places]
@@ -194,14 +194,15 @@ def _block(members: Sequence[tuple[Microgrid, list[Place]]], step_s: int, loss_p
         users=np.array([any(places[n].incoming for _, places in members) for n in range(shape[1])], dtype=np.bool_),
         priority=np.array([_priority(place) for _, places in members for place in places], np.int64).reshape(shape),
         sources=tuple(
-            Source(column=column, behind=np.array(behind, dtype=np.intp)) for column, behind in _behind(first).items()
+            EnergySource(column=column, behind=np.array(behind, dtype=np.intp))
+            for column, behind in _behind(first).items()
         ),
         loss_permille=loss_permille,
     )
 
 
-def _priority(place: Place) -> Priority:
-    return Priority.KEPT if place.incoming is None else priority_of(place.incoming.function)
+def _priority(place: EnergyPlace) -> PlacePriority:
+    return PlacePriority.KEPT if place.incoming is None else priority_of(place.incoming.function)
 
 
 def _limit(amps: Sequence[int], step_s: int) -> Array:

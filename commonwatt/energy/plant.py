@@ -27,14 +27,14 @@ class Plant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class PlantOrder:
     """The order to the plant for one step, milliwatt-hours."""
 
     buy: MilliwattHours = 0  # energy to buy from the regional grid, needed now or not
     keep: MilliwattHours = 0  # level of the battery that is kept for the public microgrid
 
 
-NO_ORDER = Order()  # the plant buys nothing ahead and keeps nothing
+NO_ORDER = PlantOrder()  # the plant buys nothing ahead and keeps nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def price_factor(town: Town, time: EpochSeconds) -> float:
 
 
 def run_plant(
-    plant: Plant, level: MilliwattHours, need: Need, order: Order, supply: SupplyState, *, alive: bool = True
+    plant: Plant, level: MilliwattHours, need: Need, order: PlantOrder, supply: SupplyState, *, alive: bool = True
 ) -> PlantStep:
     """Return the result of one step; while the regional line is not ``alive``, nothing is bought or sold."""
     limit = plant.line[supply] if alive else 0

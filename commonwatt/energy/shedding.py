@@ -33,7 +33,7 @@ REDUCED = 0.8  # use of a place that reduces, as a part of its use otherwise
 RETURN_FACTOR = 1.25  # a rung that is in force ends at so many times its hours: a place does not come and go
 
 
-class Priority(IntEnum):
+class PlacePriority(IntEnum):
     """The order in which places are served (U5)."""
 
     KEPT = 0  # emergency services, sources of others, and meters of other makers: never off
@@ -41,9 +41,11 @@ class Priority(IntEnum):
     HOUSE = 2
 
 
-def priority_of(function: Function) -> Priority:
+def priority_of(function: Function) -> PlacePriority:
     """Return the priority of a place by the function of its meter."""
-    return {Function.HOUSE: Priority.HOUSE, Function.APARTMENT: Priority.APARTMENT}.get(function, Priority.KEPT)
+    return {Function.HOUSE: PlacePriority.HOUSE, Function.APARTMENT: PlacePriority.APARTMENT}.get(
+        function, PlacePriority.KEPT
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Islands:
     floor: Energies  # its agreed floor, the sharing minimum
     capacity: Energies  # its capacity
     known: Flags  # whether its level is known, recent and can be
-    priority: Energies  # the ``Priority`` of each place
+    priority: Energies  # the ``PlacePriority`` of each place
     rank: Energies  # its rank among those of its priority (``ranks``)
     off: Flags  # which places are off now
     number: Energies  # a number of each microgrid, (M,): neighbours are at different turns
@@ -134,13 +136,13 @@ def shed(islands: Islands, time: EpochSeconds) -> Flags:
 
 
 def _shed(islands: Islands, hours: npt.NDArray[np.float64], time: EpochSeconds) -> Flags:
-    held = {each: _groups_off(islands, each) for each in (Priority.APARTMENT, Priority.HOUSE)}
-    has_apartments = (islands.priority == Priority.APARTMENT).any(axis=1)
-    groups_off = np.zeros((len(hours), len(Priority)), dtype=np.int64)
+    held = {each: _groups_off(islands, each) for each in (PlacePriority.APARTMENT, PlacePriority.HOUSE)}
+    has_apartments = (islands.priority == PlacePriority.APARTMENT).any(axis=1)
+    groups_off = np.zeros((len(hours), len(PlacePriority)), dtype=np.int64)
     for rung in LADDER:
-        in_force = held[Priority.HOUSE] >= rung.houses
+        in_force = held[PlacePriority.HOUSE] >= rung.houses
         if rung.apartments:
-            in_force = np.where(has_apartments, held[Priority.APARTMENT] >= rung.apartments, in_force)
+            in_force = np.where(has_apartments, held[PlacePriority.APARTMENT] >= rung.apartments, in_force)
         below_h = np.where(in_force, rung.below_h * RETURN_FACTOR, rung.below_h)
         groups_off[hours < below_h] = (0, rung.apartments, rung.houses)
     groups_off = np.minimum(groups_off, _groups_without(islands)[:, None])
@@ -151,7 +153,7 @@ def _shed(islands: Islands, hours: npt.NDArray[np.float64], time: EpochSeconds) 
     return result
 
 
-def _groups_off(islands: Islands, priority: Priority) -> Energies:
+def _groups_off(islands: Islands, priority: PlacePriority) -> Energies:
     """Return how many groups of places of a priority are off now, (M,)."""
     off = islands.off & (islands.priority == priority)
     return _SET_BITS[np.bitwise_or.reduce(off << islands.rank % GROUPS, axis=1)]
@@ -160,7 +162,7 @@ def _groups_off(islands: Islands, priority: Priority) -> Energies:
 def ranks(priority: Energies) -> Energies:
     """Return the rank of each place among those of its priority."""
     rank = np.zeros_like(priority)
-    for each in Priority:
+    for each in PlacePriority:
         same = priority == each
         rank = np.where(same, np.cumsum(same, axis=1) - 1, rank)
     return rank

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Controllers, Rules, Situation
-from commonwatt.energy.figures import KINDS, Figures, Sample, added
+from commonwatt.energy.controllers import ControllerRules, Controllers, StepSituation
+from commonwatt.energy.figures import KINDS, HourSample, RunFigures, added
 from commonwatt.energy.places import Places, blocks_of, cold_after, cold_load, use_up
-from commonwatt.energy.plant import Order, Plant, PlantStep, plant_of
+from commonwatt.energy.plant import Plant, PlantOrder, PlantStep, plant_of
 from commonwatt.energy.step import Boundary, Inputs, MicrogridsStep, PlantInputs, step_town
 from commonwatt.model.control import STABLE_S, UNMANAGED_S, SupplyState, return_delay_s
 from commonwatt.model.exceptions import ConfigError
@@ -71,18 +71,18 @@ class _Grids:
     delay_s: NDArray[np.int64]
 
 
-class World(Protocol):
+class SimulatedWorld(Protocol):
     """The sun and the loads of microgrids without commands, by step; the levels at the beginning. By layout."""
 
     def at(self, time: EpochSeconds) -> list[Inputs]: ...  # noqa: D102
     def levels(self, percent: int) -> list[NDArray[np.int64]]: ...  # noqa: D102
 
 
-class Policy(Protocol):
+class TownPolicy(Protocol):
     """What controls the town (``utility.supply.simulated``)."""
 
     @property
-    def rules(self) -> Rules: ...  # noqa: D102
+    def rules(self) -> ControllerRules: ...  # noqa: D102
     def utility(self, town: Town, conditions: Conditions, plant: Plant, blocks: list[Places]) -> "Utility": ...  # noqa: D102
 
 
@@ -91,7 +91,7 @@ class Utility(Protocol):
 
     def decide(  # noqa: D102
         self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
-    ) -> tuple[Order, list[NDArray[np.int64]]]: ...
+    ) -> tuple[PlantOrder, list[NDArray[np.int64]]]: ...
     def measured(self, time: EpochSeconds, steps: list[MicrogridsStep]) -> None: ...  # noqa: D102
 
 
@@ -99,10 +99,15 @@ class Simulation:
     """A town under a scenario and a policy."""
 
     def __init__(
-        self, town: Town, conditions: Conditions, policy: Policy, step_s: int, world_of: Callable[[list[Places]], World]
+        self,
+        town: Town,
+        conditions: Conditions,
+        policy: TownPolicy,
+        step_s: int,
+        world_of: Callable[[list[Places]], SimulatedWorld],
     ) -> None:
         """Take the town, what happens to it, what controls it, and what makes its world from its microgrids."""
-        self.figures = Figures()  # what was counted so far
+        self.figures = RunFigures()  # what was counted so far
         self._town = town
         self._conditions = conditions
         self._step_s = step_s
@@ -124,7 +129,7 @@ class Simulation:
         self._hour = [0, 0]
         self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
 
-    def run(self, days: int | None = None, tell: Callable[[float], None] = lambda _: None) -> Figures:
+    def run(self, days: int | None = None, tell: Callable[[float], None] = lambda _: None) -> RunFigures:
         """Run all days; return the figures.
 
         Args:
@@ -138,7 +143,7 @@ class Simulation:
                 tell((time - begin) / (end - begin))
         return self.figures
 
-    def _grids_of(self, places: Places, level: NDArray[np.int64], rules: Rules) -> _Grids:
+    def _grids_of(self, places: Places, level: NDArray[np.int64], rules: ControllerRules) -> _Grids:
         rows = len(places.microgrids)
         return _Grids(
             places=places,
@@ -164,7 +169,7 @@ class Simulation:
         for grids, usual, limit in zip(self.grids, self._world.at(time), limits, strict=True):
             voltage, managed = self._outside(grids, time)
             self._switch(grids, time, voltage, managed)
-            seen = Situation(
+            seen = StepSituation(
                 level=grids.level,
                 islands=grids.is_open,
                 managed=managed,
@@ -259,7 +264,7 @@ class Simulation:
         for grids in self.grids:
             capacity[grids.places.kind] += int(grids.places.capacity.sum())
         figures.samples.append(
-            Sample(
+            HourSample(
                 time=end,
                 levels_percent={k: 100 * of.level_end / max(capacity[k], 1) for k, of in figures.kinds.items()},
                 plant_percent=100 * self.plant_level / self._plant.capacity if self._plant.capacity else 0.0,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.places import Places
-from commonwatt.energy.plant import NO_ORDER, Need, Order, Plant, PlantStep, run_plant
+from commonwatt.energy.plant import NO_ORDER, Need, Plant, PlantOrder, PlantStep, run_plant
 from commonwatt.energy.splits import Array, Flags, fill, pro_rata, row_sums
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import MilliwattHours
@@ -104,7 +104,7 @@ class Inputs:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Flows:
+class StepFlows:
     """The energy of each place in one step, milliwatt-hours, (M, P)."""
 
     generation: Array  # sun used or exported
@@ -129,7 +129,7 @@ class Flows:
         return row_sums(self.demand + self.absorbed - self.pushed - self.surplus)
 
 
-def within(places: Places, level: Array, inputs: Inputs) -> Flows:
+def within(places: Places, level: Array, inputs: Inputs) -> StepFlows:
     """Return the flows of a step as if the town gave and took everything; ``level``: of each battery at its start."""
     load = inputs.load
     if inputs.reducing is not None:
@@ -142,7 +142,7 @@ def within(places: Places, level: Array, inputs: Inputs) -> Flows:
     return flows
 
 
-def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[Flows, tuple[Array, Array]]:
+def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[StepFlows, tuple[Array, Array]]:
     """Meet loads from each place's own sun and battery; also return the power left to discharge and to charge."""
     asked = _asked(places, load, inputs.isolated) if places.sources else load
     direct = np.minimum(asked, inputs.generation)
@@ -152,7 +152,7 @@ def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[Flo
     demand -= drawn
     surplus -= charged
     rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
-    flows = Flows(
+    flows = StepFlows(
         generation=inputs.generation,
         served=load,
         unserved=nothing,
@@ -198,7 +198,7 @@ def _charge_for(gain: Array, loss_permille: int) -> Array:
     return np.where(gain > 0, (gain - 1) * 1000 // (1000 - loss_permille) + 1, 0)
 
 
-def _isolate(flows: Flows, isolated: Flags) -> None:
+def _isolate(flows: StepFlows, isolated: Flags) -> None:
     """Leave isolated places without what they would take from the loop or send into it."""
     short, spilled = flows.demand * isolated, flows.surplus * isolated
     flows.demand, flows.surplus = flows.demand - short, flows.surplus - spilled
@@ -208,7 +208,12 @@ def _isolate(flows: Flows, isolated: Flags) -> None:
 
 
 def _share(
-    places: Places, level: Array, flows: Flows, weights: Array, power_left: tuple[Array, Array], isolated: Flags | None
+    places: Places,
+    level: Array,
+    flows: StepFlows,
+    weights: Array,
+    power_left: tuple[Array, Array],
+    isolated: Flags | None,
 ) -> None:
     """Charge batteries up to their minimum from the batteries with the command to share, and no further (M8, C2)."""
     below = places.minimum - level
@@ -229,7 +234,7 @@ def _share(
     flows.net += flows.received - flows.given
 
 
-def limit(places: Places, flows: Flows, allowed: Exchange, isolated: Flags | None) -> None:
+def limit(places: Places, flows: StepFlows, allowed: Exchange, isolated: Flags | None) -> None:
     """Store sun, shed load and curtail sun equally where less passes the boundary than a microgrid needs or offers.
 
     Args:
@@ -247,7 +252,9 @@ def limit(places: Places, flows: Flows, allowed: Exchange, isolated: Flags | Non
     allowed.spilled[Cause.PLACE] += flows.isolated_spilled
 
 
-def _absorb(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.intp], isolated: Flags | None) -> None:
+def _absorb(
+    places: Places, flows: StepFlows, allowed: Exchange, rows: NDArray[np.intp], isolated: Flags | None
+) -> None:
     """Charge the batteries that have room, equally, from the sun that the town can't take."""
     level, net = flows.level[rows] - flows.net[rows] + flows.lost[rows], flows.net[rows]
     full = _charge_for(places.capacity[rows] - level, places.loss_permille)
@@ -270,7 +277,7 @@ def _absorb(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.in
         total = total - part
 
 
-def _ration(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.intp]) -> None:
+def _ration(places: Places, flows: StepFlows, allowed: Exchange, rows: NDArray[np.intp]) -> None:
     asked, surplus, pushed = flows.demand[rows], flows.surplus[rows], flows.pushed[rows]
     # What a source pushed is for the places behind it.
     for source in places.sources:
@@ -293,7 +300,7 @@ PRIORITY = ("public", "apartment", "residential")
 class MicrogridsStep:
     """The result of one step for the microgrids of one layout."""
 
-    flows: Flows  # the energy of each place
+    flows: StepFlows  # the energy of each place
     exchange: Exchange  # what the microgrids exchanged with the town, and why they went short or curtailed
 
 
@@ -310,7 +317,7 @@ class PlantInputs:
     """What a step of the plant depends on."""
 
     level: MilliwattHours  # level of its battery, milliwatt-hours
-    order: Order = NO_ORDER  # the order to it
+    order: PlantOrder = NO_ORDER  # the order to it
     supply: SupplyState = SupplyState.NORMAL  # the state of the regional supply
     alive: bool = True  # whether the regional line has voltage
 

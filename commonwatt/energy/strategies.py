@@ -121,7 +121,7 @@ class Batteries:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SharingPlan:
     """Which batteries give and receive, from now until each battery has its minimum or no surplus is left."""
 
     weights: Energies  # the share of the discharge of each donor relative to other donors; 0: no donor
@@ -133,7 +133,7 @@ class Plan:
         object.__setattr__(self, "donors", self.weights > 0)
 
 
-def spec_plan(batteries: Batteries) -> Plan:
+def spec_plan(batteries: Batteries) -> SharingPlan:
     """Return the plan: when a battery is below its minimum and others are above, those above share.
 
     Help starts when a deficit is as large as the band. It ends when no battery is below its minimum.
@@ -141,16 +141,16 @@ def spec_plan(batteries: Batteries) -> Plan:
     return all_above_share(batteries, batteries.acting(batteries.low))
 
 
-def all_above_share(batteries: Batteries, acting: Flags) -> Plan:
+def all_above_share(batteries: Batteries, acting: Flags) -> SharingPlan:
     """Return the plan by which all batteries above their minimum share in the microgrids ``acting``."""
     donors = batteries.able & acting[:, None] | batteries.staying
     weights = np.where(donors, batteries.weight, 0)
     caps = np.where(weights > 0, batteries.surplus, 0)
     total = np.minimum(row_sums(caps), row_sums(batteries.deficit))
-    return Plan(weights, pro_rata(total, weights, caps), fill(total, batteries.deficit))
+    return SharingPlan(weights, pro_rata(total, weights, caps), fill(total, batteries.deficit))
 
 
-def aces_plan(batteries: Batteries) -> Plan:
+def aces_plan(batteries: Batteries) -> SharingPlan:
     """Return the plan: help starts when a battery is empty. It ends when no battery is below its minimum."""
     return all_above_share(batteries, batteries.acting(batteries.empty))
 
@@ -158,7 +158,7 @@ def aces_plan(batteries: Batteries) -> Plan:
 _AHEAD = 2**60  # more than any surplus
 
 
-def rangers_plan(batteries: Batteries) -> Plan:
+def rangers_plan(batteries: Batteries) -> SharingPlan:
     """Return the plan: of the batteries above their minimum, only those give that are needed.
 
     Batteries that already share come first, then the largest surplus in milliwatt-hours; of equal surpluses, the first
@@ -174,10 +174,10 @@ def rangers_plan(batteries: Batteries) -> Plan:
     before = _given_before(surplus, np.zeros_like(donors))
     giving = np.clip(need[:, None] - before, 0, surplus)
     weights = 1 + giving * (MAX_WEIGHT - 1) // np.maximum(giving.max(axis=1, initial=0), 1)[:, None]
-    return Plan(np.where(donors, weights, 0), giving, fill(giving.sum(axis=1), batteries.deficit))
+    return SharingPlan(np.where(donors, weights, 0), giving, fill(giving.sum(axis=1), batteries.deficit))
 
 
-def rangers_plan_alone(batteries: Batteries) -> Plan:
+def rangers_plan_alone(batteries: Batteries) -> SharingPlan:
     """Return the plan of a microgrid that decides alone (P2): every battery with a surplus is ready to share.
 
     Energy flows as soon as a battery falls below its minimum, before its level is reported. Weights follow the
@@ -187,7 +187,7 @@ def rangers_plan_alone(batteries: Batteries) -> Plan:
     weights = 1 + surplus * (MAX_WEIGHT - 1) // np.maximum(surplus.max(axis=1, initial=0), 1)[:, None]
     weights = np.where(batteries.able, weights, 0)
     total = np.minimum(surplus.sum(axis=1), batteries.deficit.sum(axis=1))
-    return Plan(weights, pro_rata(total, weights, surplus), fill(total, batteries.deficit))
+    return SharingPlan(weights, pro_rata(total, weights, surplus), fill(total, batteries.deficit))
 
 
 def _given_before(surplus: Energies, first: Flags) -> Energies:
@@ -199,7 +199,9 @@ def _given_before(surplus: Energies, first: Flags) -> Energies:
     return result
 
 
-Strategy = Callable[[Batteries], Plan]  # returns the plan for each row; without a memory, and without a limit of power
+Strategy = Callable[
+    [Batteries], SharingPlan
+]  # returns the plan for each row; without a memory, and without a limit of power
 # By the name in the gateway's setting ``sharing``.
 STRATEGIES: Mapping[str, Strategy] = {"spec": spec_plan, "aces": aces_plan, "rangers": rangers_plan}
 # The same in a microgrid that decides alone (P2), where that is a plan of its own.

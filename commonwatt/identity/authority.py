@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.identity.certificates import (
     UNREADABLE,
-    Kind,
+    Purpose,
     Signer,
     details_of,
     key_pem,
@@ -33,7 +33,7 @@ from commonwatt.identity.certificates import (
     revoked_serials,
 )
 from commonwatt.identity.chains import permitted, requested
-from commonwatt.identity.devices import AUTHORITY_FOLDER, Role
+from commonwatt.identity.devices import AUTHORITY_FOLDER, DeviceRole
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
@@ -41,7 +41,7 @@ from commonwatt.runtime.files import write_private
 ENROLMENT_FILE = "enrolment.pem"  # its key and certificates, in the authority's folder and in the utility's
 
 ENROLMENT_LIFETIME_S = 3 * 365 * 86_400  # most seconds for which an enrolment certificate is valid: three years
-DAYS = {Kind.BROKER: 365, Kind.DEVICE: 90}  # most days for which what it issues is valid
+DAYS = {Purpose.BROKER: 365, Purpose.DEVICE: 90}  # most days for which what it issues is valid
 _DAY_S = 86_400
 
 
@@ -103,7 +103,7 @@ class EnrolmentAuthority:
         return Signer(found, self.key)
 
     def issue(
-        self, request: bytes, kind: Kind, name: str, addresses: Sequence[str], now: EpochSeconds, days: int
+        self, request: bytes, kind: Purpose, name: str, addresses: Sequence[str], now: EpochSeconds, days: int
     ) -> str:
         """Issue a certificate of a key that its owner made.
 
@@ -152,18 +152,21 @@ CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.j
 
 BROKER_FILE = "broker.pem"  # a broker's certificate and key, in its folder
 # The certificate and key of a gateway or the utility, in its folder.
-DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem", Role.PLANT: "plant.pem"}
-BROKER_DAYS, DEVICE_DAYS = DAYS[Kind.BROKER], DAYS[Kind.DEVICE]  # days for which certificates are valid by default
+DEVICE_FILE = {DeviceRole.GATEWAY: "gateway.pem", DeviceRole.UTILITY: "utility.pem", DeviceRole.PLANT: "plant.pem"}
+BROKER_DAYS, DEVICE_DAYS = (
+    DAYS[Purpose.BROKER],
+    DAYS[Purpose.DEVICE],
+)  # days for which certificates are valid by default
 METER_DAYS = 3_650  # the same of a meter's, which is exchanged with the meter
 ENDED_DAYS = 180  # days after its end for which a certificate can be renewed from afar
 LIFETIME_S = 10 * 365 * 86_400  # lifetime of an authority's certificate, seconds: ten years
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedCertificate:
     """A certificate to be issued."""
 
-    kind: Kind  # its purpose
+    kind: Purpose  # its purpose
     name: str  # a device's identity, or a broker's name
     file: str  # its file, relative to OUT
     lifetime_s: int  # seconds for which it is valid
@@ -171,7 +174,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issued(Wanted):
+class Issued(WantedCertificate):
     """A certificate that was issued."""
 
     serial: int  # its number
@@ -184,9 +187,9 @@ class Issued(Wanted):
         """When it expires, epoch seconds."""
         return self.issued + self.lifetime_s
 
-    def again(self) -> Wanted:
+    def again(self) -> WantedCertificate:
         """Return the request for its replacement."""
-        return Wanted(
+        return WantedCertificate(
             kind=self.kind, name=self.name, file=self.file, lifetime_s=self.lifetime_s, addresses=self.addresses
         )
 
@@ -239,7 +242,7 @@ class Authority:
         except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder}: the authority can't be read: {error}") from error
 
-    def issue(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
+    def issue(self, wanted: Sequence[WantedCertificate], now: EpochSeconds) -> list[Issued]:
         """Issue certificates; write each with its key to its file, and the authority's certificate beside it.
 
         Raises:
@@ -257,7 +260,7 @@ class Authority:
         self._hand_out_revocations()
         return [entry for entry, _ in made]
 
-    def issue_missing(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
+    def issue_missing(self, wanted: Sequence[WantedCertificate], now: EpochSeconds) -> list[Issued]:
         """Issue certificates that were never issued, are not in their file, or whose addresses changed; return these.
 
         A device's revoked certificate is not replaced; a broker's is.
@@ -266,16 +269,16 @@ class Authority:
             ConfigError: As ``issue``.
         """
         current = {entry.file: entry for entry in self.current()}
-        devices = [entry for entry in self.issued if entry.kind is Kind.DEVICE]
+        devices = [entry for entry in self.issued if entry.kind is Purpose.DEVICE]
         revoked = {entry.file for entry in devices} - current.keys()
 
-        def is_missing(one: Wanted) -> bool:
+        def is_missing(one: WantedCertificate) -> bool:
             known = current.get(one.file)
             return known is None or known.addresses != one.addresses or not self._is_in_its_file(known)
 
         return self.issue([one for one in wanted if one.file not in revoked and is_missing(one)], now)
 
-    def _sign(self, wanted: Wanted, now: EpochSeconds) -> tuple[Issued, str]:
+    def _sign(self, wanted: WantedCertificate, now: EpochSeconds) -> tuple[Issued, str]:
         lifetime_s = min(wanted.lifetime_s, self.expires - now)
         if self.expires <= now:
             raise ConfigError(
@@ -309,8 +312,8 @@ class Authority:
         Raises:
             ConfigError: The authority has expired.
         """
-        current = [e for e in self.current() if e.kind is not Kind.ENROLMENT]
-        current = [entry for entry in current if entry.kind is Kind.BROKER or entry.name not in without]
+        current = [e for e in self.current() if e.kind is not Purpose.ENROLMENT]
+        current = [entry for entry in current if entry.kind is Purpose.BROKER or entry.name not in without]
         due = [e for e in current if e.expires - now <= within_s or not self._is_in_its_file(e)]
         return self.issue([entry.again() for entry in due], now)
 
@@ -320,7 +323,7 @@ class Authority:
         except (OSError, ConfigError):
             return False
 
-    def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Kind = Kind.DEVICE) -> list[Issued]:
+    def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Purpose = Purpose.DEVICE) -> list[Issued]:
         """Revoke every unrevoked certificate of a device or broker; return these certificates."""
         # Expired certificates too: otherwise they would be renewed.
         return self.revoke_these({e.serial for e in self.issued if (e.kind, e.name) == (kind, name)}, reason, now)
@@ -330,7 +333,7 @@ class Authority:
         revoked = [e for e in self.issued if e.serial in serials and e.revoked is None]
         self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
         self._save(now)
-        if any(entry.kind is Kind.ENROLMENT for entry in revoked):
+        if any(entry.kind is Purpose.ENROLMENT for entry in revoked):
             self._enrolment(now).save(self.out / FOLDER)
         self._hand_out_revocations()
         return revoked
@@ -357,7 +360,7 @@ class Authority:
                     continue
             made.append(self._signer.delegate(enrolment.key.public_key(), name, addresses, now, lifetime_s))
             file, own = f"{FOLDER}/{ENROLMENT_FILE}", tuple(addresses)
-            like = Wanted(kind=Kind.ENROLMENT, name=name, file=file, lifetime_s=lifetime_s, addresses=own)
+            like = WantedCertificate(kind=Purpose.ENROLMENT, name=name, file=file, lifetime_s=lifetime_s, addresses=own)
             issued.append(Issued(**vars(like), serial=made[-1].serial_number, issued=now))
         if issued:
             self.issued += issued
@@ -379,7 +382,7 @@ class Authority:
 
     def lists(self) -> list[Path]:
         """Return the path of every copy of the revocation list: one in the folder of each certificate or controller."""
-        of = [f"{e.name}/{CA_FILE}" if e.kind is Kind.ENROLMENT else e.file for e in self.issued]
+        of = [f"{e.name}/{CA_FILE}" if e.kind is Purpose.ENROLMENT else e.file for e in self.issued]
         return sorted({(self.out / file).with_name(REVOKED_FILE) for file in of})
 
     def _save(self, now: EpochSeconds) -> None:
@@ -425,7 +428,7 @@ class Authority:
 def _issued(entry: dict[str, object]) -> Issued:
     fields = entry | {
         "serial": int(str(entry["serial"]), 16),
-        "kind": Kind(str(entry["kind"])),
+        "kind": Purpose(str(entry["kind"])),
         "addresses": tuple(entry["addresses"]),  # type: ignore[arg-type]
     }
     return Issued(**fields)  # type: ignore[arg-type]

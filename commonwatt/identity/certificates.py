@@ -37,7 +37,7 @@ _ECDSA = ec.ECDSA(hashes.SHA256())
 MAX_NAME = 64  # most characters of a certificate's name (X.520)
 
 
-class Kind(StrEnum):
+class Purpose(StrEnum):
     """The purpose of a certificate."""
 
     BROKER = "broker"
@@ -83,7 +83,7 @@ class Signer:
         return cls(read, secret)
 
     def issue(
-        self, kind: Kind, name: str, addresses: Sequence[str], now: EpochSeconds, lifetime_s: int
+        self, kind: Purpose, name: str, addresses: Sequence[str], now: EpochSeconds, lifetime_s: int
     ) -> tuple[int, str]:
         """Make a certificate and its key.
 
@@ -106,14 +106,14 @@ class Signer:
     def certify(
         self,
         key: ec.EllipticCurvePublicKey,
-        kind: Kind,
+        kind: Purpose,
         name: str,
         addresses: Sequence[str],
         now: EpochSeconds,
         lifetime_s: int,
     ) -> x509.Certificate:
         """Make the certificate of a key that its owner made; the rest as ``issue``."""
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if kind is Kind.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if kind is Purpose.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = (
             _builder(_name(name), self.certificate.subject, key, now, lifetime_s)
@@ -188,7 +188,7 @@ class Signer:
 
 def enrolment_name(controller: str, serial: int) -> str:
     """Return the name of an enrolment certificate, which tells a list of its issuer's serial number."""
-    return f"{Kind.ENROLMENT} {controller} {serial:x}"[:MAX_NAME]
+    return f"{Purpose.ENROLMENT} {controller} {serial:x}"[:MAX_NAME]
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> str:

@@ -8,7 +8,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from commonwatt.identity.certificates import (
     UNREADABLE,
-    Kind,
+    Purpose,
     common_name,
     enrolment_name,
     key_pem,
@@ -62,7 +62,7 @@ def request_of(key: str) -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def kind_of(chain: bytes) -> Kind:
+def kind_of(chain: bytes) -> Purpose:
     """Return the purpose of a device's or broker's certificate (PEM).
 
     Raises:
@@ -72,7 +72,7 @@ def kind_of(chain: bytes) -> Kind:
         usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (*UNREADABLE, x509.ExtensionNotFound) as error:
         raise ConfigError(f"no certificate of a device or broker: {error}") from error
-    return Kind.BROKER if ExtendedKeyUsageOID.SERVER_AUTH in usage else Kind.DEVICE
+    return Purpose.BROKER if ExtendedKeyUsageOID.SERVER_AUTH in usage else Purpose.DEVICE
 
 
 def requested(request: bytes) -> tuple[str, ec.EllipticCurvePublicKey]:
@@ -116,7 +116,7 @@ def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None
 
 def enrolled(revocations: bytes) -> list[str]:
     """Return the controllers whose enrolment certificates have a list in a file of revocations (PEM)."""
-    return sorted({name.split()[1] for name in listed_issuers(revocations) if name.startswith(f"{Kind.ENROLMENT} ")})
+    return sorted({name.split()[1] for name in listed_issuers(revocations) if name.startswith(f"{Purpose.ENROLMENT} ")})
 
 
 def merged(revocations: bytes, issuers: bytes, authority: bytes, before: bytes) -> bytes:

@@ -31,7 +31,7 @@ _MOSQUITTO_SALT_BYTES = 12
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-class Role(StrEnum):
+class DeviceRole(StrEnum):
     """The role of a device, which decides its topics."""
 
     METER = "meter"
@@ -45,7 +45,7 @@ class Device:
     """A device in a broker's devices file."""
 
     identity: str  # MQTT client id
-    role: Role  # its role
+    role: DeviceRole  # its role
     microgrid: MicrogridId  # the microgrid of its topics; empty for the utility, ``plant`` for the plant
     token_sha256: str  # hexadecimal digest of its token
     revoked: str = ""  # the reason for its revocation; empty: not revoked
@@ -128,7 +128,7 @@ def _device(identity: str, fields: object) -> Device:
     texts |= {key: fields.get(key, "") for key in ("revoked", "mosquitto")}
     if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
         raise TypeError(f"{identity}: {wrong[0]} is no text")
-    role = Role(texts["role"])
+    role = DeviceRole(texts["role"])
     if not _DIGEST.fullmatch(texts["token_sha256"]):
         raise ValueError(f"{identity}: token_sha256 is no digest")
     return Device(

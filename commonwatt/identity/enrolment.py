@@ -16,12 +16,12 @@ from commonwatt.identity.authority import (
     METER_DAYS,
     Authority,
     Issued,
-    Wanted,
+    WantedCertificate,
 )
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.devices import (
     Device,
-    Role,
+    DeviceRole,
     broker_token,
     digest,
     load_devices,
@@ -74,11 +74,11 @@ def named(devices: dict[str, Device], identity: str, *, with_meters: bool) -> li
     """
     if identity not in devices:
         raise ConfigError(f"{identity} is no device; of a broker's certificate say so with --broker")
-    meters = [d.identity for d in devices.values() if d.role is Role.METER and d.microgrid == identity]
+    meters = [d.identity for d in devices.values() if d.role is DeviceRole.METER and d.microgrid == identity]
     return [identity, *(meters if with_meters else ())]
 
 
-def wanted(out: Path, devices: dict[str, Device], identity: str) -> Wanted:
+def wanted(out: Path, devices: dict[str, Device], identity: str) -> WantedCertificate:
     """Return the certificate of a device that is to be issued: for 90 days, a meter's for ten years.
 
     Raises:
@@ -89,8 +89,8 @@ def wanted(out: Path, devices: dict[str, Device], identity: str) -> Wanted:
         raise ConfigError(f"{identity} is not registered in {out}; see: commonwatt utility register")
     if device.revoked:
         raise ConfigError(f"{identity} was revoked ({device.revoked}); first: commonwatt enroll readmit {identity}")
-    days = METER_DAYS if device.role is Role.METER else DEVICE_DAYS
-    return Wanted(kind=Kind.DEVICE, name=identity, file=file_of(device), lifetime_s=days * 86_400)
+    days = METER_DAYS if device.role is DeviceRole.METER else DEVICE_DAYS
+    return WantedCertificate(kind=Purpose.DEVICE, name=identity, file=file_of(device), lifetime_s=days * 86_400)
 
 
 def file_of(device: Device) -> str:
@@ -100,7 +100,7 @@ def file_of(device: Device) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Revoked:
+class Revocation:
     """What a revocation changed."""
 
     certificates: Sequence[Issued]  # the certificates that are invalid from now on
@@ -108,7 +108,7 @@ class Revoked:
     lists: Sequence[Path]  # the revocation lists to carry to the machines that read these files
 
 
-def revoke_devices(out: Path, identity: str, reason: str, now: EpochSeconds, *, with_meters: bool) -> Revoked:
+def revoke_devices(out: Path, identity: str, reason: str, now: EpochSeconds, *, with_meters: bool) -> Revocation:
     """Revoke a device's certificates and its token, within ``alone``.
 
     Raises:
@@ -118,11 +118,11 @@ def revoke_devices(out: Path, identity: str, reason: str, now: EpochSeconds, *, 
     names = named(all_devices(out), identity, with_meters=with_meters)
     changed = _mark(out, names, lambda device, _: replace(device, revoked=device.revoked or reason))
     # What was issued from afar ends with the controller's enrolment certificate, its broker's certificate included.
-    ends = [(name, kind) for name in names for kind in (Kind.DEVICE, Kind.ENROLMENT)]
+    ends = [(name, kind) for name in names for kind in (Purpose.DEVICE, Purpose.ENROLMENT)]
     gone = [entry for name, kind in ends if authority for entry in authority.revoke(name, reason, now, kind)]
     read_by = {path.parent for path in changed}
     lists = [path for path in authority.lists() if path.parent in read_by] if authority and gone else []
-    return Revoked(certificates=gone, devices_files=changed, lists=lists)
+    return Revocation(certificates=gone, devices_files=changed, lists=lists)
 
 
 def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dict[Path, int], list[Path]]:
@@ -151,7 +151,7 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
             made[path] = len(new)
 
     def taken_in(device: Device, broker: str) -> Device:
-        is_foreign = device.role is Role.METER and device.microgrid != broker
+        is_foreign = device.role is DeviceRole.METER and device.microgrid != broker
         token = broker_token(secrets[device.identity], broker) if is_foreign else tokens[device.identity]
         held = token.encode()
         return replace(device, revoked="", token_sha256=digest(held), mosquitto=mosquitto_digest(held))

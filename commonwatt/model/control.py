@@ -36,7 +36,7 @@ Aggregation = Literal["none", "lossless", "lossy"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relayed:
+class RelayedDays:
     """What a controller relayed in the last days, as the utility or itself counted it."""
 
     seconds: int  # for how long it was counted
@@ -56,7 +56,7 @@ class Relaying:
     put_s: int = PUT_S  # seconds between the meters' puts
 
 
-def line_of(relayed: Relayed, relaying: Relaying) -> LineRate:
+def line_of(relayed: RelayedDays, relaying: Relaying) -> LineRate:
     """Return the bytes a second that batches of readings, and the heads of meters' puts, take on the line.
 
     Args:
@@ -107,7 +107,7 @@ def return_delay_s(microgrid: MicrogridId, returned: EpochSeconds, *, is_public:
     return BLOCK_S * (1 + hashlib.sha256(f"{microgrid} {returned}".encode()).digest()[0] % BLOCKS)
 
 
-class Measure(StrEnum):
+class SavingMeasure(StrEnum):
     """What saves bytes, in the order of the ladder's steps."""
 
     QUARTERS = "quarters"  # only whole quarter-hours are relayed
@@ -121,10 +121,10 @@ REASONS = {LINE: "the LTE line", DISK: "the disk", BACKLOG: "the backlog", UTILI
 """Each reason for people: what bytes are saved for."""
 
 WORDS = {
-    Measure.QUARTERS: "whole quarter-hours are relayed",
-    Measure.METERS: "meters send identical readings as one",
-    Measure.PUTS: "meters send less often",
-    Measure.AVERAGES: "averages are relayed",
+    SavingMeasure.QUARTERS: "whole quarter-hours are relayed",
+    SavingMeasure.METERS: "meters send identical readings as one",
+    SavingMeasure.PUTS: "meters send less often",
+    SavingMeasure.AVERAGES: "averages are relayed",
 }
 """Each measure for people."""
 

@@ -37,7 +37,7 @@ class Now(EpochSeconds):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class MachineClocks:
     """The readings of this machine's clocks at one moment."""
 
     raw: float  # the part's own ``Clock``

@@ -59,7 +59,7 @@ MAX_BODY_BYTES = 4096  # most bytes of a request's body
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class HttpRequest:
     """A request whose host name was checked."""
 
     method: str  # GET or POST
@@ -80,7 +80,7 @@ class Response:
     raw: bytes | None = None  # bytes in place of the text
 
 
-Pages: TypeAlias = Callable[[Request], Response | None]
+Pages: TypeAlias = Callable[[HttpRequest], Response | None]
 """Answers a request, on the server's threads; ``None``: the server answers it."""
 
 # `_created` series for every counter would double the page and are not used.
@@ -273,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         path = self.path.partition("?")[0]
         address = str(self.client_address[0])
-        request = Request(method=self.command, path=path, address=address, headers=headers, body=body)
+        request = HttpRequest(method=self.command, path=path, address=address, headers=headers, body=body)
         return self._content.pages(request)
 
     def _answer(self, code: int, content_type: str, body: bytes, more: Response | None = None) -> None:

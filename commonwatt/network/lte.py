@@ -82,7 +82,7 @@ def _repeated(sock: socket.socket, info: bytes) -> tuple[int, int]:
 
 
 @dataclass
-class Tally:
+class ByteTally:
     """The sum of the byte counts of one process's connections."""
 
     # A random number for this process; the sums began at 0 with it.
@@ -137,10 +137,10 @@ class Tally:
 class AcceptedSocket(socket.socket):
     """An accepted connection that is counted to its end, however it is closed."""
 
-    _tally: Tally | None = None
+    _tally: ByteTally | None = None
 
     @classmethod
-    def take(cls, accepted: socket.socket, tally: Tally) -> Self:
+    def take(cls, accepted: socket.socket, tally: ByteTally) -> Self:
         """Take over a connection; ``accepted`` is not to be used any more."""
         sock = cls(fileno=accepted.detach())
         sock.setblocking(False)

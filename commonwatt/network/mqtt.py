@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
-from commonwatt.network.lte import Tally
+from commonwatt.network.lte import ByteTally
 from commonwatt.network.packets import BoundedClient, Oversize
 from commonwatt.network.tls import ClientTls, Stamp, stamp
 
@@ -125,7 +125,7 @@ class MqttLink:
         on_connect: Callable[[], None],
         rng: random.Random,
         tls: ClientTls | None = None,
-        tally: Tally | None = None,
+        tally: ByteTally | None = None,
         on_lost: Callable[[], None] = lambda: None,
         keepalive_s: int | None = None,  # ``None``: ``KEEPALIVE_S``
         prepare: Callable[[paho.Client], None] = lambda _: None,  # sets up each new client, such as its will
@@ -431,7 +431,7 @@ class _ClosedIfRefused(ssl.SSLSocket):
             raise
 
 
-def _counted(tally: Tally) -> type[ssl.SSLSocket]:
+def _counted(tally: ByteTally) -> type[ssl.SSLSocket]:
     """Return a socket class that also counts failed handshakes, which may be frequent."""
 
     class Counted(_ClosedIfRefused):

@@ -201,7 +201,7 @@ class Command(Message):
         return self.until if self.for_s is None else min(now + self.for_s, MAX_EPOCH)
 
 
-class Held(MessagePart):
+class HeldState(MessagePart):
     """One desired state of a meter, with the pair that set it."""
 
     value: Annotated[str, Field(max_length=16)]
@@ -247,7 +247,7 @@ class Outcome(Answer):
 
     bits: Annotated[int, Field(ge=0, lt=2**16)]  # ``records.State`` bits now
     # The desired states by kind, each with the pair that set it; kinds of a later version are left out.
-    held: Annotated[dict[Kind, Held], BeforeValidator(known_kinds)] = Field(default_factory=dict)
+    held: Annotated[dict[Kind, HeldState], BeforeValidator(known_kinds)] = Field(default_factory=dict)
     epoch: Epoch = (0, 0)  # the highest epoch seen
     push: bool  # the manual push switch: the meter sends without a request (M4)
     # The householder's sharing minimum; absent without a battery.

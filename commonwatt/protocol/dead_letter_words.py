@@ -18,9 +18,9 @@ from commonwatt.protocol.dead_letters import (
     MAX_DEAD_LETTER_BYTES,
     REASONS,
     DeadLetter,
+    DeadLetterFilter,
     DeadLetterSource,
-    Kept,
-    Wanted,
+    KeptDeadLetter,
     reason_text,
     source_text,
 )
@@ -114,7 +114,7 @@ def _bits(state: int) -> str:
     return ", ".join(state_names(state)) or "none"
 
 
-def row_of(kept: Kept) -> dict[str, Any]:
+def row_of(kept: KeptDeadLetter) -> dict[str, Any]:
     """Return a stored dead letter for JSON and tables."""
     dead_letter = kept.dead_letter
     return {
@@ -135,7 +135,9 @@ def row_of(kept: Kept) -> dict[str, Any]:
     }
 
 
-def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochSeconds, state: str = "") -> Wanted:
+def wanted(
+    meter: str | None, reason: str | None, since: str | None, now: EpochSeconds, state: str = ""
+) -> DeadLetterFilter:
     """Return the filter from the command's options.
 
     Args:
@@ -149,7 +151,7 @@ def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochS
     """
     if meter is not None and parse_id(meter) is None:
         raise ConfigError(f"meter: {meter!r:.40} is no meter's id")
-    return Wanted(
+    return DeadLetterFilter(
         meter=None if meter is None else parse_id(meter),
         reasons=() if reason is None else _numbers(reason),
         since=0 if since is None else _since(since, now),

@@ -164,7 +164,7 @@ def quarantined_blocks(dead_letter: DeadLetter, record_types: Iterable[int]) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptDeadLetter:
     """A stored dead letter."""
 
     no: int  # its number in the store
@@ -175,7 +175,7 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class DeadLetterFilter:
     """A filter for dead letters."""
 
     meter: MeterId | None = None  # only this meter's; ``None``: all meters

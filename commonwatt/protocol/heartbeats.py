@@ -18,7 +18,7 @@ class LineByteCount(Message):
     received: Natural  # IP bytes received from them
 
 
-class Month(MessagePart):
+class LineMonth(MessagePart):
     """Use of an LTE line this month. Pairs are up (sent by the controller) and down (received)."""
 
     used: tuple[Natural, Natural]  # IP bytes since the month began
@@ -36,7 +36,7 @@ class Month(MessagePart):
         return "at_risk" if max(self.expected) > self.allowance else "ok"
 
 
-class Power(MessagePart):
+class MeanPower(MessagePart):
     """The mean power of a microgrid in a whole minute."""
 
     end: Moment  # when the minute ended
@@ -57,12 +57,12 @@ class Energy(MessagePart):
     levels: tuple[Annotated[int, Field(ge=0, le=1000)] | None, ...] = ()
     # The sum of the levels that are known, and the age of the oldest in seconds; ``None``: none is known.
     stored: tuple[MilliwattHours, Natural] | None = None
-    power: Power | None = None  # ``None``: no minute with nearly all readings, or an older gateway
+    power: MeanPower | None = None  # ``None``: no minute with nearly all readings, or an older gateway
     # Thousandths of the capacity by which the start of help is delayed.
     band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
-class Refilling(MessagePart):
+class RefillProgress(MessagePart):
     """How far a gateway is in sending a microgrid's backup again to a utility that lost its store."""
 
     since: Moment  # when it saw the utility's new store
@@ -119,9 +119,9 @@ class Heartbeat(Message, Energy):
     # Batteries and power of the microgrids that it manages for other controllers.
     hosted: dict[Annotated[str, Field(max_length=16)], Energy] = Field(default_factory=dict)
     fenced: Natural = 0  # number of meters that report a higher epoch, so another manager commands them
-    lte: Month | None = None  # use of its controller's LTE line; ``None``: not counted yet
+    lte: LineMonth | None = None  # use of its controller's LTE line; ``None``: not counted yet
     # By microgrid of which it has a store, a refill that lasts or ended within a day; an older gateway says none.
-    refilling: dict[Annotated[str, Field(max_length=16)], Refilling] = Field(default_factory=dict)
+    refilling: dict[Annotated[str, Field(max_length=16)], RefillProgress] = Field(default_factory=dict)
     # The mark of the last acknowledged data of its own microgrid: a run of the utility's store, and a commit's number;
     # ``None``: none yet, or an older gateway.
     mark: tuple[Natural, Natural] | None = None

@@ -233,7 +233,7 @@ def unpack_put_ack(data: bytes) -> PutAck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class LiveLevel:
     """A live level, sent at QoS 0 and not acknowledged; the next one replaces it."""
 
     state: int  # ``State`` bits
@@ -245,7 +245,7 @@ class Level:
         return _with_crc(_LEVEL.pack(VERSION, 0, self.state, self.time, self.level))
 
 
-def unpack_level(data: bytes) -> Level:
+def unpack_level(data: bytes) -> LiveLevel:
     """Read a live level.
 
     Raises:
@@ -257,10 +257,10 @@ def unpack_level(data: bytes) -> Level:
     version, _, state, time, level = _LEVEL.unpack_from(data)
     if version != VERSION:
         raise ProtocolError(Refusal.VERSION, f"level of version {version}")
-    return Level(state=state, time=time, level=level)
+    return LiveLevel(state=state, time=time, level=level)
 
 
-def judge_level(level: Level, limits: Mapping[int, MilliwattHours]) -> Rejection | None:
+def judge_level(level: LiveLevel, limits: Mapping[int, MilliwattHours]) -> Rejection | None:
     """Return the reason to reject a live level, or ``None`` if it is valid.
 
     Args:

@@ -23,7 +23,7 @@ _SUFFIXES = {
 _READY = "the utility does not answer, or help began less than 5 minutes ago"
 
 
-class Why(StrEnum):
+class RoleReason(StrEnum):
     """The reason for a battery's role; the code is part of the protocol."""
 
     role: Role
@@ -92,25 +92,25 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reason:
+class SharingReason:
     """The role of a battery, and the reason."""
 
     role: Role  # whether it gives, receives, rests, or can't take part (``out``)
     why: str  # the reason, a sentence about the battery
 
 
-def reason_of_code(code: str, band_permille: int) -> Reason:
+def reason_of_code(code: str, band_permille: int) -> SharingReason:
     """Return the reason that a heartbeat has for a battery; a later version may have others.
 
     Args:
         band_permille: Thousandths of the capacity by which the start of help is delayed.
     """
     known = code.rstrip("".join(_SUFFIXES))
-    if known not in set(Why):
-        return Reason("out", "Its gateway has a reason that this version of the utility does not know.")
-    why = Why(known)
+    if known not in set(RoleReason):
+        return SharingReason("out", "Its gateway has a reason that this version of the utility does not know.")
+    why = RoleReason(known)
     words = why.words.format(band=f"{band_permille / 10:g}")
-    return Reason(why.role, words + _SUFFIXES.get(code.removeprefix(known), ""))
+    return SharingReason(why.role, words + _SUFFIXES.get(code.removeprefix(known), ""))
 
 
 @dataclass(frozen=True, kw_only=True)

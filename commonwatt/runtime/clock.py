@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time import Machine
+from commonwatt.model.time import MachineClocks
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.runtime.files import read_object, write_private
 
@@ -92,9 +92,9 @@ def _named(wall: float) -> float:
     return wall if wall <= MAX_EPOCH else 0.0
 
 
-def read_machine(clock: Clock) -> Machine:
+def read_machine(clock: Clock) -> MachineClocks:
     """Read the machine's clocks."""
-    return Machine(
+    return MachineClocks(
         raw=clock.now(),
         wall=_named(time.time()),
         since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),

@@ -18,7 +18,7 @@ Tally: TypeAlias = Counter[tuple[str, str]]  # counts of events by kind and resu
 _S = TypeVar("_S")
 
 
-class Row(NamedTuple, Generic[_S]):
+class MetricRow(NamedTuple, Generic[_S]):
     """A metric that is read at each scrape."""
 
     kind: type[GaugeMetricFamily | CounterMetricFamily]
@@ -28,7 +28,7 @@ class Row(NamedTuple, Generic[_S]):
     labels: str = ""  # the names of its labels, with a space between
 
 
-def families(prefix: str, rows: Iterable[Row[_S]], state: _S) -> Iterator[Metric]:
+def families(prefix: str, rows: Iterable[MetricRow[_S]], state: _S) -> Iterator[Metric]:
     """Yield the metrics of a table as they are now."""
     for kind, name, text, read, labels in rows:
         value = read(state)
@@ -42,17 +42,17 @@ def families(prefix: str, rows: Iterable[Row[_S]], state: _S) -> Iterator[Metric
             yield kind(f"{prefix}_{name}", text, value=value)
 
 
-def gauge(name: str, text: str, read: Callable[[_S], Value], labels: str = "") -> Row[_S]:
+def gauge(name: str, text: str, read: Callable[[_S], Value], labels: str = "") -> MetricRow[_S]:
     """Return a row of a gauge."""
-    return Row(GaugeMetricFamily, name, text, read, labels)
+    return MetricRow(GaugeMetricFamily, name, text, read, labels)
 
 
-def counter(name: str, text: str, read: Callable[[_S], Value], labels: str = "") -> Row[_S]:
+def counter(name: str, text: str, read: Callable[[_S], Value], labels: str = "") -> MetricRow[_S]:
     """Return a row of a counter, whose name gets ``_total``."""
-    return Row(CounterMetricFamily, name, text, read, labels)
+    return MetricRow(CounterMetricFamily, name, text, read, labels)
 
 
-def tallied(kind: str, name: str, text: str, label: str) -> Row[Tally]:
+def tallied(kind: str, name: str, text: str, label: str) -> MetricRow[Tally]:
     """Return a row of the counts of a kind of event."""
     return counter(
         name, text, lambda tally: {of: n for (one, of), n in sorted(tally.copy().items()) if one == kind}, label
@@ -78,7 +78,7 @@ def registry_of(*reads: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
     return registry
 
 
-WATCHDOG_ROWS: tuple[Row[Watchdog], ...] = (
+WATCHDOG_ROWS: tuple[MetricRow[Watchdog], ...] = (
     counter("stuck", "Times something made no progress for 30 s, by what it is.", lambda dog: dog.stuck, "what"),
     counter("clock_jumps", "Times the machine's clock jumped.", lambda dog: dog.jumps),
     counter("unhandled_exceptions", "Exceptions in the loop's callbacks that only the loop has caught.",

@@ -12,7 +12,7 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_J
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from commonwatt.runtime.watchdog import Steps
+from commonwatt.runtime.watchdog import LoopProgress
 
 _SHORTEST_REAL_S = 0.05
 
@@ -40,7 +40,7 @@ class Ticker:
     def __init__(self, phase: float = 0.0) -> None:
         self._phase = phase
         self._shortest: tuple[datetime, timedelta] | None = None  # the first call of the shortest period, and this
-        self.steps = Steps()  # a step for each tick, for the watchdog
+        self.steps = LoopProgress()  # a step for each tick, for the watchdog
         self.failures = 0  # calls that failed; each is logged, and the period continues
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

@@ -71,7 +71,7 @@ jump. A program that slews the clock stays far below this in a second."""
 Mark = Callable[[], object]  # a function that returns a progress value: a new value after each step, None while idle
 
 
-class Steps:
+class LoopProgress:
     """Progress of continuous work, such as a loop."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Steps:
         return self._done
 
 
-class Work:
+class WorkProgress:
     """Progress of work with idle times, such as a writer thread."""
 
     def __init__(self) -> None:
@@ -153,9 +153,9 @@ class Watchdog:
         self._watched[name] = _Watched(mark)
         self.stuck[name] += 0
 
-    def steps(self, name: str) -> Steps:
+    def steps(self, name: str) -> LoopProgress:
         """Watch continuous work; return its steps."""
-        steps = Steps()
+        steps = LoopProgress()
         self.watch(name, steps.mark)
         return steps
 
@@ -186,7 +186,7 @@ class Watchdog:
             beat.cancel()
             thread.join()
 
-    async def _beat(self, loop: Steps) -> None:
+    async def _beat(self, loop: LoopProgress) -> None:
         while True:
             loop.step()
             await asyncio.sleep(self._look_s / 2)

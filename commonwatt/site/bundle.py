@@ -56,7 +56,7 @@ _OF_ADAPTER = re.compile(rf"adapter(?:-tokens\.json|\.toml)|{_OF_SOURCE}", re.AS
 _NUMBERS = re.compile(r"\d+")
 
 
-class Manifest(Settings):
+class BundleManifest(Settings):
     """The description in a bundle."""
 
     format: Literal[1] = 1  # the bundle's format
@@ -73,7 +73,7 @@ class Manifest(Settings):
 class Bundle:
     """A bundle that was read and checked."""
 
-    manifest: Manifest  # its description
+    manifest: BundleManifest  # its description
     files: Mapping[str, bytes]  # the content of each file, by its name ``FOLDER/NAME``
 
 
@@ -105,7 +105,7 @@ def pack(folder: Path, place: str, now: EpochSeconds, without: Collection[str] =
             check_named_files(path, part := check_file(path), without)
             _check_carried(path, part, {*carried.values(), *(path.with_name(name) for name in without)})
     manifest_place = UTILITY if place == SECOND else place  # A second machine is one of the utility, too.
-    manifest = Manifest(
+    manifest = BundleManifest(
         version=version("commonwatt"),
         place=manifest_place,
         town=site.town.name,
@@ -173,7 +173,9 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(manifest=manifest, files=contents)
 
 
-def _check_signature(path: Path, manifest: Manifest, text: bytes, signature: bytes | None, authority: bytes) -> None:
+def _check_signature(
+    path: Path, manifest: BundleManifest, text: bytes, signature: bytes | None, authority: bytes
+) -> None:
     if signature is None:
         raise ConfigError(f"{path}: refused: it is not signed; pack it again at the office")
     if digest(authority) != manifest.authority:
@@ -202,7 +204,7 @@ def _contents(path: Path) -> dict[str, bytes]:
     return contents
 
 
-def _manifest(path: Path, text: bytes) -> Manifest:
+def _manifest(path: Path, text: bytes) -> BundleManifest:
     """Check the version first: a newer version may have another manifest."""
     found = json.loads(text)
     packed, own = str(found["version"]), version("commonwatt")
@@ -211,7 +213,7 @@ def _manifest(path: Path, text: bytes) -> Manifest:
             f"{path}: was packed by version {packed}, newer than this program's {own}; install version {packed} first"
         )
     try:
-        return Manifest.model_validate(found)
+        return BundleManifest.model_validate(found)
     except ValidationError as error:
         # Without the cause: pydantic's error quotes the value found.
         raise ConfigError(f"{path}: damaged: no valid manifest ({error.error_count()} faults)") from None

@@ -11,8 +11,8 @@ from commonwatt.clique.cliques import write_clique_files
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.config.files import check_named_files, place_of
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority, Issued
-from commonwatt.identity.certificates import Kind
-from commonwatt.identity.devices import Role, load_tokens, save_tokens
+from commonwatt.identity.certificates import Purpose
+from commonwatt.identity.devices import DeviceRole, load_tokens, save_tokens
 from commonwatt.identity.enrolment import all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
@@ -82,10 +82,10 @@ def _certify(authority: Authority, site: SiteFile, town: Town, now: EpochSeconds
     wanted, devices = certificates(site, town), all_devices(authority.out).values()
     revoked = {device.identity for device in devices if device.revoked}
     # A meter's is exchanged with the meter.
-    without = revoked | {device.identity for device in devices if device.role is Role.METER}
+    without = revoked | {device.identity for device in devices if device.role is DeviceRole.METER}
     if site.site.care is None:
         return authority.issue_missing(wanted, now) + authority.renew(now, RENEWED_S, without)
-    brokers = {one.name: one.addresses for one in wanted if one.kind is Kind.BROKER}
+    brokers = {one.name: one.addresses for one in wanted if one.kind is Purpose.BROKER}
     places = {name: brokers[name] for name in town.microgrids if name not in revoked}
     made = {entry.file for entry in authority.issued}
     there = [one for one in wanted if one.file in made or one.file.partition("/")[0] not in town.microgrids]

@@ -12,9 +12,16 @@ from commonwatt.clique.cliques import BEATS_PORT, CLIQUE_FILE, exchanges, formed
 from commonwatt.config.files import check_model, place_of, read_toml, toml_table
 from commonwatt.config.settings import GatewaySettings, Settings, settings_of
 from commonwatt.doctor.running import check_settings
-from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, ENDED_DAYS, Wanted
-from commonwatt.identity.certificates import Kind
-from commonwatt.identity.devices import Role
+from commonwatt.identity.authority import (
+    BROKER_DAYS,
+    BROKER_FILE,
+    DEVICE_DAYS,
+    DEVICE_FILE,
+    ENDED_DAYS,
+    WantedCertificate,
+)
+from commonwatt.identity.certificates import Purpose
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MeterId
 from commonwatt.network.addresses import host_fault, split_address
@@ -154,7 +161,7 @@ HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\
 BACKUP_TIMER = "commonwatt-backup.timer"  # makes backups of a utility's SQLite database each night
 
 # The certificates of a controller; with care their keys are made there.
-MADE_THERE = (DEVICE_FILE[Role.GATEWAY], BROKER_FILE)
+MADE_THERE = (DEVICE_FILE[DeviceRole.GATEWAY], BROKER_FILE)
 
 ADAPTER_FILE = "adapter.toml"  # an adapter's settings file
 ADAPTER_TOKENS = "adapter-tokens.json"  # the tokens of its meters, and of no others
@@ -248,7 +255,7 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
         "database": _DATABASE,
         "head_end": f"{_OWN_HOST}:{port}" if site.site.second is None else head_ends,
         **tls,
-        "certificate": DEVICE_FILE[Role.UTILITY],
+        "certificate": DEVICE_FILE[DeviceRole.UTILITY],
         "http": f"{_OWN_HOST}:8080",
     }
     if site.site.second is not None:
@@ -283,7 +290,7 @@ def _controller_files(
         "broker": f"{_OWN_HOST}:{port}",
         "broker_ca": "ca.pem",
         **shared,
-        "certificate": DEVICE_FILE[Role.GATEWAY],
+        "certificate": DEVICE_FILE[DeviceRole.GATEWAY],
         "http": f"{_OWN_HOST}:9101",
     }
     if "clients_ca" in table.broker:
@@ -348,16 +355,16 @@ def _with_clique(town: Town) -> set[str]:
     return {name for group in exchanges(orders(formed((), kinds), kinds)) for name in group}
 
 
-def certificates(site: SiteFile, town: Town) -> list[Wanted]:
+def certificates(site: SiteFile, town: Town) -> list[WantedCertificate]:
     """Return the certificate of each broker, gateway and of the utility."""
     wanted = []
     for place in places_of(site, town):
-        role = Role.GATEWAY if place in town.microgrids else Role.UTILITY
+        role = DeviceRole.GATEWAY if place in town.microgrids else DeviceRole.UTILITY
         broker = next(iter(sources_of(place).values()))
         lines = _table_of(site)[place].lines if place in town.microgrids else ()
         wanted.append(
-            Wanted(
-                kind=Kind.BROKER,
+            WantedCertificate(
+                kind=Purpose.BROKER,
                 name=broker,
                 file=f"{broker}/{BROKER_FILE}",
                 lifetime_s=BROKER_DAYS * _DAY_S,
@@ -366,7 +373,9 @@ def certificates(site: SiteFile, town: Town) -> list[Wanted]:
         )
         if place != SECOND:  # Both utilities are one device.
             file = f"{place}/{DEVICE_FILE[role]}"
-            wanted.append(Wanted(kind=Kind.DEVICE, name=place, file=file, lifetime_s=DEVICE_DAYS * _DAY_S))
+            wanted.append(
+                WantedCertificate(kind=Purpose.DEVICE, name=place, file=file, lifetime_s=DEVICE_DAYS * _DAY_S)
+            )
     return wanted
 
 

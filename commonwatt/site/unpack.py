@@ -27,7 +27,7 @@ from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import read_object, replace_file
 from commonwatt.runtime.service import only_one
-from commonwatt.site.bundle import Bundle, Manifest
+from commonwatt.site.bundle import Bundle, BundleManifest
 from commonwatt.site.machine import AUTHORITY, PROGRAM, STATE, USER, Machine, missing_program
 from commonwatt.site.places import (
     ADAPTER_FILE,
@@ -46,10 +46,10 @@ _AHEAD_S = 86_400  # most seconds by which a bundle may be ahead of this machine
 _WANTS = ("/etc/systemd/system/multi-user.target.wants", "/etc/systemd/system/timers.target.wants")
 
 
-class Installed(Settings):
+class UnpackedLast(Settings):
     """What was unpacked last."""
 
-    manifest: Manifest  # the bundle's manifest
+    manifest: BundleManifest  # the bundle's manifest
     program: str  # the version of the program that unpacked it
 
 
@@ -59,7 +59,7 @@ class Unpacking:
 
     bundle: Bundle  # the bundle
     machine: Machine  # the machine
-    before: Installed | None  # what was unpacked there last; ``None``: nothing
+    before: UnpackedLast | None  # what was unpacked there last; ``None``: nothing
     program: str  # the version of this program
 
     @property
@@ -119,7 +119,7 @@ class Unpacking:
 
     def finish(self) -> None:
         """Record that this bundle was unpacked."""
-        installed = Installed(manifest=self.bundle.manifest, program=self.program)
+        installed = UnpackedLast(manifest=self.bundle.manifest, program=self.program)
         replace_file(self.machine.state / INSTALLED, installed.model_dump_json(indent=1).encode())
 
     def _keep_edited(self, name: str, path: Path, say: Callable[[str], None], owner: tuple[int, int] | None) -> None:
@@ -226,15 +226,15 @@ def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes
     return found
 
 
-def installed_on(machine: Machine) -> Installed | None:
+def installed_on(machine: Machine) -> UnpackedLast | None:
     """Return what was unpacked last on a machine; ``None``: nothing."""
     path = machine.state / INSTALLED
     if not path.exists():
         return None
-    return check_model(path, Installed, read_object(path, "what was unpacked last", "delete it"))
+    return check_model(path, UnpackedLast, read_object(path, "what was unpacked last", "delete it"))
 
 
-def _refuse_other(manifest: Manifest, state: Path) -> None:
+def _refuse_other(manifest: BundleManifest, state: Path) -> None:
     """Refuse a bundle of another place or town than the installed one."""
     own = folders_of(manifest.place)
     found = {path.parent.name for part in ("gateway", "utility") for path in state.glob(f"*/{part}.toml")}
@@ -246,7 +246,7 @@ def _refuse_other(manifest: Manifest, state: Path) -> None:
         )
 
 
-def _check_authority(manifest: Manifest, machine: Machine, stated: str | None) -> None:
+def _check_authority(manifest: BundleManifest, machine: Machine, stated: str | None) -> None:
     """Check that the installed authority signed the bundle; before the first installation, the stated one."""
     files = [machine.path(AUTHORITY), *(machine.state / name / CA_FILE for name in folders_of(manifest.place))]
     installed = {path: content for path in files if (content := _content(path)) is not None}

@@ -46,7 +46,7 @@ _MOST_FAULTS = 100  # faults of a table that are reported; further ones are coun
 _MeterId = Field(None, ge=1, lt=2**64)
 
 
-class PlaceRow(Settings):
+class TownPlaceRow(Settings):
     """A place with its meters."""
 
     microgrid: MicrogridName  # its microgrid
@@ -79,10 +79,10 @@ class PlaceRow(Settings):
         return self
 
 
-COLUMNS = tuple(PlaceRow.model_fields)  # the columns of the table
+COLUMNS = tuple(TownPlaceRow.model_fields)  # the columns of the table
 
 
-def read_places(path: Path) -> list[PlaceRow]:
+def read_places(path: Path) -> list[TownPlaceRow]:
     """Read the table of a town's places."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -104,7 +104,7 @@ def read_places(path: Path) -> list[PlaceRow]:
     return [place for _, place in found]
 
 
-_Placed = tuple[int, PlaceRow]
+_Placed = tuple[int, TownPlaceRow]
 
 
 def _places(names: Sequence[str], rows: Sequence[Sequence[str]], faults: list[str]) -> Iterator[_Placed]:
@@ -116,7 +116,7 @@ def _places(names: Sequence[str], rows: Sequence[Sequence[str]], faults: list[st
             continue
         cells = {name: text_of(cell.strip()) for name, cell in zip(names, row, strict=True) if cell.strip()}
         try:
-            yield number, PlaceRow.model_validate(cells)
+            yield number, TownPlaceRow.model_validate(cells)
         except ValidationError as error:
             for fault in error.errors():
                 column = f", column {fault['loc'][0]}" if fault["loc"] else ""
@@ -127,7 +127,7 @@ def _places(names: Sequence[str], rows: Sequence[Sequence[str]], faults: list[st
 def _clashes(places: Sequence[_Placed]) -> Iterator[str]:
     """Yield what is there twice, and what contradicts another row."""
     seen: dict[tuple[str, object], int] = {}
-    microgrids: dict[str, PlaceRow] = {}
+    microgrids: dict[str, TownPlaceRow] = {}
     numbers: dict[int, str] = {}
     for row, place in places:
         once: list[tuple[str, str, object]] = [("place", "place", (place.microgrid, place.place))]
@@ -144,7 +144,7 @@ def _clashes(places: Sequence[_Placed]) -> Iterator[str]:
     yield from _lacking(places, microgrids)
 
 
-def _lacking(places: Sequence[_Placed], microgrids: Mapping[str, PlaceRow]) -> Iterator[str]:
+def _lacking(places: Sequence[_Placed], microgrids: Mapping[str, TownPlaceRow]) -> Iterator[str]:
     buildings = {(place.microgrid, place.place) for _, place in places if place.function == "building"}
     for row, place in places:
         if place.building is not None and (place.microgrid, place.building) not in buildings:
@@ -155,7 +155,7 @@ def _lacking(places: Sequence[_Placed], microgrids: Mapping[str, PlaceRow]) -> I
             yield f"microgrid {name} has {rows} rows of its boundary, and needs one"
 
 
-def places_text(places: Sequence[PlaceRow]) -> Iterator[str]:
+def places_text(places: Sequence[TownPlaceRow]) -> Iterator[str]:
     """Yield the lines of the table that ``read_places`` reads."""
     yield line_of(COLUMNS, "\n")
     for place in places:
@@ -176,7 +176,7 @@ class Builder:
 
     def __init__(self, file: TownFile) -> None:
         self.file = file
-        self.microgrids: dict[str, list[PlaceRow]] = {}  # the places of each microgrid so far
+        self.microgrids: dict[str, list[TownPlaceRow]] = {}  # the places of each microgrid so far
         self.kinds: dict[str, str] = {}  # the kind of each
         self.accounts = 0  # the highest number of an account so far
 
@@ -232,7 +232,7 @@ class Builder:
         push = function is Function.BOUNDARY or int(places * share) > int((places - 1) * share)
         capacity, minimum = battery
         self._rows.append(
-            PlaceRow.model_construct(  # Checked, as what it is made of was.
+            TownPlaceRow.model_construct(  # Checked, as what it is made of was.
                 microgrid=self._name,
                 number=self._number,
                 kind=self._table.kind,
@@ -261,10 +261,10 @@ class Builder:
         return self._last_id
 
 
-def microgrids_of(places: Sequence[PlaceRow], *, stated: bool) -> dict[str, Microgrid]:
+def microgrids_of(places: Sequence[TownPlaceRow], *, stated: bool) -> dict[str, Microgrid]:
     """Return the microgrids of checked places, by number; the meters of each by id."""
     addresses = addresses_of([i for place in places for i in (place.outgoing, place.incoming) if i is not None])
-    rows_by_microgrid: dict[str, list[PlaceRow]] = {}
+    rows_by_microgrid: dict[str, list[TownPlaceRow]] = {}
     for place in places:
         rows_by_microgrid.setdefault(place.microgrid, []).append(place)
     made = [
@@ -282,7 +282,7 @@ def microgrids_of(places: Sequence[PlaceRow], *, stated: bool) -> dict[str, Micr
     return {microgrid.id: microgrid for microgrid in sorted(made, key=lambda microgrid: microgrid.number)}
 
 
-def _meters(place: PlaceRow, addresses: dict[MeterId, str], *, stated: bool) -> Iterator[Meter]:
+def _meters(place: TownPlaceRow, addresses: dict[MeterId, str], *, stated: bool) -> Iterator[Meter]:
     battery = None
     if place.battery_mwh is not None and place.minimum is not None:
         battery = Battery(capacity=place.battery_mwh, minimum_percent=place.minimum)
@@ -308,7 +308,7 @@ def _meters(place: PlaceRow, addresses: dict[MeterId, str], *, stated: bool) -> 
         )
 
 
-def places_of_town(town: Town) -> list[PlaceRow]:
+def places_of_town(town: Town) -> list[TownPlaceRow]:
     """Return the places of a town, without meters of other makers, with the numbers that they have."""
     meters_by_place: dict[tuple[str, str], list[Meter]] = {}
     for meter in town.meters:
@@ -317,11 +317,11 @@ def places_of_town(town: Town) -> list[PlaceRow]:
     return [_row(town.microgrids[name], meters) for (name, _), meters in meters_by_place.items()]
 
 
-def _row(microgrid: Microgrid, meters: Sequence[Meter]) -> PlaceRow:
+def _row(microgrid: Microgrid, meters: Sequence[Meter]) -> TownPlaceRow:
     ids = {meter.direction: meter.id for meter in meters}
     first = meters[0]
     battery = next((meter.battery for meter in meters if meter.battery is not None), None)
-    return PlaceRow(
+    return TownPlaceRow(
         microgrid=microgrid.id,
         number=microgrid.number,
         kind=microgrid.kind,

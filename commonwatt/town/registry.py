@@ -37,7 +37,7 @@ class RegisteredMeter(Settings):
     replaced: bool = False  # whether another meter has come in its place; its late records are still accepted
 
 
-class Controller(Settings):
+class RegisteredController(Settings):
     """The controller of a microgrid."""
 
     number: Annotated[int, Field(ge=1)]  # its number, from 1
@@ -48,7 +48,7 @@ class Registry(Settings):
     """A microgrid, its controller and its meters."""
 
     microgrid: MicrogridName  # its name
-    controller: Controller  # its controller
+    controller: RegisteredController  # its controller
     meters: tuple[RegisteredMeter, ...]  # its meters, those of the boundary and of other makers included
 
 
@@ -62,7 +62,7 @@ def registry_of(microgrid: Microgrid) -> Registry:
             "replaced": meter.id in replaced,
         }
         meters.append(RegisteredMeter.model_validate(meter, from_attributes=True).model_copy(update=other))
-    controller = Controller(number=microgrid.number, address=microgrid.address)
+    controller = RegisteredController(number=microgrid.number, address=microgrid.address)
     return Registry(microgrid=microgrid.id, controller=controller, meters=tuple(meters))
 
 

@@ -31,12 +31,12 @@ from commonwatt.care.installing import (
     since_boot,
     version_of,
 )
-from commonwatt.care.release import Manifest, check
+from commonwatt.care.release import ReleaseManifest, check
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.runtime.files import replace_file
-from gateway.events import Ended, Wanted
+from gateway.events import UpgradeEnded, WantedRelease
 from gateway.loop.machine import THREADS
 
 JUDGES_AT, ENDS_AT = 0.8, 0.95  # parts of the time for a verdict: when it may be good, and when it is bad
@@ -54,7 +54,7 @@ class Meters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class GatewayFacts:
     """What a gateway sees of itself."""
 
     meters: Meters  # how many it serves
@@ -63,7 +63,7 @@ class Facts:
     bad: frozenset[str] = frozenset()  # the checks of its bad alarms
 
 
-def faults(first: Facts, now: Facts) -> list[str]:
+def faults(first: GatewayFacts, now: GatewayFacts) -> list[str]:
     """Return what a release does worse than the one before.
 
     Args:
@@ -77,7 +77,9 @@ def faults(first: Facts, now: Facts) -> list[str]:
     return found + sorted(f"an alarm of {check}" for check in now.bad)
 
 
-def verdict(first: Facts, now: Facts, ran_s: float, waited_s: float, limit_s: float) -> tuple[bool, str] | None:
+def verdict(
+    first: GatewayFacts, now: GatewayFacts, ran_s: float, waited_s: float, limit_s: float
+) -> tuple[bool, str] | None:
     """Return whether a release is good, and why not; ``None``: it is too early.
 
     Args:
@@ -118,7 +120,7 @@ class Fetching:
             care = CareConnection(settings.care, settings.head_end_ca)
         self._care = care
 
-    def step(self, wanted: Wanted, month: Month | None) -> Ended | None:
+    def step(self, wanted: WantedRelease, month: LineMonth | None) -> UpgradeEnded | None:
         """Do the next step; return how it ended, or ``None`` while it lasts.
 
         Args:
@@ -131,9 +133,9 @@ class Fetching:
             return None
         except (CareRefused, ConfigError, OSError, KeyError, ValueError) as error:
             self._clear()
-            return Ended(id=wanted.id, result="refused", why=str(error)[:200])
+            return UpgradeEnded(id=wanted.id, result="refused", why=str(error)[:200])
 
-    def _step(self, wanted: Wanted, month: Month | None) -> Ended | None:
+    def _step(self, wanted: WantedRelease, month: LineMonth | None) -> UpgradeEnded | None:
         if read_state(self._root) is not None:
             return None  # Root's unit is at work.
         result = result_of(self._root, wanted.id, wanted.release, self.folder / FETCH)
@@ -142,7 +144,7 @@ class Fetching:
             self._clear()
             is_done = result is None or result.get("result") == "done"
             why = "" if result is None else str(result.get("why"))[:200]
-            return Ended(id=wanted.id, result="done" if is_done else "refused", why=why)
+            return UpgradeEnded(id=wanted.id, result="done" if is_done else "refused", why=why)
         if (self.folder / ORDER).exists():
             return None  # Root's unit takes it.
         if self._care is None:
@@ -151,7 +153,7 @@ class Fetching:
             raise ConfigError("this controller's program is no package: it is upgraded by hand")
         self.folder.mkdir(mode=0o700, exist_ok=True)
         order = self._order(self._care, wanted)
-        manifest = Manifest.model_validate_json(order["manifest"])
+        manifest = ReleaseManifest.model_validate_json(order["manifest"])
         part = self.folder / PART
         begin = part.stat().st_size if part.exists() else 0
         if begin < manifest.size_bytes:
@@ -170,7 +172,7 @@ class Fetching:
         log.info("release %s was fetched, %d bytes", wanted.release, manifest.size_bytes)
         return None
 
-    def _order(self, care: CareConnection, wanted: Wanted) -> dict[str, str]:
+    def _order(self, care: CareConnection, wanted: WantedRelease) -> dict[str, str]:
         """Return the order for what is being fetched, or ask the utility for its manifest and signature."""
         kept = self.folder / FETCH
         if kept.exists():
@@ -202,7 +204,7 @@ def own_release() -> str:
     return version("commonwatt").replace(".dev", "~dev")
 
 
-def is_affordable(size_bytes: int, month: Month | None) -> bool:
+def is_affordable(size_bytes: int, month: LineMonth | None) -> bool:
     """Return whether the line may carry so many bytes down this month: a share of what is left, none while at risk."""
     if month is None or month.level == "unknown":
         return True
@@ -227,16 +229,16 @@ class Upgrades:
         self,
         settings: GatewaySettings,
         status: Callable[[], dict[str, Any]],
-        ended: Callable[[Ended], None],
+        ended: Callable[[UpgradeEnded], None],
         root: Path = FOLDER,
     ) -> None:
         self._fetching = Fetching(settings, root)
         self._status, self._ended, self._root = status, ended, root
         self._began = time.monotonic()
-        self._first: Facts | None = None
+        self._first: GatewayFacts | None = None
         self._looking: asyncio.Task[None] | None = None
 
-    def look(self, wanted: Wanted | None, month: Month | None, meters: Callable[[], Meters]) -> None:
+    def look(self, wanted: WantedRelease | None, month: LineMonth | None, meters: Callable[[], Meters]) -> None:
         """Do what is due, on a thread, unless that lasts since the last look.
 
         Args:
@@ -246,7 +248,7 @@ class Upgrades:
         if is_idle and (wanted is not None or is_judged):
             self._looking = asyncio.create_task(self._look(wanted, month, meters() if is_judged else None))
 
-    async def _look(self, wanted: Wanted | None, month: Month | None, meters: Meters | None) -> None:
+    async def _look(self, wanted: WantedRelease | None, month: LineMonth | None, meters: Meters | None) -> None:
         try:
             if meters is not None:
                 await THREADS.run(self._judge, meters)
@@ -281,10 +283,10 @@ class Upgrades:
         replace_file(self._fetching.folder / VERDICT, content.encode())
         log.log(logging.INFO if is_good else logging.ERROR, "verdict on this release: %s", why or "it works")
 
-    def _facts(self, meters: Meters) -> Facts:
+    def _facts(self, meters: Meters) -> GatewayFacts:
         status = self._status()
         bad = _OWN & {alarm["check"] for alarm in status["alarms"] if alarm["level"] == "bad"}
-        return Facts(
+        return GatewayFacts(
             meters=meters,
             backlog=status["backlog"]["parts"],
             backlog_age_s=status["backlog_age_s"],

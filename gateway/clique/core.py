@@ -6,7 +6,7 @@ from commonwatt.clique.beats import BEAT_S, Beat, Bits, Signs
 from commonwatt.clique.messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import UTILITY
-from gateway.clique.effects import Effect, Kept, Post
+from gateway.clique.effects import CliqueEffect, EpochPair, Post
 from gateway.clique.member import Member
 
 
@@ -21,7 +21,7 @@ class CliqueCore:
     """
 
     def __init__(
-        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, Kept], now: float, further: int = 0
+        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, EpochPair], now: float, further: int = 0
     ) -> None:
         self.own = own
         peers = {name for post in posts for name in post.order} - {own}
@@ -45,7 +45,7 @@ class CliqueCore:
             member.may_command(now)
         return self.signs.wake(now)
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[CliqueEffect]:
         """Do what is due."""
         self.signs.wake(now)
         return [*self._beats(now), *(effect for member in self.members.values() for effect in member.tick(now))]
@@ -64,7 +64,7 @@ class CliqueCore:
         alone = not lines[UTILITY].alive(now)
         return [UTILITY, *(name for name in self._peers if alone or now < lines[name].wanted_until)]
 
-    def _beats(self, now: float) -> list[Effect]:
+    def _beats(self, now: float) -> list[CliqueEffect]:
         signs = self.signs
         due = [n for n in self._beaten(now) if signs.beat_is_due(n, now) or signs.lines[n].probe_is_due(now)]
         return [self._beat(name) for name in due]
@@ -77,11 +77,11 @@ class CliqueCore:
         beat = Beat(self.bits(leaves=True))
         return [SendBeat(name, beat) for name in (*self._peers, UTILITY)]
 
-    def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Effect]:
+    def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[CliqueEffect]:
         """Handle a datagram."""
         if sender not in self.signs.lines:
             return []
-        answer: list[Effect] = [] if beat.is_answer else [self._beat(sender, is_answer=True)]
+        answer: list[CliqueEffect] = [] if beat.is_answer else [self._beat(sender, is_answer=True)]
         self.signs.wake(now)
         if not (beat.is_fresh and self.signs.sign(sender, now, beat)):
             return answer  # The next beat proves that its sender lives, if it has this answer.
@@ -92,9 +92,9 @@ class CliqueCore:
         asked = [] if sender == UTILITY else self._read(sender, beat.bits, now)
         return [*asked, *answer]
 
-    def _read(self, sender: ControllerId, bits: Bits, now: float) -> list[Effect]:
+    def _read(self, sender: ControllerId, bits: Bits, now: float) -> list[CliqueEffect]:
         """Compare what a beat says with what is known; ask where they differ."""
-        effects: list[Effect] = []
+        effects: list[CliqueEffect] = []
         for name, member in self.members.items():
             is_holder, manages = member.post.names.get(member.kept.highest[1]) == sender, name in bits.manages
             is_able = name in bits.able and bits.commits and (manages or not is_holder)
@@ -102,7 +102,7 @@ class CliqueCore:
             effects += [Tell(sender, Who(microgrid=name))] if manages and not is_holder else []
         return effects
 
-    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Effect]:
+    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[CliqueEffect]:
         """Handle a message; one about a microgrid of another clique is ignored."""
         member = self.members.get(message.microgrid)
         if sender not in self.signs.lines or member is None:

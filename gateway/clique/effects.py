@@ -49,7 +49,7 @@ class Means:
 
 
 @dataclass(frozen=True)
-class Kept:
+class EpochPair:
     """What a controller keeps of a microgrid over restarts; it may manage while the two are equal."""
 
     held: Epoch  # the last epoch granted to this controller; counter 0: none
@@ -60,10 +60,10 @@ class Kept:
         return ",".join(map(str, (*self.held, *self.highest)))
 
     @staticmethod
-    def read(text: str) -> "Kept":
+    def read(text: str) -> "EpochPair":
         """Return what ``text`` wrote."""
         held, rank, highest, of = map(int, text.split(","))
-        return Kept((held, rank), (highest, of))
+        return EpochPair((held, rank), (highest, of))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Keep:
     """Make it durable."""
 
     microgrid: MicrogridId
-    kept: Kept
+    kept: EpochPair
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,4 @@ class TakeStates:
     states: States
 
 
-Effect: TypeAlias = Keep | Begin | Tell | AskMeters | SendBeat | TakeStates
+CliqueEffect: TypeAlias = Keep | Begin | Tell | AskMeters | SendBeat | TakeStates

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from commonwatt.clique.beats import PATIENT_S, Line
+from commonwatt.clique.beats import PATIENT_S, PeerLine
 from commonwatt.clique.messages import Ask
 from commonwatt.model.control import PUT_S
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
@@ -148,7 +148,7 @@ Saw = Literal["alive", "lost", "nothing"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedQuestion:
     """A question that waits for its answer."""
 
     by: ControllerId  # who asked
@@ -161,14 +161,14 @@ class Voter:
     """The questions of one microgrid."""
 
     microgrid: MicrogridId  # the microgrid
-    waiting: list[Asked] = field(default_factory=list)  # the questions without an answer so far
+    waiting: list[AskedQuestion] = field(default_factory=list)  # the questions without an answer so far
     _doubted: tuple[Epoch, float] = ((0, 0), 0.0)
 
-    def ask(self, asked: Asked) -> None:
+    def ask(self, asked: AskedQuestion) -> None:
         """Take a question, in place of an earlier one of the same controller."""
         self.waiting = [waiting for waiting in self.waiting if waiting.by != asked.by] + [asked]
 
-    def take(self, now: float, lines: Mapping[int, Line], highest: Epoch) -> list[tuple[Asked, Saw]]:
+    def take(self, now: float, lines: Mapping[int, PeerLine], highest: Epoch) -> list[tuple[AskedQuestion, Saw]]:
         """Return the questions whose time has come, with what was seen of the manager.
 
         Args:
@@ -189,7 +189,7 @@ class Voter:
         """Return whether it voted against the holder of an epoch just now, and so can't confirm it."""
         return highest <= self._doubted[0] and now < self._doubted[1]
 
-    def _saw(self, asked: Asked, line: Line | None, now: float) -> Saw | None:
+    def _saw(self, asked: AskedQuestion, line: PeerLine | None, now: float) -> Saw | None:
         """Return what was seen since the question; ``None``: it still looks. Without a line there is no loss."""
         if line is None:
             return "alive"

@@ -16,7 +16,7 @@ from commonwatt.protocol.commands import Command, Result
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.sqlite import SqliteError
 from commonwatt.town.registry import RegisteredMeter, SignedList, load_registry
-from gateway.clique.effects import Kept
+from gateway.clique.effects import EpochPair
 from gateway.loop.hosted_store import HostedStore
 from gateway.store.changes import Change, KeptSettings, Setting
 
@@ -109,7 +109,7 @@ class KeptEpochs:
         self._kept_in = opened
         return None
 
-    async def keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> SqliteError | None:
+    async def keep(self, hooks: Hooks, microgrid: MicrogridId, kept: EpochPair) -> SqliteError | None:
         """Make a microgrid's epochs durable; return why that failed."""
         if error := await hooks.keep([Setting(_key(microgrid), kept.text())]):
             return error
@@ -117,17 +117,17 @@ class KeptEpochs:
         return None
 
 
-def _at_start(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> Kept:
+def _at_start(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> EpochPair:
     """Return what the store has; without anything, a microgrid's own controller has its first epoch."""
     if (kept := kept_epochs(store, microgrid)) is not None:
         return kept
-    return Kept((1, rank), (1, rank)) if is_own else Kept((0, rank), (0, 0))
+    return EpochPair((1, rank), (1, rank)) if is_own else EpochPair((0, rank), (0, 0))
 
 
-def kept_epochs(store: KeptSettings, microgrid: MicrogridId) -> Kept | None:
+def kept_epochs(store: KeptSettings, microgrid: MicrogridId) -> EpochPair | None:
     """Return the epochs of a microgrid that a store has; ``None``: it has none."""
     text = store.setting(_key(microgrid))
-    return None if text is None else Kept.read(text)
+    return None if text is None else EpochPair.read(text)
 
 
 def _key(microgrid: MicrogridId) -> str:

@@ -12,8 +12,8 @@ from commonwatt.clique.messages import Ask, CliqueMessage, Grant, Known, States,
 from commonwatt.model.units import ControllerId, MeterId
 from commonwatt.protocol.commands import Epoch, Raises
 from commonwatt.protocol.topics import UTILITY
-from gateway.clique.effects import AskMeters, Begin, Effect, Keep, Kept, Means, Post, TakeStates
-from gateway.clique.hearing import Asked, Reports, Voter
+from gateway.clique.effects import AskMeters, Begin, CliqueEffect, EpochPair, Keep, Means, Post, TakeStates
+from gateway.clique.hearing import AskedQuestion, Reports, Voter
 
 ASKED_METERS = 4  # meters that are asked at once
 METER_ANSWER_S = 3.0  # seconds within which a meter answers
@@ -43,7 +43,7 @@ class Claim:
         return self.vote == "alive" or any(self.acknowledged.values())
 
 
-class State(StrEnum):
+class MemberState(StrEnum):
     """A state."""
 
     DOUBTS = "doubts"  # has an epoch, and asks whether it is still the highest
@@ -78,7 +78,7 @@ class Member:
         further: How much further its first claim goes.
     """
 
-    def __init__(self, post: Post, kept: Kept, signs: Signs, now: float, further: int) -> None:
+    def __init__(self, post: Post, kept: EpochPair, signs: Signs, now: float, further: int) -> None:
         self.post, self.kept, self.signs, self.now = post, kept, signs, now
         self._further = further
         self.means = Means()  # what it can do
@@ -105,15 +105,15 @@ class Member:
         return self.kept.held == self.kept.highest and self.kept.held[0] > 0
 
     @property
-    def state(self) -> State:
+    def state(self) -> MemberState:
         """Its state."""
         if self.commands:
-            return State.MANAGES
+            return MemberState.MANAGES
         if self._yielding is not None:
-            return State.YIELDS
+            return MemberState.YIELDS
         if self.claim is not None:
-            return State.CLAIMS
-        return State.DOUBTS if self._holds else State.STANDS_BY
+            return MemberState.CLAIMS
+        return MemberState.DOUBTS if self._holds else MemberState.STANDS_BY
 
     @property
     def watched(self) -> ControllerId | None:
@@ -126,7 +126,9 @@ class Member:
         if self._voter.waiting or self.claim is not None or self._yielding is not None:
             return now
         is_unable = any(self.post.microgrid in line.unable for line in self.signs.lines.values())
-        is_calm = not self.post.before if self.commands else self.state is State.STANDS_BY and not self._is_in_doubt()
+        is_calm = (
+            not self.post.before if self.commands else self.state is MemberState.STANDS_BY and not self._is_in_doubt()
+        )
         return inf if is_calm and not is_unable else now + STEP_S
 
     def epoch_for(self, meter: MeterId) -> Epoch:
@@ -143,7 +145,7 @@ class Member:
             meters=self.means.connected if self._is_steady else 0,
         )
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: EpochPair) -> None:
         """Go on from what the store has, since it did not take what was to be kept."""
         self.kept = kept
         self.unkept = False
@@ -161,7 +163,7 @@ class Member:
 
     # Time
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[CliqueEffect]:
         """Do what is due."""
         self._wake(now)
         self._able_since = None if not self.means else now if self._able_since is None else self._able_since
@@ -195,16 +197,16 @@ class Member:
         watched = self.watched
         return watched is None or not self.kept.highest[0] or not self.signs.lines[watched].alive(self.now)
 
-    def _ask_around(self) -> list[Effect]:
+    def _ask_around(self) -> list[CliqueEffect]:
         """Ask the others and some meters under which epoch the microgrid is managed."""
-        effects: list[Effect] = []
+        effects: list[CliqueEffect] = []
         more_s = STRANGER_S if self._watches_stranger else 0.0
         if self.now - self._asked_who >= BEAT_S + more_s:
             self._asked_who = self.now
             effects += [Tell(name, Who(microgrid=self.post.microgrid)) for name in (*self.post.others, UTILITY)]
         return effects + (self._ask_meters(None) if self.now - self._asked_meters >= METER_ANSWER_S + more_s else [])
 
-    def _ask_meters(self, about: ControllerId | None) -> list[Effect]:
+    def _ask_meters(self, about: ControllerId | None) -> list[CliqueEffect]:
         self._asked_meters = self.now
         return [AskMeters(self.post.microgrid, about, ASKED_METERS)]
 
@@ -220,7 +222,7 @@ class Member:
         nearer = [name for name in self.post.before if name != self.watched]
         return all(self._fails(name) or not self.signs.lines[name].alive(self.now) for name in nearer)
 
-    def _begin_claim(self) -> list[Effect]:
+    def _begin_claim(self) -> list[CliqueEffect]:
         """Begin a claim when the manager's sign is late; without any other manager, claim at once."""
         if not self._may_claim():
             return []
@@ -245,7 +247,7 @@ class Member:
         alive = [name for name in self.post.others if self.signs.lines[name].alive(self.now)]
         return answered and all(name in self._knows for name in alive)
 
-    def _go_on(self, claim: Claim) -> list[Effect]:
+    def _go_on(self, claim: Claim) -> list[CliqueEffect]:
         """Go on with a claim: end it, wait, ask meters, or take the microgrid over."""
         fails, line = self._fails(claim.lost), self.signs.lines[claim.lost]
         is_over = self.now - claim.began > GIVEN_UP_S or not (fails or line.suspect(self.now)) or not self._may_claim()
@@ -263,7 +265,7 @@ class Member:
         claim.meters_asked = self.now
         return self._ask_meters(claim.lost)
 
-    def _claim_above(self, epochs: list[Epoch], why: str) -> list[Effect]:
+    def _claim_above(self, epochs: list[Epoch], why: str) -> list[CliqueEffect]:
         known = max([self.kept.highest, *epochs])
         # A store without a grant may be a new one: the one before it may have granted what nobody saw.
         more = self._further if self.kept.held[0] <= 1 else 0
@@ -271,9 +273,9 @@ class Member:
 
     # Epochs
 
-    def _hold(self, epoch: Epoch, why: str = "") -> list[Effect]:
+    def _hold(self, epoch: Epoch, why: str = "") -> list[CliqueEffect]:
         """Manage the microgrid under a new epoch from now on."""
-        self.kept = Kept(epoch, epoch)
+        self.kept = EpochPair(epoch, epoch)
         self.sure, self.claim, self._yielding = True, None, None
         # Whoever gets it again so soon after it gave it back waits longer: the receiver could not hold it.
         is_back = self.now - self._gave_back < RETRY_S
@@ -283,16 +285,16 @@ class Member:
         tell = [Tell(name, self.known()) for name in (*self.post.others, UTILITY)]
         return [Keep(self.post.microgrid, self.kept), Begin(self.post.microgrid, epoch, why), *tell]
 
-    def _adopt(self, epoch: Epoch) -> list[Effect]:
+    def _adopt(self, epoch: Epoch) -> list[CliqueEffect]:
         """Know a higher epoch; a manager is deposed by it."""
         was_manager = self.commands
-        self.kept = Kept(self.kept.held, epoch)
+        self.kept = EpochPair(self.kept.held, epoch)
         self.claim, self._yielding = None, None
         self.sure = self.sure and not was_manager
-        tell: list[Effect] = [Tell(UTILITY, self.known())] if was_manager else []
+        tell: list[CliqueEffect] = [Tell(UTILITY, self.known())] if was_manager else []
         return [Keep(self.post.microgrid, self.kept), *tell]
 
-    def _confirm(self) -> list[Effect]:
+    def _confirm(self) -> list[CliqueEffect]:
         """Be sure of the held epoch; the utility learns it."""
         if self.sure or not self._holds:
             return []
@@ -301,7 +303,7 @@ class Member:
 
     # Return
 
-    def _give_back(self) -> list[Effect]:
+    def _give_back(self) -> list[CliqueEffect]:
         """Give the microgrid to a steady controller that comes before this one."""
         first = next((name for name in self.post.before if self._steady_s(name) >= RETURN_AFTER_S), None)
         if first is None or self.now < self._return_after:
@@ -314,7 +316,7 @@ class Member:
             self._asked_who = self.now
             return [Tell(first, Who(microgrid=self.post.microgrid))]
         epoch = (self.kept.held[0] + 1, self.post.ranks[first])
-        self.kept = Kept(self.kept.held, epoch)
+        self.kept = EpochPair(self.kept.held, epoch)
         self._yielding = _Yielding(first, self.now, self.now)
         self._gave_back = self.now
         return [Keep(self.post.microgrid, self.kept), Tell(first, Yield(microgrid=self.post.microgrid, epoch=epoch))]
@@ -325,7 +327,7 @@ class Member:
         has_utility = self.signs.lines[UTILITY].alive(self.now)
         return min(steady_s, self.now - self.signs.utility_hears.get(name, self.now)) if has_utility else steady_s
 
-    def _go_on_yielding(self, yielding: _Yielding) -> list[Effect]:
+    def _go_on_yielding(self, yielding: _Yielding) -> list[CliqueEffect]:
         """Repeat a yield until it is answered, or given up; then the rules of loss hold for its receiver."""
         if self.now - yielding.began > ANSWER_S:
             self._yielding = None
@@ -337,7 +339,7 @@ class Member:
 
     # Messages
 
-    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Effect]:
+    def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[CliqueEffect]:
         """Handle a message of a member of the clique, or of the utility; what is not theirs to say is ignored."""
         self._wake(now)
         if sender not in self.post.others and sender != UTILITY:
@@ -350,7 +352,7 @@ class Member:
             case Known():
                 return self._told(sender, message)
             case Ask():
-                self._voter.ask(Asked(sender, message, now))
+                self._voter.ask(AskedQuestion(sender, message, now))
                 return self._votes()
             case Vote():
                 return self._voted(sender, message)
@@ -362,7 +364,7 @@ class Member:
                 is_its = sender == self.post.names.get(self.kept.highest[1]) and self._may_raise(sender, message.epoch)
                 return self._offered(sender, message.epoch, self.kept.highest) if is_its else []
 
-    def _votes(self) -> list[Effect]:
+    def _votes(self) -> list[CliqueEffect]:
         """Answer the questions whose time has come."""
         if not self._voter.waiting:
             return []
@@ -373,7 +375,7 @@ class Member:
             for one, saw in self._voter.take(self.now, lines, self.kept.highest)
         ]
 
-    def _told(self, sender: ControllerId, known: Known) -> list[Effect]:
+    def _told(self, sender: ControllerId, known: Known) -> list[CliqueEffect]:
         """Learn what another one knows."""
         self._knows[sender] = self.now, known
         if known.manages:
@@ -391,7 +393,7 @@ class Member:
     def _may_raise(self, sender: ControllerId, epoch: Epoch) -> bool:
         return self._raises.allow(sender, self.kept.highest[0], epoch[0], self.now)
 
-    def _voted(self, sender: ControllerId, vote: Vote) -> list[Effect]:
+    def _voted(self, sender: ControllerId, vote: Vote) -> list[CliqueEffect]:
         claim = self.claim
         if claim is None or vote.nonce != claim.nonce or sender != claim.asked:
             return []
@@ -400,14 +402,16 @@ class Member:
             claim.epochs.append(vote.highest)
         return self._go_on(claim)
 
-    def _offered(self, sender: ControllerId, epoch: Epoch, replaces: Epoch) -> list[Effect]:
+    def _offered(self, sender: ControllerId, epoch: Epoch, replaces: Epoch) -> list[CliqueEffect]:
         """Take a microgrid that the manager or the utility gives, unless more is known here."""
         is_mine = epoch[1] == self.post.ranks[self.post.own]
         if is_mine and self.kept.highest < epoch and self.kept.highest <= replaces and self.means:
             return self._hold(epoch, "the utility granted it" if sender == UTILITY else f"{sender} gave it back")
         return [Tell(sender, self.known())]
 
-    def meter_said(self, meter: MeterId, epoch: Epoch, now: float, acknowledged: bool | None = None) -> list[Effect]:
+    def meter_said(
+        self, meter: MeterId, epoch: Epoch, now: float, acknowledged: bool | None = None
+    ) -> list[CliqueEffect]:
         """Handle the epoch that a meter reports, and whether a controller that it was asked about acknowledged."""
         self._wake(now)
         self._reports.say(meter, epoch)

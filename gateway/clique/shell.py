@@ -28,7 +28,7 @@ from commonwatt.protocol.topics import COMMANDS, OUTCOMES, meter_down, parse_met
 from commonwatt.town.registry import REVOKED_FILE, RegisteredMeter, SignedList, load_signed_list
 from commonwatt.town.town import Function
 from gateway.clique.core import CliqueCore
-from gateway.clique.effects import AskMeters, Begin, Effect, Keep, Kept, Post, TakeStates
+from gateway.clique.effects import AskMeters, Begin, CliqueEffect, EpochPair, Keep, Post, TakeStates
 from gateway.clique.hearing import Hearing
 from gateway.clique.kept import Hooks, KeptEpochs, Registries, RevokedOffer
 from gateway.clique.member import Member
@@ -36,7 +36,7 @@ from gateway.events import FromMeter
 from gateway.store.changes import KeptSettings
 
 
-class Questions:
+class MeterQuestions:
     """The meters of each microgrid that a controller may manage."""
 
     def __init__(self, own: ControllerId, meters: Mapping[MicrogridId, Mapping[MeterId, RegisteredMeter]]) -> None:
@@ -169,14 +169,14 @@ class CliqueShell:
         self._revoked = RevokedOffer(self._own, revoked)
         self._epochs = KeptEpochs(store, self._own, file.rank, file.microgrids)
         # What the rules want done, by group: it waits while something is kept.
-        self._todo: deque[tuple[int, deque[Effect]]] = deque()
+        self._todo: deque[tuple[int, deque[CliqueEffect]]] = deque()
         self._keeping: asyncio.Task[None] | None = None
         now = self._now()
         self._groups = [self._core(group, now) for group in file.groups]
         self.members: dict[MicrogridId, Member] = {
             name: member for group in self._groups for name, member in group.members.items()
         }
-        self._questions = Questions(self._own, {name: meters[name] for name in self.members})
+        self._questions = MeterQuestions(self._own, {name: meters[name] for name in self.members})
         self._group_of = {name: at for at, group in enumerate(self._groups) for name in group.members}
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
         self._wake = asyncio.Event()
@@ -274,7 +274,7 @@ class CliqueShell:
         if self._keeping is not None:
             self._keeping.cancel()
 
-    async def _keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> None:
+    async def _keep(self, hooks: Hooks, microgrid: MicrogridId, kept: EpochPair) -> None:
         """Make an epoch durable, and go on; otherwise drop what waited for it, and go on from the epochs before."""
         error = await self._epochs.keep(hooks, microgrid, kept)
         self._keeping = None
@@ -340,7 +340,7 @@ class CliqueShell:
 
     # Effects
 
-    def _perform(self, group: int, effects: Iterable[Effect]) -> None:
+    def _perform(self, group: int, effects: Iterable[CliqueEffect]) -> None:
         """Do what the rules want done, in order; what follows an epoch to keep waits until it is durable."""
         if self._hooks is None:
             return
@@ -366,7 +366,7 @@ class CliqueShell:
                 self._do(hooks, group, effect)
             self._todo.popleft()
 
-    def _do(self, hooks: Hooks, group: int, effect: Effect) -> None:
+    def _do(self, hooks: Hooks, group: int, effect: CliqueEffect) -> None:
         match effect:
             case Begin(microgrid, epoch, why):
                 self.why[microgrid] = why

@@ -65,7 +65,7 @@ class Sensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundary:
+class ObservedBoundary:
     """What one boundary meter, or all of them together, observed since the start."""
 
     sensor: Sensor | None = None  # the last report; ``None``: none yet
@@ -73,33 +73,35 @@ class Boundary:
     stable_since: EpochSeconds | None = None
     agreed: bool = True  # whether all boundary meters that reported have the switch at the same position
 
-    def observe(self, sensor: Sensor) -> "Boundary":
+    def observe(self, sensor: Sensor) -> "ObservedBoundary":
         """Return what was observed with one more report; an older report than the last changes nothing."""
         before = self.sensor
         if before is not None and sensor.heard < before.heard:
             return self
         if not (sensor.voltage and sensor.good):
-            return Boundary(sensor=sensor)
+            return ObservedBoundary(sensor=sensor)
         is_gapless = before is not None and before.voltage and sensor.heard - before.heard <= REPORT_GOOD_FOR_S
         since = self.stable_since if is_gapless and self.stable_since is not None else sensor.heard
-        return Boundary(sensor=sensor, stable_since=since)
+        return ObservedBoundary(sensor=sensor, stable_since=since)
 
-    def shift(self, by_s: int) -> "Boundary":
+    def shift(self, by_s: int) -> "ObservedBoundary":
         """Return the same observations after the time was set by ``by_s``."""
         if self.sensor is None:
             return self
         sensor = replace(self.sensor, heard=self.sensor.heard + by_s)
-        return Boundary(sensor=sensor, stable_since=None if self.stable_since is None else self.stable_since + by_s)
+        return ObservedBoundary(
+            sensor=sensor, stable_since=None if self.stable_since is None else self.stable_since + by_s
+        )
 
 
-def together(boundaries: Collection[Boundary]) -> Boundary:
+def together(boundaries: Collection[ObservedBoundary]) -> ObservedBoundary:
     """Return what all boundary meters observed together: there is voltage if all report it, for as long as all did.
 
     The switch is open if one meter reports so. While one meter has not reported, no voltage is stable.
     """
     sensors = [boundary.sensor for boundary in boundaries if boundary.sensor is not None]
     if not sensors:
-        return Boundary()
+        return ObservedBoundary()
     stable = [boundary.stable_since for boundary in boundaries if boundary.stable_since is not None]
     sensor = Sensor(
         voltage=all(sensor.voltage for sensor in sensors),
@@ -107,14 +109,14 @@ def together(boundaries: Collection[Boundary]) -> Boundary:
         heard=min(sensor.heard for sensor in sensors),
         good=all(sensor.good for sensor in sensors),
     )
-    return Boundary(
+    return ObservedBoundary(
         sensor=sensor,
         stable_since=max(stable) if len(stable) == len(boundaries) else None,
         agreed=len({sensor.is_open for sensor in sensors}) == 1,
     )
 
 
-def disagreement(boundaries: Mapping[MeterId, Boundary]) -> str | None:
+def disagreement(boundaries: Mapping[MeterId, ObservedBoundary]) -> str | None:
     """Return in words what the boundary meters report, if they differ; ``None``: they agree."""
     reports = {meter: _words(boundary.sensor) for meter, boundary in boundaries.items() if boundary.sensor is not None}
     if len(set(reports.values())) < 2:
@@ -127,7 +129,7 @@ def _words(sensor: Sensor) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class SwitchWish:
     """What the manager wants of the boundary switch."""
 
     phase: Phase | None  # the phase; ``None``: unknown, since no boundary meter has reported
@@ -136,7 +138,7 @@ class Wish:
 
 
 def wish(
-    boundary: Boundary,
+    boundary: ObservedBoundary,
     now: EpochSeconds,
     *,
     commanded: bool,
@@ -144,7 +146,7 @@ def wish(
     stable_s: int,
     delay_s: int,
     released: bool = False,
-) -> Wish:
+) -> SwitchWish:
     """Return what the manager wants of the switch.
 
     Args:
@@ -159,14 +161,14 @@ def wish(
     """
     sensor = boundary.sensor
     if sensor is None:
-        return Wish(phase=None, is_open=None, reason="the boundary sensor has not reported yet")
+        return SwitchWish(phase=None, is_open=None, reason="the boundary sensor has not reported yet")
     must_open = commanded or not sensor.voltage
     phase = _PHASES[must_open, sensor.is_open or (isolated and not must_open)]
     if must_open:
         why = "a command isolates the microgrid" if sensor.voltage else "the town's side has no voltage"
-        return Wish(phase=phase, is_open=True, reason=why)
+        return SwitchWish(phase=phase, is_open=True, reason=why)
     if phase is Phase.CONNECTED:
-        return Wish(phase=phase, is_open=False, reason="the town's side has voltage")
+        return SwitchWish(phase=phase, is_open=False, reason="the town's side has voltage")
     # A switch that is closed against the command stays as it is: the report may be late, or the command of the past.
     # One meter reports the closed switch before the other: the command to close stays in force.
     # Without a recent report a command to open is renewed, and none that has ended is given again: the switch may have
@@ -174,20 +176,22 @@ def wish(
     is_silent = now - sensor.heard > REPORT_GOOD_FOR_S
     stays = True if sensor.is_open and not released and (isolated or (boundary.agreed and not is_silent)) else None
     if not boundary.agreed:
-        return Wish(phase=phase, is_open=stays, reason="the boundary meters disagree about the switch")
+        return SwitchWish(phase=phase, is_open=stays, reason="the boundary meters disagree about the switch")
     if not sensor.good:
-        return Wish(phase=phase, is_open=stays, reason="the voltage or the frequency does not allow to close yet")
+        return SwitchWish(phase=phase, is_open=stays, reason="the voltage or the frequency does not allow to close yet")
     if is_silent or boundary.stable_since is None:
-        return Wish(phase=phase, is_open=stays, reason="the boundary sensor is silent: the voltage may be unstable")
+        return SwitchWish(
+            phase=phase, is_open=stays, reason="the boundary sensor is silent: the voltage may be unstable"
+        )
     left_s = boundary.stable_since + stable_s + delay_s - now
     if left_s > 0:
-        return Wish(
+        return SwitchWish(
             phase=phase, is_open=stays, reason=f"the voltage is back; the switch closes in {left_s} s if it stays"
         )
-    return Wish(phase=phase, is_open=False, reason="the voltage is stable: the switch closes")
+    return SwitchWish(phase=phase, is_open=False, reason="the voltage is stable: the switch closes")
 
 
-def contradiction(boundary: Boundary, notice: bool | None) -> str | None:
+def contradiction(boundary: ObservedBoundary, notice: bool | None) -> str | None:
     """Return in words how the utility's notice contradicts the sensor, which is right; ``None``: it does not.
 
     Args:

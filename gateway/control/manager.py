@@ -14,9 +14,9 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
-from commonwatt.protocol.commands import KINDS, Command, ForeignDevice, Held, Kind, Outcome, verb
+from commonwatt.protocol.commands import KINDS, Command, ForeignDevice, HeldState, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
-from commonwatt.protocol.sharing_words import Why
+from commonwatt.protocol.sharing_words import RoleReason
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.clique.member import Member
@@ -28,13 +28,13 @@ from gateway.control.meter_view import (
     UNKNOWN,
     BrokerOrders,
     CommandNote,
-    Counts,
     Disobeying,
+    MeterCounts,
     MeterView,
     resend_after_s,
 )
-from gateway.control.plausibility import Doubt, Recorded
-from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
+from gateway.control.plausibility import Doubt, RecordedBattery
+from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, SharingDecision, decide, reasons
 from gateway.store.changes import Change, Desired, ForgetDesired, MeterInfo, Stored
 
 # Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed.
@@ -42,7 +42,7 @@ SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].re
 HIGHEST_SEQ = 2**52  # highest sequence number; a meter that reports it or a higher one is commanded in a new epoch
 
 _UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value=UNKNOWN, epoch=(0, 0), seq=0, until=None, confirmed=True)
-_UNRECORDED = Recorded()
+_UNRECORDED = RecordedBattery()
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
 
 
@@ -74,7 +74,7 @@ class Manager:
         registry: dict[MeterId, RegisteredMeter],
         member: Member | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = MeterCounts()
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._controller = settings.controller
         self._microgrid = microgrid
@@ -82,7 +82,7 @@ class Manager:
         self.alone = self.island = self.waits = False
         self.no_permit: Set[MeterId] = frozenset()
         self.stopped: Set[MeterId] = frozenset()
-        self.recorded: Mapping[MeterId, Recorded] = {}
+        self.recorded: Mapping[MeterId, RecordedBattery] = {}
         self.weights: Mapping[MeterId, int] = {}
         self._changed = False
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
@@ -94,7 +94,7 @@ class Manager:
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
-        self.decision = Decision()
+        self.decision = SharingDecision()
         self._terms: tuple[object, ...] | None = None
         self.levels_s, self.put_s = settings.levels_s, settings.put_s
         self._began: EpochSeconds | None = None
@@ -159,7 +159,7 @@ class Manager:
             effects.append(self.command(meter, "put", time=now, trust=now.trust))
         return effects
 
-    def _compare(self, meter: MeterId, kind: Kind, held: Held, now: Now) -> list[Effect[Change]]:
+    def _compare(self, meter: MeterId, kind: Kind, held: HeldState, now: Now) -> list[Effect[Change]]:
         """Confirm a desired state, or renumber it above a higher pair that the meter reports."""
         desired = self._desired.get((meter, kind))
         if desired is None:
@@ -220,7 +220,7 @@ class Manager:
         if self.waits or self._keeps_sharing(now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
-            self.decision = Decision(donors, self.decision.receivers)
+            self.decision = SharingDecision(donors, self.decision.receivers)
         return [effect for meter in sorted(batteries) for effect in self._share(meter, batteries[meter], now)]
 
     def _share(self, meter: MeterId, battery: BatteryState, now: Now) -> list[Effect[Change]]:
@@ -269,7 +269,7 @@ class Manager:
         """Return the seconds until a state that is on ends; 0: it is not on."""
         return 0 if desired is None or desired.value != "on" else max(0, (desired.until or 0) - now)
 
-    def reasons(self, now: Now) -> dict[MeterId, Why]:
+    def reasons(self, now: Now) -> dict[MeterId, RoleReason]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
         return reasons(self.batteries(now), self.strategy, BAND_PERMILLE, alone=self.alone, island=self.island)
 

@@ -10,7 +10,7 @@ from commonwatt.model.records import State
 from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.commands import Kind, Stage
-from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords, Why, reason_of_code, summary_of
+from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords, RoleReason, reason_of_code, summary_of
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
@@ -104,19 +104,19 @@ def sharing_codes(manager: Manager, registry: Mapping[MeterId, RegisteredMeter],
     }
 
 
-def _unknown(manager: Manager, meter: MeterId) -> Why:
+def _unknown(manager: Manager, meter: MeterId) -> RoleReason:
     """Return why the level or the minimum of a battery is not known."""
     if meter in manager.epochs.fenced:
-        return Why.FENCED
+        return RoleReason.FENCED
     view = manager.meters[meter]
     if not view.answered:
-        return Why.NO_ANSWER
-    return Why.NO_LEVEL if view.level is None else Why.NO_MINIMUM
+        return RoleReason.NO_ANSWER
+    return RoleReason.NO_LEVEL if view.level is None else RoleReason.NO_MINIMUM
 
 
-def _unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> str:
+def _unconfirmed(manager: Manager, meter: MeterId, why: RoleReason, now: Now) -> str:
     """Return what follows the code of a battery that gives, if its meter or its device has not confirmed that."""
-    if why not in (Why.HELPS, Why.READY):
+    if why not in (RoleReason.HELPS, RoleReason.READY):
         return ""
     sharing, foreign = manager.desired(meter, Kind.SHARING), manager.meters[meter].device
     device = foreign.states.get(Kind.SHARING) if foreign else None
@@ -126,13 +126,13 @@ def _unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> str:
     return "" if confirmed and (device is None or device.stage is Stage.OBEYS) else UNCONFIRMED
 
 
-def _refined(manager: Manager, meter: MeterId, why: Why) -> Why:
+def _refined(manager: Manager, meter: MeterId, why: RoleReason) -> RoleReason:
     """Return why a battery can't take part, or does not begin to share, as far as is known of it."""
-    if why in (Why.HELPS, Why.READY) and manager.waits and manager.desired(meter, Kind.SHARING) is None:
-        return Why.WAITS_BOUNDARY
-    if why is not Why.CANT:
+    if why in (RoleReason.HELPS, RoleReason.READY) and manager.waits and manager.desired(meter, Kind.SHARING) is None:
+        return RoleReason.WAITS_BOUNDARY
+    if why is not RoleReason.CANT:
         return why
     bits = manager.meters[meter].bits
     if bits & State.ISOLATED:
-        return Why.ISOLATED
-    return Why.OLD_LEVEL if bits & State.INITIALIZED else Why.SHUT_DOWN
+        return RoleReason.ISOLATED
+    return RoleReason.OLD_LEVEL if bits & State.INITIALIZED else RoleReason.SHUT_DOWN

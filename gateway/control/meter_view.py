@@ -96,7 +96,7 @@ class CommandNote:
 
 
 @dataclass
-class Counts:
+class MeterCounts:
     """Counts since the start, for the metrics."""
 
     commands: Counter[str] = field(default_factory=Counter)  # commands sent, by name

@@ -173,7 +173,7 @@ _SETTING = "rates"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class PriceStretch:
     """A time in which the prices of a tariff stay."""
 
     start: EpochSeconds  # its start, epoch seconds
@@ -199,13 +199,13 @@ class KeptRates:
         self._tariffs = {**self._tariffs, command.tariff: new}
         return [Write(Setting(_SETTING, json.dumps(self._tariffs)))]
 
-    def stretches(self, now: EpochSeconds) -> dict[str, list[Stretch]]:
+    def stretches(self, now: EpochSeconds) -> dict[str, list[PriceStretch]]:
         """Return the present stretch of each tariff and those after it, by name; not of rates that have ended."""
         found = {}
         for name, tariff in sorted(self._tariffs.items()):
             ends = [start for start, _ in tariff["changes"][1:]] + [tariff["rates_until"]]
             coming = [
-                Stretch(start=start, end=end, period=period, import_=import_, credit=credit)
+                PriceStretch(start=start, end=end, period=period, import_=import_, credit=credit)
                 for (start, place), next_ in zip(tariff["changes"], ends, strict=True)
                 for period, import_, credit in [tariff["prices"][place]]
                 if max(now, start) < (end := min(next_, tariff["rates_until"]))

@@ -30,11 +30,11 @@ from gateway.control.islanding import (
     ISLAND,
     PHASE,
     REPORT_GOOD_FOR_S,
-    Boundary,
     KeptPhase,
+    ObservedBoundary,
     Phase,
     Sensor,
-    Wish,
+    SwitchWish,
     contradiction,
     disagreement,
     kept_phase,
@@ -43,8 +43,8 @@ from gateway.control.islanding import (
 )
 from gateway.control.manager import Manager
 from gateway.control.microgrid_states import kept_states
-from gateway.control.requests import KeptMetersMode, Requests
-from gateway.control.rotation import Rotation, Turn
+from gateway.control.requests import KeptMetersMode, MeterRequests
+from gateway.control.rotation import Rotation, RotationTurn
 from gateway.store.changes import Change, KeptSettings, Setting
 
 NO_ANSWER_S = 180  # least seconds without an answer of the utility after which a microgrid decides alone
@@ -55,7 +55,7 @@ NO_ANSWER_AT_MOST_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contact:
+class UtilityContact:
     """When the utility last answered."""
 
     heard: EpochSeconds  # the time of its last message; at first, of the gateway's start
@@ -161,7 +161,7 @@ class Modes:
         microgrid: MicrogridId,
         store: KeptSettings,
         manager: Manager,
-        requests: Requests,
+        requests: MeterRequests,
         registry: Mapping[MeterId, RegisteredMeter],
     ) -> None:
         self.states = kept_states(store.setting)  # what the utility has set
@@ -175,8 +175,8 @@ class Modes:
         self._request = f"{settings.controller}-boundary-"
         self.strategy_of_file = manager.strategy
         self.relay_s = settings.relay_s  # seconds between two relays to the utility
-        self._contact: Contact | None = None
-        self._boundaries: dict[MeterId, Boundary] = {}
+        self._contact: UtilityContact | None = None
+        self._boundaries: dict[MeterId, ObservedBoundary] = {}
         self._kept = kept_phase(store.setting(PHASE))
         self._unknown_since: EpochSeconds | None = None
         # Ends that were set by an untrusted clock since the start; any other end is a date.
@@ -199,7 +199,7 @@ class Modes:
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         # A meter that was replaced reports no more: closing does not wait for it.
         installed = sorted(meter for meter in self._sensors if not registry[meter].replaced)
-        self._boundaries = {meter: self._boundaries.get(meter, Boundary()) for meter in installed}
+        self._boundaries = {meter: self._boundaries.get(meter, ObservedBoundary()) for meter in installed}
         self._unsure = self._unsure.intersection(self._boundaries)
         self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
@@ -224,7 +224,7 @@ class Modes:
 
     def answered(self, now: Now) -> None:
         """Take a message of the utility, whatever it says."""
-        self._contact = Contact(heard=now)
+        self._contact = UtilityContact(heard=now)
 
     def sensed(
         self, meter: MeterId, time: EpochSeconds, now: Now, answered: str = "", *, good: bool = True
@@ -259,7 +259,7 @@ class Modes:
         of_utility = None if sharing is None else sharing.strategy
         self.manager.strategy = of_utility or self.strategy_of_file
         self.manager.weights = self.states.weights_at(now)
-        self._contact = self._contact or Contact(heard=now)
+        self._contact = self._contact or UtilityContact(heard=now)
         wanted = self.wish(now)
         effects = self._store(wanted, now)
         self.manager.alone = self._is_alone(now)
@@ -282,7 +282,7 @@ class Modes:
             effects += self.manager.keep(meter, Kind.ISOLATED, meter in turn.off, now)
         return effects + self.meters_mode.keep(now) + self._note(wanted, reduced, turn, now)
 
-    def _note(self, wanted: Wish, reduced: str | None, turn: Turn, now: Now) -> list[Effect[Change]]:
+    def _note(self, wanted: SwitchWish, reduced: str | None, turn: RotationTurn, now: Now) -> list[Effect[Change]]:
         """Keep what has changed of the modes."""
         limit = self.states.import_limit_w_at(now)
         modes = {
@@ -293,7 +293,7 @@ class Modes:
         known = {} if wanted.phase is None else {"phase": (str(wanted.phase), wanted.reason)}
         return self.changes.note(known | modes, now)
 
-    def _store(self, wanted: Wish, now: Now) -> list[Effect[Change]]:
+    def _store(self, wanted: SwitchWish, now: Now) -> list[Effect[Change]]:
         """Store a changed phase, in the transaction of what follows from it."""
         phase, closed = wanted.phase, wanted.phase is Phase.RESYNCHRONISING and wanted.is_open is None
         if phase is None:
@@ -350,7 +350,7 @@ class Modes:
         sharing = self.states.sharing_at(now)
         return sharing is not None and sharing.strategy is not None
 
-    def wish(self, now: Now) -> Wish:
+    def wish(self, now: Now) -> SwitchWish:
         """Return what is wanted of the boundary switch."""
         # A clock that nothing confirms yet may bring a command back that has ended.
         knows = now.trust > Trust.NONE or "isolate_until" in self._undated
@@ -393,7 +393,7 @@ class Modes:
         """Whether the boundary meters report different states."""
         return disagreement(self._boundaries) is not None
 
-    def _reason(self, wanted: Wish) -> str:
+    def _reason(self, wanted: SwitchWish) -> str:
         """Return why the switch is as it is wanted, with the phase that is in force while the boundary is unknown."""
         if not self._is_unknown(wanted):
             return wanted.reason
@@ -403,7 +403,7 @@ class Modes:
         since = "" if before.since is None else f" since {moment(before.since)}"
         return f"{wanted.reason}: {before.phase}{since}, as before the start; no state is begun or ended"
 
-    def _is_unknown(self, wanted: Wish) -> bool:
+    def _is_unknown(self, wanted: SwitchWish) -> bool:
         """Return whether no boundary meter has reported; without one in the registry nothing is waited for."""
         return wanted.phase is None and bool(self._boundaries)
 
@@ -429,11 +429,11 @@ class Modes:
         phase = self._in_force(self.wish(now).phase)
         return None if phase is None and self._boundaries else phase in ISLAND
 
-    def _turn(self, now: Now) -> Turn:
+    def _turn(self, now: Now) -> RotationTurn:
         if self._is_unknown(self.wish(now)) or self.manager.awaits_levels(now):
             return self._rotation.standing(now)
         limit = 0 if self.is_island(now) else self.states.import_limit_w_at(now)
-        return Turn() if limit is None else self._rotation.turn(now, limit)
+        return RotationTurn() if limit is None else self._rotation.turn(now, limit)
 
     def _is_alone(self, now: Now) -> bool:
         return self._contact is not None and self._contact.is_lost(now, self.relay_s)
@@ -464,6 +464,6 @@ class Modes:
         self.states = self.states.shift(by_s, self._undated)
         self._boundaries = {meter: each.shift(by_s) for meter, each in self._boundaries.items()}
         self._unknown_since = None if self._unknown_since is None else self._unknown_since + by_s
-        self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
+        self._contact = None if self._contact is None else UtilityContact(heard=self._contact.heard + by_s)
         # A time that may be wrong is not stored.
         return self.states.kept() if now.trust >= Trust.HARDWARE else []

@@ -48,7 +48,7 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class RecordedBattery:
     """What is known of a battery from its stored readings."""
 
     doubt: Doubt | None = None  # why its level can't be; ``None``: it can
@@ -66,13 +66,13 @@ class Recorded:
         return Doubt.TOO_FAST if abs(level - self.level) > limit else None
 
 
-def recorded_of(history: History) -> Recorded:
+def recorded_of(history: History) -> RecordedBattery:
     """Judge the levels of a place's battery."""
     known = np.flatnonzero(history.level >= 0)
     if not known.size:
-        return Recorded()
+        return RecordedBattery()
     behind = len(history.level) - 1 - int(known[-1])
-    return Recorded(
+    return RecordedBattery(
         doubt=_doubt_of(history, known),
         level=int(history.level[known[-1]]),
         time=history.end - behind * SLOT_S,

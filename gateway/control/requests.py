@@ -78,7 +78,7 @@ NEAR_PERMILLE = 50
 COLLECTING = {"quiet": True}  # the put shows that the meter obeys; an outcome would be longer than the put
 
 
-class Requests:
+class MeterRequests:
     """Makes the requests to the meters that the manager commands."""
 
     def __init__(self, manager: Manager) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from commonwatt.energy.shedding import (
     Islands,
-    Priority,
+    PlacePriority,
     energy_h,
     hours_left,
     number_of,
@@ -25,7 +25,7 @@ from gateway.control.manager import Manager
 
 
 @dataclass(frozen=True)
-class Turn:
+class RotationTurn:
     """Which places are off."""
 
     # The meters that are isolated, one of each place that is off.
@@ -41,7 +41,7 @@ class Rotation:
         self._manager = manager
         self._registry: Mapping[MeterId, RegisteredMeter] = {}
         self.spared: frozenset[MeterId] = frozenset()  # the meters of the places that stay on
-        self._priority: dict[MeterId, Priority] = {}
+        self._priority: dict[MeterId, PlacePriority] = {}
         self.meters: tuple[MeterId, ...] = ()  # those meters, in the order of their ids
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
@@ -58,9 +58,9 @@ class Rotation:
             if meter.function is not Function.BOUNDARY
         }
         # One that is spared from now on may be off, and is switched on again.
-        self.meters = tuple(meter for meter, priority in self._priority.items() if priority is not Priority.KEPT)
+        self.meters = tuple(meter for meter, priority in self._priority.items() if priority is not PlacePriority.KEPT)
         spared = {registry[meter].location for meter in self.spared & registry.keys()}
-        kept = {meter: Priority.KEPT for meter in self._priority if registry[meter].location in spared}
+        kept = {meter: PlacePriority.KEPT for meter in self._priority if registry[meter].location in spared}
         self._priority |= kept
 
     def spare(self, meters: Iterable[MeterId]) -> None:
@@ -68,22 +68,22 @@ class Rotation:
         self.spared = frozenset(meters)
         self.register(self._registry)
 
-    def turn(self, now: Now, import_w: int) -> Turn:
+    def turn(self, now: Now, import_w: int) -> RotationTurn:
         """Return which places are off now.
 
         Args:
             import_w: Most watts that the microgrid takes from the town; 0 in an island.
         """
         if not self.meters:
-            return Turn()
+            return RotationTurn()
         islands = self._row(now, import_w)
         flags = shed(islands, now)[0]
         off = frozenset(meter for meter, is_off in zip(self._priority, flags.tolist(), strict=True) if is_off)
         if not off:
-            return Turn()
+            return RotationTurn()
         beyond = f", beyond {import_w} W from the town" if import_w else ""
         left = f"{hours_left(islands)[0]:.1f} h of average use is left above the floors{beyond}"
-        return Turn(off, f"{len(off)} of {len(self.meters)} places are off in turn: {left}")
+        return RotationTurn(off, f"{len(off)} of {len(self.meters)} places are off in turn: {left}")
 
     def why_reduced(self, now: Now, *, reducing: bool) -> str | None:
         """Return why the places of an island reduce; ``None``: they do not.
@@ -96,10 +96,10 @@ class Rotation:
             return None
         return f"the island's batteries hold {hours[0]:.1f} h of average use"
 
-    def standing(self, now: Now) -> Turn:
+    def standing(self, now: Now) -> RotationTurn:
         """Return the places that are off, while it is not known how many should be."""
         off = frozenset(meter for meter in self.meters if self._manager.holds(meter, Kind.ISOLATED, now))
-        return Turn(off, f"{len(off)} of {len(self.meters)} places stay off") if off else Turn()
+        return RotationTurn(off, f"{len(off)} of {len(self.meters)} places stay off") if off else RotationTurn()
 
     def _row(self, now: Now, import_w: int) -> Islands:
         manager, batteries = self._manager, self._manager.batteries(now)

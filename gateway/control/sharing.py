@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from commonwatt.energy.strategies import LEAST_S, Batteries, Plan, strategy_of
+from commonwatt.energy.strategies import LEAST_S, Batteries, SharingPlan, strategy_of
 from commonwatt.model.units import MeterId, MilliwattHours
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.sharing_words import Why
+from commonwatt.protocol.sharing_words import RoleReason
 from gateway.control.meter_view import LIFETIMES
 from gateway.control.plausibility import Doubt
 
@@ -17,10 +17,10 @@ REWEIGH = 250  # a donor is sent its weight again at once if it differs by more;
 RENEWED_S = LIFETIMES[Kind.SHARING].for_s - LEAST_S
 
 DOUBTS = {
-    Doubt.TOO_FAST: Why.TOO_FAST,
-    Doubt.CONTRADICTING: Why.CONTRADICTING,
-    Doubt.FROZEN: Why.FROZEN,
-    Doubt.DISOBEYS: Why.DISOBEYS,
+    Doubt.TOO_FAST: RoleReason.TOO_FAST,
+    Doubt.CONTRADICTING: RoleReason.CONTRADICTING,
+    Doubt.FROZEN: RoleReason.FROZEN,
+    Doubt.DISOBEYS: RoleReason.DISOBEYS,
 }
 """The doubts about a level as reasons."""
 
@@ -42,7 +42,7 @@ class BatteryState:
 
 
 @dataclass(frozen=True)
-class Decision:
+class SharingDecision:
     """The donors and the receivers."""
 
     # The weight of each donor; without receivers there are no donors.
@@ -58,7 +58,7 @@ def decide(
     *,
     alone: bool = False,
     island: bool = False,
-) -> Decision:
+) -> SharingDecision:
     """Return the decision of a strategy, by the meters' reports alone; the batteries' order does not matter.
 
     Args:
@@ -72,7 +72,7 @@ def decide(
     weights = plan.weights[0].tolist()
     waiting = not plan.donors.any() and bool(row.able.any())
     in_need = () if waiting else np.flatnonzero(row.deficit[0])
-    return Decision(
+    return SharingDecision(
         {meter: weight for meter, weight in zip(meters, weights, strict=True) if weight},
         frozenset(meters[place] for place in in_need),
     )
@@ -85,7 +85,7 @@ def reasons(
     *,
     alone: bool = False,
     island: bool = False,
-) -> dict[MeterId, Why]:
+) -> dict[MeterId, RoleReason]:
     """Return the reason for each battery's role, for the arguments of ``decide``."""
     row = _row(batteries, band_permille, island=island)
     plan = strategy_of(strategy, alone=alone and not island)(row)
@@ -120,7 +120,7 @@ def near_minimum(batteries: Mapping[MeterId, BatteryState], permille: int) -> Se
     return {m for m, b in batteries.items() if b.level <= b.minimum + b.capacity * permille // 1000}
 
 
-def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int) -> Why:
+def reason(batteries: Batteries, plan: SharingPlan, strategy: str, row: int, place: int) -> RoleReason:
     """Return the reason for the role of a battery.
 
     Args:
@@ -128,37 +128,37 @@ def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int
         place: The battery's place.
     """
     if not batteries.available[row, place]:
-        return Why.CANT
+        return RoleReason.CANT
     if not batteries.usable[row, place]:
-        return Why.IMPOSSIBLE
+        return RoleReason.IMPOSSIBLE
     if plan.donors[row, place]:
-        return Why.HELPS if (batteries.deficit[row] > 0).any() else Why.READY
+        return RoleReason.HELPS if (batteries.deficit[row] > 0).any() else RoleReason.READY
     if batteries.deficit[row, place] > 0:
         return _in_need(batteries, plan, strategy, row)
     return _resting(batteries, plan, row, place)
 
 
-def _in_need(batteries: Batteries, plan: Plan, strategy: str, row: int) -> Why:
+def _in_need(batteries: Batteries, plan: SharingPlan, strategy: str, row: int) -> RoleReason:
     is_island = batteries.islands is not None and bool(batteries.islands[row])
     if plan.donors[row].any():
-        return Why.NEARLY_EMPTY if is_island else Why.LOW
+        return RoleReason.NEARLY_EMPTY if is_island else RoleReason.LOW
     if not batteries.able[row].any():
-        return Why.NO_HELPER
+        return RoleReason.NO_HELPER
     if strategy == "aces":
-        return Why.WAITS_ACES
-    return Why.WAITS_ISLAND if is_island else Why.WAITS_BAND
+        return RoleReason.WAITS_ACES
+    return RoleReason.WAITS_ISLAND if is_island else RoleReason.WAITS_BAND
 
 
-def _resting(batteries: Batteries, plan: Plan, row: int, place: int) -> Why:
+def _resting(batteries: Batteries, plan: SharingPlan, row: int, place: int) -> RoleReason:
     level, minimum = batteries.level[row, place], batteries.minimum[row, place]
     if level < minimum:
-        return Why.LOW_IN_ISLAND
+        return RoleReason.LOW_IN_ISLAND
     is_at = level == minimum
     if not batteries.may_share[row, place]:
-        return Why.ONLY_RECEIVES_AT if is_at else Why.ONLY_RECEIVES
+        return RoleReason.ONLY_RECEIVES_AT if is_at else RoleReason.ONLY_RECEIVES
     if not plan.donors[row].any():
         # In a microgrid that waits for help to start, no battery needs help yet.
-        return Why.NO_NEED_AT if is_at else Why.NO_NEED
+        return RoleReason.NO_NEED_AT if is_at else RoleReason.NO_NEED
     if batteries.able[row, place]:
-        return Why.LARGER_FIRST
-    return Why.NOTHING_ABOVE if is_at else Why.TOO_CLOSE
+        return RoleReason.LARGER_FIRST
+    return RoleReason.NOTHING_ABOVE if is_at else RoleReason.TOO_CLOSE

@@ -16,9 +16,9 @@ from commonwatt.config.settings import GatewaySettings, HostSettings
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import is_loopback
-from commonwatt.network.http_server import HttpServer, Request, Response
+from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.runtime.clock import Clock, load_clock
-from commonwatt.runtime.metric_families import Row, counter, families, gauge, register_process, registry_of
+from commonwatt.runtime.metric_families import MetricRow, counter, families, gauge, register_process, registry_of
 from commonwatt.runtime.service import only_one, until_stopped
 from commonwatt.runtime.watchdog import Watchdog
 from gateway.loop.machine import THREADS
@@ -155,7 +155,7 @@ def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) 
     registry = registry_of(lambda: host_metrics(controllers))
     register_process(registry, "host", watchdog)
 
-    def pages(request: Request) -> Response | None:
+    def pages(request: HttpRequest) -> Response | None:
         """Answer for one controller; nothing of ``/status`` leaves this machine, since no password protects it."""
         if request.method != "GET":
             return Response(status=405, body="nothing can be sent here\n")
@@ -176,7 +176,7 @@ def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) 
     return http
 
 
-_ROWS: tuple[Row[Controllers], ...] = (
+_ROWS: tuple[MetricRow[Controllers], ...] = (
     gauge("up", "1 while the controller's gateway runs.",
           lambda c: {name: controller.state != "stopped" for name, controller in c.items()}, "controller"),
     gauge("lag_seconds", "Real seconds by which a controller's work is late.",

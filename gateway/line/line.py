@@ -16,10 +16,10 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.control import MONTH_S, WORDS, LineRate, Measure
+from commonwatt.model.control import MONTH_S, WORDS, LineRate, SavingMeasure
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import MADE, ByteCount, EpochSeconds
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from gateway.store.changes import Change, KeptSettings, Setting
 
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
@@ -63,7 +63,7 @@ def _days_of(store: KeptSettings, side: str) -> dict[int, LineDay]:
     return {day: LineDay(side, day, *counts) for day, *counts in kept}
 
 
-def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowance: int) -> Month | None:
+def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowance: int) -> LineMonth | None:
     """Return the line's byte count and forecast for the month of ``now``; ``None``: nothing was ever counted."""
     rows = list(days)
     today = datetime.fromtimestamp(now, zone).date()
@@ -83,7 +83,7 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
     if not rows:
         return None
     end_of_month = _pair(expected) if known else None
-    return Month(used=_pair(used), expected=end_of_month, allowance=allowance)
+    return LineMonth(used=_pair(used), expected=end_of_month, allowance=allowance)
 
 
 def month_left_s(now: EpochSeconds, zone: ZoneInfo) -> int:
@@ -104,7 +104,7 @@ def _sum(rows: Iterable[LineDay]) -> ByteCount:
     return sum((ByteCount(row.sent, row.received) for row in rows), ByteCount())
 
 
-def in_words(month: Month | None) -> list[str]:
+def in_words(month: LineMonth | None) -> list[str]:
     """Return the month's byte count and forecast as text, a line for each direction."""
     if month is None:
         return ["nothing was counted yet"]
@@ -140,7 +140,7 @@ class _Mark:
         return f"{self.run},{self.byte_count.sent},{self.byte_count.received}"
 
 
-class Line:
+class LineCounter:
     """Counts the bytes of the line, in the store and in memory.
 
     After a failed commit it is made anew from the store.
@@ -217,7 +217,7 @@ class Line:
         self._looked = {side: looked + by_s for side, looked in self._looked.items()}
         self._kept = {side: kept + by_s for side, kept in self._kept.items()}
 
-    def month(self, now: EpochSeconds) -> Month | None:
+    def month(self, now: EpochSeconds) -> LineMonth | None:
         """Return this month's byte count and forecast; ``None``: nothing was ever counted."""
         return forecast(self.days(), now, self.zone, self.allowance)
 
@@ -247,10 +247,10 @@ class Line:
         return datetime.fromtimestamp(now, self.zone).date()
 
 
-def line_of(settings: GatewaySettings, store: KeptSettings) -> Line:
+def line_of(settings: GatewaySettings, store: KeptSettings) -> LineCounter:
     """Return the byte count of a gateway's line from the store."""
     by_interface = settings.lte_interface is not None
-    return Line(store, settings.timezone, settings.lte_allowance_bytes, by_interface=by_interface)
+    return LineCounter(store, settings.timezone, settings.lte_allowance_bytes, by_interface=by_interface)
 
 
 def _before(mark: ByteCount, sums: ByteCount) -> ByteCount:
@@ -337,7 +337,7 @@ TAKE_BACK_PERCENT = 85  # part of the allowance below which a month without the 
 TAKE_BACK_DAYS = 7  # judged days in a row that must be low before the last step is taken back
 
 
-STEPS = tuple(Measure)
+STEPS = tuple(SavingMeasure)
 MOST_STEPS = {"nothing": 0, "lossless": 3, "averages": 4}
 """By the setting ``saves``, how many steps a gateway may take by itself."""
 
@@ -352,7 +352,7 @@ class Ladder:
     low_days: int = 0  # judged days in a row on which the month without the last step was low
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def measures(self) -> tuple[SavingMeasure, ...]:
         """What is in force."""
         return STEPS[: self.step]
 

@@ -19,16 +19,16 @@ from commonwatt.model.control import (
     UTILITY,
     Aggregation,
     LineRate,
-    Measure,
-    Relayed,
+    RelayedDays,
     Relaying,
+    SavingMeasure,
     line_of,
 )
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import LOW_BYTES, QUARTER_S, ControllerId, EpochSeconds
 from commonwatt.protocol.batches import SLOW_S
-from gateway.line.line import MOST_STEPS, STEPS, Ladder, Line, Outlook, month_left_s, outlook
+from gateway.line.line import MOST_STEPS, STEPS, Ladder, LineCounter, Outlook, month_left_s, outlook
 from gateway.store.changes import Change, KeptSettings, Setting
 
 SPACED_S = 900  # least seconds between two changes of a reason
@@ -97,7 +97,11 @@ class GrowingBacklog:
         return self._grew if self._run >= GROWING_QUARTERS else None
 
 
-OVERLOADS: Mapping[str, Measure] = {DISK: Measure.METERS, BACKLOG: Measure.METERS, UTILITY: Measure.QUARTERS}
+OVERLOADS: Mapping[str, SavingMeasure] = {
+    DISK: SavingMeasure.METERS,
+    BACKLOG: SavingMeasure.METERS,
+    UTILITY: SavingMeasure.QUARTERS,
+}
 """The measure of each reason but the line's."""
 
 _WHY = {
@@ -111,10 +115,10 @@ _SETTING = "saving"
 
 # By how much the meters' side grows without a measure there, as a part of what it is: measured at emulated houses
 # (docs/lte.md), the fuller direction, rounded up.
-_GROWTH_AT_METERS = {Measure.METERS: 0.5, Measure.PUTS: 0.6}
+_GROWTH_AT_METERS = {SavingMeasure.METERS: 0.5, SavingMeasure.PUTS: 0.6}
 
 
-Relays = Collection[tuple[Relayed | None, int]]
+Relays = Collection[tuple[RelayedDays | None, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,23 +150,23 @@ class Saving:
         self._held_until: EpochSeconds | None = None
 
     @property
-    def wanted(self) -> dict[str, tuple[Measure, ...]]:
+    def wanted(self) -> dict[str, tuple[SavingMeasure, ...]]:
         """The measures that each reason in force wants."""
         found = {LINE: self.ladder.measures[: self._most]}
         found |= {name: (OVERLOADS[name],) for name, reason in self.reasons.items() if reason.on and self._most}
         return {name: measures for name, measures in found.items() if measures}
 
     @property
-    def measures(self) -> frozenset[Measure]:
+    def measures(self) -> frozenset[SavingMeasure]:
         """The measures in force."""
         return frozenset(measure for measures in self.wanted.values() for measure in measures)
 
     @property
     def relay(self) -> str:
         """How the controller itself wants relayed data to be aggregated."""
-        if Measure.AVERAGES in self.measures:
+        if SavingMeasure.AVERAGES in self.measures:
             return "lossy"
-        return "lossless" if Measure.QUARTERS in self.measures else "none"
+        return "lossless" if SavingMeasure.QUARTERS in self.measures else "none"
 
     @property
     def late_s(self) -> int:
@@ -172,9 +176,11 @@ class Saving:
     @property
     def put_s(self) -> int | None:
         """Seconds between puts; ``None``: as set."""
-        return LONG_PUT_S if Measure.PUTS in self.measures else None
+        return LONG_PUT_S if SavingMeasure.PUTS in self.measures else None
 
-    def judge(self, line: Line, sight: Sight, now: Now) -> tuple[list[Effect[Change]], Mapping[str, tuple[str, str]]]:
+    def judge(
+        self, line: LineCounter, sight: Sight, now: Now
+    ) -> tuple[list[Effect[Change]], Mapping[str, tuple[str, str]]]:
         """Judge all reasons; return the changes of the store, and what has changed with its reason, for people."""
         before = self.ladder, dict(self.reasons)
         noted = self._overload(sight, now) | self._line(line, sight, now)
@@ -199,7 +205,7 @@ class Saving:
                 noted[f"saving for {REASONS[name]}"] = ("on", _WHY[name]) if after.on else ("off", "")
         return noted
 
-    def _line(self, line: Line, sight: Sight, now: Now) -> dict[str, tuple[str, str]]:
+    def _line(self, line: LineCounter, sight: Sight, now: Now) -> dict[str, tuple[str, str]]:
         today = line.today(now).toordinal()
         if now.trust < Trust.HARDWARE or today == self.ladder.judged or (month := line.month(now)) is None:
             return {}
@@ -211,7 +217,7 @@ class Saving:
         return {f"saving for {REASONS[LINE]}": (f"step {self.ladder.step}", why)} if why else {}
 
     @staticmethod
-    def _growth(step: Measure, ahead: Outlook | None, relays: Relays) -> LineRate | None:
+    def _growth(step: SavingMeasure, ahead: Outlook | None, relays: Relays) -> LineRate | None:
         """Return the bytes a second that come on top without a measure; ``None``: not known."""
         if ahead is None:
             return None
@@ -221,11 +227,11 @@ class Saving:
         return (sum(up for up, _ in counted), sum(down for _, down in counted)) if counted else None
 
 
-def _growth_of_relay(step: Measure, relayed: Relayed, relay_s: int) -> LineRate:
+def _growth_of_relay(step: SavingMeasure, relayed: RelayedDays, relay_s: int) -> LineRate:
     """Return by how much relaying grows; without averages each reading comes again, for ten of which one came."""
     with_it: Aggregation = "lossless"
     without: Aggregation = "none"
-    if step is Measure.AVERAGES:
+    if step is SavingMeasure.AVERAGES:
         relayed = replace(relayed, slots=relayed.slots * AVERAGED, size=relayed.size * AVERAGED)
         with_it, without = "lossy", "lossless"
     lines = [line_of(relayed, Relaying(relay_s=relay_s, aggregation=one)) for one in (with_it, without)]

@@ -21,8 +21,8 @@ from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from commonwatt.model.units import ENOUGH_BYTES, ByteCount
-from commonwatt.network.lte import Tally, interface_byte_count
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.network.lte import ByteTally, interface_byte_count
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.sqlite import SqliteError, is_full
 from gateway.core import HostedMicrogrid
 from gateway.line.line import INTERFACE, UTILITY, in_words
@@ -34,7 +34,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Threads:
+class StoreThreads:
     """Runs calls, the first ones first; threads are started when needed, and used again."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ def _settle(done: "asyncio.Future[Any]", result: object, failure: BaseException 
         done.set_exception(failure)
 
 
-THREADS = Threads()
+THREADS = StoreThreads()
 """Those of the process."""
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
@@ -95,7 +95,7 @@ BALLAST_BYTES = 8 * 1024 * 1024
 """Bytes of ballast beside a store: the most SQLite's log needs while rows are changed or deleted, but not added."""
 
 
-class Disk:
+class StoreDisk:
     """The disk that a controller's stores are on; the ballast lies beside the store of its own microgrid."""
 
     def __init__(self, store: Path) -> None:
@@ -178,8 +178,8 @@ class LineWatch:
     """
 
     def __init__(self, interface: str | None) -> None:
-        self.tally = Tally()  # the byte count of those connections
-        self.month: Month | None = None  # the line's month at the last check; ``None``: nothing was counted yet
+        self.tally = ByteTally()  # the byte count of those connections
+        self.month: LineMonth | None = None  # the line's month at the last check; ``None``: nothing was counted yet
         self._interface = interface
         self._level = "unknown"
 
@@ -190,7 +190,7 @@ class LineWatch:
         found = interface_byte_count(self._interface)
         return None if found is None else (INTERFACE, *found)
 
-    def judge(self, month: Month | None) -> None:
+    def judge(self, month: LineMonth | None) -> None:
         """Log a warning when the line's level changes to at risk or exceeded."""
         level = "unknown" if month is None else month.level
         if level != self._level and level in ("at_risk", "exceeded"):

@@ -17,7 +17,7 @@ from gateway.controller import JOBS, Controller
 from gateway.events import Committed, Event, FromMeter, NotStored, Tick
 from gateway.loop.hosted_store import HostedStore, Step
 from gateway.loop.inbox import Inbox
-from gateway.loop.machine import THREADS, Disk
+from gateway.loop.machine import THREADS, StoreDisk
 from gateway.store.changes import Change
 from gateway.store.store import GoneError
 
@@ -48,7 +48,7 @@ class Work:
         store: HostedStore,
         inbox: Inbox,
         clock: Clock,
-        disk: Disk,
+        disk: StoreDisk,
         publish: Callable[[Publish], object],
     ) -> None:
         self.controller = controller

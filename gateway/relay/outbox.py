@@ -20,7 +20,7 @@ import numpy as np
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, average, concatenate, join
-from commonwatt.model.control import ENOUGH_S, SETTLED_S, Relayed
+from commonwatt.model.control import ENOUGH_S, SETTLED_S, RelayedDays
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
@@ -129,7 +129,7 @@ class Mode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class QuarterSpan:
     """The quarters of which a batch may have parts."""
 
     first: Quarter = 0  # the first one
@@ -137,11 +137,11 @@ class Span:
     parts: int = BATCH_PARTS  # most parts
 
 
-WHOLE = Span()
+WHOLE = QuarterSpan()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class BatchSelection:
     """The content of one batch, and the parts that its acknowledgement covers."""
 
     blocks: Blocks  # the blocks to send
@@ -166,7 +166,7 @@ class Flying:
     dead_letters: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, sent: Collection[Selection]) -> Self:
+    def of(cls, sent: Collection[BatchSelection]) -> Self:
         """Return the content of batches together."""
         return cls(
             parts=frozenset(part for one in sent for part in (*one.done, *one.averaged)),
@@ -188,8 +188,8 @@ def select(
     without: Collection[MeterId],
     *,
     one_meter: bool,
-    span: Span = WHOLE,
-) -> Selection | None:
+    span: QuarterSpan = WHOLE,
+) -> BatchSelection | None:
     """Choose the newest unsent data that is in no batch in flight; ``None``: there is none.
 
     The newest parts and events come first: present readings do not wait behind the backlog of a long outage.
@@ -222,7 +222,7 @@ def select(
         events = [(generation, event) for generation, event in events if event.meter_id == meter]
     exact, coarse = _fitting_blocks(*_split(store, parts, mode))
     taken = {part.id for part in (*exact, *coarse)}
-    return Selection(
+    return BatchSelection(
         blocks=concatenate([load(exact), average(load(coarse))]),
         done=tuple(part.id for part in exact),
         averaged=tuple(part.id for part in coarse),
@@ -271,7 +271,7 @@ class InFlight:
     """A batch that was sent and is not acknowledged."""
 
     sent: EpochSeconds
-    selection: Selection
+    selection: BatchSelection
     wanted: tuple[Key, ...] = ()
 
     @property
@@ -282,7 +282,7 @@ class InFlight:
 
 
 @dataclass
-class Counts:
+class RelayCounts:
     """Counts since the start."""
 
     batches: Counter[str] = field(default_factory=Counter)  # batches, by what became of them
@@ -306,9 +306,11 @@ class Counts:
         """Shift the time of the first batch after the time was set by ``by_s``."""
         self.since = None if self.since is None else self.since + by_s
 
-    def relayed(self, now: EpochSeconds) -> Relayed | None:
+    def relayed(self, now: EpochSeconds) -> RelayedDays | None:
         """Return what was sent; ``None``: it was not counted for long enough."""
         seconds = 0 if self.since is None else now - self.since
         if seconds < ENOUGH_S or not self.slots:
             return None
-        return Relayed(seconds=seconds, batches=self.with_blocks, blocks=self.blocks, slots=self.slots, size=self.size)
+        return RelayedDays(
+            seconds=seconds, batches=self.with_blocks, blocks=self.blocks, slots=self.slots, size=self.size
+        )

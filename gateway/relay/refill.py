@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.time import Now
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
-from commonwatt.protocol.heartbeats import Month, Refilling
+from commonwatt.protocol.heartbeats import LineMonth, RefillProgress
 from gateway.store.changes import Change, Setting, Stored
 
 SHARE = 8  # a refill takes one part in so many of the line
@@ -27,14 +27,14 @@ SHOWN_S = 86_400  # seconds for which a finished refill is reported
 _SETTING = "refilling"
 
 
-class Pace:
+class RefillPace:
     """The share of a controller's line that refills take, all microgrids that it hosts together."""
 
     def __init__(self) -> None:
         self._bytes_s = LINE_BYTES_S / SHARE
         self._free_at = 0.0
 
-    def look(self, month: Month | None) -> None:
+    def look(self, month: LineMonth | None) -> None:
         """Take the share of the line's speed; in a month that is used up, of its allowance."""
         exceeded = month is not None and month.level == "exceeded"
         self._bytes_s = (month.allowance / MONTH_S if month is not None and exceeded else LINE_BYTES_S) / SHARE
@@ -67,7 +67,7 @@ class Refill:
         batch: The number of its last batch; only one is in flight.
     """
 
-    def __init__(self, store: Stored, pace: Pace) -> None:
+    def __init__(self, store: Stored, pace: RefillPace) -> None:
         self.is_public = False
         self.pace = pace
         self.batch = 0
@@ -114,7 +114,7 @@ class Refill:
         self._kept = kept
         return [Write(Setting(_SETTING, json.dumps(asdict(kept))))]
 
-    def said(self, now: Now) -> Refilling | None:
+    def said(self, now: Now) -> RefillProgress | None:
         """Return what the heartbeat says of it; ``None``: there is none, nothing is to send, or it ended a day ago."""
         kept = self._kept
         if kept is None or kept.parts == 0 or (kept.end is not None and not 0 <= now - kept.end < SHOWN_S):
@@ -122,7 +122,7 @@ class Refill:
         left = 0 if kept.end is not None else self._store.unsent_before(self.before)
         begins = max(kept.since, self._begins)
         parts = None if kept.parts is None else max(kept.parts, left)
-        return Refilling(
+        return RefillProgress(
             since=kept.since, begins=begins, parts=parts, left=left, per_hour=self._per_hour(left, now), end=kept.end
         )
 

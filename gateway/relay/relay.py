@@ -17,17 +17,17 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from gateway.relay.outbox import (
     ANY_QUARTER,
     WINDOW,
-    Counts,
+    BatchSelection,
     Flying,
     InFlight,
     Mode,
-    Selection,
-    Span,
+    QuarterSpan,
+    RelayCounts,
     Turns,
     load,
     select,
 )
-from gateway.relay.refill import REFILL_PARTS, Pace, Refill
+from gateway.relay.refill import REFILL_PARTS, Refill, RefillPace
 from gateway.store.changes import (
     AVERAGED,
     RUN,
@@ -79,9 +79,9 @@ class Relay:
     """
 
     def __init__(
-        self, controller: ControllerId, microgrid: MicrogridId, store: Stored, turns: Turns, pace: Pace
+        self, controller: ControllerId, microgrid: MicrogridId, store: Stored, turns: Turns, pace: RefillPace
     ) -> None:
-        self.counts = Counts()
+        self.counts = RelayCounts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
         self.sending = self.urgent = self.greet = self.compacting = False
@@ -168,7 +168,7 @@ class Relay:
         is_full = len(self.in_flight) >= WINDOW or self.refill.batch in self.in_flight
         if is_full or now < self._hold_until or not self.refill.is_due(now):
             return effects
-        selection = self._select(now, Span(before=self.refill.before, parts=REFILL_PARTS))
+        selection = self._select(now, QuarterSpan(before=self.refill.before, parts=REFILL_PARTS))
         if selection is None:
             return effects + self.refill.look(now)
         batch = self._batch(selection, now, NO_FLAGS)
@@ -209,7 +209,7 @@ class Relay:
         """
         if self.in_flight:
             return []
-        return self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
+        return self._batch(BatchSelection(blocks=empty(), done=()), now, NO_FLAGS)
 
     def _expire(self, now: Now) -> list[Effect[Change]]:
         """Give up batches without acknowledgement, so that new ones send their data; end a finished aggregation."""
@@ -231,7 +231,7 @@ class Relay:
         """Build a batch of unsent data that is in no batch in flight, if there is any."""
         if not self._more:
             return []
-        selection = self._select(now, Span(first=self.refill.before))
+        selection = self._select(now, QuarterSpan(first=self.refill.before))
         self._more = selection is not None and selection.more
         self._one_by_one = self._one_by_one and self._more
         if selection is None:
@@ -242,7 +242,7 @@ class Relay:
             effects.append(Write(Offered(selection.averaged + selection.done)))
         return effects + self._batch(selection, now, flags)
 
-    def _select(self, now: Now, span: Span) -> Selection | None:
+    def _select(self, now: Now, span: QuarterSpan) -> BatchSelection | None:
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
         # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
         mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
@@ -258,11 +258,11 @@ class Relay:
             del self.wanted[key]
         parts = self._store.block_parts(keys)
         ids = tuple(part.id for part in parts)
-        selection = Selection(blocks=load(parts), done=ids)
+        selection = BatchSelection(blocks=load(parts), done=ids)
         return [Write(Offered(ids)), *self._batch(selection, now, BatchFlag.ANSWER, keys)]
 
     def _batch(
-        self, selection: Selection, now: Now, flags: BatchFlag, wanted: tuple[Key, ...] = ()
+        self, selection: BatchSelection, now: Now, flags: BatchFlag, wanted: tuple[Key, ...] = ()
     ) -> list[Effect[Change]]:
         first: list[Effect[Change]] = []
         # Written until the store has it, since the changes of a failed step are lost.

@@ -30,7 +30,7 @@ from gateway.control.manager import Manager
 from gateway.control.meter_view import UNKNOWN
 from gateway.control.microgrid_states import KeptRates, MicrogridStates
 from gateway.control.modes import Modes
-from gateway.events import Ended, Wanted
+from gateway.events import UpgradeEnded, WantedRelease
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.store.changes import Change, KeptSettings, Setting, Stored
@@ -145,7 +145,7 @@ class UtilityCommands:
         self._report_sent: EpochSeconds = 0  # when a report was sent last
         kept_upgrade = store.setting(_UPGRADE)
         # The release that the utility wants here; ``None``: none is being fetched or installed.
-        self.upgrade = Wanted.model_validate_json(kept_upgrade) if kept_upgrade else None
+        self.upgrade = WantedRelease.model_validate_json(kept_upgrade) if kept_upgrade else None
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
@@ -233,13 +233,13 @@ class UtilityCommands:
         """Want a release, in place of an earlier one; its outcome follows (``upgraded``)."""
         before = self.upgrade
         why = f"{command.release} is wanted"
-        effects = [] if before is None else self.upgraded(Ended(id=before.id, result="superseded", why=why), now)
-        self.upgrade = wanted = Wanted(id=command.id, release=command.release or "", sha256=command.sha256 or "")
+        effects = [] if before is None else self.upgraded(UpgradeEnded(id=before.id, result="superseded", why=why), now)
+        self.upgrade = wanted = WantedRelease(id=command.id, release=command.release or "", sha256=command.sha256 or "")
         outcome = _outcome(command, "partial", now, reason="it is being fetched")
         kept = Write[Change](Setting(_UPGRADE, wanted.model_dump_json()))
         return [*effects, kept, self._remember(outcome), self._publish(outcome)]
 
-    def upgraded(self, ended: Ended, now: Now) -> list[Effect[Change]]:
+    def upgraded(self, ended: UpgradeEnded, now: Now) -> list[Effect[Change]]:
         """Tell the utility how an upgrade ended, unless another one is wanted now."""
         if self.upgrade is None or self.upgrade.id != ended.id:
             return []

@@ -14,14 +14,14 @@ from commonwatt.model.records import RecordType, Rejection
 from commonwatt.model.time import Trust
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.protocol.meter_messages import Refusal
-from commonwatt.runtime.metric_families import Row, counter, families, gauge
+from commonwatt.runtime.metric_families import MetricRow, counter, families, gauge
 from gateway.alarms import KINDS
 from gateway.control.plausibility import Doubt
 from gateway.controller import Controller
 from gateway.core import HostedMicrogrid
-from gateway.line.line import Line
+from gateway.line.line import LineCounter
 from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
@@ -61,7 +61,7 @@ class StoreFigures:
 
 
 @dataclass
-class Figures:
+class ShellFigures:
     """The shell's own counts."""
 
     stores: Mapping[MicrogridId, StoreFigures] = field(default_factory=dict)  # of each hosted microgrid
@@ -76,7 +76,7 @@ class Figures:
     failures: int = 0  # events on which the core failed
     # Number of open connections closed to reconnect, by link and reason.
     link_restarts: dict[tuple[str, str], int] = field(default_factory=dict)
-    month: Month | None = None  # the LTE line's month; ``None``: nothing was counted yet
+    month: LineMonth | None = None  # the LTE line's month; ``None``: nothing was counted yet
     # Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
     certificate_expires: float | None = None
     renewals: dict[str, int] = field(default_factory=dict)  # renewals of certificates, by result
@@ -94,10 +94,10 @@ class _Gateway(NamedTuple):
     """What the other metrics are read from."""
 
     controller: Controller
-    figures: Figures
+    figures: ShellFigures
 
 
-_OF_MICROGRIDS: tuple[Row[_Microgrid], ...] = (
+_OF_MICROGRIDS: tuple[MetricRow[_Microgrid], ...] = (
     counter("records", "Records accepted from meters, by type.", lambda m: _RECORDS | m.core.collector.counts.records,
             "type"),
     counter("puts", "Puts received, by result.", lambda m: _PUTS | m.core.collector.counts.puts, "result"),
@@ -152,7 +152,7 @@ _OF_MICROGRIDS: tuple[Row[_Microgrid], ...] = (
           lambda m: m.core.modes.disagree),
 )  # fmt: skip
 
-_OF_GATEWAY: tuple[Row[_Gateway], ...] = (
+_OF_GATEWAY: tuple[MetricRow[_Gateway], ...] = (
     gauge("disk_free_bytes", "Free bytes on the store's disk.", lambda g: g.figures.disk_free_bytes),
     gauge("disk_size_bytes", "Size of the store's disk, bytes.", lambda g: g.figures.disk_bytes),
     counter("overflowed_messages", "Messages dropped by a full queue.", lambda g: g.figures.overflowed),
@@ -198,7 +198,7 @@ _OF_GATEWAY: tuple[Row[_Gateway], ...] = (
 )  # fmt: skip
 
 
-def _by_side(line: Line) -> dict[tuple[str, str], int]:
+def _by_side(line: LineCounter) -> dict[tuple[str, str], int]:
     sides = list(line.counted.items())
     return {(side, way): n for side, both in sides for way, n in zip(_WAYS, (both.sent, both.received), strict=True)}
 
@@ -217,7 +217,7 @@ def _doubts(core: HostedMicrogrid) -> dict[str, int]:
     return {doubt.name.lower(): found.count(doubt) for doubt in Doubt}
 
 
-def gateway_metrics(controller: Controller, figures: Figures) -> Iterator[Metric]:
+def gateway_metrics(controller: Controller, figures: ShellFigures) -> Iterator[Metric]:
     """Yield the metrics as they are now; those of a microgrid that is not the controller's own name it."""
     own, *others = [
         (name, families(_PREFIX, _OF_MICROGRIDS, _Microgrid(core, figures.stores.get(name, StoreFigures()))))

@@ -20,10 +20,10 @@ from gateway.clique.shell import CliqueShell
 from gateway.links import HEAD_END, HouseholdLink, Links
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
-from gateway.loop.machine import Disk, LineWatch
+from gateway.loop.machine import LineWatch, StoreDisk
 from gateway.loop.work import Work
 from gateway.page import Site
-from gateway.shown.metrics import Figures, gateway_metrics
+from gateway.shown.metrics import ShellFigures, gateway_metrics
 from gateway.shown.program import DAY_S
 
 RELEASE = version("commonwatt")
@@ -40,7 +40,7 @@ LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read ag
 LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before
 
 
-class Shown:
+class ShownGateway:
     """What one gateway shows."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Shown:
         work: Work,
         inbox: Inbox,
         links: Links,
-        disk: Disk,
+        disk: StoreDisk,
         line: LineWatch,
         ticker: Ticker,
         clique: CliqueShell | None,
@@ -62,7 +62,7 @@ class Shown:
         self._settings, self._clock, self._work, self._inbox = settings, clock, work, inbox
         self._links, self._disk, self._line, self._ticker = links, disk, line, ticker
         self._clique, self._household, self._renewals = clique, household, renewals
-        self._figures = Figures()
+        self._figures = ShellFigures()
         self._recent = Recent[str](time.monotonic())
         self._watchdog: Watchdog | None = None
         self._view: dict[str, object] = {}
@@ -128,7 +128,7 @@ class Shown:
         last = [store.figures.committed for store in self._work.stores.values() if store.figures.committed is not None]
         return time.monotonic() - max(last) if last else None
 
-    def _shown_figures(self) -> Figures:
+    def _shown_figures(self) -> ShellFigures:
         view: View = self.status()
         figures = self._counted()
         judged = [view, *view.get("hosted", {}).values()] if view else []
@@ -194,7 +194,7 @@ class Shown:
             "recent": {name: self._recent.increase(name, window_s) for name, window_s in ALARM_WINDOWS_S.items()},
         }
 
-    def _counted(self) -> Figures:
+    def _counted(self) -> ShellFigures:
         links = self._links.each
         self._figures.stores = {name: store.figures for name, store in list(self._work.stores.items())}
         self._figures.connected = sum(link.connected for link in links.values())

@@ -13,13 +13,13 @@ from gateway.control.manager import Manager
 from gateway.control.meter_states import batteries_view, meter_states, meters_view, sharing_codes, sharing_words
 from gateway.control.sharing import BatteryState
 from gateway.core import HostedMicrogrid
-from gateway.line.line import Line
+from gateway.line.line import LineCounter
 from gateway.store.changes import MARK, RELAYED_SLOTS, mark_of
 
 
 def heartbeat(
     core: HostedMicrogrid,
-    line: Line,
+    line: LineCounter,
     now: Now,
     managed: Mapping[MicrogridId, HostedMicrogrid] | None,
     hosted: Mapping[MicrogridId, HostedMicrogrid],
@@ -110,7 +110,7 @@ def _ends(core: HostedMicrogrid, now: Now) -> dict[str, int]:
     return {name: end for name, end in ends.items() if end is not None and end > now}
 
 
-def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
+def view(core: HostedMicrogrid, line: LineCounter, now: Now) -> dict[str, object]:
     """Return a microgrid's present state for the status page, as JSON; of meters that are not replaced."""
     meters = {meter: registered for meter, registered in core.meters.items() if not registered.replaced}
     return {

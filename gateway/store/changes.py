@@ -244,7 +244,7 @@ STRETCH_S = 3600  # longest stretch, seconds
 KEPT = 72  # stretches that are kept: three days; after a database that went back further, everything is sent again
 
 
-class Stretch(NamedTuple):
+class AckStretch(NamedTuple):
     """The acknowledgements of some time within one run of the utility's store."""
 
     period: int  # the hour in which they came
@@ -254,7 +254,7 @@ class Stretch(NamedTuple):
     part: int  # the lowest number of a part among them
 
 
-class Lost(NamedTuple):
+class LostData(NamedTuple):
     """What the utility lost."""
 
     part: int  # parts from this number on, of those that are acknowledged; 0: all
@@ -269,35 +269,35 @@ def mark_of(text: str | None) -> Mark | None:
     return run, counter
 
 
-def stretches(store: KeptSettings) -> list[Stretch]:
+def stretches(store: KeptSettings) -> list[AckStretch]:
     """Return the stretches that a store keeps."""
-    kept = [Stretch(*row) for row in json.loads(store.setting(ACKNOWLEDGED) or "[]")]
+    kept = [AckStretch(*row) for row in json.loads(store.setting(ACKNOWLEDGED) or "[]")]
     mark = mark_of(store.setting(MARK))
     if kept and mark is not None and kept[-1].run == mark[0]:
         kept[-1] = kept[-1]._replace(last=max(kept[-1].last, mark[1]))
     return kept
 
 
-def grown(kept: Sequence[Stretch], mark: Mark, period: int, part: int) -> list[Stretch]:
+def grown(kept: Sequence[AckStretch], mark: Mark, period: int, part: int) -> list[AckStretch]:
     """Return the stretches with one more acknowledgement."""
     run, counter = mark
     if not kept or (kept[-1].period, kept[-1].run) != (period, run):
-        return [*kept, Stretch(period, run, counter, counter, part)][-KEPT:]
+        return [*kept, AckStretch(period, run, counter, counter, part)][-KEPT:]
     newest = kept[-1]
     first, last = min(newest.first, counter), max(newest.last, counter)
     return [*kept[:-1], newest._replace(first=first, last=last, part=min(newest.part, part))]
 
 
-def missing(store: KeptSettings, marks: Sequence[Mark], *, is_new: bool) -> Lost | None:
+def missing(store: KeptSettings, marks: Sequence[Mark], *, is_new: bool) -> LostData | None:
     """Return what a store of the utility lacks, by the marks of its acknowledgement; ``None``: nothing.
 
     Without stretches it is unknown what was acknowledged when; a gateway that never had any has the same store.
     """
     kept = stretches(store)
-    return Lost(0, 0) if not marks or (is_new and not kept) else lost(kept, dict(marks[1:]))
+    return LostData(0, 0) if not marks or (is_new and not kept) else lost(kept, dict(marks[1:]))
 
 
-def lost(kept: Sequence[Stretch], history: Mapping[int, int]) -> Lost | None:
+def lost(kept: Sequence[AckStretch], history: Mapping[int, int]) -> LostData | None:
     """Return what a store of the utility lacks; ``None``: nothing.
 
     Args:
@@ -307,7 +307,7 @@ def lost(kept: Sequence[Stretch], history: Mapping[int, int]) -> Lost | None:
         if stretch.last > history.get(stretch.run, -1):
             # Before the first stretch there may be others, no longer kept.
             whole = at or stretch.first <= history.get(stretch.run, -1)
-            return Lost(min(later.part for later in kept[at:]), at) if whole else Lost(0, 0)
+            return LostData(min(later.part for later in kept[at:]), at) if whole else LostData(0, 0)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import MeterId, Quarter, signed64, unsigned64
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.dead_letters import DeadLetter, Kept, Wanted
+from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterFilter, KeptDeadLetter
 from commonwatt.sqlite import DamagedError, check_pages
 from gateway.store.changes import DONE, OFFERED, UNSENT, DamagedRow, Desired, MeterInfo, Part
 from gateway.store.tables import (
@@ -178,13 +178,13 @@ class StoreReads:
         which = f"WHERE {UNSENT_ROW} ORDER BY number" if unsent_only else "ORDER BY number"
         return [dead_letter for _, dead_letter in self._dead_letters(which, ())]
 
-    def kept_dead_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
+    def kept_dead_letters(self, wanted: DeadLetterFilter, limit: int) -> list[KeptDeadLetter]:
         """Return the newest dead letters that match ``wanted``, newest first."""
         where, values = _which(wanted)
         dead_letters = self._dead_letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
-        return [Kept(no=number, dead_letter=dead_letter) for number, dead_letter in dead_letters]
+        return [KeptDeadLetter(no=number, dead_letter=dead_letter) for number, dead_letter in dead_letters]
 
-    def dead_letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
+    def dead_letter_counts(self, wanted: DeadLetterFilter) -> list[tuple[int, str, int]]:
         """Return (reason, state, number) of the dead letters that match ``wanted``; a gateway's have no state."""
         where, values = _which(wanted)
         rows = self._db.execute(f"SELECT reason, count(*) FROM letter {where} GROUP BY reason", values)
@@ -360,7 +360,7 @@ def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
     return f"meter NOT IN ({', '.join('?' * len(meters))})", [signed64(meter) for meter in meters]
 
 
-def _which(wanted: Wanted) -> tuple[str, tuple[int, ...]]:
+def _which(wanted: DeadLetterFilter) -> tuple[str, tuple[int, ...]]:
     """Return the SQL condition for dead letters that match ``wanted``, and its values."""
     where, values = "WHERE time >= ?", [wanted.since]
     if wanted.meter is not None:

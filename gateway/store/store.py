@@ -29,6 +29,7 @@ from gateway.store.changes import (
     OFFERED,
     RELAYED_SLOTS,
     UNSENT,
+    AckStretch,
     AddDeadLetters,
     AppendEvents,
     AppendParts,
@@ -47,7 +48,6 @@ from gateway.store.changes import (
     PeriodDone,
     Relayed,
     Setting,
-    Stretch,
     grown,
     stretches,
 )
@@ -383,7 +383,7 @@ class Store(StoreReads):
                 self._keep_stretches(now)
             self._apply(Setting(MARK, f"{change.mark[0]},{now[-1].last}"))
 
-    def _keep_stretches(self, kept: Sequence[Stretch]) -> None:
+    def _keep_stretches(self, kept: Sequence[AckStretch]) -> None:
         self._apply(Setting(ACKNOWLEDGED, json.dumps(kept, separators=(",", ":"))))
 
     @_apply.register

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from commonwatt.care.connection import CareRefused
-from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS, Authority, Wanted
-from commonwatt.identity.certificates import Kind
-from commonwatt.identity.devices import Device, Role, load_devices, save_devices
+from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS, Authority, WantedCertificate
+from commonwatt.identity.certificates import Purpose
+from commonwatt.identity.devices import Device, DeviceRole, load_devices, save_devices
 from commonwatt.identity.renewing import CertificateFile
 from commonwatt.model.units import MicrogridId
-from utility.care.api.listener import CareRequest, Refused
+from utility.care.api.listener import CareRefusal, CareRequest
 from utility.care.api.routes import Renewals
 from utility.settings import UtilitySettings
 
@@ -24,12 +24,18 @@ def authority(out: Path, *, name: str = "test", at: int | None = None) -> Author
 
 
 def certificate(
-    made: Authority, kind: Kind, name: str, *, lifetime_s: int = DAY_S, file: str | None = None, at: int | None = None
+    made: Authority,
+    kind: Purpose,
+    name: str,
+    *,
+    lifetime_s: int = DAY_S,
+    file: str | None = None,
+    at: int | None = None,
 ) -> Path:
     """Issue one certificate; a broker's has the addresses of this machine."""
-    addresses = ("127.0.0.1", "localhost") if kind is Kind.BROKER else ()
+    addresses = ("127.0.0.1", "localhost") if kind is Purpose.BROKER else ()
     file = f"{kind}-{name}/certificate.pem" if file is None else file
-    wanted = Wanted(kind=kind, name=name, file=file, lifetime_s=lifetime_s, addresses=addresses)
+    wanted = WantedCertificate(kind=kind, name=name, file=file, lifetime_s=lifetime_s, addresses=addresses)
     made.issue([wanted], now() if at is None else at)
     return made.out / file
 
@@ -40,7 +46,7 @@ def now() -> int:
 
 
 ADDRESSES = ("127.0.0.1", "localhost")  # of each controller's broker
-DAYS = {Kind.DEVICE: DEVICE_DAYS, Kind.BROKER: BROKER_DAYS}
+DAYS = {Purpose.DEVICE: DEVICE_DAYS, Purpose.BROKER: BROKER_DAYS}
 
 
 class CareTown:
@@ -58,7 +64,7 @@ class CareTown:
         self.devices.parent.mkdir()
         save_devices(
             self.devices,
-            [*(_device(name, Role.GATEWAY, name) for name in names), _device("utility", Role.UTILITY, "")],
+            [*(_device(name, DeviceRole.GATEWAY, name) for name in names), _device("utility", DeviceRole.UTILITY, "")],
         )
         own = self.folder / "authority"
         settings = UtilitySettings.model_construct(
@@ -73,7 +79,7 @@ class CareTown:
         """Make enrolment certificates at the office, as ``site init`` does, and carry them to the utility."""
         self.office.enrol(addresses_of, self.now)
 
-    def file(self, name: str, kind: Kind = Kind.DEVICE, *, days: int | None = None) -> CertificateFile:
+    def file(self, name: str, kind: Purpose = Purpose.DEVICE, *, days: int | None = None) -> CertificateFile:
         """Return the file of a certificate that the office issues now, by itself."""
         lifetime_s = (DAYS[kind] if days is None else days) * DAY_S
         path = certificate(self.office, kind, name, lifetime_s=lifetime_s, file=f"{name}/{kind}.pem", at=self.now)
@@ -92,9 +98,9 @@ class CareTown:
         assert path == "/renew"
         try:
             return self.renewals.renew(CareRequest(address="10.0.0.9", content=json.loads(json.dumps(content))))
-        except Refused as error:
+        except CareRefusal as error:
             raise CareRefused(str(error)) from error
 
 
-def _device(identity: str, role: Role, microgrid: str) -> Device:
+def _device(identity: str, role: DeviceRole, microgrid: str) -> Device:
     return Device(identity=identity, role=role, microgrid=MicrogridId(microgrid), token_sha256="0" * 64)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from commonwatt.identity.authority import EnrolmentAuthority
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.renewing import CertificateFile
 
 
@@ -13,7 +13,11 @@ def main(path: str, ca: str, authority: str, now: str, ends: str) -> None:
     file = CertificateFile(Path(path), Path(ca), "r001")
     request = str(file.request()["request"]).encode()
     file.take(
-        {"certificate": EnrolmentAuthority.load(Path(authority)).issue(request, Kind.DEVICE, "r001", (), int(now), 90)}
+        {
+            "certificate": EnrolmentAuthority.load(Path(authority)).issue(
+                request, Purpose.DEVICE, "r001", (), int(now), 90
+            )
+        }
     )
     if ends == "confirm":
         file.confirm()

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.care.code import Code, CodeSecrets, signed_text, unseal
 from commonwatt.care.connection import CareRefused
-from commonwatt.identity.certificates import Kind, details_of, listed_issuers
+from commonwatt.identity.certificates import Purpose, details_of, listed_issuers
 from commonwatt.identity.chains import check_issued, new_key_pem, request_of
 from commonwatt.identity.devices import digest
 from commonwatt.identity.renewing import CertificateFile
@@ -28,13 +28,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import own
 from commonwatt.runtime.files import write_private
 from harness.care.certificates import ADDRESSES, DAY_S, DAYS, CareTown, certificate
-from utility.care.api.listener import CareRequest, Refused
+from utility.care.api.listener import CareRefusal, CareRequest
 from utility.care.api.routes import Joining
 from utility.care.store import Use
 
 T = 1_790_000_000
 NAMES = ("r001", "r002", "r003")
-FILES = {"gateway": Kind.DEVICE, "broker": Kind.BROKER}
+FILES = {"gateway": Purpose.DEVICE, "broker": Purpose.BROKER}
 
 
 class Machine:
@@ -54,7 +54,7 @@ class World:
     def __init__(self, folder: Path, seed: int) -> None:
         self.rng, self.folder, self.done = random.Random(seed), folder, Counter[str]()
         self.town = CareTown(folder / "town", NAMES, T)
-        certificate(self.town.office, Kind.DEVICE, "utility", at=T, lifetime_s=9 * 365 * DAY_S)
+        certificate(self.town.office, Purpose.DEVICE, "utility", at=T, lifetime_s=9 * 365 * DAY_S)
         self.machines = {name: Machine(folder / name, name) for name in NAMES}
         self.revoked: set[str] = set()
         self.gone: list[Machine] = []  # machines that were revoked or replaced
@@ -92,7 +92,7 @@ class World:
         try:
             content = asked | {"signature": secret.signer.sign(signed_text(asked)).hex()}
             answer = self.joining.answer(CareRequest(address=str(self.rng.random()), content=content))
-        except Refused as error:
+        except CareRefusal as error:
             self.done[error.result] += 1
             return False
         assert self.got.setdefault(secret.lookup, machine.keys["gateway"]) == machine.keys["gateway"], "one key a code"
@@ -148,7 +148,7 @@ class World:
 
     def revoke(self, name: str) -> None:
         if name not in self.revoked and len(self.revoked) < len(NAMES) - 1:
-            for kind in (Kind.DEVICE, Kind.BROKER, Kind.ENROLMENT):
+            for kind in (Purpose.DEVICE, Purpose.BROKER, Purpose.ENROLMENT):
                 self.town.office.revoke(name, "stolen", self.town.now, kind)
             self.town.revoke_device(name)
             self.revoked.add(name)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commonwatt.care.connection import CareUnreachable
-from commonwatt.identity.certificates import Kind, details_of
+from commonwatt.identity.certificates import Purpose, details_of
 from commonwatt.model.time import Now, Trust
 from gateway.care.renewal import LAST_RETRY_S, LOOK_S, Renewal
 from harness.care.certificates import DAY_S, CareTown
@@ -83,8 +83,8 @@ class Controller:
             trust = Trust.NONE if leap is None else rng.choice([Trust.NONE, Trust.METERS, Trust.HARDWARE])
             self.leaps.add(now, now + rng.randrange(60, 2 * DAY_S), (leap, trust))
         self.renewals = [
-            Renewal(town.file(name, Kind.DEVICE), self.post, self.clock, self.accepted),
-            Renewal(town.file(name, Kind.BROKER), self.post, self.clock, lambda: True),
+            Renewal(town.file(name, Purpose.DEVICE), self.post, self.clock, self.accepted),
+            Renewal(town.file(name, Purpose.BROKER), self.post, self.clock, lambda: True),
         ]
 
     def clock(self) -> Now:

@@ -22,7 +22,7 @@ from commonwatt.model.units import ControllerId
 from commonwatt.protocol.commands import Epoch
 from gateway.clique import member
 from gateway.clique.core import CliqueCore
-from gateway.clique.effects import AskMeters, Begin, Effect, Keep, Kept, Post
+from gateway.clique.effects import AskMeters, Begin, CliqueEffect, EpochPair, Keep, Post
 from harness.world.exhaustive import search
 from harness.world.exhaustive.search import BrokenError as BrokenError
 from harness.world.exhaustive.search import must
@@ -65,7 +65,7 @@ class Small:
 
     tick: int = 0
     cores: dict[ControllerId, CliqueCore] = field(default_factory=dict)  # the running processes
-    stores: dict[ControllerId, Kept] = field(default_factory=dict)  # what is durable
+    stores: dict[ControllerId, EpochPair] = field(default_factory=dict)  # what is durable
     boots: dict[ControllerId, int] = field(default_factory=dict)
     stopped: dict[ControllerId, list[tuple[str, bytes]]] = field(default_factory=dict)  # what waits for a stopped one
     cut: set[ControllerId] = field(default_factory=set)  # controllers whom no other one hears
@@ -84,7 +84,7 @@ class Small:
         """The time, seconds."""
         return self.tick * TICK_S
 
-    def start(self, name: ControllerId, kept: Kept) -> None:
+    def start(self, name: ControllerId, kept: EpochPair) -> None:
         """Start a controller with a store."""
         self.stores[name] = kept
         self.boots[name] = self.boots.get(name, 0) + 1
@@ -142,7 +142,7 @@ class Small:
             now = self.now
             self.perform(to, core.beat(source, said, now) if isinstance(said, Beat) else core.handle(source, said, now))
 
-    def perform(self, name: ControllerId, effects: list[Effect]) -> None:
+    def perform(self, name: ControllerId, effects: list[CliqueEffect]) -> None:
         """Do what a core asks for."""
         for effect in effects:
             match effect:
@@ -205,7 +205,7 @@ class Small:
                 self.start(name, self.stores[name])
             case "is started with an empty store":
                 own = (1, 1) if name == NAMES[0] else (0, RANKS[name])
-                self.start(name, Kept(own, own if own[0] else (0, 0)))
+                self.start(name, EpochPair(own, own if own[0] else (0, 0)))
             case "is stopped":
                 self.stopped[name] = []
             case "goes on":
@@ -240,7 +240,7 @@ def first() -> Small:
     world.grants[1, 1] = NAMES[0]
     for name in NAMES:
         own = (1, 1) if name == NAMES[0] else (0, RANKS[name])
-        world.start(name, Kept(own, own if own[0] else (0, 0)))
+        world.start(name, EpochPair(own, own if own[0] else (0, 0)))
     for _ in range(BEGUN_TICKS):
         world.tick_and_deliver()
     return world

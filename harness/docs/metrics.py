@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import create_engine
 
-from adapters.metrics import Figures as AdapterFigures
-from adapters.metrics import adapter_metrics
+from adapters.metrics import AdapterFigures, adapter_metrics
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.control import SupplyState
@@ -22,13 +21,12 @@ from commonwatt.runtime.watchdog import Notifier, Watchdog
 from gateway.alarms import KINDS as OF_GATEWAYS
 from gateway.controller import Controller
 from gateway.host.host import host_metrics
-from gateway.shown.metrics import Figures as GatewayFigures
+from gateway.shown.metrics import ShellFigures as GatewayFigures
 from gateway.shown.metrics import gateway_metrics
 from gateway.store.store import Store
 from grafana.generator.__main__ import FOLDER
 from harness.docs.marked import DOCS
-from meter_sim.metrics import Figures as FleetFigures
-from meter_sim.metrics import PlantFigures, Power, TownFigures, fleet_metrics, town_metrics
+from meter_sim.metrics import FleetFigures, PlantFigures, SlotPower, TownFigures, fleet_metrics, town_metrics
 from utility.alarms.alarm import KINDS as OF_UTILITY
 from utility.alarms.metrics import own_alarms
 from utility.assembly.metrics import UtilityMetrics
@@ -129,7 +127,7 @@ def _no_town() -> TownFigures:
         voltage=True,
         connected=False,
     )
-    return TownFigures(time=0, lag_s=0.0, microgrids=0, closed=0, power=Power(), plant=plant)
+    return TownFigures(time=0, lag_s=0.0, microgrids=0, closed=0, power=SlotPower(), plant=plant)
 
 
 def _of(registry: CollectorRegistry) -> list[MetricInfo]:

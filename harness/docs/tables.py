@@ -12,7 +12,7 @@ from commonwatt.site.places import SiteMicrogrid, SiteTable
 from commonwatt.town.town import MeterTable, MicrogridTable, TownTable
 from harness.docs.marked import filled
 from harness.world.clique.watch import MEANINGS, TRANSITIONS
-from utility.exports.columns import TABLES, Table
+from utility.exports.columns import TABLES, ExportTable
 
 _SHAPES = {"good": "●", "warning": "▲", "bad": "■", "idle": "○"}
 
@@ -53,7 +53,7 @@ def exports_page() -> str:
     return filled("exports.md", "columns", "\n".join(map(_section, TABLES)))
 
 
-def _section(table: Table) -> str:
+def _section(table: ExportTable) -> str:
     lines = [
         f"### `{table.name}`",
         "",

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.random import Generator
 
 from commonwatt.device.commands import Commanded
-from commonwatt.energy.places import Places, Source
-from commonwatt.energy.plant import Order, Plant
+from commonwatt.energy.places import EnergySource, Places
+from commonwatt.energy.plant import Plant, PlantOrder
 from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, PlantInputs
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 from commonwatt.town.town import Microgrid, Town
 from meter_sim.load import Weather
-from meter_sim.physics import Circumstances, Levels, MeteredTown, Step
+from meter_sim.physics import Circumstances, Levels, MeteredTown, PhysicsStep
 
 _Values = TypeVar("_Values", Array, Flags)
 
@@ -40,7 +40,7 @@ def random_town(seed: int, microgrids: int) -> RandomTown:
     blocks = [
         _places(rng, "residential", max(microgrids - 2, 1), int(rng.integers(0, 13)), (), loss),
         _places(rng, "apartment", 1, *_buildings(rng), loss),
-        _places(rng, "public", 1, 4, (Source(column=3, behind=np.array([0, 1, 2])),), loss),
+        _places(rng, "public", 1, 4, (EnergySource(column=3, behind=np.array([0, 1, 2])),), loss),
     ]
     levels = [_levels(rng, places) for places in blocks]
     inputs = [_inputs(rng, places) for places in blocks]
@@ -55,7 +55,7 @@ def random_town(seed: int, microgrids: int) -> RandomTown:
     )
     told = PlantInputs(
         level=int(rng.choice([0, capacity, int(rng.integers(0, capacity + 1))])),
-        order=Order(
+        order=PlantOrder(
             buy=int(rng.choice([0, int(rng.integers(0, scale))])),
             keep=int(rng.choice([0, capacity // 3, 2 * capacity])),
         ),
@@ -72,17 +72,17 @@ def random_town(seed: int, microgrids: int) -> RandomTown:
     )
 
 
-def _buildings(rng: Generator) -> tuple[int, tuple[Source, ...]]:
+def _buildings(rng: Generator) -> tuple[int, tuple[EnergySource, ...]]:
     sources, column = [], 0
     for _ in range(int(rng.integers(1, 4))):
         apartments = int(rng.integers(0, 7))
-        sources.append(Source(column=column, behind=np.arange(column + 1, column + 1 + apartments)))
+        sources.append(EnergySource(column=column, behind=np.arange(column + 1, column + 1 + apartments)))
         column += 1 + apartments
     return column, tuple(sources)
 
 
 def _places(
-    rng: Generator, kind: str, rows: int, columns: int, sources: tuple[Source, ...], loss_permille: int
+    rng: Generator, kind: str, rows: int, columns: int, sources: tuple[EnergySource, ...], loss_permille: int
 ) -> Places:
     shape = (rows, columns)
     users = np.ones(columns, dtype=np.bool_)
@@ -163,7 +163,7 @@ class Alone:
         time: EpochSeconds,
         commanded: Mapping[MeterId, Commanded],
         circumstances: Circumstances = ON_GRID,
-    ) -> Step:
+    ) -> PhysicsStep:
         """Return the result of a slot."""
         here = replace(circumstances, commanded=commanded, demand_percent=self._percent)
         steps, _ = self._town.step(time, {self._name: levels}, {self._name: here})

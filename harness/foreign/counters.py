@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from adapters.energy.channel import Channel, ChannelRule, Value, take
-from adapters.energy.counter import BEGUN_SHARE, CONFIRMING, LIKELY, SILENT_MS, WINDOW_MS, CounterLimits, Outcome
+from adapters.energy.channel import Channel, ChannelRule, TimedValue, take
+from adapters.energy.counter import BEGUN_SHARE, CONFIRMING, LIKELY, SILENT_MS, WINDOW_MS, CounterLimits, SampleOutcome
 from adapters.mapping.readers import Readers, readers_of
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.records import RecordType
@@ -267,10 +267,10 @@ class _Losses:
         self._last, self._is_lossy, self._fell = sample, False, sample.fell or self._fell - behind
 
 
-def judge(found: History) -> tuple[str, Tally[Outcome]]:
+def judge(found: History) -> tuple[str, Tally[SampleOutcome]]:
     """Return what is wrong with the energy counted since the start, else an empty text; and the outcomes."""
     channel, rule = Channel(), rule_of(found.limits)
-    outcomes: Tally[Outcome] = Tally()
+    outcomes: Tally[SampleOutcome] = Tally()
     begun = before = 0
     last, losses = found.samples[0], _Losses(found.limits, found.samples[0])
     for n, sample in enumerate(found.samples):
@@ -280,11 +280,11 @@ def judge(found: History) -> tuple[str, Tally[Outcome]]:
             break
         if sample.restarted and sample.mark == last.mark:
             _report(channel, found.preset, n)
-        value = Value(sample.value, sample.arrival, sample.device, restart_mark=sample.mark)
+        value = TimedValue(sample.value, sample.arrival, sample.device, restart_mark=sample.mark)
         taken = take(channel, rule, value)
-        if isinstance(taken.outcome, Outcome):
+        if isinstance(taken.outcome, SampleOutcome):
             outcomes[taken.outcome] += 1
-        if taken.outcome is Outcome.STARTED:
+        if taken.outcome is SampleOutcome.STARTED:
             begun, losses.most = before, 0
         before = sample.flowed
         losses.take(sample, is_held=bool(channel.counter.held))
@@ -305,7 +305,7 @@ def main() -> int:
     parser.add_argument("--sequences", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    total: Tally[Outcome] = Tally()
+    total: Tally[SampleOutcome] = Tally()
     for seed in range(given.seed, given.seed + given.sequences):
         wrong, outcomes = judge(history(random.Random(seed)))
         total += outcomes

@@ -14,8 +14,8 @@ from adapters.core import Adapter, foreign_meter
 from adapters.mapping.readers import Readers, known_presets, readers_of
 from adapters.messages import Arrived
 from commonwatt.config.adapter import AdapterSettings
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
-from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.changes import DesiredStates, MeterState, StoredMeter
+from commonwatt.device.meter import MeterCore, MeterLimits
 from commonwatt.model.records import RecordType
 from harness.foreign.devices import Edge, Metric
 
@@ -60,10 +60,12 @@ def core() -> Adapter:
 def core_of(settings: AdapterSettings, readers: Readers) -> Adapter:
     """Return an adapter's core whose meters have nothing yet."""
     meters = {
-        meter.id: Meter(
+        meter.id: MeterCore(
             foreign_meter("r001", meter, readers),
-            Limits(resolution=1),
-            Stored(state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})),
+            MeterLimits(resolution=1),
+            StoredMeter(
+                state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})
+            ),
             Counter(),
         )
         for meter in settings.meter

@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.codec.packing import pack
 from commonwatt.codec.packing_arrays import Payloads
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
-from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.changes import DesiredStates, MeterState, StoredMeter
+from commonwatt.device.meter import MeterCore, MeterLimits
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
@@ -32,12 +32,12 @@ from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch, BatchAck, Batch
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.dead_letters import DeadLetter, reason_text
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.meter_messages import Level, Put, unpack_put, unpack_put_ack
+from commonwatt.protocol.meter_messages import LiveLevel, Put, unpack_put, unpack_put_ack
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.metric_families import registry_of
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Battery
-from gateway.shown.metrics import Figures, gateway_metrics
+from gateway.shown.metrics import ShellFigures, gateway_metrics
 from harness.surroundings.gateway import CAPACITY, START, World, batches, readings
 from harness.surroundings.messages import a_record, ack_of, house_meter, ingest_of
 from utility.assembly.metrics import UtilityMetrics
@@ -96,7 +96,7 @@ class GatewayBench:
 
     def __init__(self, folder: Path) -> None:
         self.world = World(folder / "gateway.db")
-        self.registry = registry_of(lambda: gateway_metrics(self.world.controller, Figures()))
+        self.registry = registry_of(lambda: gateway_metrics(self.world.controller, ShellFigures()))
         for meter in (1, 2):
             self.world.introduce(meter)
         self._next = 1
@@ -247,7 +247,7 @@ def outcome_of(value: bytes, key: bytes = b"time") -> bytes:
     return outcome_with()[:-1] + b',"' + key + b'":' + value + b"}"
 
 
-LEVEL = Level(state=1, time=START, level=CAPACITY // 2)
+LEVEL = LiveLevel(state=1, time=START, level=CAPACITY // 2)
 LEVELS: dict[str, bytes] = {
     "a level cut short": LEVEL.pack()[:-1],
     "a level with one bit flipped": flipped(LEVEL.pack()),
@@ -348,8 +348,8 @@ class MeterBench:
         self.tally: Counter[tuple[str, str]] = Counter()
         battery = Battery(capacity=CAPACITY, minimum_percent=50)
         description = house_meter(60, battery=battery, record_types=(RecordType.STORED,))
-        state = Stored(state=MeterState(meter=60, generation=START), desired_states=DesiredStates(60, (0, 0), {}))
-        self.meter = Meter(description, Limits(resolution=100, log_records=1000), state, self.tally)
+        state = StoredMeter(state=MeterState(meter=60, generation=START), desired_states=DesiredStates(60, (0, 0), {}))
+        self.meter = MeterCore(description, MeterLimits(resolution=100, log_records=1000), state, self.tally)
         self.meter.boot(START, power_lost=True)
         self.meter.measure(START + 15, {RecordType.STORED: 100})
         self._number = 100

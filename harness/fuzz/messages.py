@@ -21,7 +21,7 @@ from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
-from commonwatt.protocol.meter_messages import Level, Put
+from commonwatt.protocol.meter_messages import LiveLevel, Put
 from gateway.collect import DEAD_LETTERS_A_DAY
 from gateway.store.changes import AddDeadLetters, Change
 from harness.fuzz import bad_input
@@ -231,7 +231,7 @@ class Fuzz:
         events = Put(log=Log.EVENT, generation=1, first_id=1, last_id=1, records=(event.pack(),)).pack()
         yield Source("put of records", [bad_input.PUT.pack(), _long_put()], self._from_meter("rec"))
         yield Source("put of events", [events], self._from_meter("ev"))
-        yield Source("level", [Level(state=1, time=START, level=5).pack()], self._from_meter("lvl"))
+        yield Source("level", [LiveLevel(state=1, time=START, level=5).pack()], self._from_meter("lvl"))
         held = {"sharing": {"value": "on", "epoch": [1, 0], "seq": 4, "until": START + 900, "weight": 2}}
         ids = {"generation": 1, "first": "3", "next": "5"}
         said = bad_input.outcome_with(

@@ -28,7 +28,7 @@ from utility.database.migrate import empty_database
 from utility.ledger import store
 from utility.ledger.bank import rf_reference
 from utility.ledger.decisions import Asked, close, decide, take_in
-from utility.ledger.entry import Entry, Kind, billed, open_items
+from utility.ledger.entry import Entry, LedgerKind, billed, open_items
 from utility.ledger.store import C, entries_where
 from utility.registry.store.registration import fill_registry
 from utility.settings import OfficeSettings, UtilitySettings
@@ -209,7 +209,7 @@ class History:
     def move(self, no: int, account: int) -> None:
         """Say of which account a payment is."""
         with self.database.reads.begin() as connection:
-            every = entries_where(connection, C.kind == Kind.PAYMENT)
+            every = entries_where(connection, C.kind == LedgerKind.PAYMENT)
         at = [each.no for each in every].index(no)
         self.payments[list(self.payments)[at]]["account"] = str(account)
 
@@ -219,16 +219,16 @@ class History:
         if entries:
             entry = self.random.choice(entries)
             self.decide("reverse", no=entry.no)
-            if entry.kind is Kind.ASSIGNMENT:
+            if entry.kind is LedgerKind.ASSIGNMENT:
                 self.move(entry.about, 0)
 
     def order(self) -> None:
         day = str(self.day + timedelta(2))
         made = self.decide(self.random.choice(("collect", "refund")), day=day)
         with self.database.reads.begin() as connection:
-            of = [each.about for each in entries_where(connection, C.kind == Kind.ORDER)]
-            gone = [each.about for each in entries_where(connection, C.kind == Kind.REVERSAL)]
-            orders = entries_where(connection, C.kind == Kind.ORDER)
+            of = [each.about for each in entries_where(connection, C.kind == LedgerKind.ORDER)]
+            gone = [each.about for each in entries_where(connection, C.kind == LedgerKind.REVERSAL)]
+            orders = entries_where(connection, C.kind == LedgerKind.ORDER)
         of = [each.about for each in orders if each.no not in gone]
         assert len(set(of)) == len(of), "a bill is ordered twice"
         order = self.random.choice(made)
@@ -250,7 +250,7 @@ class History:
 
     def close(self) -> None:
         with self.database.reads.begin() as connection:
-            proposed = entries_where(connection, C.kind == Kind.PROPOSAL)[-1:]
+            proposed = entries_where(connection, C.kind == LedgerKind.PROPOSAL)[-1:]
         for each in proposed:
             close(self.database, self.settings, each.of, Second(actor=BEN, now=self.now, wait_days=0))
             with self.database.reads.begin() as connection:

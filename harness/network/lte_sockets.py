@@ -7,7 +7,7 @@ import struct
 import time
 from itertools import product
 
-from commonwatt.network.lte import AcceptedSocket, Tally
+from commonwatt.network.lte import AcceptedSocket, ByteTally
 from harness.network.loopback import Scales, bring_up
 from harness.network.waiting import eventually
 
@@ -27,7 +27,7 @@ def main() -> None:
 def connection(scales: Scales, host: str, kind: str) -> dict[str, object]:
     """Exchange data over one connection; return its bytes by both tallies, and by its packets."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    here, there = Tally(), Tally()
+    here, there = ByteTally(), ByteTally()
     with socket.create_server((host, 0), family=family) as listening:
         port = listening.getsockname()[1]
         client = socket.create_connection((host, port))

@@ -32,7 +32,7 @@ from harness.past.energy import Energy, Span
 from harness.past.office import NEXT_TARIFF, TARIFF, Office
 from harness.settlement.compare import settle_day
 from harness.town_month.month import register
-from utility.assembly.jobs import Jobs
+from utility.assembly.jobs import ServiceJobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database, save_setting
@@ -50,7 +50,7 @@ from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, relayed_day, tally
 from utility.registry.layout import Day, layout_of
 from utility.settings import UtilitySettings
-from utility.settlement.day import Rules
+from utility.settlement.day import SettlementRules
 from utility.settlement.store.readings import DueDay, owners
 from utility.settlement.store.settled import save
 from utility.statistics.jobs import take_in
@@ -129,7 +129,9 @@ class _Making:
         self._settings = settings_in(asked.folder)
         self._office = Office(database, self._settings)
         self._energy = Energy(asked.town, asked.span)
-        self._rules = Rules(resolution=RESOLUTION, battery_loss_permille=asked.town.table.charging_loss_permille)
+        self._rules = SettlementRules(
+            resolution=RESOLUTION, battery_loss_permille=asked.town.table.charging_loss_permille
+        )
         # The day begins in the evening before.
         self._first_month = month_of(self._span.first * QUARTERS_A_DAY + QUARTERS_A_DAY // 2, self._zone)
         self._waiting: list[Happening] = []  # what still happens beside the days, in order
@@ -310,7 +312,7 @@ async def _jobs(settings: UtilitySettings, database: Database, now: EpochSeconds
         health=Health(None),
     )
     ingest.trust = Trust.NETWORK
-    jobs = Jobs(settings, database, clock, ingest, metrics)
+    jobs = ServiceJobs(settings, database, clock, ingest, metrics)
     try:
         await jobs.tick()
     finally:

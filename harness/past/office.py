@@ -13,7 +13,7 @@ from utility.access.decisions import Second
 from utility.access.people import MACHINE, Actor, NewPerson, Role, Via, on_machine
 from utility.access.store import access
 from utility.access.store.audit_log import By, record
-from utility.alarms.alarm import KINDS, Life, Stage
+from utility.alarms.alarm import KINDS, AlarmStage, Life
 from utility.alarms.store import save_lives
 from utility.billing import decisions as billing
 from utility.control.decisions import announce_storm
@@ -24,7 +24,7 @@ from utility.database.town_zone import zone_of
 from utility.ledger.bank import rf_reference
 from utility.ledger.decisions import take_in
 from utility.ledger.store import balances, remind
-from utility.moves.move import Kind, Move, moved
+from utility.moves.move import Move, MoveKind, moved
 from utility.outbox.tables import command
 from utility.people.store import invite_person
 from utility.registry.changes import date_words
@@ -33,7 +33,7 @@ from utility.registry.store.statements import add_move
 from utility.research import decisions as research
 from utility.research.jobs.releases import release_open
 from utility.research.jobs.source import homes_in, source_of
-from utility.research.release import Asked, Tier
+from utility.research.release import AskedRelease, Tier
 from utility.settings import UtilitySettings
 from utility.supply.buying import Storm
 from utility.supply.store import save_storm
@@ -153,7 +153,7 @@ class Office:
         """Enter a move of a day to come."""
         with self._database.writes.begin() as connection:
             before, zone = load_for_change(connection), zone_of(connection)
-            move = Move(kind=Kind.MOVE, account=MOVER, at=at, next=0)
+            move = Move(kind=MoveKind.MOVE, account=MOVER, at=at, next=0)
             after, comes, _ = moved(before, move, zone)
             assert comes is not None
             key = office_key(connection, self._settings.office)
@@ -169,7 +169,7 @@ class Office:
         kind = KINDS["Island"]
         alarm = kind.alarm(f"For {duration(end - start)}.", controller=microgrid)
         with self._database.writes.begin() as connection:
-            life = Life(alarm=replace(alarm, since=start), stage=Stage.ENDED, ended=end)
+            life = Life(alarm=replace(alarm, since=start), stage=AlarmStage.ENDED, ended=end)
             save_lives(connection, [life], end)
 
     def announce(self, fault: Fault) -> None:
@@ -185,7 +185,7 @@ class Office:
     def release(self, start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> None:
         """Make an open release of a period, and an agreement with researchers."""
         source = source_of(self._database, self._settings, now, CLARA.actor)
-        asked = Asked(tier=Tier.OPEN, start=start, end=end)
+        asked = AskedRelease(tier=Tier.OPEN, start=start, end=end)
         homes, _ = homes_in(source, asked, lambda _: None)
         made = release_open(source, asked, homes, None)
         assert made.written, "the release would wait for an approval"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
+from commonwatt.identity.devices import Device, DeviceRole, digest, new_token, save_devices
 from harness.network.mqtt import PingPong, RawClient
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
@@ -35,10 +35,10 @@ class BrokerProcess:
         self.port, self._http = free_port(), free_port()
         self.tokens: dict[str, str] = {}
         self._clients: list[RawClient] = []
-        devices = [self._device("utility", Role.UTILITY, "")]
+        devices = [self._device("utility", DeviceRole.UTILITY, "")]
         for gateway, identities in meters.items():
-            devices.append(self._device(gateway, Role.GATEWAY, gateway))
-            devices += [self._device(identity, Role.METER, gateway) for identity in identities]
+            devices.append(self._device(gateway, DeviceRole.GATEWAY, gateway))
+            devices += [self._device(identity, DeviceRole.METER, gateway) for identity in identities]
         save_devices(folder / "devices.json", devices)
         config = folder / "broker.toml"
         config.write_text(
@@ -51,7 +51,7 @@ class BrokerProcess:
         self.process = forks.start(command, self._log)
         eventually(lambda: "listening" in self.log())
 
-    def _device(self, identity: str, role: Role, microgrid: str) -> Device:
+    def _device(self, identity: str, role: DeviceRole, microgrid: str) -> Device:
         token = self.tokens[identity] = new_token()
         return Device(identity=identity, role=role, microgrid=microgrid, token_sha256=digest(token.encode()))
 

@@ -17,7 +17,7 @@ from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import audit_folder
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
-from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
+from commonwatt.demo.layout import CLOCK_FILE, DemoFolder, let_time_begin, prepare
 from commonwatt.doctor.running import local_headers
 from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.model.blocks import Blocks, concatenate, join
@@ -36,7 +36,7 @@ STOP_WITHIN_S = 5.0  # seconds after SIGTERM within which a part ends, as docume
 ANSWER_S = 30.0  # seconds for an answer of a part on a busy machine; a part that does not run refuses at once
 
 
-def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> Layout:
+def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> DemoFolder:
     """Prepare a folder as the demonstration does; the command that registers the town is forked."""
     with patch("commonwatt.site.office.subprocess.run", forks.run):
         return prepare(folder, town_file, speed, None, plain_text=plain_text, apart=True)

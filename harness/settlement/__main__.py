@@ -12,7 +12,7 @@ from commonwatt.town.scenario import names
 from harness.settlement.compare import days, differences, wrong_slots
 from harness.settlement.emulated import EmulatedTown, small_town
 from utility.energy.sharing import CONVENTIONS
-from utility.settlement.day import Rules
+from utility.settlement.day import SettlementRules
 
 LOSS_PERMILLE = 50
 
@@ -47,7 +47,9 @@ def _truth(quarters: int) -> None:
     for scenario in names():
         for loss, resolution in ((0, 1), (LOSS_PERMILLE, 1), (LOSS_PERMILLE, 100)):
             town = EmulatedTown(small_town(loss), scenario, resolution=resolution)
-            wrong, inside = wrong_slots(town, Rules(resolution=resolution, battery_loss_permille=loss), quarters)
+            wrong, inside = wrong_slots(
+                town, SettlementRules(resolution=resolution, battery_loss_permille=loss), quarters
+            )
             if wrong:
                 sys.exit(f"{scenario}, loss {loss}, resolution {resolution}: {len(wrong)} slots, the first: {wrong[0]}")
             print(f"{scenario}, loss {loss}, resolution {resolution}: {inside / 1e6:.3f} kWh inside, no slot beyond it")
@@ -56,7 +58,7 @@ def _truth(quarters: int) -> None:
 def _residual(count: int) -> None:
     for scenario in names():
         town = EmulatedTown(small_town(LOSS_PERMILLE), scenario)
-        found = list(days(town, Rules(battery_loss_permille=LOSS_PERMILLE), count))[-1]
+        found = list(days(town, SettlementRules(battery_loss_permille=LOSS_PERMILLE), count))[-1]
         for name, one in found.items():
             if one.excess > 0:
                 sys.exit(f"{scenario}: {name} is beyond its bound by {one.excess} mWh")

@@ -13,7 +13,7 @@ from harness.settlement.emulated import EmulatedTown, Stream
 from harness.settlement.plain import DAY, MICROGRID, RandomDay, random_day, settle_plainly
 from utility.energy.quarters import QUARTERS_A_DAY, Corrected, Quantity, applied, no_overlay, settle
 from utility.registry.layout import Day, Layout, alike, ids_of, layout_of
-from utility.settlement.day import Group, Rules, SettledDay, Settling, Table
+from utility.settlement.day import DayGroup, QuarterTable, SettledDay, SettlementRules, Settling
 from utility.settlement.residual import DayResidual
 
 
@@ -21,7 +21,7 @@ def settle_day(
     day: Day,
     layouts: Sequence[Layout],
     readings: Callable[[Quarter], Corrected],
-    rules: Rules,
+    rules: SettlementRules,
     sharing: Mapping[MeterId, Flags] | None = None,
 ) -> SettledDay:
     """Settle a day of some microgrids, as ``Settling``.
@@ -41,7 +41,7 @@ def settled(day: RandomDay, convention: str) -> SettledDay:
         DAY,
         [layout_of(MICROGRID, day.meters, DAY)],
         lambda quarter: applied(day.blocks(quarter), no_overlay()),
-        Rules(convention=convention, battery_loss_permille=day.loss_permille),
+        SettlementRules(convention=convention, battery_loss_permille=day.loss_permille),
         day.sharing,
     )
 
@@ -71,20 +71,22 @@ def differences(seed: int, convention: str, quarters: int = QUARTERS_A_DAY) -> l
 FIRST_DAY = 20_700  # the name of the first settled day
 
 
-def wrong_slots(town: EmulatedTown, rules: Rules, quarters: int, start_hour: int = 0) -> tuple[list[str], int]:
+def wrong_slots(
+    town: EmulatedTown, rules: SettlementRules, quarters: int, start_hour: int = 0
+) -> tuple[list[str], int]:
     """Return the microgrids and slots that are settled differently from what flowed, and the energy shared inside.
 
     A slot may differ by what its readings lack: less than the resolution of each, twice that of a level.
     """
     layouts = town.layouts(FIRST_DAY)
     meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
-    groups = [Group(FIRST_DAY, members, meters, rules, {}) for members in alike(layouts)]
+    groups = [DayGroup(FIRST_DAY, members, meters, rules, {}) for members in alike(layouts)]
     stream = town.quarters(FIRST_DAY * 96 - 1, start_hour)
-    before = Table(meters, next(stream).readings, RecordType.STORED)
+    before = QuarterTable(meters, next(stream).readings, RecordType.STORED)
     wrong: list[str] = []
     inside = 0
     for number, quarter in enumerate(islice(stream, quarters)):
-        table = Table(meters, quarter.readings, RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
+        table = QuarterTable(meters, quarter.readings, RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
         for group in groups:
             found = settle(group.readings(number % 96, table, before), rules.convention)
             for row, layout in enumerate(group._layouts):
@@ -105,7 +107,7 @@ def wrong_slots(town: EmulatedTown, rules: Rules, quarters: int, start_hour: int
     return wrong, inside
 
 
-def hours(town: EmulatedTown, rules: Rules, count: int, start_hour: int) -> dict[MicrogridId, DayResidual]:
+def hours(town: EmulatedTown, rules: SettlementRules, count: int, start_hour: int) -> dict[MicrogridId, DayResidual]:
     """Return the residuals of some hours; nothing is read in the rest of the day."""
     quarters = list(islice(town.quarters(FIRST_DAY * 96 - 1, start_hour), 4 * count + 1))
     readings = {one.quarter: one.readings for one in quarters}
@@ -113,7 +115,7 @@ def hours(town: EmulatedTown, rules: Rules, count: int, start_hour: int) -> dict
     return dict(settle_day(FIRST_DAY, town.layouts(FIRST_DAY), lambda q: readings.get(q, none), rules).residuals)
 
 
-def days(town: EmulatedTown, rules: Rules, count: int) -> Iterator[dict[MicrogridId, DayResidual]]:
+def days(town: EmulatedTown, rules: SettlementRules, count: int) -> Iterator[dict[MicrogridId, DayResidual]]:
     """Settle days in sequence; yield the residuals of all days so far, by microgrid."""
     stream = Stream(town.quarters(FIRST_DAY * 96 - 1))
     so_far: dict[MicrogridId, DayResidual] = {}

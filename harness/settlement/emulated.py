@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.places import Places, places_of
-from commonwatt.energy.step import Boundary, Flows
+from commonwatt.energy.step import Boundary, StepFlows
 from commonwatt.model.blocks import Keys
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, Quarter
@@ -79,7 +79,7 @@ class EmulatedQuarter:
     readings: Corrected
     truth: Mapping[MicrogridId, Flowed]
     sharing: Mapping[MeterId, NDArray[np.bool_]]
-    steps: list[list[Flows]]
+    steps: list[list[StepFlows]]
     boundaries: list[list[Boundary]]  # by step and layout
     names: list[tuple[MicrogridId, ...]]  # the microgrids of each layout
 
@@ -122,7 +122,7 @@ class EmulatedTown:
             yield self._quarter(self.begin + start_hour * 3600 + number * QUARTER_S, first + number)
 
     def _quarter(self, time: int, quarter: Quarter) -> EmulatedQuarter:
-        flows: list[list[Flows]] = [[] for _ in self._layouts]
+        flows: list[list[StepFlows]] = [[] for _ in self._layouts]
         passed: list[list[tuple[Array, Array]]] = [[] for _ in self._layouts]
         shares: list[list[NDArray[np.bool_]]] = [[] for _ in self._layouts]
         boundaries: list[list[Boundary]] = []
@@ -217,9 +217,9 @@ class _Meters:
         return {int(i): found[row, n] for (row, n), i in np.ndenumerate(self._out_ids)}
 
     def read(
-        self, flows: list[Flows], passed: list[tuple[Array, Array]]
+        self, flows: list[StepFlows], passed: list[tuple[Array, Array]]
     ) -> tuple[tuple[NDArray[np.uint64], NDArray[np.uint8], Array], dict[MicrogridId, Flowed]]:
-        def of(which: Callable[[Flows], Array], columns: list[int]) -> Array:
+        def of(which: Callable[[StepFlows], Array], columns: list[int]) -> Array:
             return np.stack([which(one)[:, columns] for one in flows], axis=2)
 
         sent = of(lambda f: f.surplus + f.pushed + f.given, self._outgoing)

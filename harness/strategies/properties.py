@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.energy.strategies import STRATEGIES, Batteries, Flags, Plan
+from commonwatt.energy.strategies import STRATEGIES, Batteries, Flags, SharingPlan
 
-Property = Callable[[Batteries, Plan], Flags]  # returns the microgrids that have the property
+Property = Callable[[Batteries, SharingPlan], Flags]  # returns the microgrids that have the property
 
 
 def _all(flags: npt.NDArray[np.bool_]) -> Flags:
@@ -19,30 +19,30 @@ def _any(flags: npt.NDArray[np.bool_]) -> Flags:
     return np.asarray(flags.any(axis=1), np.bool_)
 
 
-def _never_below_the_minimum(batteries: Batteries, plan: Plan) -> Flags:
+def _never_below_the_minimum(batteries: Batteries, plan: SharingPlan) -> Flags:
     after = batteries.level - plan.giving
     return ~_any((plan.giving > 0) & (after < batteries.minimum))
 
 
-def _nothing_for_absent_ones(batteries: Batteries, plan: Plan) -> Flags:
+def _nothing_for_absent_ones(batteries: Batteries, plan: SharingPlan) -> Flags:
     possible = (batteries.level >= 0) & (batteries.level <= batteries.capacity)
     part = plan.donors | (plan.giving != 0) | (plan.receiving != 0)
     wrong = part & ~(batteries.available & possible) | (plan.giving > 0) & ~batteries.may_share
     return ~_any(wrong)
 
 
-def _within_the_need(batteries: Batteries, plan: Plan) -> Flags:
+def _within_the_need(batteries: Batteries, plan: SharingPlan) -> Flags:
     limits = (plan.giving >= 0) & (plan.receiving >= 0) & (plan.receiving <= batteries.deficit)
     balanced: Flags = plan.giving.sum(axis=1) == plan.receiving.sum(axis=1)
     return _all(limits) & balanced
 
 
-def _gives_only_as_donor(batteries: Batteries, plan: Plan) -> Flags:
+def _gives_only_as_donor(batteries: Batteries, plan: SharingPlan) -> Flags:
     in_range = (plan.weights >= 0) & (plan.weights <= 1000)
     return _all(in_range & (plan.donors | (plan.giving == 0)) & ~(plan.donors & (plan.receiving > 0)))
 
 
-def _equal_help(batteries: Batteries, plan: Plan) -> Flags:
+def _equal_help(batteries: Batteries, plan: SharingPlan) -> Flags:
     """A battery that is not at its minimum then receives no less than any other, but for 1 mWh."""
     short = (batteries.deficit > plan.receiving) & (plan.receiving.sum(axis=1) > 0)[:, None]
     least = np.where(short, plan.receiving, np.iinfo(np.int64).max).min(axis=1)
@@ -51,7 +51,7 @@ def _equal_help(batteries: Batteries, plan: Plan) -> Flags:
 
 
 def _same_again(name: str) -> Property:
-    def same(batteries: Batteries, plan: Plan) -> Flags:
+    def same(batteries: Batteries, plan: SharingPlan) -> Flags:
         """With the same levels, and the commands carried out, it decides the same."""
         again = STRATEGIES[name](replace(batteries, sharing=plan.donors))
         return _all(again.donors == plan.donors)
@@ -59,7 +59,7 @@ def _same_again(name: str) -> Property:
     return same
 
 
-def _no_deficit_beside_surplus(batteries: Batteries, plan: Plan) -> Flags:
+def _no_deficit_beside_surplus(batteries: Batteries, plan: SharingPlan) -> Flags:
     """Where help is given, all deficits or the donors' whole surplus is gone."""
     deficit = (batteries.deficit - plan.receiving).sum(axis=1)
     surplus = (np.where(plan.donors, batteries.surplus, 0) - plan.giving).sum(axis=1)
@@ -67,7 +67,7 @@ def _no_deficit_beside_surplus(batteries: Batteries, plan: Plan) -> Flags:
     return settled | ~_any(plan.donors)
 
 
-def _stays_on_after_its_start(batteries: Batteries, plan: Plan) -> Flags:
+def _stays_on_after_its_start(batteries: Batteries, plan: SharingPlan) -> Flags:
     """Where a battery began to share recently, all go on above their minimum, while one of the others may need help."""
     # Where no battery is below its target, batteries share for no other reason.
     recent = batteries.sharing if batteries.recent is None else batteries.sharing & batteries.recent
@@ -79,31 +79,31 @@ def _stays_on_after_its_start(batteries: Batteries, plan: Plan) -> Flags:
     return _all(plan.donors | ~stays) & ~_any(needless & ~stays)
 
 
-def _all_able_ones_give(batteries: Batteries, plan: Plan) -> Flags:
+def _all_able_ones_give(batteries: Batteries, plan: SharingPlan) -> Flags:
     band = np.minimum(batteries.capacity * batteries.band_permille // 1000, batteries.capacity - batteries.minimum)
     able = (batteries.surplus > 0) & (batteries.surplus >= band)
     return ~_any(plan.donors) | ~_any(batteries.deficit > 0) | _all(plan.donors | ~able)
 
 
-def _acts_at_the_band(batteries: Batteries, plan: Plan) -> Flags:
+def _acts_at_the_band(batteries: Batteries, plan: SharingPlan) -> Flags:
     """From rest it acts exactly if a deficit is as large as the band, and a battery has a surplus of the band."""
     band = batteries.capacity * batteries.band_permille // 1000
     needs = _any((batteries.deficit > 0) & (batteries.deficit >= np.minimum(band, batteries.target)))
     return _acts_iff(batteries, plan, needs)
 
 
-def _acts_when_empty(batteries: Batteries, plan: Plan) -> Flags:
+def _acts_when_empty(batteries: Batteries, plan: SharingPlan) -> Flags:
     """From rest it acts exactly if a level is 0, and a battery has a surplus of the band."""
     return _acts_iff(batteries, plan, _any((batteries.level == 0) & (batteries.deficit > 0)))
 
 
-def _acts_iff(batteries: Batteries, plan: Plan, needs: Flags) -> Flags:
+def _acts_iff(batteries: Batteries, plan: SharingPlan, needs: Flags) -> Flags:
     rest = ~_any(batteries.sharing & batteries.usable)
     expected = needs & _any(batteries.able)
     return ~rest | ~(_any(plan.donors) ^ expected)
 
 
-def _by_weight(batteries: Batteries, plan: Plan) -> Flags:
+def _by_weight(batteries: Batteries, plan: SharingPlan) -> Flags:
     """Of two donors, the one with energy left gave no less for its weight, but for 1 mWh."""
     free = plan.donors & (plan.giving < batteries.surplus)
     weight = np.where(plan.donors, plan.weights, 1).astype(float)
@@ -113,7 +113,7 @@ def _by_weight(batteries: Batteries, plan: Plan) -> Flags:
     return fair
 
 
-def _largest_first(batteries: Batteries, plan: Plan) -> Flags:
+def _largest_first(batteries: Batteries, plan: SharingPlan) -> Flags:
     """A donor gives only if every larger surplus that may be used is used up."""
     rest = ~_any(batteries.sharing & batteries.usable)
     free = batteries.able & (plan.giving < batteries.surplus)
@@ -123,7 +123,7 @@ def _largest_first(batteries: Batteries, plan: Plan) -> Flags:
     return ordered | ~rest
 
 
-def _only_the_needed(batteries: Batteries, plan: Plan) -> Flags:
+def _only_the_needed(batteries: Batteries, plan: SharingPlan) -> Flags:
     """From rest, each donor gives something."""
     rest = ~_any(batteries.sharing & batteries.usable)
     return ~rest | ~_any(plan.donors & (plan.giving == 0))

@@ -16,7 +16,7 @@ from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, Mark, unp
 from commonwatt.protocol.commands import Command, Kind, LogIds, Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level, Put, PutAck, unpack_put_ack
+from commonwatt.protocol.meter_messages import LiveLevel, Put, PutAck, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter
 from gateway.controller import Controller
 from gateway.events import Event, FromMeter, FromUtility, Tick
@@ -139,7 +139,7 @@ class World:
         return unpack_put_ack(next(p.payload for p in sent if p.topic == f"cw1/r001/{meter}/d/ack"))
 
     def level(self, meter: int, percent: float, state: int = State.INITIALIZED) -> list[Command]:
-        level = Level(state=state, time=self.now // SLOT_S * SLOT_S, level=int(CAPACITY * percent / 100))
+        level = LiveLevel(state=state, time=self.now // SLOT_S * SLOT_S, level=int(CAPACITY * percent / 100))
         return commands(self.meter_says(meter, "lvl", level.pack()))
 
     def introduce(

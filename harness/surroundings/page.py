@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
-from commonwatt.protocol.sharing_words import UNCONFIRMED, Why, reason_of_code
+from commonwatt.protocol.sharing_words import UNCONFIRMED, RoleReason, reason_of_code
 from gateway.control.meter_states import sharing_words
 from gateway.control.sharing import BatteryState, decide, reasons
 
@@ -126,7 +126,7 @@ def decided(
         view["batteries"][str(meter)] |= asdict(reason_of_code(code, 10))
 
 
-def add_unknown(view: dict[str, Any], meter: str, place: str, why: Why) -> None:
+def add_unknown(view: dict[str, Any], meter: str, place: str, why: RoleReason) -> None:
     """Add a meter with a battery whose level or minimum is not known."""
     add_meter(view, meter, place, battery=True)
     view["batteries"][meter] = asdict(reason_of_code(why.value, 10))

@@ -21,7 +21,7 @@ from utility.database.checks import row_crc
 from utility.database.database import Database, open_database
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.energy.quarters import QUARTERS_A_DAY, Quantity
-from utility.exports.store.exports import Asked, settled_export
+from utility.exports.store.exports import AskedExport, settled_export
 from utility.exports.store.files import write_files
 from utility.exports.writers import Format
 from utility.jobs.plans import NEW_YORK
@@ -32,14 +32,13 @@ from utility.readings.tables import compacted
 from utility.registry.layout import ids_of, installed_in, layout_of
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, installed, meter
-from utility.research.documents import Column as ReleaseColumn
-from utility.research.documents import Facts, name_columns
-from utility.research.homes import Homes, Measure
+from utility.research.documents import FileColumn as ReleaseColumn
+from utility.research.documents import ReleaseFacts, name_columns
+from utility.research.homes import HomeMeasure, Homes
 from utility.research.jobs.files import DataFile, write_release
-from utility.research.release import Asked as AskedRelease
-from utility.research.release import Tier
+from utility.research.release import AskedRelease, Tier
 from utility.settlement.day import SettledDay
-from utility.settlement.residual import DayResidual, Stretch
+from utility.settlement.residual import DayResidual, SlotStretch
 from utility.settlement.store.readings import Owner, owners
 from utility.settlement.store.settled import save
 from utility.statistics.months import Month
@@ -72,7 +71,7 @@ def random_day(owners: Sequence[Owner], day: int, seed: int = 0, *, lost: float 
         energies={q: values * there for q, values in energies.items()},
         has=has,
         quality=quality * there,
-        residuals={name: DayResidual(head=Stretch(residual=0, halves=0), fixed=0) for name in layouts},
+        residuals={name: DayResidual(head=SlotStretch(residual=0, halves=0), fixed=0) for name in layouts},
         missing=dict.fromkeys(layouts, int((quality == 0).sum())),
     )
 
@@ -246,7 +245,7 @@ def readings_of(town: Town, homes: Homes) -> Iterator[tuple[str, Blocks]]:
 
 def _blocks_of(meter: Meter, homes: Homes, row: int) -> tuple[list[tuple[int, int, int]], np.ndarray]:
     first, known = homes.start // QUARTER_S, np.flatnonzero(homes.known[row])
-    used, generated, taken, given = (homes.values[measure][row] for measure in Measure)
+    used, generated, taken, given = (homes.values[measure][row] for measure in HomeMeasure)
     if meter.direction is Direction.INCOMING:
         flows = {RecordType.THROUGH: taken}
     else:
@@ -290,7 +289,7 @@ def make_exports(folder: Path, microgrids: int, seed: int, months: tuple[str, ..
             for day in range(start // 86_400 + 1, start // 86_400 + 4):
                 settle(database, members, random_day(members, day, seed, lost=0.01))
             out = folder / "exports" / f"settled-{month}"
-            write_files(settled_export(database, Asked(start=start, end=end)), Format.PARQUET, out, LATER)
+            write_files(settled_export(database, AskedExport(start=start, end=end)), Format.PARQUET, out, LATER)
 
 
 def make_release(folder: Path, release: str, tier: Tier, rows: Mapping[str, list[tuple[object, ...]]]) -> None:
@@ -298,7 +297,7 @@ def make_release(folder: Path, release: str, tier: Tier, rows: Mapping[str, list
     place = folder / "releases" / release
     place.mkdir(parents=True)
     asked = AskedRelease(tier=tier, start=0, end=900, agreement="" if tier is Tier.OPEN else "university")
-    facts = Facts(
+    facts = ReleaseFacts(
         id=release, town="town", asked=asked, version="0", homes=1, left_out=0, known_percent=100.0, attacks=(), until=1
     )
     columns = {

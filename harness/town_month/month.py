@@ -24,7 +24,7 @@ from utility.registry.accounts import Holding, Installed
 from utility.registry.layout import Day, layout_of
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.store.registration import fill_registry
-from utility.settlement.day import Rules, SettledDay
+from utility.settlement.day import SettledDay, SettlementRules
 from utility.settlement.store.readings import owners
 from utility.settlement.store.settled import save
 
@@ -102,7 +102,7 @@ def _settle(
     asked: Asked, database: Database, made: Made, period: tuple[Quarter, Quarter], tell: Callable[[str, float], object]
 ) -> None:
     begin, until = period
-    rules = Rules(resolution=_RESOLUTION, battery_loss_permille=asked.town.table.charging_loss_permille)
+    rules = SettlementRules(resolution=_RESOLUTION, battery_loss_permille=asked.town.table.charging_loss_permille)
     with database.reads.begin() as connection:
         members = list(owners(connection).values())
     readings = _Emulated(asked, made, begin, until)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.devices import Role
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.records import Log
 from commonwatt.model.time import Now, Trust
@@ -65,7 +65,9 @@ class Rival:
         store.commit([Setting("epoch", ",".join(map(str, self._rng.choice(EPOCHS))))])
         self._manager = Manager(settings, settings.microgrid, store, meters)
         store.close()
-        self._link = Link(world, self.name, self, broker, device(settings.microgrid, Role.GATEWAY, settings.microgrid))
+        self._link = Link(
+            world, self.name, self, broker, device(settings.microgrid, DeviceRole.GATEWAY, settings.microgrid)
+        )
         self._link.reconnect()
 
     def connected(self, link: Link) -> None:

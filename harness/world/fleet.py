@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
-from commonwatt.device.meter import Effects, Limits, Meter, Timers
+from commonwatt.device.changes import DesiredStates, MeterChange, MeterState, StoredMeter
+from commonwatt.device.meter import Effects, MeterCore, MeterLimits, Timers
 from commonwatt.device.shell import COMMIT_RETRY_S, MAX_ARRIVED
 from commonwatt.device.store import DeviceStore, open_store
-from commonwatt.identity.devices import Role
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.world.world import World
 
 
-class Fleet(Node[Change]):
+class Fleet(Node[MeterChange]):
     """A microgrid's meters, in one process and one store."""
 
     world: "World"
@@ -36,14 +36,14 @@ class Fleet(Node[Change]):
         self, world: "World", microgrid: str, meters: Sequence[Description], broker: Broker, log_records: int
     ) -> None:
         super().__init__(world, f"{microgrid}-m")
-        self.meters: dict[MeterId, Meter] = {}  # the cores
+        self.meters: dict[MeterId, MeterCore] = {}  # the cores
         self.microgrid = microgrid
         self.off: set[MeterId] = set()  # meters without power
         self.ahead: Counter[MeterId] = Counter()  # error of each meter's own clock; whole slots
-        self._stuck: Sequence[Effect[Change]] = ()
+        self._stuck: Sequence[Effect[MeterChange]] = ()
         self.store: DeviceStore  # the store, which outlives a crash
         self.open_store()
-        self.limits = Limits(resolution=1, log_records=log_records)  # the meters' limits
+        self.limits = MeterLimits(resolution=1, log_records=log_records)  # the meters' limits
         self._descriptions = {meter.id: meter for meter in meters}
         self.links_of = {meter.id: self.make_links(meter.id, broker) for meter in meters}  # each meter's
         self.links = [link for links in self.links_of.values() for link in links]
@@ -53,7 +53,7 @@ class Fleet(Node[Change]):
 
     def make_links(self, meter: MeterId, broker: Broker) -> list[Link]:
         """Return the links of a meter."""
-        return [Link(self.world, str(meter), self, broker, device(str(meter), Role.METER, self.microgrid))]
+        return [Link(self.world, str(meter), self, broker, device(str(meter), DeviceRole.METER, self.microgrid))]
 
     def build(self) -> None:
         """Load every meter."""
@@ -62,13 +62,13 @@ class Fleet(Node[Change]):
         self._timers = Timers()
         self.meters = {meter: self.load(meter) for meter in self._descriptions}
 
-    def load(self, meter: MeterId) -> Meter:
+    def load(self, meter: MeterId) -> MeterCore:
         """Return a meter as it is in the store."""
-        fresh = Stored(
+        fresh = StoredMeter(
             state=MeterState(meter=meter, generation=int(self.now(meter))),
             desired_states=DesiredStates(meter, (0, 0), {}),
         )
-        return Meter(self._descriptions[meter], self.limits, self.store.load(meter) or fresh, Counter())
+        return MeterCore(self._descriptions[meter], self.limits, self.store.load(meter) or fresh, Counter())
 
     def started(self) -> None:
         """Boot every meter; the time since its last slot was not measured."""
@@ -81,7 +81,7 @@ class Fleet(Node[Change]):
         self.perform(effects)
         self._arm()
 
-    def _boot(self, core: Meter, *, power_lost: bool) -> Effects:
+    def _boot(self, core: MeterCore, *, power_lost: bool) -> Effects:
         effects = core.boot(self.now(core.description.id), power_lost=power_lost)
         self._set_timer(core)
         return effects
@@ -90,19 +90,19 @@ class Fleet(Node[Change]):
         """Return a meter's own time."""
         return self.world.time + self.ahead[meter]
 
-    def _set_timer(self, core: Meter) -> None:
+    def _set_timer(self, core: MeterCore) -> None:
         meter, at = core.description.id, self.wake_at(core)
         self._timers.set(meter, None if at is None else at - self.ahead[meter])
 
-    def wake_at(self, core: Meter) -> float | None:
+    def wake_at(self, core: MeterCore) -> float | None:
         """Return when a meter's next tick is due, by its own time."""
         return core.wake_at
 
-    def feed(self, core: Meter, topic: str, payload: bytes, now: float) -> Effects:
+    def feed(self, core: MeterCore, topic: str, payload: bytes, now: float) -> Effects:
         """Let a meter handle a message."""
         return core.receive(topic.rpartition("/")[2], payload, now)
 
-    def tick(self, core: Meter, now: float) -> Effects:
+    def tick(self, core: MeterCore, now: float) -> Effects:
         """Let a meter do what is due."""
         return core.tick(now)
 
@@ -224,7 +224,7 @@ class Fleet(Node[Change]):
             self._wake_at = None
             self.put_in("")
 
-    def perform(self, wanted: Sequence[Effect[Change]]) -> None:
+    def perform(self, wanted: Sequence[Effect[MeterChange]]) -> None:
         """Perform effects; while the disk is full, wait and lose nothing."""
         try:
             super().perform(wanted)
@@ -242,14 +242,14 @@ class Fleet(Node[Change]):
 
     # Effects.
 
-    def commit(self, changes: Sequence[Change]) -> None:
+    def commit(self, changes: Sequence[MeterChange]) -> None:
         self.world.ledger.before_meters(self, changes)
         self.store.commit(changes)
 
-    def note(self, changes: Sequence[Change]) -> None:
+    def note(self, changes: Sequence[MeterChange]) -> None:
         self.world.ledger.after_meters(changes)
 
-    def has(self, changes: Sequence[Change]) -> bool:
+    def has(self, changes: Sequence[MeterChange]) -> bool:
         states = {change.meter: change for change in changes if isinstance(change, MeterState)}
         return any((found := self.store.load(meter)) and found.state == last for meter, last in states.items())
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.devices import Role
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import MeterId
@@ -74,7 +74,7 @@ class GatewayNode(Node[Change]):
         self._store_id = 0
         self._failure: Exception | None = None
         self.open_store()
-        identity = device(self.name, Role.GATEWAY, self.name)
+        identity = device(self.name, DeviceRole.GATEWAY, self.name)
         self.local = Link(world, f"{self.name}-l", self, broker, identity)  # its link to the microgrid's broker
         self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)  # its link to the head-end
         self.asleep = False

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 from commonwatt.codec.packing import pack
 from commonwatt.device import changes as at_meter
 from commonwatt.device.commands import DEFAULT
-from commonwatt.device.meter import Meter
+from commonwatt.device.meter import MeterCore
 from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId
 from commonwatt.model.validation import EARLY_S, FUTURE_S
-from commonwatt.protocol.commands import Command, Held, Kind
+from commonwatt.protocol.commands import Command, HeldState, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
@@ -197,7 +197,9 @@ class Ledger:
 
     # Meters.
 
-    def commanded(self, core: Meter, command: Command, *, before: Mapping[Kind, Held], time: int, now: float) -> None:
+    def commanded(
+        self, core: MeterCore, command: Command, *, before: Mapping[Kind, HeldState], time: int, now: float
+    ) -> None:
         """Check that a meter has not just obeyed an expired command (I7), and record the end of the command.
 
         Args:
@@ -233,7 +235,7 @@ class Ledger:
         if self._puts.setdefault(key, payload) != payload:
             self._world.fail(f"I3: a frozen batch of meter {meter} changed: ids {put.first_id} to {put.last_id}")
 
-    def before_meters(self, fleet: "Fleet", changes: Sequence[at_meter.Change]) -> None:
+    def before_meters(self, fleet: "Fleet", changes: Sequence[at_meter.MeterChange]) -> None:
         """Check the records that meters are about to delete (I1, I3), and their new desired states (I7)."""
         for change in changes:
             if isinstance(change, at_meter.Delete):
@@ -304,10 +306,10 @@ class Ledger:
             if not new and old is not None and held.value not in (old.value, DEFAULT[kind]):
                 self._world.fail(f"I7: meter {change.meter} executes {kind} {pair} twice: {old.value}, {held.value}")
 
-    def after_meters(self, changes: Sequence[at_meter.Change]) -> None:
+    def after_meters(self, changes: Sequence[at_meter.MeterChange]) -> None:
         """Record true readings and events."""
         for change in changes:
-            if isinstance(change, at_meter.Made):
+            if isinstance(change, at_meter.NewRecords):
                 for row in change.rows:
                     if change.log is Log.EVENT:
                         self.events[change.meter, change.generation, row.first_id] = unpack_event(row.data)
@@ -322,7 +324,7 @@ class Ledger:
             elif isinstance(change, at_meter.DesiredStates):
                 self._desired_states[change.meter] = change
 
-    def check_meter(self, core: Meter, now: float) -> None:
+    def check_meter(self, core: MeterCore, now: float) -> None:
         """Check that no state outlives its end (I7): a time by the meter's time, a duration by its own clock.
 
         The clocks may have an error that was not reported to the meter yet.
@@ -418,7 +420,7 @@ class Ledger:
 
     # The utility.
 
-    def after_utility(self, store_id: int, changes: Sequence[at_utility.Change]) -> None:
+    def after_utility(self, store_id: int, changes: Sequence[at_utility.UtilityChange]) -> None:
         """Record the contents of the utility's store."""
         held, events = self._at_utility[store_id], self._utility_events[store_id]
         for change in changes:

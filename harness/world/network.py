@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from broker import access_rules
-from broker.access_rules import Action
-from commonwatt.identity.devices import Device, Role
+from broker.access_rules import TopicAction
+from commonwatt.identity.devices import Device, DeviceRole
 from commonwatt.model.effects import Publish
 from harness.world.stage import Stage
 
@@ -36,7 +36,7 @@ class Broker:
 
     def __init__(self, world: Stage, name: str) -> None:
         self.refused = 0  # messages that the real broker's rules refuse (I11)
-        self._known: dict[tuple[str, Action, str], bool] = {}
+        self._known: dict[tuple[str, TopicAction, str], bool] = {}
         self.name = name  # its name
         self.up = True  # whether it runs
         self.starts = 1  # number of its starts
@@ -52,7 +52,7 @@ class Broker:
                 link.disconnect()
             self._world.after(down_s, self._start)
 
-    def allows(self, device: Device, action: Action, topic: str) -> bool:
+    def allows(self, device: Device, action: TopicAction, topic: str) -> bool:
         """Return the real broker's decision."""
         key = device.identity, action, topic
         if key not in self._known:
@@ -67,7 +67,7 @@ class Broker:
             link.reconnect()
 
 
-def device(identity: str, role: Role, microgrid: str = "") -> Device:
+def device(identity: str, role: DeviceRole, microgrid: str = "") -> Device:
     """Return an identity; its token does not matter here."""
     return Device(identity=identity, role=role, microgrid=microgrid, token_sha256="")
 
@@ -134,8 +134,8 @@ class Link:
             world.fail(f"I10: {self.name} sent {len(message.payload)} bytes")
         world.sent += 1
         if not (
-            self._broker.allows(self.device, Action.PUBLISH, message.topic)
-            and self._broker.allows(to.device, Action.RECEIVE, message.topic)
+            self._broker.allows(self.device, TopicAction.PUBLISH, message.topic)
+            and self._broker.allows(to.device, TopicAction.RECEIVE, message.topic)
         ):
             self._broker.refused += 1
             world.tell(self.name, "REFUSED by the broker", message)

@@ -20,7 +20,7 @@ from commonwatt.device import records
 from commonwatt.device import store as device_store
 from commonwatt.device.changes import Delete
 from commonwatt.device.commands import DONE, EpochGuard, HeldStates, Verdict
-from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.meter import Effects, MeterCore
 from commonwatt.device.records import Delivery
 from commonwatt.device.store import DeviceStore
 from commonwatt.energy.strategies import Batteries
@@ -36,7 +36,7 @@ from commonwatt.protocol.commands import Command, Epoch
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.meter_messages import Put, PutAck
 from commonwatt.town.registry import RegisteredMeter
-from gateway.collect import Collector, Taken
+from gateway.collect import Collector, PutResult
 from gateway.control import sharing
 from gateway.control.epochs import Epochs
 from gateway.control.microgrid_states import MicrogridStates
@@ -46,7 +46,7 @@ from gateway.relay.relay import Relay
 from gateway.store import recovery
 from gateway.store.changes import Change, Part, Relayed, Setting
 from gateway.store.store import Store
-from meter_sim.faults import BoundarySwitch, Kept
+from meter_sim.faults import BoundarySwitch, KeptSwitch
 from meter_sim.plant_core import PlantCore
 from utility.readings.core import Core
 from utility.readings.store import compactor, parts
@@ -125,7 +125,7 @@ BY_OTHERS: Plants = {
         DeviceStore, "_rows", lambda real, *args: list(reversed(real(*args)))
     ),
     "a refusal taken for an acknowledgement": lambda: _around(Delivery, "acknowledged", _refusals_confirm),
-    "a log without a limit": _nothing(Meter, "_is_full", False),
+    "a log without a limit": _nothing(MeterCore, "_is_full", False),
     "epochs compared without their rank": lambda: patch.multiple(
         EpochGuard, why_not=_by_counter_alone, take=_takes_any
     ),
@@ -164,7 +164,9 @@ def _unsorted(
 
 ENERGY_BY_OTHERS: Plants = {
     "a switch that forgets that it is open": lambda: _around(
-        BoundarySwitch, "__init__", lambda real, self, delay_s, kept: real(self, delay_s, Kept(False, kept.opened_by))
+        BoundarySwitch,
+        "__init__",
+        lambda real, self, delay_s, kept: real(self, delay_s, KeptSwitch(False, kept.opened_by)),
     ),
     "a supply in the field of isolation": lambda: _around(MicrogridStates, "set", _of_another_field),
     "minutes for seconds": lambda: _around(MicrogridStates, "set", _minutes),
@@ -232,7 +234,7 @@ def _ids_are_identity() -> Iterator[None]:
 
     def history(
         self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, account: int, now: Now
-    ) -> Taken:
+    ) -> PutResult:
         assert isinstance(self._store, Store)
         covered = self._store._db.execute(
             "SELECT 1 FROM coverage WHERE meter = ? AND log = ? AND first <= ? AND last >= ?",
@@ -240,7 +242,7 @@ def _ids_are_identity() -> Iterator[None]:
         ).fetchone()
         if covered is None:
             return real(self, put, records, expected, account, now)
-        return Taken(self._covered(put, expected.meter_id, Counter(put.counts()), [], now))
+        return PutResult(self._covered(put, expected.meter_id, Counter(put.counts()), [], now))
 
     with patch.object(Collector, "_history", history):
         yield
@@ -290,14 +292,14 @@ def _averages_beside_exact_slots() -> Iterator[None]:
 
 @contextmanager
 def _deleted_when_sent() -> Iterator[None]:
-    real = Meter._send
+    real = MeterCore._send
 
-    def send(self: Meter, log: Log, now: float, to_id: int | None = None) -> Effects:
+    def send(self: MeterCore, log: Log, now: float, to_id: int | None = None) -> Effects:
         wanted = real(self, log, now, to_id)
         of_log = self._deliveries[log].log
         return [*wanted, Write(of_log.delete_batch())] if of_log.frozen else wanted
 
-    with patch.object(Meter, "_send", send):
+    with patch.object(MeterCore, "_send", send):
         yield
 
 
@@ -363,7 +365,7 @@ def _trusted_from_the_start() -> Iterator[None]:
 
     def accept(
         self: Collector, meter_id: int, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
-    ) -> Taken:
+    ) -> PutResult:
         return real(self, meter_id, meter, log, payload, Now(now, Trust.NETWORK))
 
     with patch.object(Collector, "accept", accept):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, make_url, select, true
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.codec.packing import pack
-from commonwatt.identity.devices import Role
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import Log, RecordType
 from commonwatt.model.time import Now, Trust
@@ -26,7 +26,7 @@ from utility.database.database import Database, open_database, read_setting, sav
 from utility.database.engines import make_engine
 from utility.jobs.plans import Plan, Seconds
 from utility.jobs.store import Turn, mark_done, take
-from utility.outbox.changes import Append, Change, OpenCommand
+from utility.outbox.changes import Append, OpenCommand, UtilityChange
 from utility.outbox.store import open_commands
 from utility.readings.core import CommandsOpen, Core, FromGateway, is_confirmed
 from utility.readings.gaps import settled_before
@@ -52,7 +52,7 @@ GAP_AGE_S = 600
 COMPACT_S = 900
 
 
-class UtilityNode(Node[Change]):
+class UtilityNode(Node[UtilityChange]):
     """The utility's service."""
 
     world: "World"
@@ -64,7 +64,7 @@ class UtilityNode(Node[Change]):
     def __init__(self, world: "World", town: Town, head_end: Broker) -> None:
         super().__init__(world, "utility")
         # Its link to the head-end.
-        self.link = Link(world, "utility-h", self, head_end, device("utility", Role.UTILITY))
+        self.link = Link(world, "utility-h", self, head_end, device("utility", DeviceRole.UTILITY))
         self.links = [self.link]
         self._town = town
         self._gaps_s = self.rng.choice((300, 900))
@@ -263,16 +263,16 @@ class UtilityNode(Node[Change]):
                 self.core.store_id = self.database.store_id
                 self.world.story.count("noticed")
 
-    def commit(self, changes: Sequence[Change]) -> None:
+    def commit(self, changes: Sequence[UtilityChange]) -> None:
         self._writer.commit(changes)
         for change in changes:
             if isinstance(change, Append):
                 self.core.committed(change)
 
-    def note(self, changes: Sequence[Change]) -> None:
+    def note(self, changes: Sequence[UtilityChange]) -> None:
         self.world.ledger.after_utility(self.branch, changes)
 
-    def has(self, changes: Sequence[Change]) -> bool:
+    def has(self, changes: Sequence[UtilityChange]) -> bool:
         del changes
         marks = self._writer.marks
         with self.database.reads.begin() as connection:

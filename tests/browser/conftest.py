@@ -14,7 +14,7 @@ from commonwatt.model.records import HistoryRecord, RecordType, Rejection
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import DeadLetter
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.town.town import Microgrid
 from harness.browser import Visit, chromium, served, visit
 from harness.console import Browser as Person
@@ -64,7 +64,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     settings = load_settings(folder / "utility.toml", "utility", UtilitySettings)
     settings = settings.model_copy(update={"second_factor": "optional"})
     database = open_database(settings.database, create=True)
-    used = Month(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
+    used = LineMonth(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
     Writer(database).commit(
         [
             SawGateway(

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from harness.browser import Visit
 from utility.access.people import Role
-from utility.alarms.conditions import Facts
+from utility.alarms.conditions import UtilityFacts
 from utility.alarms.decisions import alarms_of
 from utility.webkit.console.console import Console
 from utility.webkit.services import Api
@@ -21,7 +21,7 @@ def api(application: FastAPI) -> Iterator[Api]:
     console: Console = application.state.console
     alarms, clock = alarms_of(console.api), console.api.clock
     facts = alarms._facts
-    object.__setattr__(alarms, "_facts", lambda _: Facts(silent_s={"r001": 400.0}))
+    object.__setattr__(alarms, "_facts", lambda _: UtilityFacts(silent_s={"r001": 400.0}))
     began = clock.origin
     for _ in range(2):
         alarms.look()

@@ -21,9 +21,9 @@ from utility.access.people import Role
 from utility.access.store import audit_log
 from utility.database.database import Database
 from utility.research import store
-from utility.research.documents import Facts, data_columns, made_rows, name_columns
-from utility.research.jobs.files import Block, DataFile, write_release
-from utility.research.release import Asked, Tier
+from utility.research.documents import ReleaseFacts, data_columns, made_rows, name_columns
+from utility.research.jobs.files import DataFile, EnergyBlock, write_release
+from utility.research.release import AskedRelease, Tier
 from utility.tariffs.file import table_of
 from utility.tariffs.store import find_version
 
@@ -105,13 +105,13 @@ RELEASE = "aa11"
 @pytest.fixture(scope="module")
 def released(application: FastAPI) -> Path:
     """An open release of made rows, written as each release is."""
-    asked = Asked(tier=Tier.OPEN, start=NOW - 172_800, end=NOW - 86_400)
+    asked = AskedRelease(tier=Tier.OPEN, start=NOW - 172_800, end=NOW - 86_400)
     attack = {"attack": "group by bills", "attacker": "has all bills", "success": 0.02, "by_guessing": 0.018}
-    kept = store.Kept(
+    kept = store.KeptRelease(
         id=RELEASE, tier=Tier.OPEN, since=asked.start // 900, until=asked.end // 900, options=asked.options,
         attacks=[attack], groups={}, state="released", asked=NOW, asked_by="anna",
     )  # fmt: skip
-    facts = Facts(
+    facts = ReleaseFacts(
         id=RELEASE, town="Centertown", asked=asked, version="0.3.0", homes=20, left_out=0, known_percent=100, attacks=[]
     )
     database: Database = application.state.gate.database
@@ -122,7 +122,9 @@ def released(application: FastAPI) -> Path:
     rows = made_rows(Tier.OPEN)
     values = [np.array([[1000 * int(row[place]) for row in rows]]) for place in (2, 3)]
     times = np.array([parse_time(row[1], "start") for row in rows])
-    block = Block(names=["house-01"], times=times, values=values, shown=[np.ones_like(one, bool) for one in values])
+    block = EnergyBlock(
+        names=["house-01"], times=times, values=values, shown=[np.ones_like(one, bool) for one in values]
+    )
     files = [
         DataFile(stem="groups", columns=name_columns(Tier.OPEN), rows=[("house-01", "house", 20)]),
         DataFile(stem="sums", columns=data_columns(Tier.OPEN), blocks=lambda: [block]),
@@ -371,5 +373,5 @@ def test_clerk_releases_a_quarantined_reading_which_then_counts(
     by_keyboard(page.get_by_role("button", name="Release it"))
     expect(page.get_by_text("No reading waits")).to_be_visible()
     with application.state.gate.database.reads.begin() as connection:
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(person="anna", subject="dead letter"), 1)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(person="anna", subject="dead letter"), 1)
     assert "welder" in str(entry["after"])

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from broker.embedded import EmbeddedBroker, _Connection
 from broker.metrics import BrokerMetrics
 from broker.streams import ClientReader
-from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
+from commonwatt.identity.devices import Device, DeviceRole, digest, new_token, save_devices
 from commonwatt.protocol.topics import LTE, all_meters_up, meter_down, meter_up
 from harness.network.mqtt import PINGREQ_PACKET, RawClient, connect_packet
 from harness.network.waiting import eventually
@@ -35,11 +35,11 @@ class Registry:
         self.path = path
         self.tokens: dict[str, str] = {}
         self.devices: list[Device] = []
-        self.register("r001", Role.GATEWAY)
+        self.register("r001", DeviceRole.GATEWAY)
         for meter in range(1, 21):
-            self.register(str(meter), Role.METER)
+            self.register(str(meter), DeviceRole.METER)
 
-    def register(self, identity: str, role: Role) -> None:
+    def register(self, identity: str, role: DeviceRole) -> None:
         token = self.tokens[identity] = new_token()
         self.devices = [d for d in self.devices if d.identity != identity]
         self.devices.append(Device(identity=identity, role=role, microgrid="r001", token_sha256=digest(token.encode())))
@@ -200,7 +200,7 @@ def test_the_gateway_loses_nothing_while_20_meters_come_and_go(running: Running,
 
 
 def test_a_newly_registered_meter_connects_without_a_restart(running: Running) -> None:
-    running.registry.register("77", Role.METER)
+    running.registry.register("77", DeviceRole.METER)
     assert running.connect("77").return_code == "Success"
 
 
@@ -210,13 +210,13 @@ def test_a_damaged_devices_file_keeps_the_known_devices(running: Running) -> Non
     running.registry.path.unlink()
     assert running.connect("2").return_code == "Success"
     assert running.count("devices_file_errors_total") == 2
-    running.registry.register("77", Role.METER)
+    running.registry.register("77", DeviceRole.METER)
     assert running.connect("77").return_code == "Success"
 
 
 def test_a_device_whose_token_was_replaced_is_cut_off(running: Running) -> None:
     meter = running.connect("1")
-    running.registry.register("1", Role.METER)
+    running.registry.register("1", DeviceRole.METER)
     running.connect("2")
     assert meter.gone.wait(WAIT_S)
 

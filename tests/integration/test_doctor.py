@@ -13,14 +13,14 @@ import pytest
 
 from commonwatt.doctor.connection import Target, connection_findings
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.devices import load_tokens, new_token, save_tokens
 from commonwatt.protocol.topics import all_meters_up
 from commonwatt.runtime.clock import boot_id
 from gateway.controller import GOOD_TIME
 from gateway.store.changes import Setting
 from gateway.store.store import Store
-from gateway.timekeeper import Kept
+from gateway.timekeeper import KeptTime
 from harness.care.certificates import DAY_S, certificate, now
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
@@ -183,7 +183,7 @@ def test_a_wrong_registry(site: Site, copy: Path) -> None:
 
 def test_an_expired_certificate(site: Site, copy: Path) -> None:
     made = Authority.load(site.folder)
-    old = certificate(made, Kind.DEVICE, "r001", file="old/gateway.pem", lifetime_s=DAY_S, at=now() - 3 * DAY_S)
+    old = certificate(made, Purpose.DEVICE, "r001", file="old/gateway.pem", lifetime_s=DAY_S, at=now() - 3 * DAY_S)
     change(copy, certificate=str(old))
     found = examined(copy)
     assert list(found.bad) == ["certificate", "head_end"]
@@ -245,7 +245,7 @@ def test_a_damaged_store(copy: Path) -> None:
 def test_a_clock_that_is_behind(copy: Path) -> None:
     change(copy, clock=None, head_end_revoked=None)
     store = Store.open(copy.with_name("gateway.db"))
-    kept = Kept(time=time.time(), boot=boot_id(), since_boot_s=0, wall_off_s=0)
+    kept = KeptTime(time=time.time(), boot=boot_id(), since_boot_s=0, wall_off_s=0)
     store.commit([Setting(GOOD_TIME, kept.model_dump_json())])
     store.close()
     command = [str(real_part("faketime")), "2026-02-01 00:00:00", *COMMAND, "doctor", "--json", "--config", str(copy)]

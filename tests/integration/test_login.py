@@ -91,7 +91,7 @@ def test_commands_decide_as_the_person_who_typed_password_and_code(
     assert "proposed by anna" in run("tariff", "propose", str(TARIFF))
     assert "anna proposed it; a second person" in run("do", "tariffs/town/1/approve", code=2)
     with database.reads.begin() as connection:
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="tariff."), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(action="tariff."), 9)
         token = access.tokens(connection, "anna", 1)[0]
         stored = connection.exec_driver_sql("SELECT digest FROM api_token WHERE no = ?", (token.no,)).scalar()
     assert (entry["via"], entry["token"]) == ("token", token.no), "it is listed with the login"
@@ -118,7 +118,7 @@ def test_without_the_service_the_glass_is_broken_which_is_an_alarm_and_no_second
     assert "needs the role approver" in run(*glass, "do", "tariffs/town/1/approve", code=2)
     with database.reads.begin() as connection:
         broken = alarms.counted(connection, 0).broken
-        entries = audit_log.entries(connection, audit_log.Wanted(action="machine."), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="machine."), 9)
     assert ["tariff propose" in broken[0], "do tariffs/town/1/approve" in broken[1]] == [True, True]
     assert {one["after"] for one in entries} == {'"the disk broke"'}
     site.start("utility")

@@ -20,7 +20,7 @@ from utility.database.database import Database, open_database
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
 from utility.mail.jobs import send_mails
-from utility.mail.message import CONFIRM, State, proof
+from utility.mail.message import CONFIRM, MailState, proof
 from utility.mail.store import add_mails
 from utility.mail.tables import mail
 from utility.settings import MailSettings, OfficeSettings, UtilitySettings
@@ -76,11 +76,11 @@ def test_no_mail_goes_twice_and_none_is_lost_silently(tmp_path: Path, post: Post
         eventually(partial(is_at_work, post, before + chance.randrange(1, 10), process.is_alive))
         process.kill()
         process.join()
-    while states(database)[State.QUEUED]:
+    while states(database)[MailState.QUEUED]:
         turn(database, settings)
     found, got = states(database), Counter(one["To"] for one in post.took)
     assert max(got.values()) == 1
-    assert found[State.SENT] + found[State.UNKNOWN] == MAILS
-    assert found[State.SENT] <= len(got) <= MAILS
-    assert found[State.UNKNOWN] <= KILLS
+    assert found[MailState.SENT] + found[MailState.UNKNOWN] == MAILS
+    assert found[MailState.SENT] <= len(got) <= MAILS
+    assert found[MailState.UNKNOWN] <= KILLS
     database.close()

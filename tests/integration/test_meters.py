@@ -18,7 +18,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from commonwatt.codec.dumps import read_dump
-from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices, save_tokens
+from commonwatt.identity.devices import Device, DeviceRole, digest, new_token, save_devices, save_tokens
 from commonwatt.model.blocks import Blocks, concatenate, from_records, join
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.protocol import topics
@@ -110,11 +110,11 @@ class Bench:
         tokens = {str(meter.id): new_token() for meter in self.meters}
         self.gateway_token = new_token()
         devices = [
-            Device(identity=identity, role=Role.METER, microgrid="r001", token_sha256=digest(token.encode()))
+            Device(identity=identity, role=DeviceRole.METER, microgrid="r001", token_sha256=digest(token.encode()))
             for identity, token in tokens.items()
         ]
         owner = Device(
-            identity="r001", role=Role.GATEWAY, microgrid="r001", token_sha256=digest(self.gateway_token.encode())
+            identity="r001", role=DeviceRole.GATEWAY, microgrid="r001", token_sha256=digest(self.gateway_token.encode())
         )
         save_devices(path / "devices.json", [*devices, owner])
         save_tokens(path / "meter-tokens.json", tokens)

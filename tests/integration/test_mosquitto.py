@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.access_rules import Action, allowed
+from broker.access_rules import TopicAction, allowed
 from commonwatt.identity.authority import EnrolmentAuthority
-from commonwatt.identity.certificates import Kind, pem
-from commonwatt.identity.devices import Device, Role, save_devices
+from commonwatt.identity.certificates import Purpose, pem
+from commonwatt.identity.devices import Device, DeviceRole, save_devices
 from harness.care.certificates import DAY_S, authority, certificate, now
 from harness.network.mqtt import (
     CONNACK,
@@ -43,7 +43,7 @@ NOT_AUTHORISED = bytes([CONNACK, 2, 0, 5])
 OBSERVER = "observer"
 
 
-GATEWAY = registered("r001", Role.GATEWAY)
+GATEWAY = registered("r001", DeviceRole.GATEWAY)
 METER, OTHER, NEW = registered("1"), registered("11"), registered("12")
 
 
@@ -108,11 +108,11 @@ def test_each_identity_can_do_on_each_topic_what_our_rules_grant(tmp_path: Path)
                 client.send(b"".join(publish_packet(topic, who.identity.encode()) for topic in topics))
                 client.ping()
                 client.subscribe("#", 0)
-                published = {topic for topic in topics if allowed(who, Action.PUBLISH, topic)}
+                published = {topic for topic in topics if allowed(who, TopicAction.PUBLISH, topic)}
                 assert heard(observer) == {(topic, who.identity.encode()) for topic in published}
                 observer.send(b"".join(publish_packet(topic, b"down") for topic in topics))
                 assert heard(observer) == {(topic, b"down") for topic in topics}
-                received = {topic for topic in topics if allowed(who, Action.RECEIVE, topic)}
+                received = {topic for topic in topics if allowed(who, TopicAction.RECEIVE, topic)}
                 assert heard(client) == {(topic, b"down") for topic in received}
                 assert published
                 assert received
@@ -179,7 +179,7 @@ class Enrolled(Place):
 
     def __init__(self, folder: Path, devices: list[Device]) -> None:
         self.authority = authority(folder)
-        certificate(self.authority, Kind.BROKER, "b", file="b/broker.pem")
+        certificate(self.authority, Purpose.BROKER, "b", file="b/broker.pem")
         super().__init__(
             folder / "b",
             devices,
@@ -211,10 +211,10 @@ class Enrolled(Place):
 
 def test_with_certificates_who_is_not_the_authoritys_is_refused(tmp_path: Path) -> None:
     place = Enrolled(tmp_path, [GATEWAY, METER, OTHER])
-    good = certificate(place.authority, Kind.DEVICE, "1")
+    good = certificate(place.authority, Purpose.DEVICE, "1")
     (tmp_path / "theirs").mkdir()
-    theirs = certificate(authority(tmp_path / "theirs"), Kind.DEVICE, "1")
-    expired = certificate(place.authority, Kind.DEVICE, "11", at=now() - 3 * DAY_S)
+    theirs = certificate(authority(tmp_path / "theirs"), Purpose.DEVICE, "1")
+    expired = certificate(place.authority, Purpose.DEVICE, "11", at=now() - 3 * DAY_S)
     with place.mosquitto() as mosquitto:
         assert place.admits(good)
         assert not place.admits(None)
@@ -230,9 +230,9 @@ def test_with_certificates_who_is_not_the_authoritys_is_refused(tmp_path: Path) 
 
 def test_with_certificates_the_name_in_it_is_who_a_client_is_and_a_revoked_one_is_shut_out(tmp_path: Path) -> None:
     place = Enrolled(tmp_path, [GATEWAY, METER, OTHER])
-    gateway_own = certificate(place.authority, Kind.DEVICE, "r001")
-    own = certificate(place.authority, Kind.DEVICE, "1")
-    unknown = certificate(place.authority, Kind.DEVICE, "99")
+    gateway_own = certificate(place.authority, Purpose.DEVICE, "r001")
+    own = certificate(place.authority, Purpose.DEVICE, "1")
+    unknown = certificate(place.authority, Purpose.DEVICE, "99")
     with place.mosquitto() as mosquitto, place.shake_hands(gateway_own) as gateway, place.shake_hands(own) as meter:
         for connection, identity in ((gateway, "r001"), (meter, "11")):
             connection.sendall(connect_packet(identity, "any"))
@@ -246,12 +246,12 @@ def test_with_certificates_the_name_in_it_is_who_a_client_is_and_a_revoked_one_i
         assert gateway.recv(100) == publish_packet("cw1/r001/1/u/rec", b"own")
 
         eventually(lambda: now() > place.authority.issued[0].issued)  # Lists of the same second are equally new.
-        certificate(place.authority, Kind.BROKER, "b", file="b/broker.pem")
+        certificate(place.authority, Purpose.BROKER, "b", file="b/broker.pem")
         place.authority.revoke("1", "stolen", now())
         place.register([GATEWAY, registered("1", revoked="stolen"), OTHER])
         mosquitto.reload()
         assert not place.admits(own)
-        other = certificate(place.authority, Kind.DEVICE, "11")
+        other = certificate(place.authority, Purpose.DEVICE, "11")
         assert place.admits(other)
         with place.shake_hands(other) as renewed:
             numbers = [(connection.getpeercert() or {})["serialNumber"] for connection in (renewed, meter)]
@@ -294,21 +294,21 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
     def made(name: str) -> Path:
         signer = EnrolmentAuthority.load(tmp_path / "authority").signer("r001")
         path = tmp_path / f"{name}.pem"
-        text = signer.issue(Kind.DEVICE, name, (), now(), DAY_S)[1] + pem(signer.certificate)
+        text = signer.issue(Purpose.DEVICE, name, (), now(), DAY_S)[1] + pem(signer.certificate)
         path.write_text(text)
         return path
 
     own, forged = made("r001"), [made("utility"), made("1")]
     enrolment = EnrolmentAuthority.load(tmp_path / "authority")
     signer = enrolment.signer("r001")
-    chain = signer.issue(Kind.BROKER, "r001", ("127.0.0.1",), now(), DAY_S)[1] + pem(signer.certificate)
+    chain = signer.issue(Purpose.BROKER, "r001", ("127.0.0.1",), now(), DAY_S)[1] + pem(signer.certificate)
     (tmp_path / "b/broker.pem").write_text(chain)  # a chain, as a controller has after joining
     with (place.folder / "mosquitto" / "access").open("a") as access:
         access.write(f"\nuser {OBSERVER}\ntopic read #\n")
     with place.mosquitto() as mosquitto:
         assert place.admits(own, "r001")
         assert not any(place.admits(each) for each in forged)
-        with place.shake_hands(certificate(place.authority, Kind.DEVICE, OBSERVER)) as observer:
+        with place.shake_hands(certificate(place.authority, Purpose.DEVICE, OBSERVER)) as observer:
             observer.sendall(connect_packet(OBSERVER, "any") + subscribe_packet("#", 0))
             assert observer.recv(4) == ACCEPTED
             assert observer.recv(5)[0] == SUBACK
@@ -316,6 +316,6 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
                 topics = ("cw1/r001/1/u/rec", "cw1/r001/1/d/cmd")
                 both.sendall(connect_packet("x", "any") + b"".join(publish_packet(topic, b"x") for topic in topics))
                 assert observer.recv(100) == publish_packet(topics[1], b"x"), "it is the first name's device alone"
-        place.authority.revoke("r001", "stolen", now(), Kind.ENROLMENT)
+        place.authority.revoke("r001", "stolen", now(), Purpose.ENROLMENT)
         mosquitto.reload()
         assert not place.admits(own, "r001")

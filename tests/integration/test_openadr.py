@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.model.control import SupplyState
 from commonwatt.runtime.clock import machine_s
 from harness.billing.worlds import tariff
@@ -143,7 +143,7 @@ def expected_events(now: int, zone: Any) -> dict[str, Any]:
 def vtn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vtn]:
     folder = tmp_path_factory.mktemp("openadr")
     with Site(folder / "site", TOWN, speed=1) as site:
-        pem = certificate(authority(folder / "authority"), Kind.BROKER, "utility")
+        pem = certificate(authority(folder / "authority"), Purpose.BROKER, "utility")
         site.add_setting("utility", f'http_certificate = "{pem}"')
         secret, ended, read = furnish(site)
         part = site.layout.part("utility")

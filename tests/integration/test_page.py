@@ -11,7 +11,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from gateway.cli import app
 from gateway.page import PAGE
 from harness.care.certificates import authority, certificate
@@ -52,7 +52,7 @@ def serve_beyond(site: Site) -> Path:
     """Let the gateway serve its page on every address by HTTPS; return the authority's certificate."""
     config = site.layout.part("r001 gateway").config
     made = authority(site.folder.with_name("authority"))
-    pem = certificate(made, Kind.BROKER, "r001")
+    pem = certificate(made, Purpose.BROKER, "r001")
     port = str(site.layout.part("r001 gateway").http).rpartition(":")[2]
     text = re.sub(r"(?m)^http = .*$", f'http = "0.0.0.0:{port}"', config.read_text())
     config.write_text(f'{text}http_certificate = "{pem}"\nhttp_password = "page-password.json"\n')

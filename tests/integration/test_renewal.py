@@ -9,8 +9,8 @@ import pytest
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.authority import ENROLMENT_FILE, Authority
-from commonwatt.identity.certificates import Kind, details_of
-from commonwatt.identity.devices import Role, load_devices
+from commonwatt.identity.certificates import Purpose, details_of
+from commonwatt.identity.devices import DeviceRole, load_devices
 from commonwatt.identity.renewing import CertificateFile
 from gateway.care import renewal
 from gateway.care.renewal import LAST_RETRY_S
@@ -37,11 +37,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
         site.add_setting("r001 broker", 'clients_revoked = "revoked.pem"\nclients_ended_days = 180')
         site.add_setting("r001 meters", 'broker_ca = "ca.pem"\ncertificates = "meter-certificates"')
         authority = Authority.load(site.folder)
-        certificate(authority, Kind.BROKER, "r001", file="r001/broker.pem", lifetime_s=86_400)
+        certificate(authority, Purpose.BROKER, "r001", file="r001/broker.pem", lifetime_s=86_400)
         end(site)
         authority = Authority.load(site.folder)
         for meter in meters(site):
-            certificate(authority, Kind.DEVICE, meter, lifetime_s=-60, file=f"r001/meter-certificates/{meter}.pem")
+            certificate(authority, Purpose.DEVICE, meter, lifetime_s=-60, file=f"r001/meter-certificates/{meter}.pem")
         authority.enrol({"r001": ("127.0.0.1", "localhost")}, now())
         shutil.copy(site.folder / "authority" / ENROLMENT_FILE, site.folder / "utility")
         yield site
@@ -49,13 +49,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def meters(site: Site) -> list[str]:
     devices = load_devices(site.folder / "r001" / "devices.json").values()
-    return [device.identity for device in devices if device.role is Role.METER]
+    return [device.identity for device in devices if device.role is DeviceRole.METER]
 
 
 def end(site: Site) -> Authority:
     """Give the gateway a certificate that has ended."""
     authority = Authority.load(site.folder)
-    certificate(authority, Kind.DEVICE, "r001", lifetime_s=-60, file="r001/gateway.pem")
+    certificate(authority, Purpose.DEVICE, "r001", lifetime_s=-60, file="r001/gateway.pem")
     return authority
 
 
@@ -93,7 +93,7 @@ def test_a_revoked_gateway_is_refused_and_the_utility_says_so(site: Site) -> Non
 @pytest.mark.real
 def test_mosquitto_reads_a_renewed_certificate(tmp_path: Path) -> None:
     made = authority(tmp_path / "site")
-    path = certificate(made, Kind.BROKER, "r001", file="r001/broker.pem")
+    path = certificate(made, Purpose.BROKER, "r001", file="r001/broker.pem")
     port = free_port()
     open_to_all(path.parent / "mosquitto", "127.0.0.1", port)
     config = path.parent / "mosquitto" / "mosquitto.conf"
@@ -105,7 +105,7 @@ def test_mosquitto_reads_a_renewed_certificate(tmp_path: Path) -> None:
     try:
         eventually(lambda: listens("127.0.0.1", port))
         assert renewal._serves(settings, shown)
-        certificate(made, Kind.BROKER, "r001", file="r001/broker.pem")
+        certificate(made, Purpose.BROKER, "r001", file="r001/broker.pem")
         assert not renewal._serves(settings, shown)
         eventually(lambda: renewal._serves(settings, shown))
         assert running.poll() is None

@@ -22,7 +22,7 @@ from harness.real.site import Site, audited
 from utility.access.people import on_machine
 from utility.billing.decisions import draft
 from utility.billing.store.runs import check_run, issue_run
-from utility.control.changes import Asked
+from utility.control.changes import AskedChange
 from utility.control.decisions import make_change
 from utility.database.database import open_database
 from utility.tariffs import store as tariffs
@@ -68,7 +68,7 @@ class Town:
 
     def change(self, seconds: int) -> None:
         """Have people change a period of the gateway."""
-        asked = Asked(action=Action.SCHEDULE, fields={"periods": {"levels_s": seconds}}, everyone=True)
+        asked = AskedChange(action=Action.SCHEDULE, fields={"periods": {"levels_s": seconds}}, everyone=True)
         with closing(open_database(self.server.url, create=False)) as database:
             make_change(database, ANNA, asked, NOW)
 

@@ -17,7 +17,7 @@ from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.config.files import load_settings
 from commonwatt.doctor.running import Running
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.network.tls import server_context, trust
 from harness.care.certificates import authority, certificate
 from harness.network.waiting import eventually, free_ports
@@ -145,7 +145,7 @@ def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, 
 
 def test_a_renewed_certificate_is_shown_at_the_next_connection(tmp_path: Path) -> None:
     site = authority(tmp_path / "out")
-    broker, own = certificate(site, Kind.BROKER, "foreign"), certificate(site, Kind.DEVICE, "r001")
+    broker, own = certificate(site, Purpose.BROKER, "foreign"), certificate(site, Purpose.DEVICE, "r001")
     context = server_context(broker)
     trust(context, own.with_name("ca.pem"))
     context.verify_mode = ssl.CERT_REQUIRED
@@ -170,7 +170,7 @@ def test_a_renewed_certificate_is_shown_at_the_next_connection(tmp_path: Path) -
         )
         source.start()
         eventually(lambda: shown)
-        certificate(site, Kind.DEVICE, "r001")
+        certificate(site, Purpose.DEVICE, "r001")
         eventually(lambda: shown[-1] == site.issued[-1].serial)
         own.write_text("half a certificate")
         count = len(shown)

@@ -19,8 +19,8 @@ from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.tls import Files
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import Kind
-from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
+from commonwatt.identity.certificates import Purpose
+from commonwatt.identity.devices import Device, DeviceRole, digest, new_token, save_devices
 from commonwatt.model.effects import Publish
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
@@ -47,7 +47,7 @@ class Broker:
         self.authority = authority(folder)
         self.tokens: dict[str, str] = {name: new_token() for name in ("r001", "10001", "10002")}
         self.register()
-        self.certificate = certificate(self.authority, Kind.BROKER, "b", file="b/broker.pem")
+        self.certificate = certificate(self.authority, Purpose.BROKER, "b", file="b/broker.pem")
         self.ca = self.certificate.with_name("ca.pem")
         self.address, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.config = folder / "b" / "broker.toml"
@@ -61,7 +61,7 @@ class Broker:
         devices = [
             Device(
                 identity=identity,
-                role=Role.GATEWAY if identity == "r001" else Role.METER,
+                role=DeviceRole.GATEWAY if identity == "r001" else DeviceRole.METER,
                 microgrid="r001",
                 token_sha256=digest(token.encode()),
                 revoked=revoked.get(f"m{identity}", ""),
@@ -111,7 +111,7 @@ class Broker:
         return self.metric(f'cut_connections_total{{reason="{reason}"}}')
 
     def device(self, name: str, *, of: Authority | None = None, lifetime_s: int = 86_400) -> Path:
-        return certificate(of or self.authority, Kind.DEVICE, name, lifetime_s=lifetime_s)
+        return certificate(of or self.authority, Purpose.DEVICE, name, lifetime_s=lifetime_s)
 
     def link(
         self, identity: str, own: Path | None, token: str | None = None, *, at: str | None = None, plain: bool = False
@@ -273,7 +273,7 @@ def test_who_proves_nothing_to_the_authority_gets_no_return_code(broker: Broker,
     if shown == "another authority's":
         own = broker.device("10001", of=authority(tmp_path / "other"))
     elif shown == "made for a broker":
-        own = certificate(broker.authority, Kind.BROKER, "10001")
+        own = certificate(broker.authority, Purpose.BROKER, "10001")
     before = broker.refused("certificate")
     answer = b""
     with connected(broker, ClientTls(broker.ca, own).context()) as tls, suppress(ssl.SSLError, ConnectionError):
@@ -372,7 +372,7 @@ def test_clients_leave_a_broker_that_is_on_their_list_and_do_not_come_back(tmp_p
 
         async def scene() -> None:
             await become(lambda: meter.link.connected)
-            broker.authority.revoke("b", "stolen", now(), Kind.BROKER)
+            broker.authority.revoke("b", "stolen", now(), Purpose.BROKER)
             await become(lambda: not meter.link.connected)
             await become(lambda: broker.refused("tls") > 1)
             assert meter.link.connects == 1
@@ -411,7 +411,7 @@ def test_a_renewed_certificate_of_the_broker_is_taken_over_without_a_restart(bro
     broker.certificate.write_text("torn")
     eventually(lambda: "keeping the certificates" in broker.log())
     assert serial() == before
-    certificate(broker.authority, Kind.BROKER, "b", file="b/broker.pem")
+    certificate(broker.authority, Purpose.BROKER, "b", file="b/broker.pem")
     eventually(lambda: serial() != before)
     expires = broker.metric('certificate_expiry_timestamp_seconds{use="mqtt"}')
     assert expires == broker.authority.issued[-1].expires
@@ -424,7 +424,7 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
     with Site(tmp_path / "site", TOWN, speed=120, plain_text=False) as site:
         site.start(*PARTS)
         eventually(lambda: stored(site) > 0)
-        certificate(Authority.load(site.folder), Kind.DEVICE, "r001", lifetime_s=2, file="r001/gateway.pem")
+        certificate(Authority.load(site.folder), Purpose.DEVICE, "r001", lifetime_s=2, file="r001/gateway.pem")
         refused = 'commonwatt_broker_refused_connects_total{reason="expired"}'
         eventually(lambda: site.metric("head-end", refused) > 0)
         assert "the certificate of 'r001' is valid from" in site.log("head-end")

@@ -12,8 +12,8 @@ import pytest
 from commonwatt.clique.messages import Known, Tell
 from commonwatt.protocol.topics import UTILITY
 from gateway.clique.core import CliqueCore
-from gateway.clique.effects import Kept, Post
-from gateway.clique.member import RETRY_S, State
+from gateway.clique.effects import EpochPair, Post
+from gateway.clique.member import RETRY_S, MemberState
 from harness.clique.exhaustive import Bounds, BrokenError, Explorer
 from harness.world.campaign import attempt
 from harness.world.clique.begun import begun, home, passes, taken_over
@@ -28,7 +28,7 @@ from harness.world.world import Options
 
 SEED = 8  # it shows every change of states
 # A store that fails within the milliseconds of a claim, or of a return.
-RARE = {(State.CLAIMS, State.DOUBTS), (State.YIELDS, State.DOUBTS)}
+RARE = {(MemberState.CLAIMS, MemberState.DOUBTS), (MemberState.YIELDS, MemberState.DOUBTS)}
 SHORT = Options(hours=0.25, kind="clique")
 
 
@@ -250,7 +250,7 @@ def test_a_utility_that_was_cut_off_takes_nobody_for_lost_that_it_has_not_heard_
 
 def test_a_manager_that_is_confirmed_tells_the_utility_before_that_grants_it_anew() -> None:
     post = Post(microgrid="r001", own="r001", order=ORDERS["r001"], ranks=RANKS, meters=4)
-    core = CliqueCore("r001", [post], {"r001": Kept((1, 1), (1, 1))}, 0.0)
+    core = CliqueCore("r001", [post], {"r001": EpochPair((1, 1), (1, 1))}, 0.0)
     effects = core.handle("r002", Known(microgrid="r001", highest=(1, 1)), 0.1)
     told = Known(microgrid="r001", highest=(1, 1), manages=True)
     assert Tell(UTILITY, told) in effects

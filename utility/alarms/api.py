@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.access.people import Right
-from utility.alarms.board import MAX_NOTE, Acknowledgement, Row
+from utility.alarms.board import MAX_NOTE, Acknowledgement, AlarmRow
 from utility.alarms.decisions import Board, alarms_of
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
@@ -180,7 +180,7 @@ def _board(board: Board) -> BoardAnswer:
     return BoardAnswer.model_validate(answer)
 
 
-def _alarm(row: Row) -> dict[str, object]:
+def _alarm(row: AlarmRow) -> dict[str, object]:
     facts = ("key", "name", "severity", "place", "part", "summary", "description", "since")
     return {name: getattr(row.alarm, name) for name in facts} | {
         "state": row.state,

@@ -84,7 +84,7 @@ def check_note(note: str) -> None:
         raise ConfigError(f"note: is one line of at most {MAX_NOTE} characters")
 
 
-class State(StrEnum):
+class AlarmState(StrEnum):
     """What an alarm waits for; in the order of the list."""
 
     ACTIVE = "active"  # a person
@@ -109,57 +109,57 @@ class Acknowledgement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class AlarmRow:
     """An alarm on the board."""
 
     alarm: Alarm  # the alarm
-    state: State  # what it waits for
+    state: AlarmState  # what it waits for
     acknowledgement: Acknowledgement | None  # the newest that holds; ``None``: nobody acknowledged it
     silences: tuple[Silence, ...]  # the silences that hold it now
 
 
 def rows(
     alarms: Iterable[Alarm], acknowledgements: Sequence[Acknowledgement], silences: Sequence[Silence], now: EpochSeconds
-) -> list[Row]:
+) -> list[AlarmRow]:
     """Return the alarms with what people did about them: those that wait for a person first."""
     by_key: dict[str, list[Acknowledgement]] = {}
     for one in acknowledgements:
         by_key.setdefault(one.key, []).append(one)
     standing = [silence for silence in silences if silence.stands(now)]
     found = [_row(alarm, by_key.get(alarm.key, ()), standing, now) for alarm in alarms]
-    states = list(State)
+    states = list(AlarmState)
     return sorted(found, key=lambda row: (states.index(row.state), order(row.alarm)))
 
 
-def groups(found: Iterable[Row]) -> list[list[Row]]:
+def groups(found: Iterable[AlarmRow]) -> list[list[AlarmRow]]:
     """Return the alarms of one name, severity and state together where the first of them stands.
 
     Those that somebody acknowledged stand alone, with that person's words.
     """
-    by: dict[object, list[Row]] = {}
+    by: dict[object, list[AlarmRow]] = {}
     for row in found:
         alarm = row.alarm
-        alone = alarm.key if row.state is State.ACKNOWLEDGED else row.silences
+        alone = alarm.key if row.state is AlarmState.ACKNOWLEDGED else row.silences
         by.setdefault((alarm.name, alarm.severity, row.state, alone), []).append(row)
     return list(by.values())
 
 
 def _row(
     alarm: Alarm, acknowledgements: Iterable[Acknowledgement], standing: Iterable[Silence], now: EpochSeconds
-) -> Row:
+) -> AlarmRow:
     held = [one for one in acknowledgements if one.holds(alarm, now)]
     silences = tuple(silence for silence in standing if silence.holds(alarm))
     acknowledgement = max(held, key=lambda one: one.made, default=None)
-    state = State.ACTIVE
+    state = AlarmState.ACTIVE
     if silences:
-        state = State.SUPPRESSED
+        state = AlarmState.SUPPRESSED
     elif acknowledgement is not None:
-        state = State.ACKNOWLEDGED
-    return Row(alarm=alarm, state=state, acknowledgement=acknowledgement, silences=silences)
+        state = AlarmState.ACKNOWLEDGED
+    return AlarmRow(alarm=alarm, state=state, acknowledgement=acknowledgement, silences=silences)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class AlarmCounts:
     """The numbers of alarms that pages show."""
 
     critical: int = 0  # active critical ones
@@ -169,20 +169,20 @@ class Counts:
     silences: int = 0  # silences that hold now
 
 
-def counted(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds) -> Counts:
+def counted(board: Sequence[AlarmRow], silences: Iterable[Silence], now: EpochSeconds) -> AlarmCounts:
     """Count a board."""
-    states: Mapping[State, int] = {state: sum(row.state is state for row in board) for state in State}
-    active = [row.alarm.severity for row in board if row.state is State.ACTIVE]
-    return Counts(
+    states: Mapping[AlarmState, int] = {state: sum(row.state is state for row in board) for state in AlarmState}
+    active = [row.alarm.severity for row in board if row.state is AlarmState.ACTIVE]
+    return AlarmCounts(
         critical=active.count(Severity.CRITICAL),
         warning=active.count(Severity.WARNING),
-        acknowledged=states[State.ACKNOWLEDGED],
-        suppressed=states[State.SUPPRESSED],
+        acknowledged=states[AlarmState.ACKNOWLEDGED],
+        suppressed=states[AlarmState.SUPPRESSED],
         silences=sum(silence.stands(now) for silence in silences),
     )
 
 
-def mark_of(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds) -> str:
+def mark_of(board: Sequence[AlarmRow], silences: Iterable[Silence], now: EpochSeconds) -> str:
     """Return a short text that changes when an alarm, a silence or what people did changes."""
     said = [
         (row.alarm.key, row.alarm.since, row.state, row.acknowledgement and row.acknowledgement.no) for row in board

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import Alarm, Severity, places
-from utility.alarms.board import Row, State
+from utility.alarms.board import AlarmRow, AlarmState
 
 CALL_S = 3_600  # least seconds between two calls for one cause
 LONGEST_S = 86_400  # most seconds between two calls while an alarm of it waits for a person
@@ -27,14 +27,14 @@ class Called:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class CallText:
     """What people are told."""
 
     title: str  # one line
     text: str  # the lines below it
 
 
-def due(rows: Iterable[Row], called: Mapping[str, Called], now: EpochSeconds) -> dict[str, list[Alarm]]:
+def due(rows: Iterable[AlarmRow], called: Mapping[str, Called], now: EpochSeconds) -> dict[str, list[Alarm]]:
     """Return the causes, by name, that call now, with all of their critical alarms that wait for a person."""
     found = {}
     for name, alarms in _causes(rows, Severity.CRITICAL).items():
@@ -50,7 +50,7 @@ def due(rows: Iterable[Row], called: Mapping[str, Called], now: EpochSeconds) ->
 
 
 def after(
-    rows: Iterable[Row], called: Mapping[str, Called], made: Mapping[str, list[Alarm]], now: EpochSeconds
+    rows: Iterable[AlarmRow], called: Mapping[str, Called], made: Mapping[str, list[Alarm]], now: EpochSeconds
 ) -> dict[str, Called]:
     """Return what was called for after the calls ``made``; a cause that is over is kept for an hour."""
     waiting = _causes(rows, Severity.CRITICAL)
@@ -61,7 +61,7 @@ def after(
     return kept
 
 
-def call(town: str, alarms: list[Alarm], first: str, link: str) -> Message:
+def call(town: str, alarms: list[Alarm], first: str, link: str) -> CallText:
     """Return the message of a cause.
 
     Args:
@@ -72,19 +72,19 @@ def call(town: str, alarms: list[Alarm], first: str, link: str) -> Message:
     if len(alarms) > 1:
         head = f"{head.rstrip('.')}, and {len(alarms) - 1} more like it"
     where = places(alarm.place for alarm in alarms)
-    return Message(
+    return CallText(
         title=f"{town}: {head}", text="\n\n".join([_listed(alarms), f"Do first: {first}", f"{where}: {link}"])
     )
 
 
-def digest(town: str, rows: Iterable[Row], link: str) -> Message | None:
+def digest(town: str, rows: Iterable[AlarmRow], link: str) -> CallText | None:
     """Return the message of a day: what waits for a person; ``None``: nothing does."""
-    waiting = [row.alarm for row in rows if row.state is State.ACTIVE]
+    waiting = [row.alarm for row in rows if row.state is AlarmState.ACTIVE]
     if not waiting:
         return None
     critical = sum(alarm.severity is Severity.CRITICAL for alarm in waiting)
     title = f"{town}: {len(waiting)} alarms wait for a person" + (f", {critical} of them critical" if critical else "")
-    return Message(title=title, text="\n\n".join([_listed(waiting), link]))
+    return CallText(title=title, text="\n\n".join([_listed(waiting), link]))
 
 
 def _listed(alarms: list[Alarm]) -> str:
@@ -93,7 +93,7 @@ def _listed(alarms: list[Alarm]) -> str:
     return "\n".join([*lines, f"- and {more} more"] if more > 0 else lines)
 
 
-def _causes(rows: Iterable[Row], severity: Severity) -> dict[str, list[Alarm]]:
-    waiting = [row.alarm for row in rows if row.state is State.ACTIVE and row.alarm.severity is severity]
+def _causes(rows: Iterable[AlarmRow], severity: Severity) -> dict[str, list[Alarm]]:
+    waiting = [row.alarm for row in rows if row.state is AlarmState.ACTIVE and row.alarm.severity is severity]
     ordered = sorted(waiting, key=lambda alarm: (alarm.name, alarm.since, alarm.key))
     return {name: list(alarms) for name, alarms in groupby(ordered, key=lambda alarm: alarm.name)}

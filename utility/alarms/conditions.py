@@ -129,7 +129,7 @@ class JobFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class DatabaseCounts:
     """What is counted in the database."""
 
     jobs: tuple[JobFacts, ...] = ()  # the jobs
@@ -146,7 +146,7 @@ class Counted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class UtilityFacts:
     """The utility's state. Ages are clock seconds."""
 
     head_ends: Mapping[str, bool] = field(default_factory=dict)  # whether each head-end is connected, by address
@@ -169,7 +169,7 @@ class Facts:
     disk: tuple[int, int] | None = None  # free and all bytes of the disk; ``None``: not known
     # Seconds until the first certificate of a use expires.
     certificates: Mapping[str, float] = field(default_factory=dict)
-    counted: Counted = field(default_factory=Counted)  # what was counted in the database
+    counted: DatabaseCounts = field(default_factory=DatabaseCounts)  # what was counted in the database
     joins_refused: tuple[str, ...] = ()  # why joins were refused within a day, and from where, the newest last
     past: Past = field(default_factory=Past)  # what was counted lately
     log_kept_bytes: int = 0  # bytes of a cluster's log that wait for a standby
@@ -185,13 +185,13 @@ class Facts:
         return any(self.head_ends.values()) or not self.head_ends
 
 
-def conditions(facts: Facts) -> Iterator[Condition]:
+def conditions(facts: UtilityFacts) -> Iterator[Condition]:
     """Yield what holds now."""
     for rule in _RULES:
         yield from rule(facts)
 
 
-def is_judged(alarm: Alarm, facts: Facts, ran_s: float) -> bool:
+def is_judged(alarm: Alarm, facts: UtilityFacts, ran_s: float) -> bool:
     """Return whether an alarm that was not found is over; without the head-end, silence says nothing.
 
     Args:
@@ -208,7 +208,7 @@ def _condition(name: str, description: str, *, held_s: float = 0, **labels: str)
     return Condition(alarm=kind.alarm(description, **labels), for_s=kind.for_s, held_s=int(held_s))
 
 
-def _gateways(facts: Facts) -> Iterator[Condition]:
+def _gateways(facts: UtilityFacts) -> Iterator[Condition]:
     for name, silent_s in facts.silent_s.items() if facts.connected else ():
         if silent_s > GATEWAY_SILENT_S:
             text = (
@@ -266,7 +266,7 @@ def _devices(name: str, devices: Iterable[ForeignDevice]) -> Iterator[Condition]
         yield _condition("DeviceUnsafe", text, controller=name)
 
 
-def _takeover(facts: Facts) -> Iterator[Condition]:
+def _takeover(facts: UtilityFacts) -> Iterator[Condition]:
     for name, lost_s in facts.unmanaged_s.items():
         if lost_s > UNMANAGED_S:
             text = f"For {duration(int(lost_s))} no controller was heard that can command it. Its meters keep what they"
@@ -281,7 +281,7 @@ def _takeover(facts: Facts) -> Iterator[Condition]:
             yield _condition("ManagedByAnother", text, controller=name)
 
 
-def _islands(facts: Facts) -> Iterator[Condition]:
+def _islands(facts: UtilityFacts) -> Iterator[Condition]:
     for name, (for_s, dark) in facts.islands.items():
         kind = "IslandDark" if is_nearly_dark(dark) else "Island"
         text = f"For {duration(int(for_s))}. {dark_words(dark)}. What its homes do not use now lasts longer."
@@ -298,7 +298,7 @@ def dark_words(dark: Band | None) -> str:
     return "When its first home is dark is not known" if dark is None else f"Its first home is dark after {dark.words}"
 
 
-def _lines(facts: Facts) -> Iterator[Condition]:
+def _lines(facts: UtilityFacts) -> Iterator[Condition]:
     for name, heartbeat in facts.said.items():
         month = heartbeat.lte
         for direction, of in (("up", 0), ("down", 1)) if month is not None else ():
@@ -311,7 +311,7 @@ def _lines(facts: Facts) -> Iterator[Condition]:
                 yield _condition("AllowanceAtRisk", text, controller=name, direction=direction)
 
 
-def _service(facts: Facts) -> Iterator[Condition]:
+def _service(facts: UtilityFacts) -> Iterator[Condition]:
     """Yield what the service itself lacks: its connection, its time, its database."""
     free, size = facts.disk or (1, 1)
     if not facts.connected:
@@ -339,7 +339,7 @@ def _service(facts: Facts) -> Iterator[Condition]:
         yield _condition("ArchiveFails", text)
 
 
-def _readings(facts: Facts) -> Iterator[Condition]:
+def _readings(facts: UtilityFacts) -> Iterator[Condition]:
     """Yield what happened to readings and messages of the whole town."""
     known, past = facts.counted, facts.past
     if known.quarantined:
@@ -369,7 +369,7 @@ def _readings(facts: Facts) -> Iterator[Condition]:
         yield _condition("DatabaseWentBack", text)
 
 
-def _people(facts: Facts) -> Iterator[Condition]:
+def _people(facts: UtilityFacts) -> Iterator[Condition]:
     """Yield what controllers and people asked for and did not get, and what a person must look at."""
     known = facts.counted
     if facts.joins_refused:
@@ -392,7 +392,7 @@ def _people(facts: Facts) -> Iterator[Condition]:
         yield _condition("CallsFail", text)
 
 
-def _parts(facts: Facts) -> Iterator[Condition]:
+def _parts(facts: UtilityFacts) -> Iterator[Condition]:
     for address, is_connected in facts.head_ends.items() if facts.connected else ():
         if not is_connected:
             text = "Gateways that were there go to the other head-end. If that is lost too, no readings arrive."
@@ -406,7 +406,7 @@ def _parts(facts: Facts) -> Iterator[Condition]:
             yield _condition("BackupOld", f"{ago}.", repository=repository)
 
 
-def _jobs(facts: Facts) -> Iterator[Condition]:
+def _jobs(facts: UtilityFacts) -> Iterator[Condition]:
     for job in facts.counted.jobs:
         if (failures := facts.past.counts.get(("job_failures", job.name), 0)) > _MANY_FAILURES:
             text = f"{failures} failures within an hour. It runs again by itself."
@@ -420,7 +420,7 @@ def _jobs(facts: Facts) -> Iterator[Condition]:
             yield _condition("JobPaused", text, held_s=job.paused_s, task=job.name)
 
 
-def _plant(facts: Facts) -> Iterator[Condition]:
+def _plant(facts: UtilityFacts) -> Iterator[Condition]:
     if facts.plant is None:
         return
     age_s, report = facts.plant
@@ -437,7 +437,7 @@ def _plant(facts: Facts) -> Iterator[Condition]:
         yield _condition("SupplyShort", text, state=report.supply.value)
 
 
-def _certificates(facts: Facts) -> Iterator[Condition]:
+def _certificates(facts: UtilityFacts) -> Iterator[Condition]:
     for use, left_s in facts.certificates.items():
         text = f"It is used for {use}. Without it connections fail, and readings wait at their senders."
         if use == _ENROLMENT:
@@ -450,7 +450,7 @@ def _certificates(facts: Facts) -> Iterator[Condition]:
             yield _condition("CertificateExpiring", text, use=use)
 
 
-def _lately(facts: Facts) -> Iterator[Condition]:
+def _lately(facts: UtilityFacts) -> Iterator[Condition]:
     past = facts.past
     for name in sorted(past.growing):
         heartbeat = facts.said.get(name)
@@ -468,7 +468,7 @@ def _lately(facts: Facts) -> Iterator[Condition]:
             yield _condition("BatchesRefused", text, reason=reason)
 
 
-_RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
+_RULES: tuple[Callable[[UtilityFacts], Iterator[Condition]], ...] = (
     _gateways,
     _takeover,
     _islands,

@@ -14,13 +14,13 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.people import Actor
 from utility.alarms import store as store
-from utility.alarms.alarm import PREFIX, Life, Stage, advance
+from utility.alarms.alarm import PREFIX, AlarmStage, Life, advance
 from utility.alarms.board import (
     Acknowledgement,
-    Counts,
-    Row,
+    AlarmCounts,
+    AlarmRow,
+    AlarmState,
     Silence,
-    State,
     check_note,
     check_place,
     check_window,
@@ -29,7 +29,7 @@ from utility.alarms.board import (
     rows,
     subject_of,
 )
-from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
+from utility.alarms.conditions import DatabaseCounts, JobFacts, UtilityFacts, conditions, is_judged
 from utility.database.database import Database
 from utility.jobs.plans import Plan, catalogue
 from utility.jobs.store import JobAnswer, listed
@@ -45,9 +45,9 @@ class Board:
     """What pages show."""
 
     time: EpochSeconds  # when it was made, clock seconds
-    rows: tuple[Row, ...]  # the alarms, those that wait for a person first
+    rows: tuple[AlarmRow, ...]  # the alarms, those that wait for a person first
     silences: tuple[Silence, ...]  # the silences that hold, or will; those that end first come first
-    counts: Counts  # the numbers of both
+    counts: AlarmCounts  # the numbers of both
     mark: str  # changes when anything on the board does, but for texts and times
 
 
@@ -62,7 +62,7 @@ class Alarms:
         self,
         database: Database,
         clock: Clock,
-        facts: Callable[[Counted | None], Facts],
+        facts: Callable[[DatabaseCounts | None], UtilityFacts],
         plans: Sequence[Plan] = (),
     ) -> None:
         self._plans = plans
@@ -70,7 +70,7 @@ class Alarms:
         self._clock = clock
         self._facts = facts
         self._began = int(clock.now())
-        self._counted: Counted | None = None
+        self._counted: DatabaseCounts | None = None
         self._counted_at = 0
         self._lives: dict[str, Life] = {}
         self._unsaved: dict[tuple[str, EpochSeconds], Life] = {}
@@ -80,7 +80,7 @@ class Alarms:
         self._version = 0
         self._made: tuple[EpochSeconds, int, Board] | None = None
 
-    def facts(self) -> Facts:
+    def facts(self) -> UtilityFacts:
         """Return the service's state, by which it raises its own alarms."""
         return self._facts(self._counted)
 
@@ -118,13 +118,13 @@ class Alarms:
         )
         for key, life in after.items():
             before = self._lives.get(key)
-            if before is not None and before.alarm.since != life.alarm.since and before.stage is Stage.STANDING:
+            if before is not None and before.alarm.since != life.alarm.since and before.stage is AlarmStage.STANDING:
                 # The clock was set back: the alarm begins anew, under another key in the database.
-                self._unsaved[key, before.alarm.since] = replace(before, stage=Stage.ENDED, ended=now)
+                self._unsaved[key, before.alarm.since] = replace(before, stage=AlarmStage.ENDED, ended=now)
                 before = None
-            if life.stage is not Stage.WAITING and (before is None or life.stage is not before.stage):
+            if life.stage is not AlarmStage.WAITING and (before is None or life.stage is not before.stage):
                 self._unsaved[key, life.alarm.since] = life
-        self._lives = {key: life for key, life in after.items() if life.stage is not Stage.ENDED}
+        self._lives = {key: life for key, life in after.items() if life.stage is not AlarmStage.ENDED}
         self._version += 1
         return bool(self._unsaved)
 
@@ -142,7 +142,7 @@ class Alarms:
         return made[2]
 
     def _board(self, now: EpochSeconds) -> Board:
-        alarms = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
+        alarms = [life.alarm for life in self._lives.values() if life.stage is AlarmStage.STANDING]
         silences = sorted((one for one in self._silences if one.until > now), key=lambda one: (one.until, one.no))
         found = rows(alarms, self._acknowledgements, silences, now)
         return Board(
@@ -157,14 +157,14 @@ class Alarms:
         """Count the utility's own alarms that wait for a person, by name; ``None``: they are not read yet."""
         if not self._is_loaded:
             return None
-        waiting = (row.alarm for row in self.board().rows if row.state is State.ACTIVE)
+        waiting = (row.alarm for row in self.board().rows if row.state is AlarmState.ACTIVE)
         return Counter(alarm.name.removeprefix(PREFIX) for alarm in waiting)
 
     def past(self, limit: int) -> list[Life]:
         """Return the utility's own alarms that are over, the last first."""
         return self._database.read(store.past_lives, limit)
 
-    def equal(self, key: str) -> list[Row]:
+    def equal(self, key: str) -> list[AlarmRow]:
         """Return the alarms of an alarm's name, itself too: those that stand in the same way.
 
         Raises:
@@ -248,7 +248,7 @@ class Alarms:
         self._read(now)
         return number
 
-    def find(self, key: str) -> Row:
+    def find(self, key: str) -> AlarmRow:
         """Return an alarm that stands.
 
         Raises:
@@ -266,7 +266,7 @@ class Alarms:
         self._version += 1
 
 
-def alarms_of(api: Api, facts: Callable[[Counted | None], Facts] = lambda _: Facts()) -> Alarms:
+def alarms_of(api: Api, facts: Callable[[DatabaseCounts | None], UtilityFacts] = lambda _: UtilityFacts()) -> Alarms:
     """Return the alarms of a service, made by the first call.
 
     Args:

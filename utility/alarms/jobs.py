@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import EpochSeconds
-from utility.alarms.board import Row
-from utility.alarms.calls import Called, Message, after, call, digest, due
+from utility.alarms.board import AlarmRow
+from utility.alarms.calls import Called, CallText, after, call, digest, due
 from utility.alarms.decisions import alarms_of
 from utility.database.database import Database, read_setting, save_setting
 from utility.settings import NotifySettings
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Notifier:
+class AlarmNotifier:
     """Sends what the board of alarms calls for; what was sent is kept, so that a restart repeats none."""
 
     settings: NotifySettings  # whom to call
     database: Database  # where is kept who was called
     _: KW_ONLY
     zone: Callable[[], ZoneInfo]  # returns the town's time zone
-    rows: Callable[[], Sequence[Row]]  # returns the alarms on the board
+    rows: Callable[[], Sequence[AlarmRow]]  # returns the alarms on the board
     is_active: Callable[[], bool]  # whether this utility is the one that acts, of those that share the database
     # By kind (call, digest, test, beat) and result.
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -78,7 +78,7 @@ class Notifier:
 
     def test(self) -> list[tuple[str, bool]]:
         """Send a test to every address; return each, without its secrets, and whether it took the message."""
-        return self._send("test", Message(title=f"{self.settings.name}: a test", text="Alarms arrive here."))
+        return self._send("test", CallText(title=f"{self.settings.name}: a test", text="Alarms arrive here."))
 
     def beat(self) -> None:
         """Call the dead man's address, which gives the alarm when no call comes any more."""
@@ -92,7 +92,7 @@ class Notifier:
             self.counts["beat", "failed"] += 1
             log.warning("the dead man's address does not answer: %s", error)
 
-    def _send(self, kind: str, message: Message) -> list[tuple[str, bool]]:
+    def _send(self, kind: str, message: CallText) -> list[tuple[str, bool]]:
         """Send a message to every address; return each, without its secrets, and whether it took the message."""
         # Loaded with the first message alone: its services take 27 MiB.
         from apprise import Apprise
@@ -109,21 +109,21 @@ class Notifier:
         self.counts[kind, "sent" if any(is_sent for _, is_sent in results) else "failed"] += 1
         return results
 
-    def _reaches(self, kind: str, message: Message) -> bool:
+    def _reaches(self, kind: str, message: CallText) -> bool:
         return any(is_sent for _, is_sent in self._send(kind, message))
 
 
-def notifier_of(api: Api) -> Notifier:
+def notifier_of(api: Api) -> AlarmNotifier:
     """Return what calls people of a service, made by the first call."""
-    if Notifier not in api.parts:
-        api.parts[Notifier] = Notifier(
+    if AlarmNotifier not in api.parts:
+        api.parts[AlarmNotifier] = AlarmNotifier(
             api.settings.notify,
             api.database,
             zone=api.zone.read,
             rows=lambda: alarms_of(api).board().rows,
             is_active=api.database.is_active,
         )
-    found: Notifier = api.parts[Notifier]
+    found: AlarmNotifier = api.parts[AlarmNotifier]
     return found
 
 

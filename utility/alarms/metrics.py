@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.runtime.metric_families import Row, families, gauge
+from commonwatt.runtime.metric_families import MetricRow, families, gauge
 from utility.alarms.alarm import KINDS
 from utility.database.metrics import PREFIX
 
-_ROWS: tuple[Row[Mapping[str, int] | None], ...] = (
+_ROWS: tuple[MetricRow[Mapping[str, int] | None], ...] = (
     gauge("alarms", "Alarms that wait for a person, by name: neither acknowledged nor silenced.",
         lambda counts: {
               (name, kind.severity.value): math.nan if counts is None else counts.get(name, 0)

@@ -10,9 +10,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.access.people import Actor
 from utility.access.store.audit_log import BROKEN, REFUSED, record, unseen
-from utility.alarms.alarm import PREFIX, Alarm, Life, Stage
+from utility.alarms.alarm import PREFIX, Alarm, AlarmStage, Life
 from utility.alarms.board import Acknowledgement, Silence
-from utility.alarms.conditions import Counted
+from utility.alarms.conditions import DatabaseCounts
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
 from utility.billing.store.witnesses import refused
 from utility.corrections.store.checking import count_open
@@ -28,11 +28,11 @@ _MAX_TEXT = 400
 _SAME = ("name", "places", "part", "person", "note", "start", "until")  # a silence's fields that are columns too
 
 
-def counted(connection: Connection, now: EpochSeconds) -> Counted:
+def counted(connection: Connection, now: EpochSeconds) -> DatabaseCounts:
     """Count what raises alarms, but for the jobs."""
     today = now // 86_400
     beyond = [one.microgrid for one in residuals(connection, today - RESIDUAL_DAYS, today) if one.excess > 0]
-    return Counted(
+    return DatabaseCounts(
         quarantined=count_quarantined(connection),
         findings=count_open(connection),
         refused=tuple(unseen(connection, REFUSED).values()),
@@ -149,7 +149,7 @@ def _life(row: Row[Any]) -> Life:
     labels = json.loads(row.labels)
     labels["alarm"] = labels["alertname"].removeprefix(PREFIX)  # 0.3 had another word there, or none
     of = Alarm(labels=labels, summary=row.summary, description=row.description, since=row.since)
-    return Life(alarm=of, stage=Stage(row.stage), ended=row.ended)
+    return Life(alarm=of, stage=AlarmStage(row.stage), ended=row.ended)
 
 
 def _row(life: Life) -> dict[str, object]:

@@ -280,7 +280,7 @@ def run(config: ConfigOption) -> None:
     settings, clock = load(config)
     # Imported for this command only: the import takes longer than most other commands.
     from utility.assembly.doctor import token_of
-    from utility.assembly.service import Service
+    from utility.assembly.service import UtilityService
 
     token = token_of(settings)
     if settings.name_in_cluster is not None:
@@ -290,7 +290,7 @@ def run(config: ConfigOption) -> None:
         return
     database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
     try:
-        run_service(Service(settings, clock, database, token).run, lives_long=False)
+        run_service(UtilityService(settings, clock, database, token).run, lives_long=False)
     finally:
         database.close()
 

@@ -51,7 +51,7 @@ def end_made(api: Api, actor: Actor, token: int) -> int:
 
     These are planned changes of gateways, silences and acknowledgements. What it sent, decided or proposed stays.
     """
-    now, wanted = int(api.clock.now()), audit_log.Wanted(token=token)
+    now, wanted = int(api.clock.now()), audit_log.AuditFilter(token=token)
     ended = 0
     # However many: a thief could bury what matters under others.
     for entry in audit_log.all_entries(api.database, wanted):

@@ -15,7 +15,7 @@ from commonwatt.doctor.checks import (
     revocation_findings,
     warning,
 )
-from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.connection import ReportedConnection, Target, connection_findings
 from commonwatt.doctor.running import Doctor, Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError, StoreError
@@ -172,13 +172,13 @@ def _connection(settings: UtilitySettings, running: Running, address: str) -> It
         token=partial(token_of, settings),
         subscribe=all_gateways_up(),
     )
-    reported = Reported(connected=None) if running.runs else None
+    reported = ReportedConnection(connected=None) if running.runs else None
     if running.answer is not None:
         answer = running.answer
         # One that stands by has no connection: another one would end that of the active utility.
         is_connected = answer.get("head_end_connected")
         is_connected = is_connected and answer.get("head_ends", {}).get(address, True)
-        reported = Reported(connected=is_connected, complaint=answer.get("head_end_failure") or "")
+        reported = ReportedConnection(connected=is_connected, complaint=answer.get("head_end_failure") or "")
     return connection_findings(target, reported)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from commonwatt.model.time import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.watchdog import Work
+from commonwatt.runtime.watchdog import WorkProgress
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import make_bills
 from utility.billing.store.witnesses import take_in_and_ask
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Jobs:
+class ServiceJobs:
     """The utility's jobs; they read on a thread of their own.
 
     On SQLite they write on the service's writing thread, on PostgreSQL compaction and retention write on their own.
@@ -63,7 +63,7 @@ class Jobs:
     def __init__(
         self, settings: UtilitySettings, database: Database, clock: Clock, ingest: Ingest, metrics: UtilityMetrics
     ) -> None:
-        self.reading = Work()  # the current step of their own thread, for a watchdog
+        self.reading = WorkProgress()  # the current step of their own thread, for a watchdog
         self._settings = settings
         self._database = database
         self._clock = clock

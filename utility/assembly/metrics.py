@@ -10,12 +10,12 @@ from utility.access.store.audit_log import BROKEN, REFUSED, unseen
 from utility.billing.store.runs import count_issued, count_runs
 from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import count_proposed
-from utility.corrections.validation import Check
+from utility.corrections.validation import ReadingCheck
 from utility.database.base import Connection
-from utility.database.health import ALARMS, Disk
-from utility.database.metrics import Count, Counted, Metrics
+from utility.database.health import ALARMS, DiskSpace
+from utility.database.metrics import Count, CountGauges, Metrics
 from utility.jobs.metrics import JobMetrics
-from utility.mail.message import State
+from utility.mail.message import MailState
 from utility.mail.store import count_mails
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.quarantine import count_quarantined
@@ -26,7 +26,7 @@ from utility.tariffs.store import count_proposals
 
 OF_CORRECTIONS = (
     Count("open_findings", "Open findings of the daily checks of readings, by check.", count_open, label="check",
-          values=tuple(check.value for check in Check)),
+          values=tuple(check.value for check in ReadingCheck)),
     Count("proposed_corrections", "Estimates of missing readings that wait for a person.", count_proposed),
 )  # fmt: skip
 COUNTS = (
@@ -37,7 +37,7 @@ COUNTS = (
     Count("bill_runs", "Runs of bills, by state: draft, checked (waits for a second person), issued, cancelled.",
           count_runs, label="state", values=("draft", "checked", "issued", "cancelled")),
     Count("issued_bills", "Bills of the last month that was issued.", count_issued),
-    Count("mails", f"Mails by state: {', '.join(State)}.", count_mails, label="state", values=tuple(State)),
+    Count("mails", f"Mails by state: {', '.join(MailState)}.", count_mails, label="state", values=tuple(MailState)),
     Count("proposed_rates", "Versions of tariffs that wait for a second person.", count_proposals),
     Count("gaps_open_blocks", "Blocks with missing slots that are being requested.", count_open_gaps),
     Count("quarantined_open_dead_letters", "Dead letters with quarantined readings that wait for a decision.",
@@ -58,8 +58,8 @@ class UtilityMetrics(Metrics):
         self.jobs = JobMetrics(self)
         self.supply = SupplyMetrics(self)
         self.settlement = SettlementMetrics(self)
-        self.corrections = Counted(self, OF_CORRECTIONS)
-        self.rest = Counted(self, COUNTS)
+        self.corrections = CountGauges(self, OF_CORRECTIONS)
+        self.rest = CountGauges(self, COUNTS)
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)
         self.log_kept = self.gauge(
@@ -130,7 +130,7 @@ class UtilityMetrics(Metrics):
                     lambda _: {key: counts.get(key, 0) for key in keys}, "kind result"),
         )  # fmt: skip
 
-    def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
+    def watch_disk(self, disk: Callable[[], DiskSpace | None]) -> None:
         """Show the disk space of an SQLite database at its last check; a server's disk is not visible here."""
         self.show(
             gauge("disk_free_bytes", "Free space on the disk of an SQLite database.",

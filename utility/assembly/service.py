@@ -15,7 +15,7 @@ from commonwatt.care import joining
 from commonwatt.identity import renewing
 from commonwatt.identity.devices import FIRST_LOGIN, local_key
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.time import Machine, Trust
+from commonwatt.model.time import MachineClocks, Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import Expiry, server_context
 from commonwatt.runtime.clock import Clock, machine_now, read_machine
@@ -25,13 +25,13 @@ from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Mark, Watchdog
 from utility.access.store.access import first_invitation
-from utility.alarms.conditions import Counted, Counting, Facts
+from utility.alarms.conditions import Counting, DatabaseCounts, UtilityFacts
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs import BEAT_S, notifier_of
 from utility.alarms.metrics import own_alarms
 from utility.assembly.application import make_app
 from utility.assembly.head_ends import HeadEnds
-from utility.assembly.jobs import Jobs
+from utility.assembly.jobs import ServiceJobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import care_of, enrolment_ends, requests_of
 from utility.cliques.jobs import TICK_S as GRANTS_TICK_S
@@ -61,14 +61,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Timekeeper:
+class ClockKeeper:
     """Keeps the service's clock equal to its machine's."""
 
     clock: Clock  # the service's clock
     is_right: bool  # the machine's clock is synchronized although its kernel reports that it is not
     trust: Trust | None = None  # how far gateways may trust the utility's time; ``None``: ``look`` was not called
 
-    def look(self, machine: Machine) -> Trust:
+    def look(self, machine: MachineClocks) -> Trust:
         """Follow the machine's clock; return its trust."""
         by_s = machine.wall - machine.raw
         if abs(by_s) > TOLERANCE_S:
@@ -97,7 +97,7 @@ _SHORTEST_REAL_S, _SHORTEST_TICK_S, _SHORTEST_PROJECTION_S = 0.2, 0.5, 5
 _GRACE_S = 1
 
 
-class Service:
+class UtilityService:
     """The running service; it starts without a broker or a network."""
 
     def __init__(self, settings: UtilitySettings, clock: Clock, database: Database, token: str) -> None:
@@ -116,9 +116,9 @@ class Service:
             gap_age_s=settings.gap_age_s,
             health=self._health,
         )
-        self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
+        self._jobs = ServiceJobs(settings, database, clock, self._ingest, self._metrics)
         self._takeover = self._ingest.takeover = self._load_takeover()
-        self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
+        self._timekeeper = ClockKeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()
         self._head_ends = HeadEnds(
             settings,
@@ -363,13 +363,13 @@ class Service:
             self._clock.now(),
         )
 
-    def _facts(self, counted: Counted | None) -> Facts:
+    def _facts(self, counted: DatabaseCounts | None) -> UtilityFacts:
         """Return the service's state for its own alarms."""
         now, plant, disk, alarms = self._clock.now(), self._ingest.plant, self._health.disk, self._health.alarms()
         expiries: dict[str, float | None] = {use: expiry.look() for use, expiry in self._expiries.items()}
         expiries["enrolment"] = None if self._care is None else enrolment_ends(self._settings)
         left = lasting_of(self._api).left
-        return Facts(
+        return UtilityFacts(
             head_ends=self._head_ends.connected,
             trusted=self._ingest.trust is Trust.NETWORK,
             silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
@@ -387,7 +387,7 @@ class Service:
             waits=NO_STANDBY in alarms,
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
-            counted=counted or Counted(),
+            counted=counted or DatabaseCounts(),
             joins_refused=() if self._care is None else self._care.refusals(joining.PATH),
             past=self._counting.past,
             log_kept_bytes=self._database.log_kept_bytes(),

@@ -14,13 +14,13 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Gauge
 
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.network.http_server import HttpServer, Request, Response
+from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.watchdog import Watchdog
 from utility.assembly.metrics import ACTIVE_HELP
-from utility.assembly.service import Service
+from utility.assembly.service import UtilityService
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database, open_database
 from utility.database.postgres.lease import BEAT_S, Lease, LeaseTakenError
@@ -107,7 +107,7 @@ class Standby:
         ended = asyncio.Event()
         beating = asyncio.create_task(self._beat(), name="the lease")
         try:
-            service = await asyncio.to_thread(Service, self._settings, self._clock, database, self._token)
+            service = await asyncio.to_thread(UtilityService, self._settings, self._clock, database, self._token)
             serving = asyncio.create_task(service.run(ended, watchdog), name="the service")
             try:
                 await until_stopped(stop, [serving, beating])
@@ -136,7 +136,7 @@ class Standby:
             log.info("standing by: %s", why)
         self._why = why
 
-    def _answer(self, request: Request) -> Response | None:
+    def _answer(self, request: HttpRequest) -> Response | None:
         if request.path == "/status":
             return None
         if request.path == "/health":

@@ -20,20 +20,20 @@ from utility.billing.store import entries as stored
 from utility.billing.store import runs as billing
 from utility.billing.store import views
 from utility.billing.store.documents import bill_in, refuse_altered
-from utility.billing.store.views import Order
+from utility.billing.store.views import BillOrder
 from utility.webkit.actions import Act, Actions
 from utility.webkit.api import WorkAnswer, work_answer
 from utility.webkit.columns import Shown, Time
-from utility.webkit.requests import Asked, Limit, LongLimit, Why, refusing
+from utility.webkit.requests import Limit, LongLimit, RequestBody, Why, refusing
 from utility.webkit.rights import (
     ReadsBills,
     ReadsTown,
 )
 from utility.webkit.services import Api, RequestApi
-from utility.webkit.works import Kind, Work
+from utility.webkit.works import LongWork, WorkKind
 
 
-def begin_draft(api: Api, actor: Actor, month: str) -> Work:
+def begin_draft(api: Api, actor: Actor, month: str) -> LongWork:
     """Begin to make the bills of a month, as a draft."""
     parse_month(month)
     now = int(api.clock.now())
@@ -42,10 +42,10 @@ def begin_draft(api: Api, actor: Actor, month: str) -> Work:
         number, _ = runs.draft(api.database, month, api.settings.billing.tariff, actor, now, progress)
         return f"/console/runs/{number}", None
 
-    return api.works.start(Kind.BILLS, f"Bills of {month}", actor.name, now, job)
+    return api.works.start(WorkKind.BILLS, f"Bills of {month}", actor.name, now, job)
 
 
-def begin_check(api: Api, actor: Actor, number: int) -> Work:
+def begin_check(api: Api, actor: Actor, number: int) -> LongWork:
     """Begin to compute a draft again and to compare it, byte by byte."""
     now = int(api.clock.now())
 
@@ -53,7 +53,7 @@ def begin_check(api: Api, actor: Actor, number: int) -> Work:
         runs.check(api.database, number, actor, now, progress)
         return f"/console/runs/{number}", None
 
-    return api.works.start(Kind.BILLS, f"Check of run {number}", actor.name, now, job)
+    return api.works.start(WorkKind.BILLS, f"Check of run {number}", actor.name, now, job)
 
 
 class Run(BaseModel):
@@ -89,13 +89,13 @@ Number = Annotated[int, Query(ge=0, lt=2**31)]
 RunNumber = Annotated[int, Path(ge=0, lt=2**31)]
 
 
-class Month(Asked):
+class Month(RequestBody):
     """The local month to bill."""
 
     month: str = Field(max_length=10)
 
 
-class NewEntry(Asked):
+class NewEntry(RequestBody):
     """What a person enters for bills."""
 
     kind: EntryKind
@@ -137,7 +137,7 @@ def bills(
     _: ReadsBills,
     number: RunNumber,
     other: Number = 0,
-    order: Order = Order.ACCOUNT,
+    order: BillOrder = BillOrder.ACCOUNT,
     skip: Skip = 0,
     limit: Limit = 100,
 ) -> dict[str, list[views.BillRow]]:

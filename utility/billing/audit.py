@@ -16,7 +16,7 @@ from utility.billing.proof import TOWN, Json, Leaf, canonical, check_code, leaf_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundary:
+class BoundaryMeters:
     """The boundary meters of a microgrid in the month."""
 
     microgrid: MicrogridId  # the microgrid
@@ -46,7 +46,7 @@ def leaves_file(head: Json, leaves: Iterable[Leaf]) -> Iterator[str]:
         yield _line({"leaf": leaf.content, "salt": leaf.salt.hex()})
 
 
-def audit(lines: Iterable[str], boundaries: Sequence[Boundary] | None = None) -> Audit:
+def audit(lines: Iterable[str], boundaries: Sequence[BoundaryMeters] | None = None) -> Audit:
     """Return what is wrong with a month.
 
     Args:
@@ -138,7 +138,9 @@ def _twice(contents: Sequence[Json]) -> Iterator[str]:
                 yield f"meter {name}: accounts {one} and {other} both have it in quarter {start}"
 
 
-def _boundary(boundaries: Sequence[Boundary] | None, contents: Sequence[Json]) -> Iterator[tuple[MilliwattHours, str]]:
+def _boundary(
+    boundaries: Sequence[BoundaryMeters] | None, contents: Sequence[Json]
+) -> Iterator[tuple[MilliwattHours, str]]:
     """Yield each difference of the members of a microgrid to its boundary, and what is wrong with it, or nothing."""
     sums: dict[MicrogridId, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for content in contents:

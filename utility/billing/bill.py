@@ -179,7 +179,7 @@ LINE_ROWS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class BillLine:
     """A line of a bill."""
 
     kind: LineKind  # what it is for
@@ -206,7 +206,7 @@ class Bill:
     end: Quarter  # the quarter after its last
     tariff: tuple[str, ...]  # name and version of the tariff, or of those of the month, in order
     policy: str  # the policy's name
-    lines: tuple[Line, ...]  # its lines
+    lines: tuple[BillLine, ...]  # its lines
     total: Decimal  # their sum, dollars; negative only on a final bill
     provisional: int = 0  # quarter-hours that may still change
     estimated: int = 0  # quarter-hours with estimates
@@ -233,7 +233,7 @@ ENTRY_WORDS = {EntryKind.GOODWILL: "Goodwill", EntryKind.FEE: "Fee", EntryKind.C
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class BillEntry:
     """What two people entered for an account."""
 
     no: int  # its number

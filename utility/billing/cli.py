@@ -15,10 +15,10 @@ from commonwatt.model.calendar import parse_month
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted
 from commonwatt.runtime.files import replace_file, replacing
-from utility.billing.audit import Boundary, leaves_file
+from utility.billing.audit import BoundaryMeters, leaves_file
 from utility.billing.audit import audit as audited
-from utility.billing.bill import Bill, Line
-from utility.billing.documents.explained import Explained, rows_within
+from utility.billing.bill import Bill, BillLine
+from utility.billing.documents.explained import ExplainedBill, rows_within
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof import bill_bytes, check_code, public_list
 from utility.billing.store.documents import as_letters, documents_of, documents_of_run, leaves_of
@@ -87,7 +87,7 @@ def audit(
     typer.echo("nothing is wrong" + ("" if found.microgrids else " in the leaves; energies were not compared"))
 
 
-def _boundaries(path: Path) -> list[Boundary]:
+def _boundaries(path: Path) -> list[BoundaryMeters]:
     """Read what the boundary meters show."""
     found = []
     with path.open(encoding="utf-8", newline="") as file:
@@ -99,7 +99,7 @@ def _boundaries(path: Path) -> list[Boundary]:
             except (KeyError, TypeError, ValueError) as error:
                 columns = ", ".join(_AUDIT_COLUMNS)
                 raise ConfigError(f"{path}:{rows.line_num}: needs whole numbers in the columns {columns}") from error
-            found.append(Boundary(microgrid=microgrid, imported=imported, exported=exported, allowed=allowed))
+            found.append(BoundaryMeters(microgrid=microgrid, imported=imported, exported=exported, allowed=allowed))
     return found
 
 
@@ -161,7 +161,7 @@ def explain(
         parse_month(month)
         documents = documents_of(database, month)
         bill = documents.bill(account)
-        explained = Explained(documents.run.inputs(), bill, documents.quarters(account))
+        explained = ExplainedBill(documents.run.inputs(), bill, documents.quarters(account))
     rows = rows_within(explained, day, hour)
     if as_json:
         typer.echo(json.dumps({"bill": json.loads(bill_bytes(bill)), "steps": rows}, indent=1))
@@ -230,7 +230,7 @@ def _show_bill(bill: Bill, number: int, state: str, code: str) -> None:
     typer.echo(f"check code of the month: {code}")
 
 
-def _line_row(line: Line) -> dict[str, object]:
+def _line_row(line: BillLine) -> dict[str, object]:
     return {
         "line": line.text,
         "kWh": "" if line.energy is None else f"{line.energy // 10**6}.{line.energy % 10**6:06d}",

@@ -15,7 +15,7 @@ from utility.access.people import Actor
 from utility.access.store.audit_log import record, standings
 from utility.billing.bill import EntryKind, by_code, cents_of
 from utility.billing.inputs import RunInputs
-from utility.billing.preview import Change, preview
+from utility.billing.preview import BillChange, preview
 from utility.billing.proof import SALT_BYTES
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
@@ -167,7 +167,7 @@ def previewed(
     default: str,
     progress: Progress | None = None,
     otherwise: Callable[[SettledQuarters], SettledQuarters] | None = None,
-) -> list[Change]:
+) -> list[BillChange]:
     """Return what a tariff would have made of a month's bills, for every account.
 
     Args:

@@ -24,7 +24,7 @@ PUBLIC = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class BilledPlace:
     """A place."""
 
     name: str  # its name
@@ -52,7 +52,7 @@ class Place:
         return found
 
 
-def places_of(members: Iterable[Installed]) -> list[Place]:
+def places_of(members: Iterable[Installed]) -> list[BilledPlace]:
     """Return the places of a microgrid by name, without its boundary."""
     by_name: dict[str, list[Installed]] = {}
     for meter in members:
@@ -61,9 +61,9 @@ def places_of(members: Iterable[Installed]) -> list[Place]:
     return [_place(name, meters) for name, meters in sorted(by_name.items())]
 
 
-def _place(name: str, meters: Sequence[Installed]) -> Place:
+def _place(name: str, meters: Sequence[Installed]) -> BilledPlace:
     ordered = sorted(meters, key=lambda meter: meter.id)
-    return Place(name=name, function=ordered[0].function, building=ordered[0].building, meters=tuple(ordered))
+    return BilledPlace(name=name, function=ordered[0].function, building=ordered[0].building, meters=tuple(ordered))
 
 
 # The version of the rules that runs are computed by (docs/billing.md). No release had the first one.

@@ -19,7 +19,7 @@ from utility.billing import decisions as runs
 from utility.billing.api import ACTIONS
 from utility.billing.bill import ENTRY_WORDS, LINE_ROWS, Bill
 from utility.billing.documents.explained import (
-    Explained,
+    ExplainedBill,
     heat_of,
     hours_plot,
     parts_of,
@@ -43,7 +43,7 @@ from utility.billing.store.documents import (
     refuse_altered,
 )
 from utility.billing.store.runs import ONCE_ISSUED, bills_wait_for, latest_run, local_month, run_of
-from utility.billing.store.views import FoundAccount, Order, drafts_of_account, find_accounts
+from utility.billing.store.views import BillOrder, FoundAccount, drafts_of_account, find_accounts
 from utility.energy.quarters import Quantity
 from utility.ledger.store import is_paid
 from utility.tariffs.file import POLICY_WORDS
@@ -210,7 +210,7 @@ def _steps(documents: RunDocuments, bill: Bill, day: date | None, hour: int | No
     """Return the rows of the explanation, each with the address of what it is made of."""
     if hour is not None and day is None:
         raise HTTPException(422, "an hour needs its day")
-    explained = Explained(documents.run.inputs(), bill, documents.quarters(bill.account))
+    explained = ExplainedBill(documents.run.inputs(), bill, documents.quarters(bill.account))
     path = f"{_START}/{bill.account}/{documents.number}"
     rows = rows_within(explained, day, hour)
     if day is None:
@@ -300,7 +300,7 @@ def bills(
     actor: ReadsBills,
     number: Number,
     other: Other = 0,
-    order: Annotated[Order, Query()] = Order.ACCOUNT,
+    order: Annotated[BillOrder, Query()] = BillOrder.ACCOUNT,
     skip: Skip = 0,
 ) -> HTMLResponse:
     """List the bills of a run beside those of another one."""

@@ -12,7 +12,7 @@ from utility.tariffs.tariff import Tariff
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class BillChange:
     """An account's bill of a month, or of several, by the tariffs in force, and by the new one."""
 
     account: AccountNumber  # the account
@@ -30,9 +30,9 @@ class MonthSum:
     """All bills of a month."""
 
     month: str  # the local month
-    all: Change  # of all accounts
-    low: Change  # of the account that pays least more
-    high: Change  # of the account that pays most more
+    all: BillChange  # of all accounts
+    low: BillChange  # of the account that pays least more
+    high: BillChange  # of the account that pays most more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Year:
     """Bills of up to twelve months."""
 
     months: Sequence[MonthSum] = ()  # in order; months without a bill are left out
-    changes: Sequence[Change] = ()  # each account's, over all months; the largest fall first
+    changes: Sequence[BillChange] = ()  # each account's, over all months; the largest fall first
 
     @property
     def span(self) -> str:
@@ -49,9 +49,9 @@ class Year:
         return names[0] if len(names) == 1 else f"the {len(names)} months {names[0]} to {names[-1]}"
 
 
-def year(months: Iterable[tuple[str, Sequence[Change]]]) -> Year:
+def year(months: Iterable[tuple[str, Sequence[BillChange]]]) -> Year:
     """Return the bills of some months, each account's added up."""
-    sums, found = [], dict[AccountNumber, list[Change]]()
+    sums, found = [], dict[AccountNumber, list[BillChange]]()
     for month, changes in months:
         for one in changes:
             found.setdefault(one.account, []).append(one)
@@ -60,11 +60,11 @@ def year(months: Iterable[tuple[str, Sequence[Change]]]) -> Year:
     return Year(months=sums, changes=_ranked(map(_added, found.values())))
 
 
-def _ranked(changes: Iterable[Change]) -> list[Change]:
+def _ranked(changes: Iterable[BillChange]) -> list[BillChange]:
     return sorted(changes, key=lambda each: (each.difference, each.account))
 
 
-def _added(some: Sequence[Change]) -> Change:
+def _added(some: Sequence[BillChange]) -> BillChange:
     known = [each.before for each in some if each.before is not None]
     before, after = sum(known, Decimal(0)), sum((each.after for each in some), Decimal(0))
     return replace(some[-1], before=before if known else None, after=after)
@@ -72,7 +72,7 @@ def _added(some: Sequence[Change]) -> Change:
 
 def preview(
     inputs: RunInputs, new: Tariff | None, load: Load, progress: Progress | None = None, other: Load | None = None
-) -> list[Change]:
+) -> list[BillChange]:
     """Return each account's change, by account: the new tariff in place of all versions of its name.
 
     Args:
@@ -93,7 +93,7 @@ def preview(
     before = bills_of(inputs, load, progress).billed if has_tariffs else {}
     accounts = inputs.registry.accounts
     return [
-        Change(
+        BillChange(
             account=n,
             before=before[n].bill.total if n in before else None,
             after=each.bill.total,
@@ -132,6 +132,6 @@ def sentences(of: Year) -> list[str]:
     return found
 
 
-def _who(change: Change) -> str:
+def _who(change: BillChange) -> str:
     kind = f", {change.kind}" if change.kind else ""
     return f"{change.difference:+,.2f} (account {change.account}{kind})"

@@ -12,7 +12,7 @@ from commonwatt.model.units import AccountNumber, EpochSeconds, MeterId, Quarter
 from commonwatt.town.town import Function
 from utility.billing.bill import Bill, LineKind
 from utility.billing.inputs import Load, RunInputs
-from utility.billing.rules.lines import Billed, Writer
+from utility.billing.rules.lines import Billed, BillWriter
 from utility.billing.rules.sums import Summing, TownSums
 from utility.energy.quarters import SettledQuarters
 from utility.registry.accounts import Installed
@@ -24,14 +24,16 @@ Witness = Callable[[SettledQuarters], object]  # called with settled quarter-hou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class RunResult:
     """The bills of a run."""
 
     billed: dict[AccountNumber, Billed] = field(default_factory=dict)  # the bills, by account
     sums: TownSums = field(default_factory=TownSums)  # the energy they were made from
 
 
-def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, witness: Witness | None = None) -> Result:
+def bills_of(
+    inputs: RunInputs, load: Load, progress: Progress | None = None, witness: Witness | None = None
+) -> RunResult:
     """Return the bills of a month, without corrections of earlier ones.
 
     Args:
@@ -56,7 +58,7 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, wi
         done += sum(map(len, microgrids))
         if progress is not None:
             progress(done, whole)
-    return Result(billed=Writer(inputs).bills(summing.sums.accounts), sums=summing.sums)
+    return RunResult(billed=BillWriter(inputs).bills(summing.sums.accounts), sums=summing.sums)
 
 
 def _check_policies(inputs: RunInputs) -> None:
@@ -178,7 +180,7 @@ _DONE = {"draft": 2, "checked": 3, "issued": 4}  # how many steps a run in a sta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RunStep:
     """A step of a month's bills."""
 
     words: str  # what it is
@@ -189,7 +191,7 @@ class Step:
     at: EpochSeconds | None  # when
 
 
-def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Step]:
+def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[RunStep]:
     """Return the steps of a month by its runs of bills; `waits_for`: what a draft waits for, ``None``: for nothing."""
     runs = [run for run in runs if run["state"] in _DONE]
     run = max(runs, key=lambda each: (_DONE[each["state"]], each["no"]), default=None)
@@ -207,7 +209,7 @@ def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> lis
     )
     words = {"Data final": "", "Draft": "made", "Checked": "checked", "Issued": "issued"}
     return [
-        Step(
+        RunStep(
             words=each,
             state="done" if place < done else "now" if place == done else "later",
             waits_for=waits[place] if place == done else "",

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
-from utility.billing.bill import ENTRY_WORDS, LINE_ROWS, Bill, Entry, Line, LineKind, dollars, later, to_cents
+from utility.billing.bill import ENTRY_WORDS, LINE_ROWS, Bill, BillEntry, BillLine, LineKind, dollars, later, to_cents
 from utility.billing.inputs import RULES, Load, Recorder, RunInputs, Spans, replayed
 from utility.billing.proof import (
     Digests,
@@ -36,7 +36,7 @@ from utility.billing.proof import (
 )
 from utility.billing.rules.lines import Billed
 from utility.billing.rules.policies import POLICIES
-from utility.billing.run import Progress, Result, bills_of, cut_off
+from utility.billing.run import Progress, RunResult, bills_of, cut_off
 from utility.registry.accounts import DatedRegistry
 from utility.tariffs.tariff import tariff_of
 
@@ -51,7 +51,7 @@ class BilledMonth(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
+class IssuedMonth:
     """A month with issued bills."""
 
     inputs: RunInputs  # the registry and the tariffs of now, with the bases that its bills had
@@ -71,7 +71,7 @@ class Earlier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corrected:
+class CorrectedBills:
     """Bills with corrections."""
 
     billed: dict[AccountNumber, Billed]  # the bills, by account
@@ -90,13 +90,13 @@ def billed_month(bill: Bill) -> BilledMonth:
 
 def with_corrections(
     inputs: RunInputs,
-    result: Result,
-    earlier: Sequence[Earlier],
+    result: RunResult,
+    earlier: Sequence[IssuedMonth],
     load: Load,
     progress: Progress | None = None,
-    entries: Sequence[Entry] = (),
+    entries: Sequence[BillEntry] = (),
     finals: Collection[AccountNumber] = (),
-) -> Corrected:
+) -> CorrectedBills:
     """Return the bills of a run with corrections of earlier months, the oldest first, and then what people entered.
 
     Args:
@@ -131,11 +131,11 @@ def with_corrections(
         if taken := _room(target.bill, entry.cents):
             words = ENTRY_WORDS[entry.kind]
             billed[entry.account] = _with(target, LineKind.ENTRY, words, taken, entry.reason, entry=entry.no)
-    return Corrected(billed=dict(sorted(billed.items())), open_cents=left)
+    return CorrectedBills(billed=dict(sorted(billed.items())), open_cents=left)
 
 
 def _with(target: Billed, kind: LineKind, text: str, cents: int, reason: str, **more: Any) -> Billed:
-    line, bill = Line(kind=kind, text=text, amount=dollars(cents), reason=reason, **more), target.bill
+    line, bill = BillLine(kind=kind, text=text, amount=dollars(cents), reason=reason, **more), target.bill
     return replace(target, bill=replace(bill, lines=(*bill.lines, line), total=bill.total + line.amount))
 
 
@@ -195,7 +195,7 @@ class StoredRun:
     provisional: Spans | None = field(default=None, repr=False)
     rules: int = RULES  # the version of the rules by which it is computed
     # What only some towns use; stored where it says something.
-    entries: tuple[Entry, ...] = later(())  # what people entered and no issued bill has yet, by number
+    entries: tuple[BillEntry, ...] = later(())  # what people entered and no issued bill has yet, by number
     finals: tuple[AccountNumber, ...] = later(())  # accounts that moved out in the month, by number
     addressees: Mapping[AccountNumber, str] | None = later(None)  # digests of names; ``None``: none is known
     replaces: str = later("")  # the check code of the cancelled run of the month; empty: there is none
@@ -204,9 +204,9 @@ class StoredRun:
         """Return the inputs of the month's own bills."""
         return self._of(self)
 
-    def corrected(self) -> list[Earlier]:
+    def corrected(self) -> list[IssuedMonth]:
         """Return the months to correct."""
-        return [Earlier(inputs=self._of(it), billed=it.billed, corrects=it.corrects) for it in self.earlier]
+        return [IssuedMonth(inputs=self._of(it), billed=it.billed, corrects=it.corrects) for it in self.earlier]
 
     def _of(self, of: "StoredRun | EarlierMonth") -> RunInputs:
         return RunInputs(
@@ -346,7 +346,7 @@ def _days(inputs: RunInputs, recorder: Recorder) -> dict[str, int]:
     return {"days": days, "of_days": of_days} if recorder.found and days < of_days else {}
 
 
-def _figures(billed: Mapping[AccountNumber, Billed], result: Result, open_cents: int = 0) -> dict[str, Any]:
+def _figures(billed: Mapping[AccountNumber, Billed], result: RunResult, open_cents: int = 0) -> dict[str, Any]:
     bills = [each.bill for each in billed.values()]
     lines = [line for bill in bills for line in bill.lines]
     sums = {kind: sum((line.amount for line in lines if line.kind is kind), Decimal(0)) for kind in LineKind}

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from commonwatt.care.connection import PIECE_BYTES
-from commonwatt.care.release import Manifest, Release, check, read
+from commonwatt.care.release import ReleaseFile, ReleaseManifest, check, read
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replace_file
-from utility.care.api.listener import CareRequest, Handler, Refused
+from utility.care.api.listener import CareRefusal, CareRequest, Handler
 from utility.care.tables import used_code
 from utility.database.database import insert_or
 
@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 MOST_ARCHITECTURES = 3  # most processors of a town's controllers
 
 
-def publish(file: Path, folder: Path, authority: Path) -> Manifest:
+def publish(file: Path, folder: Path, authority: Path) -> ReleaseManifest:
     """Take a release into the folder.
 
     Args:
@@ -73,7 +73,7 @@ def withdraw(folder: Path, version: str) -> None:
         _path(folder, sha256).unlink()
 
 
-def published(folder: Path) -> list[Release]:
+def published(folder: Path) -> list[ReleaseFile]:
     """Return the releases in the folder."""
     return [read(path) for path in sorted(folder.glob("*.release"))]
 
@@ -114,7 +114,9 @@ def offer(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     releases = [read(_path(folder, sha256)) for sha256 in wanted if _path(folder, sha256).exists()]
     found = next((each for each in releases if each.manifest.architecture == asked.get("architecture")), None)
     if found is None:
-        raise Refused(f"no such release for {str(asked.get('architecture'))[:16]} is at the utility, or not any more")
+        raise CareRefusal(
+            f"no such release for {str(asked.get('architecture'))[:16]} is at the utility, or not any more"
+        )
     return {"manifest": found.text, "signature": found.signature}
 
 
@@ -127,7 +129,7 @@ def piece(folder: Path, request: CareRequest) -> bytes:
     sha256, begin = request.rest if len(request.rest) == 2 else ("", "")
     path = _path(folder, sha256)
     if not _SHA256.fullmatch(sha256) or not re.fullmatch("[0-9]{1,12}", begin, re.ASCII) or not path.exists():
-        raise Refused("there is no such release, or not any more")
+        raise CareRefusal("there is no such release, or not any more")
     head = read(path).begin
     with path.open("rb") as file:
         file.seek(head + int(begin))

@@ -12,7 +12,7 @@ from commonwatt.clique.beats import FALSE_FOR_S, Beat
 from commonwatt.clique.messages import CliqueMessage, Known, SendBeat, Tell, Who
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
-from utility.cliques.grants import MOVES, Done, Granted, Grants, Handover, KeepGranted, adopted, why_granted
+from utility.cliques.grants import MOVES, Done, Grants, Handover, KeepGranted, KeptGrant, adopted, why_granted
 
 FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 WAKE_S = 0.2  # seconds between two looks at whether this process was stopped
@@ -29,11 +29,11 @@ class Out:
 
 
 @dataclass
-class Outcome:
+class StepOutcome:
     """What a step leads to: the rows are made durable before the messages are sent; beats wait for nothing."""
 
     beats: list[Out] = field(default_factory=list)
-    granted: dict[MicrogridId, Granted] = field(default_factory=dict)
+    granted: dict[MicrogridId, KeptGrant] = field(default_factory=dict)
     handovers: list[Handover] = field(default_factory=list)
     messages: list[Out] = field(default_factory=list)
     failed: Exception | None = None  # why the rules of a group failed
@@ -89,19 +89,21 @@ class Cliques:
         firsts = self.firsts
         return {firsts[at]: error for at, (failed, error) in self._failed.items() if now - failed < STOPPED_S}
 
-    def beat(self, group: int, sender: ControllerId, beat: Beat, now: float) -> Outcome:
+    def beat(self, group: int, sender: ControllerId, beat: Beat, now: float) -> StepOutcome:
         """Handle a datagram of a controller."""
         self._wake(now)
         self._maybe_back(group, now)
         return self._step(group, now, lambda: self._grants[group].beat(sender, beat, now))
 
-    def message(self, group: int, sender: ControllerId, message: CliqueMessage, now: float) -> Outcome:
+    def message(self, group: int, sender: ControllerId, message: CliqueMessage, now: float) -> StepOutcome:
         """Handle a message of a controller."""
         self._wake(now)
         self._maybe_back(group, now)
         return self._step(group, now, lambda: self._grants[group].handle(sender, message, now))
 
-    def heartbeat(self, sender: ControllerId, manages: Mapping[MicrogridId, Epoch] | None, now: float) -> list[Outcome]:
+    def heartbeat(
+        self, sender: ControllerId, manages: Mapping[MicrogridId, Epoch] | None, now: float
+    ) -> list[StepOutcome]:
         """Handle a heartbeat, which counts for a controller that sends no beats: an older release, or UDP is blocked.
 
         ``manages``: the microgrids that it manages with their epochs; ``None``: an older release, which does not say.
@@ -118,11 +120,11 @@ class Cliques:
                     outcomes.append(self._step(at, now, partial(grants.handle, sender, known, now)))
         return outcomes
 
-    def adopt(self, sender: ControllerId, microgrid: MicrogridId, epoch: Epoch, now: float) -> Outcome:
+    def adopt(self, sender: ControllerId, microgrid: MicrogridId, epoch: Epoch, now: float) -> StepOutcome:
         """Note what a deposed controller says, the epoch that it knows to be in force, and ask who holds it."""
         at = self._group_of.get(microgrid)
         if at is None:
-            return Outcome()
+            return StepOutcome()
         grants, known = self._grants[at], Known(microgrid=microgrid, highest=epoch)
         ask = [Tell(name, Who(microgrid=microgrid)) for name, rank in grants.ranks.items() if rank == epoch[1]]
         return self._step(at, now, lambda: [*grants.handle(sender, known, now), *ask])
@@ -132,7 +134,7 @@ class Cliques:
         for grants in self._grants:
             grants.head_end_lost(now)
 
-    def tick(self, now: float) -> list[Outcome]:
+    def tick(self, now: float) -> list[StepOutcome]:
         """Do what is due."""
         self._wake(now)
         self._signs_of_heartbeats(now)
@@ -192,10 +194,10 @@ class Cliques:
             return False
         return holder is None or self._grants[at].signs.lines[holder].fails(microgrid, now)
 
-    def _step(self, group: int, now: float, rules: Callable[[], Iterable[Done]]) -> Outcome:
+    def _step(self, group: int, now: float, rules: Callable[[], Iterable[Done]]) -> StepOutcome:
         """Let the rules of a group act; after an error that group alone does nothing, and then goes on anew."""
         if group in self._failed and now - self._failed[group][0] < STOPPED_S:
-            return Outcome()
+            return StepOutcome()
         grants = self._grants[group]
         durable = {name: self._before[name] for name in grants.orders}
         try:
@@ -206,10 +208,10 @@ class Cliques:
             self._before |= durable
             grants.granted = dict(durable)
             grants.head_end_lost(now + STOPPED_S)
-            return Outcome(failed=error)
+            return StepOutcome(failed=error)
 
-    def _outcome(self, group: int, done: Iterable[Done], now: float) -> Outcome:
-        outcome = Outcome()
+    def _outcome(self, group: int, done: Iterable[Done], now: float) -> StepOutcome:
+        outcome = StepOutcome()
         for one in done:
             if isinstance(one, KeepGranted):
                 outcome.granted[one.microgrid] = one.granted
@@ -220,7 +222,7 @@ class Cliques:
                 outcome.messages.append(Out(group, one))
         return outcome
 
-    def _changed(self, group: int, microgrid: MicrogridId, new: Granted, now: float) -> list[Handover]:
+    def _changed(self, group: int, microgrid: MicrogridId, new: KeptGrant, now: float) -> list[Handover]:
         """Return the handover, if an epoch was adopted; note why one is granted."""
         before, grants = self._before[microgrid], self._grants[group]
         self._before[microgrid] = new

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel
 
-from commonwatt.clique.beats import BEAT_S, Beat, Bits, Line, Signs
+from commonwatt.clique.beats import BEAT_S, Beat, Bits, PeerLine, Signs
 from commonwatt.clique.messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import Epoch, Raises
@@ -19,7 +19,7 @@ FIRST_ALONE_S = 300.0
 
 
 @dataclass(frozen=True)
-class Granted:
+class KeptGrant:
     """What the utility keeps of a microgrid."""
 
     adopted: Epoch = (0, 0)  # the highest epoch that its holder confirmed
@@ -33,7 +33,7 @@ class KeepGranted:
     """Make it durable before what follows."""
 
     microgrid: MicrogridId
-    granted: Granted
+    granted: KeptGrant
 
 
 Done = KeepGranted | Tell | SendBeat
@@ -53,12 +53,12 @@ class Grants:
         self,
         orders: Mapping[MicrogridId, tuple[ControllerId, ...]],
         ranks: Mapping[ControllerId, int],
-        kept: Mapping[MicrogridId, Granted],
+        kept: Mapping[MicrogridId, KeptGrant],
         now: float,
     ) -> None:
         self.orders, self.ranks = orders, ranks
         self._names = {rank: name for name, rank in ranks.items()}
-        self.granted = {name: kept.get(name, Granted()) for name in orders}
+        self.granted = {name: kept.get(name, KeptGrant()) for name in orders}
         self._raises = {name: Raises() for name in orders}
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
         self.held_back: set[MicrogridId] = set()  # managed by a release that knows no grants: never granted
@@ -115,7 +115,7 @@ class Grants:
         confirms = known.manages and known.highest[1] == self.ranks[sender] and known.highest > granted.adopted
         adopted = known.highest if confirms else granted.adopted
         pending = None if granted.pending is not None and known.highest >= granted.pending else granted.pending
-        new = Granted(adopted, max(granted.seen, known.highest), granted.top, pending)
+        new = KeptGrant(adopted, max(granted.seen, known.highest), granted.top, pending)
         if new == granted:
             return []
         self.granted[known.microgrid] = new
@@ -162,7 +162,7 @@ class Grants:
         granted = self.granted[microgrid]
         if granted.pending is None or granted.pending[1] != self.ranks[to]:
             epoch = (max(granted.seen[0], granted.top) + 1, self.ranks[to])
-            granted = Granted(granted.adopted, granted.seen, epoch[0], epoch)
+            granted = KeptGrant(granted.adopted, granted.seen, epoch[0], epoch)
             self.granted[microgrid] = granted
             self._asked[microgrid] = now
             return [KeepGranted(microgrid, granted), self._told_grant(microgrid, to)]
@@ -196,7 +196,7 @@ class Handover:
     since: EpochSeconds = 0  # when the utility learned of it; 0: it is being stored
 
 
-def why_granted(holder: ControllerId | None, line: Line | None, microgrid: MicrogridId, now: float) -> str:
+def why_granted(holder: ControllerId | None, line: PeerLine | None, microgrid: MicrogridId, now: float) -> str:
     """Return why the utility grants a microgrid that ``holder`` managed so far, for people."""
     if holder is None or line is None:
         return "granted: no controller managed it"

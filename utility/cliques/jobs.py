@@ -20,8 +20,8 @@ from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock
-from utility.cliques.cliques import Cliques, Out, Outcome
-from utility.cliques.grants import Granted, Grants, Handover
+from utility.cliques.cliques import Cliques, Out, StepOutcome
+from utility.cliques.grants import Grants, Handover, KeptGrant
 from utility.cliques.store import keep_orders, load_granted, registered, save
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database
@@ -67,7 +67,7 @@ class GrantsJob:
         grants = [Grants(g.orders, each, kept, now) for g, each in zip(file.groups, ranks, strict=True)]
         self.groups = Cliques(grants, now)
         self.socket = CliqueSocket(UTILITY, 0, parties(file), self._beat, self._message, time)
-        self._granted: dict[MicrogridId, Granted] = {}
+        self._granted: dict[MicrogridId, KeptGrant] = {}
         self._handovers: list[Handover] = []
         self._messages: deque[Out] = deque(maxlen=MOST_MESSAGES)
         self._saving: asyncio.Task[None] | None = None
@@ -136,7 +136,7 @@ class GrantsJob:
         is_slow = self._began is not None and self._time() - self._began > SLOW_S
         return not self._fails and not is_slow and self._is_able
 
-    def _do(self, outcomes: Iterable[Outcome]) -> None:
+    def _do(self, outcomes: Iterable[StepOutcome]) -> None:
         for outcome in outcomes:
             if outcome.failed is not None:
                 log.error("the rules of a clique failed: it is granted nothing", exc_info=outcome.failed)
@@ -181,10 +181,10 @@ class GrantsJob:
             self.socket.send(out.group, out.done)
         return True
 
-    def _save(self, kept: dict[MicrogridId, Granted], handovers: list[Handover]) -> None:
+    def _save(self, kept: dict[MicrogridId, KeptGrant], handovers: list[Handover]) -> None:
         self._database.write(save, kept, handovers, int(self._clock.now()))
 
-    def _failed(self, error: Exception, kept: dict[MicrogridId, Granted], handovers: list[Handover]) -> None:
+    def _failed(self, error: Exception, kept: dict[MicrogridId, KeptGrant], handovers: list[Handover]) -> None:
         """Keep what is to be committed; the messages are dropped, since the rules repeat them."""
         self._granted = kept | self._granted
         self._handovers = (handovers + self._handovers)[-MOST_MESSAGES:]

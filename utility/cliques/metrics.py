@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from commonwatt.clique.messages import REFUSED
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
-from commonwatt.runtime.metric_families import Row, counter, families, gauge
+from commonwatt.runtime.metric_families import MetricRow, counter, families, gauge
 from utility.cliques.cliques import Cliques
 from utility.cliques.grants import HOWS
 from utility.database.metrics import PREFIX
@@ -23,7 +23,7 @@ class _State(NamedTuple):
     stopped: Collection[ControllerId]
 
 
-_ROWS: tuple[Row[_State], ...] = (
+_ROWS: tuple[MetricRow[_State], ...] = (
     gauge("managed_microgrids", "Microgrids that a controller manages, by controller.", lambda s: _managed(s),
           "controller"),
     gauge("managed_by_another", "1 while another controller manages the microgrid of this one.",

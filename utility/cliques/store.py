@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
-from utility.cliques.grants import MOVES, Assignment, Explained, Granted, Handover, Held
+from utility.cliques.grants import MOVES, Assignment, Explained, Handover, Held, KeptGrant
 from utility.cliques.tables import granted, handover
 from utility.database.database import upsert
 from utility.outbox.store import repeat_commands
@@ -19,10 +19,10 @@ NO_CLIQUE = "it is in no clique"
 NOT_YET = "no controller has confirmed that it manages it"
 
 
-def load_granted(connection: Connection) -> dict[MicrogridId, Granted]:
+def load_granted(connection: Connection) -> dict[MicrogridId, KeptGrant]:
     """Return what the utility keeps of each microgrid."""
     return {
-        row.microgrid: Granted(
+        row.microgrid: KeptGrant(
             adopted=(row.adopted_counter, row.adopted_rank),
             seen=(row.seen_counter, row.seen_rank),
             top=row.top,
@@ -33,7 +33,7 @@ def load_granted(connection: Connection) -> dict[MicrogridId, Granted]:
 
 
 def save(
-    connection: Connection, kept: Mapping[MicrogridId, Granted], handovers: Sequence[Handover], now: EpochSeconds
+    connection: Connection, kept: Mapping[MicrogridId, KeptGrant], handovers: Sequence[Handover], now: EpochSeconds
 ) -> None:
     """Store what is granted and adopted, and the handovers with their time; give new managers what is in force."""
     if kept:
@@ -116,7 +116,7 @@ def _assignment(
     name: MicrogridId,
     order: Sequence[ControllerId],
     last: Handover | None,
-    kept: Granted | None,
+    kept: KeptGrant | None,
     unmanaged_s: int,
 ) -> Assignment:
     alone = len(order) == 1
@@ -136,7 +136,7 @@ _NEWEST = select(handover).where(handover.c.no.in_(_LAST))
 _NEWEST_OF_ONE = select(handover).where(handover.c.no.in_(_LAST.where(handover.c.microgrid == bindparam("only"))))
 
 
-def _row(microgrid: MicrogridId, kept: Granted) -> dict[str, object]:
+def _row(microgrid: MicrogridId, kept: KeptGrant) -> dict[str, object]:
     pending = kept.pending or (None, None)
     return {
         "microgrid": microgrid,

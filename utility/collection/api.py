@@ -14,12 +14,12 @@ from utility.collection.decisions import pin
 from utility.collection.jobs import BalanceJob
 from utility.collection.store import collected
 from utility.webkit.actions import Act, Actions
-from utility.webkit.requests import Asked
+from utility.webkit.requests import RequestBody
 from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 
-class Pinned(Asked):
+class Pinned(RequestBody):
     """The brokers to which a meter is to send."""
 
     brokers: list[Annotated[str, Field(max_length=16)]] = Field(

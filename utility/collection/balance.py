@@ -33,7 +33,7 @@ class Collected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move:
+class OrderMove:
     """Another order for a meter."""
 
     order: Order  # the order
@@ -53,7 +53,7 @@ def loads(meters: Iterable[Collected], alive: Collection[ControllerId]) -> dict[
     return dict(found)
 
 
-def balanced(meters: Sequence[Collected], alive: Collection[ControllerId], most: int) -> dict[MeterId, Move]:
+def balanced(meters: Sequence[Collected], alive: Collection[ControllerId], most: int) -> dict[MeterId, OrderMove]:
     """Return the moves, at most ``most``, that balance the lines of the controllers that are alive."""
     return _Balance(meters, alive).moves(most)
 
@@ -67,9 +67,9 @@ class _Balance:
             # Only a meter with a choice can move; a line that is lost holds those that reach no other one.
             if not one.pinned and len(one.choices) > 1:
                 self._on[line_of(one.order, alive)].append(one)
-        self._moves: dict[MeterId, Move] = {}
+        self._moves: dict[MeterId, OrderMove] = {}
 
-    def moves(self, most: int) -> dict[MeterId, Move]:
+    def moves(self, most: int) -> dict[MeterId, OrderMove]:
         self._rescue(most)
         while len(self._moves) < most and self._level():
             pass
@@ -119,7 +119,7 @@ class _Balance:
         rest = sorted((n for n in one.installed if n != to), key=lambda n: (n not in self._alive, self._load[n]))
         if home in rest[2:]:
             rest = [rest[0], home, *(n for n in rest[1:] if n != home)]
-        self._moves[one.meter] = Move(order=(to, *rest), why=why)
+        self._moves[one.meter] = OrderMove(order=(to, *rest), why=why)
         self._on[to].append(one)
 
 

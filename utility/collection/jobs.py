@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 from commonwatt.model.units import ControllerId, EpochSeconds, MeterId
-from utility.collection.balance import Move, Order, balanced
-from utility.collection.store import Known, give, load_meters, moved_since, wanted_orders
+from utility.collection.balance import Order, OrderMove, balanced
+from utility.collection.store import KnownMeter, give, load_meters, moved_since, wanted_orders
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.jobs.plans import Threads
@@ -67,14 +67,14 @@ class BalanceJob:
 
 def planned_moves(
     connection: Connection, alive: Collection[ControllerId], now: EpochSeconds
-) -> tuple[Sequence[Known], Mapping[MeterId, Move]]:
+) -> tuple[Sequence[KnownMeter], Mapping[MeterId, OrderMove]]:
     """Return the meters that have a choice, and the moves that are allowed and wanted now."""
     known = load_meters(connection)
     most = max(1, len(known) * MOST_PERCENT // 100) - moved_since(connection, now - 3_600)
     return known, balanced([one.collected for one in known], alive, most)
 
 
-def _by_number(known: Sequence[Known], moves: Mapping[MeterId, Move]) -> dict[int, tuple[Order, str]]:
+def _by_number(known: Sequence[KnownMeter], moves: Mapping[MeterId, OrderMove]) -> dict[int, tuple[Order, str]]:
     chosen = ((one, moves.get(one.collected.meter)) for one in known)
     # Home first, and the others as installed, is no order of its own.
     return {

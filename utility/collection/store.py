@@ -25,7 +25,7 @@ KEEP_S = 366 * 86_400  # seconds for which orders are kept; the newest one of ea
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownMeter:
     """A meter with its brokers."""
 
     no: int  # its number in the database
@@ -33,7 +33,7 @@ class Known:
     collected: Collected  # its brokers and their order
 
 
-def load_meters(connection: Connection, only: MeterId | None = None) -> list[Known]:
+def load_meters(connection: Connection, only: MeterId | None = None) -> list[KnownMeter]:
     """Return all meters that have more than one broker, by id; or the ``only`` one wanted, also if it has one."""
     orders, collectors = load_orders(connection), load_collectors(connection)
     last = {row.meter_no: _given(row) for row in connection.execute(_NEWEST)}
@@ -53,12 +53,14 @@ def load_meters(connection: Connection, only: MeterId | None = None) -> list[Kno
                 # Commands reach a meter without a silent session at those that may manage only where its data goes.
                 choices = brokers if meter_id in warm else (name, *(b for b in brokers if b not in order))
                 found.append(
-                    Known(no=row.no, microgrid=name, collected=_collected(meter_id, brokers, choices, last.get(row.no)))
+                    KnownMeter(
+                        no=row.no, microgrid=name, collected=_collected(meter_id, brokers, choices, last.get(row.no))
+                    )
                 )
     return sorted(found, key=lambda one: one.collected.meter)
 
 
-def one_meter(connection: Connection, meter_id: MeterId) -> Known:
+def one_meter(connection: Connection, meter_id: MeterId) -> KnownMeter:
     """Return a meter with its brokers."""
     found = load_meters(connection, meter_id)
     if not found:

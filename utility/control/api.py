@@ -14,8 +14,8 @@ from utility.access.people import Right
 from utility.control import changes as values
 from utility.control.commands import FieldsError, answered, before_words, words_of
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back
-from utility.control.preview import Effect
-from utility.control.store import Preview, find_change, newest_change, newest_changes, targets_of
+from utility.control.preview import PreviewedEffect
+from utility.control.store import ChangePreview, find_change, newest_change, newest_changes, targets_of
 from utility.database.database import Database
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
@@ -28,7 +28,7 @@ Number = Annotated[int, Path(ge=1, lt=2**63, description="The change's number.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewChange(values.Asked):
+class NewChange(values.AskedChange):
     """A change of gateways: of named microgrids, of a kind, or of everyone."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -43,7 +43,7 @@ class Previewed(BaseModel):
     microgrids: int
     words: list[str]
     refused: str = Field(description="Why it would be refused; empty: it would be made.")
-    effects: list[Effect] = Field(description="The fullest line first.")
+    effects: list[PreviewedEffect] = Field(description="The fullest line first.")
     newest: int = Field(description="The newest change, for `seen`.")
 
 
@@ -62,7 +62,7 @@ class ChangedMicrogrid(BaseModel):
 class ChangeInFull(BaseModel):
     """A change with each of its microgrids."""
 
-    change: values.Change
+    change: values.ControlChange
     microgrids: list[ChangedMicrogrid]
     newest: int
 
@@ -70,7 +70,7 @@ class ChangeInFull(BaseModel):
 class Changes(BaseModel):
     """The newest changes; for the next page set `before` to the last one's number."""
 
-    changes: list[values.Change]
+    changes: list[values.ControlChange]
     newest: int
 
 
@@ -164,14 +164,14 @@ def change_in_full(database: Database, number: int) -> ChangeInFull:
     return ChangeInFull(change=change, microgrids=[row_of(target) for target in targets], newest=newest)
 
 
-def row_of(target: values.Target) -> ChangedMicrogrid:
+def row_of(target: values.ChangeTarget) -> ChangedMicrogrid:
     """Return a change at one microgrid in words."""
     words = {"what": words_of(target.fields), "before": before_words(target.before)}
     answer = {"answer": answered(target.outcome), "answered": (target.outcome or {}).get("time")}
     return ChangedMicrogrid.model_validate(vars(target) | words | answer)
 
 
-def _previewed(preview: Preview, newest: int) -> Previewed:
+def _previewed(preview: ChangePreview, newest: int) -> Previewed:
     return Previewed(
         microgrids=len(preview.microgrids),
         words=list(preview.words),

@@ -38,7 +38,7 @@ class AllowanceError(ChangeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedChange:
     """A change of gateways: of named microgrids, of a kind, or of everyone."""
 
     action: Action
@@ -59,7 +59,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class ChangeTarget:
     """A change at one microgrid."""
 
     microgrid: MicrogridId  # the microgrid
@@ -71,7 +71,7 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ControlChange:
     """A change of gateways that a person made."""
 
     no: int  # its number
@@ -147,7 +147,7 @@ _ACTIONS = {action.value: action for action in Action}
 MAX_MINUTES = 60 * 24 * 366
 
 
-def asked_by(form: Mapping[str, str], zone: ZoneInfo) -> Asked:
+def asked_by(form: Mapping[str, str], zone: ZoneInfo) -> AskedChange:
     """Return the change that a form asks for.
 
     Args:
@@ -161,7 +161,7 @@ def asked_by(form: Mapping[str, str], zone: ZoneInfo) -> Asked:
     """
     if (action := _ACTIONS.get(form.get("action", ""))) is None:
         raise FieldsError(("action",), "{}: choose what to change")
-    return Asked(
+    return AskedChange(
         action=action,
         fields=_fields(action, form),
         **_chosen(form),

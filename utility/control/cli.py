@@ -8,7 +8,7 @@ from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from commonwatt.protocol.controller_commands import Action
-from utility.control.changes import Asked
+from utility.control.changes import AskedChange
 from utility.control.commands import FieldsError, checked_command, fields_of
 from utility.control.decisions import announce_storm, make_change
 from utility.control.store import find_change
@@ -53,7 +53,7 @@ def command(
         except FieldsError as error:
             named = error.named(lambda field: _WORDS.get(field, field))
             raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
-        asked = Asked(action=action, fields=fields, **_chosen(microgrid), at=when, valid_s=valid_s)
+        asked = AskedChange(action=action, fields=fields, **_chosen(microgrid), at=when, valid_s=valid_s)
         change = database.read(find_change, make_change(database, local_actor(), asked, int(clock.now())))
     what = f"{change.what}, {counted(change.microgrids, 'microgrid')}"
     typer.echo(f"change {change.no}: {what}; see: commonwatt show commands/changes")

@@ -295,7 +295,7 @@ def _words(name: str, value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usual:
+class UsualSchedules:
     """The schedules of a kind of microgrids, as their gateways last reported them."""
 
     kind: str  # the kind
@@ -306,7 +306,7 @@ class Usual:
     differ: Mapping[MicrogridId, str]  # which periods of which microgrids differ, in words
 
 
-def usual_of(kind: str, said: Mapping[MicrogridId, Heartbeat | None]) -> Usual:
+def usual_of(kind: str, said: Mapping[MicrogridId, Heartbeat | None]) -> UsualSchedules:
     """Return what is usual among the microgrids of a kind; those that have not reported say ``None``."""
     heard = [each for each in said.values() if each is not None]
     values: dict[str, list[int]] = {
@@ -316,7 +316,7 @@ def usual_of(kind: str, said: Mapping[MicrogridId, Heartbeat | None]) -> Usual:
     months = [each.lte for each in heard if each.lte and each.lte.expected and each.lte.allowance]
     line = [fmean(each) for each in zip(*((max(m.expected or ()), m.allowance) for m in months), strict=True)]
     differ = {name: "no report yet" if each is None else _differs(each, periods) for name, each in said.items()}
-    return Usual(
+    return UsualSchedules(
         kind=kind,
         microgrids=len(said),
         periods=periods,

@@ -11,9 +11,9 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.control import store as control
-from utility.control.changes import AllowanceError, Asked, ChangeError, NewerChangeError, Target
+from utility.control.changes import AllowanceError, AskedChange, ChangeError, ChangeTarget, NewerChangeError
 from utility.control.commands import FieldsError, called, checked_command, inverse
-from utility.control.store import Preview, preview_of
+from utility.control.store import ChangePreview, preview_of
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.engines import Lock, take
@@ -28,7 +28,7 @@ LEAST_VALID_S = 3600  # seconds for which gateways get at least that no storm is
 log = logging.getLogger(__name__)
 
 
-def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+def make_change(database: Database, actor: Actor, asked: AskedChange, now: EpochSeconds) -> int:
     """Make a change, now or at its time, and return its number.
 
     Raises:
@@ -38,7 +38,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
     return database.write(add_change, actor, asked, now)
 
 
-def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
+def add_change(connection: Connection, actor: Actor, asked: AskedChange, now: EpochSeconds) -> int:
     """Make a change within a transaction; see ``make_change``."""
     take(connection, Lock.CHANGES)
     microgrids = chosen_of(control.kinds_of(connection), asked)
@@ -63,7 +63,7 @@ def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSec
     return number
 
 
-def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Preview:
+def preview_change(database: Database, asked: AskedChange, now: EpochSeconds) -> ChangePreview:
     """Return what a change would do; nothing is changed."""
     with database.reads.begin() as connection:
         microgrids = chosen_of(control.kinds_of(connection), asked)
@@ -72,7 +72,7 @@ def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Previ
         return preview_of(connection, fields, microgrids, now)
 
 
-def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
+def checked_fields(asked: AskedChange, now: EpochSeconds) -> dict[str, Any]:
     """Return the fields of the command that a person asks for, with ``cmd``."""
     if asked.at is not None and asked.at < now - asked.valid_s:
         raise ChangeError(f"{moment(asked.at)} is over: choose a time that is to come, or now")
@@ -83,7 +83,7 @@ def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
     return message.model_dump(mode="json", include=given | asked.fields.keys())
 
 
-def chosen_of(kinds: Mapping[MicrogridId, str], chosen: Asked) -> list[MicrogridId]:
+def chosen_of(kinds: Mapping[MicrogridId, str], chosen: AskedChange) -> list[MicrogridId]:
     """Return the chosen microgrids, in their order.
 
     Args:
@@ -135,7 +135,7 @@ def put_back(database: Database, actor: Actor, number: int, now: EpochSeconds) -
     return made
 
 
-def _inverses(targets: Iterable[Target], now: EpochSeconds) -> dict[MicrogridId, dict[str, Any]]:
+def _inverses(targets: Iterable[ChangeTarget], now: EpochSeconds) -> dict[MicrogridId, dict[str, Any]]:
     reached = (t for t in targets if t.before is not None and t.state in ("open", "done"))
     found = ((target.microgrid, inverse(target.before or {}, now)) for target in reached)
     return {microgrid: fields for microgrid, fields in found if fields is not None}
@@ -187,7 +187,7 @@ def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: E
         fields: dict[str, Any] = {"state": "off"} if storm is None else {"state": "on", "for_s": storm.end - now}
         # A gateway that received the storm and is away hears of its cancellation as long as it would hold.
         valid_s = LEAST_VALID_S if before is None else max(LEAST_VALID_S, before.end - now)
-        asked = Asked(action=Action.HOLD, fields=fields, everyone=True, valid_s=valid_s)
+        asked = AskedChange(action=Action.HOLD, fields=fields, everyone=True, valid_s=valid_s)
         return add_change(connection, actor, asked, now)
 
 

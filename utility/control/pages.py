@@ -11,13 +11,13 @@ from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Act
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.people import Actor
 from utility.control.api import ACTIONS, row_of
-from utility.control.changes import LABELS, TITLES, Change, Target, asked_by, local_input
+from utility.control.changes import LABELS, TITLES, ChangeTarget, ControlChange, asked_by, local_input
 from utility.control.commands import FieldsError, before_words, called, in_force, usual_of
 from utility.control.decisions import make_change, preview_change
 from utility.control.store import find_change, kinds_of, newest_change, newest_changes, schedules_page, targets_of
 from utility.outbox.changes import settings_of
 from utility.readings.store.gateways import last_heartbeats
-from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages
+from utility.webkit.console.answers import ROWS, FormFaults, Skip, faults_of, found, other_pages
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ReadsTown, SendsCommands
 
@@ -143,7 +143,7 @@ def live(console: RequestConsole, request: Request, actor: ReadsTown, no: Number
 
 
 def _form(
-    console: Console, request: Request, actor: Actor, given: Mapping[str, str], faults: Faults | None = None
+    console: Console, request: Request, actor: Actor, given: Mapping[str, str], faults: FormFaults | None = None
 ) -> Response:
     try:
         action = Action(given.get("action", ""))
@@ -159,7 +159,7 @@ def _form(
         "action": action,
         "title": TITLES[action],
         "given": {**usual, **given},
-        "faults": faults or Faults(),
+        "faults": faults or FormFaults(),
         "seen": seen,
         "kinds": kinds,
         "periods": LABELS,
@@ -170,18 +170,18 @@ def _form(
     return console.page(request, actor, "schedule_form.html", content, 409 if faults else 200)
 
 
-def _faults(error: Exception) -> Faults:
+def _faults(error: Exception) -> FormFaults:
     """Return what is wrong with a change, by the field of the form."""
     if not isinstance(error, FieldsError):
         return faults_of(error, INPUTS, microgrid="microgrids")
     inputs = [called(name) if name == "for_s" else name for name in error.fields]
     shown = inputs if inputs and INPUTS.issuperset(inputs) else [""]
-    return Faults(dict.fromkeys(shown, error.named(called)))
+    return FormFaults(dict.fromkeys(shown, error.named(called)))
 
 
 def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
     with console.database.reads.begin() as connection:
-        change: Change = found(lambda: find_change(connection, no))
+        change: ControlChange = found(lambda: find_change(connection, no))
         targets = targets_of(connection, no, ROWS, skip)
         said = last_heartbeats(connection, [target.microgrid for target in targets])
     return {
@@ -192,7 +192,7 @@ def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
     }
 
 
-def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> dict[str, Any]:
+def _row(target: ChangeTarget, time: EpochSeconds | None, said: Heartbeat | None) -> dict[str, Any]:
     """Return a microgrid's row of a change: before, asked, answer, and what its gateway says now."""
     in_doubt = target.fields.get("at") == "meters"
     now = {} if said is None or in_doubt else in_force(settings_of(target.fields), said)

@@ -1,8 +1,8 @@
 """What a period of the relay does to an LTE line, and how late its data comes: figures from the measured line (pure).
 
 ``commonwatt.model.control`` has the formula. The line's present use is measured by its gateway
-(``Heartbeat.lte``), and what of it are readings by the utility (``Relayed``). Only the difference between two periods
-of relaying is computed.
+(``Heartbeat.lte``), and what of it are readings by the utility (``RelayedDays``). Only the difference between two
+periods of relaying is computed.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field, computed_field
 
-from commonwatt.model.control import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
+from commonwatt.model.control import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, RelayedDays, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
 
 
-class Effect(BaseModel):
+class PreviewedEffect(BaseModel):
     """What a change does to one microgrid's line; bytes up and down in a month of 30 days at the measured rate."""
 
     microgrid: MicrogridId
@@ -44,10 +44,10 @@ def effect_on(
     microgrid: MicrogridId,
     fields: Mapping[str, Any],
     heartbeat: Heartbeat | None,
-    relayed: Relayed | None,
+    relayed: RelayedDays | None,
     month_left_s: int,
     file_relay_s: int | None = None,
-) -> Effect:
+) -> PreviewedEffect:
     """Return what another period of the relay does to a line and to the delay of data.
 
     Args:
@@ -58,11 +58,11 @@ def effect_on(
         file_relay_s: The relay period of the gateway's file, if a heartbeat without a tuned one has it.
     """
     if heartbeat is None:
-        return Effect(microgrid=microgrid, why="its gateway has not reported yet")
+        return PreviewedEffect(microgrid=microgrid, why="its gateway has not reported yet")
     periods = heartbeat.periods
     relay_s = fields["periods"]["relay_s"] or file_relay_s
     if relay_s is None:
-        return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
+        return PreviewedEffect(microgrid=microgrid, why="the gateway's own period is not known here")
     put_s = periods.get("put_s", PUT_S)
     now = Relaying(relay_s=periods.get("relay_s", 60), aggregation=heartbeat.aggregation, put_s=put_s)
     # What the gateway does by itself ends where a period is set.
@@ -73,17 +73,17 @@ def effect_on(
     delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
     month = heartbeat.lte
     if month is None or month.expected is None or month_left_s <= 0:
-        return Effect(microgrid=microgrid, delay_s=delay_s, why="its line was not counted for an hour yet")
+        return PreviewedEffect(microgrid=microgrid, delay_s=delay_s, why="its line was not counted for an hour yet")
     if relayed is None or relayed.seconds < ENOUGH_S or not relayed.slots:
-        return Effect(microgrid=microgrid, delay_s=delay_s, why="its batches were not counted for an hour yet")
+        return PreviewedEffect(microgrid=microgrid, delay_s=delay_s, why="its batches were not counted for an hour yet")
     if now.aggregation == "lossy":
-        return Effect(
+        return PreviewedEffect(
             microgrid=microgrid, delay_s=delay_s, why="it relays averages now: exact readings are not measured"
         )
     rate = [(end - used) / month_left_s for end, used in zip(month.expected, month.used, strict=True)]
     difference = [b - a for a, b in zip(line_of(relayed, now), line_of(relayed, new), strict=True)]
     changed = [max(0.0, one + more) for one, more in zip(rate, difference, strict=True)]
-    return Effect(
+    return PreviewedEffect(
         microgrid=microgrid,
         before_bytes=_month(rate),
         after_bytes=_month(changed),

@@ -10,15 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, RowMapping, func, select
 
 from commonwatt.model.calendar import month_of, month_quarters
-from commonwatt.model.control import Relayed
+from commonwatt.model.control import RelayedDays
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import Function
-from utility.control.changes import Change, NoSuchChangeError, State, Target, state_of, title
+from utility.control.changes import ChangeTarget, ControlChange, NoSuchChangeError, State, state_of, title
 from utility.control.commands import Fields, Weighting, in_force, to_tell, weightings
-from utility.control.preview import Effect, effect_on, in_words
+from utility.control.preview import PreviewedEffect, effect_on, in_words
 from utility.control.tables import control_change, control_target, control_version
 from utility.database.database import upsert
 from utility.database.engines import Lock, take
@@ -52,7 +52,7 @@ class Newer:
 
     microgrid: MicrogridId
     setting: str
-    change: Change
+    change: ControlChange
 
 
 def kinds_of(connection: Connection) -> dict[MicrogridId, str]:
@@ -160,7 +160,7 @@ def due_changes(connection: Connection, now: EpochSeconds) -> list[Row[Any]]:
     return list(connection.execute(found))
 
 
-def find_change(connection: Connection, number: int) -> Change:
+def find_change(connection: Connection, number: int) -> ControlChange:
     """Return a change.
 
     Raises:
@@ -171,7 +171,7 @@ def find_change(connection: Connection, number: int) -> Change:
     raise NoSuchChangeError(f"there is no change {number}")
 
 
-def newest_changes(connection: Connection, limit: int, before: int | None = None) -> list[Change]:
+def newest_changes(connection: Connection, limit: int, before: int | None = None) -> list[ControlChange]:
     """Return the newest changes, newest first, below a number."""
     c = control_change.c
     numbers = select(c.no).order_by(c.no.desc()).limit(limit)
@@ -179,7 +179,7 @@ def newest_changes(connection: Connection, limit: int, before: int | None = None
     return _changes(connection, c.no.in_(wanted))
 
 
-def targets_of(connection: Connection, number: int, limit: int, offset: int = 0) -> list[Target]:
+def targets_of(connection: Connection, number: int, limit: int, offset: int = 0) -> list[ChangeTarget]:
     """Return what a change asked of its microgrids and what became of it, a page in the order of their numbers."""
     c = control_target.c
     statement = (
@@ -195,9 +195,9 @@ def targets_of(connection: Connection, number: int, limit: int, offset: int = 0)
     return [_target(row) for row in connection.execute(statement.limit(limit).offset(offset))]
 
 
-def _target(row: Row[Any]) -> Target:
+def _target(row: Row[Any]) -> ChangeTarget:
     outcome = json.loads(row.outcome) if row.outcome else None
-    return Target(
+    return ChangeTarget(
         microgrid=row.controller,
         fields=json.loads(row.fields),
         before=json.loads(row.before) if row.before else None,
@@ -207,17 +207,17 @@ def _target(row: Row[Any]) -> Target:
     )
 
 
-def _changes(connection: Connection, wanted: Any) -> list[Change]:
+def _changes(connection: Connection, wanted: Any) -> list[ControlChange]:
     rows = connection.execute(select(control_change).where(wanted).order_by(control_change.c.no.desc()))
     found = rows.mappings().all()
     counts = _counts(connection, {row["no"]: row["state"] for row in found})
     return [_change(row, counts.get(row["no"], Counter())) for row in found]
 
 
-def _change(row: RowMapping, counts: Mapping[State, int]) -> Change:
+def _change(row: RowMapping, counts: Mapping[State, int]) -> ControlChange:
     fields, waits = json.loads(row["fields"]) or None, row["state"] == "planned" or bool(counts.get("open"))
     made = {"action": Action(row["action"]), "fields": fields, "what": title(fields, row["undoes"])}
-    return Change(**{**row, **made, "microgrids": sum(counts.values()), "counts": counts, "waits": waits})
+    return ControlChange(**{**row, **made, "microgrids": sum(counts.values()), "counts": counts, "waits": waits})
 
 
 def _counts(connection: Connection, states: Mapping[int, str]) -> dict[int, Counter[State]]:
@@ -237,13 +237,13 @@ def _counts(connection: Connection, states: Mapping[int, str]) -> dict[int, Coun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
+class ChangePreview:
     """What a change would do."""
 
     microgrids: Sequence[MicrogridId]  # its microgrids
     words: Sequence[str]  # what it does, a sentence each
     # Its effect on each line, those with the fullest line first; empty: it changes nothing there.
-    effects: Sequence[Effect]
+    effects: Sequence[PreviewedEffect]
     refused: str  # why it would be refused; empty: it would be made
 
     @property
@@ -262,16 +262,18 @@ def has_figures(fields: Fields) -> bool:
     return fields["cmd"] == Action.SCHEDULE and "relay_s" in (fields.get("periods") or {})
 
 
-def preview_of(connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds) -> Preview:
+def preview_of(
+    connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds
+) -> ChangePreview:
     """Return what a command does to microgrids."""
     effects = _effects(connection, fields, microgrids, now) if has_figures(fields) else []
     effects.sort(key=lambda effect: (not effect.breaks, -max(effect.after_bytes or (-1,))))
-    return Preview(microgrids=microgrids, words=in_words(fields), effects=effects, refused=_refusal(effects))
+    return ChangePreview(microgrids=microgrids, words=in_words(fields), effects=effects, refused=_refusal(effects))
 
 
 def _effects(
     connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds
-) -> list[Effect]:
+) -> list[PreviewedEffect]:
     heartbeats, relayed = last_heartbeats(connection, microgrids), relayed_by(connection, microgrids)
     zone, putting = zone_of(connection), _putting(connection)
     month_end = month_quarters(month_of(now // QUARTER_S, zone), zone)[1] * QUARTER_S
@@ -280,7 +282,7 @@ def _effects(
         _, said = heartbeats.get(microgrid, (0, None))
         file_relay_s = None if said is None or "relay_s" in said.tuned else said.periods.get("relay_s")
         left_s = 0 if said is None else max(0, month_end - said.time)
-        counted = Relayed(**relayed[microgrid], meters=putting.get(microgrid, 0)) if microgrid in relayed else None
+        counted = RelayedDays(**relayed[microgrid], meters=putting.get(microgrid, 0)) if microgrid in relayed else None
         found.append(effect_on(microgrid, fields, said, counted, left_s, file_relay_s))
     return found
 
@@ -292,7 +294,7 @@ def _putting(connection: Connection) -> dict[MicrogridId, int]:
     return {row.microgrid: row[1] for row in connection.execute(counted)}
 
 
-def _refusal(effects: Sequence[Effect]) -> str:
+def _refusal(effects: Sequence[PreviewedEffect]) -> str:
     breaking = [effect for effect in effects if effect.breaks]
     if not breaking:
         return ""

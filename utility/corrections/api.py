@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field
 from commonwatt.model.text import counted
 from utility.access.people import Right
 from utility.corrections import decisions as decisions
-from utility.corrections.correction import Action, CorrectionLine, Finding, State
+from utility.corrections.correction import CorrectionLine, CorrectionState, OpenFinding, Review
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
 from utility.corrections.store.checking import open_findings
-from utility.corrections.store.corrections import Chosen, corrections_page, key_of
-from utility.corrections.validation import Check
+from utility.corrections.store.corrections import ChosenCorrections, corrections_page, key_of
+from utility.corrections.validation import ReadingCheck
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.actions import Act, Actions
-from utility.webkit.requests import Asked, Limit, LongLimit, Why, refusing
+from utility.webkit.requests import Limit, LongLimit, RequestBody, Why, refusing
 from utility.webkit.rights import ReadsTown
 from utility.webkit.services import RequestApi
 
@@ -26,7 +26,7 @@ Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")
 Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Field(min_length=1, max_length=MAX_AT_ONCE)]
 
 
-class LetterDecision(Asked):
+class LetterDecision(RequestBody):
     """A decision on dead letters with quarantined readings, all or none."""
 
     numbers: Numbers
@@ -52,7 +52,7 @@ class CorrectionLines(BaseModel):
     after: str = Field(description="Ask for the next page with it; empty: this is the last one.")
 
 
-class Selection(Asked):
+class Selection(RequestBody):
     """Which corrections are meant; a key that is missing: any."""
 
     # An empty list would mean any meter.
@@ -64,22 +64,22 @@ class Selection(Asked):
     method: str | None = Field(None, max_length=20)
 
 
-class CorrectionDecision(Asked):
+class CorrectionDecision(RequestBody):
     """A decision on lines of corrections, all or none; or on all that are chosen and in a state for it."""
 
     keys: list[str] = Field([], max_length=decisions.MAX_CHOSEN)
     chosen: Selection | None = None
-    action: Action
+    action: Review
     why: Why = ""
 
 
 class Findings(BaseModel):
     """A page of findings."""
 
-    findings: list[Finding]
+    findings: list[OpenFinding]
 
 
-class Closing(Asked):
+class Closing(RequestBody):
     """Findings to close, all or none."""
 
     numbers: Numbers
@@ -87,7 +87,7 @@ class Closing(Asked):
 
 
 _START = "/console/quarantine"
-_DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
+_DONE = {Review.APPROVE: "approved", Review.REFUSE: "refused", Review.REVERT: "taken back"}
 ACTIONS = Actions()
 router = ACTIONS.json
 
@@ -105,7 +105,7 @@ def decide_letter(act: Act, asked: LetterDecision) -> Decided:
 def corrections(
     api: RequestApi,
     _: ReadsTown,
-    state: State = State.PROPOSED,
+    state: CorrectionState = CorrectionState.PROPOSED,
     meter: Meter = "",
     after: Annotated[str, Query(max_length=60, description="As the page before says.")] = "",
     limit: Limit = 100,
@@ -113,7 +113,7 @@ def corrections(
     """Return corrections in a state, by meter and time."""
     with refusing(422), api.database.reads.begin() as connection:
         meters = [meter_number(connection, meter)] if meter else None
-        page = corrections_page(connection, Chosen(meters=meters), [state], limit, after)
+        page = corrections_page(connection, ChosenCorrections(meters=meters), [state], limit, after)
     return CorrectionLines(corrections=page.rows, after=page.after)
 
 
@@ -141,7 +141,7 @@ def decide_correction(act: Act, asked: CorrectionDecision) -> Decided:
     "/corrections/edit",
     Right.CORRECT_READINGS,
     page=f"{_START}/corrections/edit",
-    back=f"{_START}/corrections?meter={{asked.meter}}&state={State.EDITED}",
+    back=f"{_START}/corrections?meter={{asked.meter}}&state={CorrectionState.EDITED}",
     said="{words}",
     refused=422,
 )
@@ -157,7 +157,7 @@ def findings(
     api: RequestApi,
     _: ReadsTown,
     meter: Meters = (),
-    check: Check | None = None,
+    check: ReadingCheck | None = None,
     skip: Skip = 0,
     limit: LongLimit = 100,
 ) -> Findings:

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MilliwattHours, Quarter
 from commonwatt.town.town import Direction, Function
-from utility.corrections.estimates import Role
-from utility.corrections.validation import Day, Finding, Limits, Slots, checked
+from utility.corrections.estimates import SeriesRole
+from utility.corrections.validation import CheckLimits, DaySlots, SeriesDay, SuspectReadings, checked
 from utility.energy.quarters import QUARTERS_A_DAY
-from utility.readings.flows import Adding, Flags, Flows, Line, Measured, Numbers
+from utility.readings.flows import Adding, EnergyLine, Flags, Flows, Measured, Numbers
 from utility.readings.gaps import Interval, off_times
 
 Series = tuple[int, int]  # a meter's number in the database, and a record type
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class SeriesMeter:
     """A meter of a microgrid."""
 
     no: int  # its number in the database
@@ -49,22 +49,22 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class SeriesLayout:
     """The series of a microgrid."""
 
     series: tuple[Series, ...]  # the series that settlement needs
-    role: tuple[Role, ...]  # what each measures
+    role: tuple[SeriesRole, ...]  # what each measures
     place: tuple[int, ...]  # the number of its place
-    places: tuple[tuple[Member, ...], ...]  # the meters of each place
-    boundary: tuple[Member, Member] | None  # the boundary's meters, by direction; both or none
+    places: tuple[tuple[SeriesMeter, ...], ...]  # the meters of each place
+    boundary: tuple[SeriesMeter, SeriesMeter] | None  # the boundary's meters, by direction; both or none
 
 
-def members_in(members: Sequence[Member], first: Quarter, until: Quarter) -> list[Member]:
+def members_in(members: Sequence[SeriesMeter], first: Quarter, until: Quarter) -> list[SeriesMeter]:
     """Return the members that were in their places in a quarter from ``first`` to before ``until``."""
     return [m for m in members if (m.since or 0) < until and (m.until is None or first < m.until)]
 
 
-def layout_of(members: Sequence[Member]) -> Layout:
+def layout_of(members: Sequence[SeriesMeter]) -> SeriesLayout:
     """Return the series of a microgrid.
 
     Every meter's energy counts. Generation and level count where a battery has no incoming meter, whose intake follows
@@ -74,17 +74,17 @@ def layout_of(members: Sequence[Member]) -> Layout:
     inside = [m for m in members if m.function is not Function.BOUNDARY]
     names = sorted({m.place for m in inside})
     places = tuple(tuple(m for m in inside if m.place == name) for name in names)
-    found: list[tuple[Series, Role, int]] = []
+    found: list[tuple[Series, SeriesRole, int]] = []
     for number, meters in enumerate(places):
         is_metered_in = any(m.direction is Direction.INCOMING for m in meters)
         for one in meters:
-            role = Role.INCOMING if one.direction is Direction.INCOMING else Role.OUTGOING
+            role = SeriesRole.INCOMING if one.direction is Direction.INCOMING else SeriesRole.OUTGOING
             found.append(((one.no, int(RecordType.THROUGH)), role, number))
-            if role is Role.OUTGOING and not is_metered_in:
-                for kind, of in ((RecordType.GENERATION, Role.GENERATION), (RecordType.STORED, Role.LEVEL)):
+            if role is SeriesRole.OUTGOING and not is_metered_in:
+                for kind, of in ((RecordType.GENERATION, SeriesRole.GENERATION), (RecordType.STORED, SeriesRole.LEVEL)):
                     if kind in one.record_types:
                         found.append(((one.no, int(kind)), of, number))
-    return Layout(
+    return SeriesLayout(
         series=tuple(series for series, _, _ in found),
         role=tuple(role for _, role, _ in found),
         place=tuple(place for _, _, place in found),
@@ -170,21 +170,23 @@ class DayOf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedDay:
     """The result of a microgrid's day."""
 
-    findings: Sequence[Finding]  # what was found; the meter is the one that the place's use or generation stands under
+    findings: Sequence[
+        SuspectReadings
+    ]  # what was found; the meter is the one that the place's use or generation stands under
     ordinary: Mapping[Series, int]  # energy of each judged series that had an ordinary day
 
 
-def judged(members: Sequence[Member], layout: Layout, day: DayOf, limits: Limits) -> Judged:
+def judged(members: Sequence[SeriesMeter], layout: SeriesLayout, day: DayOf, limits: CheckLimits) -> JudgedDay:
     """Return what the checks find in a microgrid's day."""
     ids = {m.no: m.id for m in members}
     series, energy, known = _use_and_generation(layout, day)
     sent = [(m, kind) for m in members for kind in sorted(m.record_types) if RecordType(kind).is_flow]
     whole = _day(series, ids, energy, known, day, limits)
     found = checked(whole, _slots(sent, ids, day, limits), limits)
-    return Judged(
+    return JudgedDay(
         findings=found,
         ordinary={
             one: int(total)
@@ -194,9 +196,9 @@ def judged(members: Sequence[Member], layout: Layout, day: DayOf, limits: Limits
     )
 
 
-def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Numbers, Flags]:
+def _use_and_generation(layout: SeriesLayout, day: DayOf) -> tuple[list[Series], Numbers, Flags]:
     """Return the use and the generation of each place by quarter, and where they are known."""
-    found: list[tuple[Series, Line]] = []
+    found: list[tuple[Series, EnergyLine]] = []
     for meters in layout.places:
         # Of the meters of one direction one follows another at an exchange, in whose quarter no charge is known.
         adding = Adding(day.measured, _COLUMNS, day.loss_permille)
@@ -217,15 +219,15 @@ def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Numbe
 
 
 def _day(
-    series: Sequence[Series], ids: Mapping[int, int], energy: Numbers, known: Flags, day: DayOf, limits: Limits
-) -> Day:
+    series: Sequence[Series], ids: Mapping[int, int], energy: Numbers, known: Flags, day: DayOf, limits: CheckLimits
+) -> SeriesDay:
     days = limits.reference_days
     before, usable = np.zeros((len(series), days), np.int64), np.zeros((len(series), days), np.bool_)
     for row, one in enumerate(series):
         past = list(day.before.get(one, ()))[-days:]
         if past:
             before[row, -len(past) :], usable[row, -len(past) :] = past, True
-    return Day(
+    return SeriesDay(
         meter=np.array([ids[number] for number, _ in series], np.uint64),
         record_type=np.array([kind for _, kind in series], np.uint8),
         first=day.first,
@@ -246,7 +248,9 @@ def _by_quarter(numbers: Iterable[int], day: DayOf) -> Flags:
     return np.asarray(np.array(rows, np.bool_).reshape(len(rows), QUARTERS_A_DAY, SLOTS).any(axis=2))
 
 
-def _slots(members: Sequence[tuple[Member, int]], ids: Mapping[int, int], day: DayOf, limits: Limits) -> Slots:
+def _slots(
+    members: Sequence[tuple[SeriesMeter, int]], ids: Mapping[int, int], day: DayOf, limits: CheckLimits
+) -> DaySlots:
     """Return what the meters sent, as it was sent."""
     sent = [(member.no, kind) for member, kind in members]
     rows = [day.measured.get(one, Measured.nothing(_COLUMNS)) for one in sent]
@@ -264,7 +268,7 @@ def _slots(members: Sequence[tuple[Member, int]], ids: Mapping[int, int], day: D
     expected = began & np.array([member.in_place(quarters) for member, _ in members], np.bool_).reshape(shape)
     registers = [_register(day, one) for one in sent]
     total = np.array([row.total[1:] for row in rows], np.int64).reshape(shape)
-    return Slots(
+    return DaySlots(
         day=_day(sent, ids, np.where(counts == SLOTS, total, 0), counts == SLOTS, day, limits),
         least=np.array([row.least[1:] for row in rows], np.int64).reshape(shape),
         most=np.array([row.most[1:] for row in rows], np.int64).reshape(shape),

@@ -21,7 +21,7 @@ from utility.webkit.columns import Shown, Time, Written
 from utility.webkit.console.plots import plotted, single, thinned
 
 
-class State(StrEnum):
+class CorrectionState(StrEnum):
     """The state of a correction."""
 
     PROPOSED = "proposed"
@@ -31,7 +31,7 @@ class State(StrEnum):
     REVERTED = "reverted"
 
 
-class Action(StrEnum):
+class Review(StrEnum):
     """What a person does to a correction."""
 
     APPROVE = "approve"
@@ -39,21 +39,21 @@ class Action(StrEnum):
     REVERT = "revert"
 
 
-STEPS: Mapping[tuple[State, Action], State] = MappingProxyType(
+STEPS: Mapping[tuple[CorrectionState, Review], CorrectionState] = MappingProxyType(
     {
-        (State.PROPOSED, Action.APPROVE): State.APPROVED,
-        (State.PROPOSED, Action.REFUSE): State.REFUSED,
-        (State.APPROVED, Action.REVERT): State.PROPOSED,
-        (State.REFUSED, Action.REVERT): State.PROPOSED,
-        (State.EDITED, Action.REVERT): State.REVERTED,
+        (CorrectionState.PROPOSED, Review.APPROVE): CorrectionState.APPROVED,
+        (CorrectionState.PROPOSED, Review.REFUSE): CorrectionState.REFUSED,
+        (CorrectionState.APPROVED, Review.REVERT): CorrectionState.PROPOSED,
+        (CorrectionState.REFUSED, Review.REVERT): CorrectionState.PROPOSED,
+        (CorrectionState.EDITED, Review.REVERT): CorrectionState.REVERTED,
     }
 )
 """Every legal step; another one is refused, and changes nothing."""
 
-IN_FORCE = frozenset({State.APPROVED, State.EDITED})  # states whose values settlement takes
+IN_FORCE = frozenset({CorrectionState.APPROVED, CorrectionState.EDITED})  # states whose values settlement takes
 
 
-def before(action: Action) -> frozenset[State]:
+def before(action: Review) -> frozenset[CorrectionState]:
     """Return the states from which an action leads somewhere."""
     return frozenset(state for state, of in STEPS if of is action)
 
@@ -83,7 +83,7 @@ class Summary(CorrectionLine):
     numbers: list[int]
 
 
-class Finding(BaseModel):
+class OpenFinding(BaseModel):
     """An open finding of the daily checks."""
 
     no: Annotated[int, Shown("Number", Written.TEXT)]

@@ -14,25 +14,25 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, pars
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.corrections.checked_days import members_in
-from utility.corrections.correction import Action, Line, State, before, edited, energy_of, quarters_of
+from utility.corrections.correction import CorrectionState, Line, Review, before, edited, energy_of, quarters_of
 from utility.corrections.estimates import Method
 from utility.corrections.jobs import rules_of
 from utility.corrections.store import checking
-from utility.corrections.store.corrections import MEANWHILE, By, Chosen, Corrections, add, decide, joined
+from utility.corrections.store.corrections import MEANWHILE, ChosenCorrections, Corrections, StepBy, add, decide, joined
 from utility.corrections.store.estimating import Estimator, member_at
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.readings.store import reads
 from utility.readings.store.quarantine import MAX_WHY
-from utility.webkit.requests import Asked, Why
+from utility.webkit.requests import RequestBody, Why
 
 MAX_CHOSEN = 200  # most lines of a list that one step decides on
 _MARGIN = 8  # quarter-hours that a plot shows before and after a correction
 
 
 def decide_chosen(
-    database: Database, chosen: Chosen, action: Action, actor: Actor, why: str, now: EpochSeconds
+    database: Database, chosen: ChosenCorrections, action: Review, actor: Actor, why: str, now: EpochSeconds
 ) -> list[Any]:
     """Take a step with every chosen correction that is in a state for it; return them as they were."""
     by = _by(actor, why, now)
@@ -43,7 +43,12 @@ def decide_chosen(
 
 
 def decide_lines(
-    database: Database, lines: Sequence[tuple[Chosen, int]], action: Action, actor: Actor, why: str, now: EpochSeconds
+    database: Database,
+    lines: Sequence[tuple[ChosenCorrections, int]],
+    action: Review,
+    actor: Actor,
+    why: str,
+    now: EpochSeconds,
 ) -> list[Any]:
     """Take a step with the corrections of some lines of a list, all or none; return them as they were."""
     by = _by(actor, why, now)
@@ -64,7 +69,7 @@ def decide_lines(
     return rows
 
 
-class Edit(Asked):
+class Edit(RequestBody):
     """A person's value for a period."""
 
     meter: str = Field(max_length=20)
@@ -83,7 +88,7 @@ def edit(database: Database, of: Edit, actor: Actor, now: EpochSeconds) -> tuple
     span, new = _edit(database, of, now)
     total = int(new.blocks.values.sum())
     with database.writes.begin() as connection:
-        add(connection, new, State.EDITED, by)
+        add(connection, new, CorrectionState.EDITED, by)
         words = {"type": of.type, "from": of.start, "to": of.until, "mwh": total, "why": of.why}
         record(connection, actor, now, "correction.edit", f"meter {of.meter}", None, words)
     return span, total
@@ -123,7 +128,7 @@ def meter_number(connection: Connection, text: str) -> int:
 
 def chosen_of(
     connection: Connection, meter: Sequence[str] | None, start: str | None, end: str | None, method: str | None
-) -> Chosen:
+) -> ChosenCorrections:
     """Return the corrections that a person names; ``None``: any.
 
     Args:
@@ -139,7 +144,7 @@ def chosen_of(
     for name, time in (("start", first), ("until", until)):
         if time is not None and time % QUARTER_S:
             raise ConfigError(f"{name} must be a quarter-hour, a multiple of {QUARTER_S} s")
-    return Chosen(
+    return ChosenCorrections(
         meters=None if not meter else [meter_number(connection, each) for each in meter],
         first=None if first is None else first // QUARTER_S,
         until=None if until is None else until // QUARTER_S,
@@ -172,7 +177,13 @@ def lines_around(database: Database, rows: Sequence[Any]) -> tuple[int, dict[str
     places = blocks.quarter.astype(np.int64) - first
     there[places] = (blocks.quality > 0).all(axis=1)
     sent[places] = blocks.values.sum(axis=1) if RecordType(kind).is_flow else blocks.values[:, -1]
-    made = joined([row for row in rows if row.state in (State.PROPOSED, State.APPROVED, State.EDITED)]).blocks
+    made = joined(
+        [
+            row
+            for row in rows
+            if row.state in (CorrectionState.PROPOSED, CorrectionState.APPROVED, CorrectionState.EDITED)
+        ]
+    ).blocks
     places = made.quarter.astype(np.int64) - first
     values[places] = made.values.sum(axis=1) if RecordType(kind).is_flow else made.values[:, -1]
     corrected[places] = True
@@ -180,14 +191,14 @@ def lines_around(database: Database, rows: Sequence[Any]) -> tuple[int, dict[str
     return first, {"readings": (sent, there), "corrections": (values, corrected), "like days": like}
 
 
-def _by(actor: Actor, why: str, now: EpochSeconds) -> By:
+def _by(actor: Actor, why: str, now: EpochSeconds) -> StepBy:
     if len(why) > MAX_WHY:
         raise ConfigError(f"why may have {MAX_WHY} characters")
-    return By(person=actor.name, time=now, why=why)
+    return StepBy(person=actor.name, time=now, why=why)
 
 
 def _record(
-    connection: Connection, actor: Actor, now: EpochSeconds, action: Action, rows: Sequence[Any], why: str
+    connection: Connection, actor: Actor, now: EpochSeconds, action: Review, rows: Sequence[Any], why: str
 ) -> None:
     """Record a decision once; every correction has its own row of steps."""
     meters = sorted({row.label for row in rows})

@@ -45,7 +45,7 @@ class Method(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-class Role(IntEnum):
+class SeriesRole(IntEnum):
     """What a series of readings measures of its place."""
 
     INCOMING = 1
@@ -54,11 +54,11 @@ class Role(IntEnum):
     LEVEL = 4
 
 
-Place: TypeAlias = Mapping[Role, Sequence[int]]  # the series of a place by role
+Place: TypeAlias = Mapping[SeriesRole, Sequence[int]]  # the series of a place by role
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registered:
+class RegisterDifference:
     """A known difference of a meter's register over some slots."""
 
     row: int  # the series
@@ -68,11 +68,11 @@ class Registered:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Window:
+class ReadingWindow:
     """The readings of a microgrid's n series in some quarters in a row."""
 
     first: Quarter  # the first quarter
-    role: Sequence[Role]  # what each series measures
+    role: Sequence[SeriesRole]  # what each series measures
     place: Sequence[int]  # the number of its place, from 0 without holes
     values: Energies  # readings, milliwatt-hours, (n, slots); 0 where not known
     known: Flags  # where there is a reading, (n, slots)
@@ -82,13 +82,13 @@ class Window:
     passes: Flags  # where it is known, (slots)
     typical: Energies  # energy of each quarter on like days, or its last level, (n, quarters)
     is_typical: Flags  # where it is known, (n, quarters)
-    registers: Sequence[Registered] = ()  # known differences of registers
+    registers: Sequence[RegisterDifference] = ()  # known differences of registers
     loss_permille: int = 0  # part of a battery's charge that is lost, thousandths
 
     @property
     def places(self) -> list[Place]:
         """The series of each place by role; of a role several, where one meter follows another at an exchange."""
-        found: list[dict[Role, list[int]]] = [{} for _ in range(max(self.place, default=-1) + 1)]
+        found: list[dict[SeriesRole, list[int]]] = [{} for _ in range(max(self.place, default=-1) + 1)]
         for row, (place, role) in enumerate(zip(self.place, self.role, strict=True)):
             found[place].setdefault(role, []).append(row)
         return [*found]
@@ -98,7 +98,7 @@ class Window:
 class Draft:
     """The readings of a window with what is estimated so far."""
 
-    window: Window  # the window
+    window: ReadingWindow  # the window
     values: Energies = field(init=False)  # readings and estimates, (n, slots)
     there: Flags = field(init=False)  # where there is either, (n, slots)
     method: NDArray[np.uint8] = field(init=False)  # ``Method`` of each estimate, 0: none, (n, slots)
@@ -126,7 +126,7 @@ class Draft:
             return np.zeros((0, self.values.shape[1]), np.int64), np.zeros((0, self.values.shape[1]), np.bool_)
         return np.stack([net for net, _ in rows]), np.stack([known for _, known in rows])
 
-    def through(self, place: Place, role: Role) -> tuple[Energies, Flags]:
+    def through(self, place: Place, role: SeriesRole) -> tuple[Energies, Flags]:
         """Return what passed a place's meters of a direction, and where all of it is known or estimated, (slots).
 
         A meter outside its time at the place reads 0 there.
@@ -137,14 +137,14 @@ class Draft:
 
     def _net_of(self, place: Place) -> tuple[Energies, Flags]:
         values, there = self.values, self.there
-        out, has_out = self.through(place, Role.OUTGOING)
-        if Role.INCOMING in place:
-            into, has_into = self.through(place, Role.INCOMING)
-            return into - out, has_into & (has_out if Role.OUTGOING in place else True)
-        if Role.LEVEL not in place or Role.GENERATION not in place:
+        out, has_out = self.through(place, SeriesRole.OUTGOING)
+        if SeriesRole.INCOMING in place:
+            into, has_into = self.through(place, SeriesRole.INCOMING)
+            return into - out, has_into & (has_out if SeriesRole.OUTGOING in place else True)
+        if SeriesRole.LEVEL not in place or SeriesRole.GENERATION not in place:
             return -out, has_out
         # After an exchange those of the new meter: its level is not known before.
-        level, sun = place[Role.LEVEL][-1], place[Role.GENERATION][-1]
+        level, sun = place[SeriesRole.LEVEL][-1], place[SeriesRole.GENERATION][-1]
         before = np.concatenate([values[level, :1], values[level, :-1]])
         known_before = np.concatenate([[False], there[level, :-1]])
         charge = net_charge(values[level] - before, self.window.loss_permille)
@@ -331,7 +331,7 @@ def _divided(total: Energies, shape: Energies) -> Energies:
     return pro_rata(total, weights, np.broadcast_to(total[:, None], shape.shape).copy())
 
 
-def estimated(window: Window) -> Draft:
+def estimated(window: ReadingWindow) -> Draft:
     """Return the window with estimates for the wanted slots, as far as anything is known to estimate them from."""
     draft = Draft(window)
     _by_balance(draft)
@@ -357,17 +357,17 @@ def _by_balance(draft: Draft) -> None:
     for number, place in enumerate(window.places):
         here = np.where(known[number], nets[number], missing)
         slots = known[number] | alone
-        if Role.INCOMING not in place:
+        if SeriesRole.INCOMING not in place:
             _source(draft, place, here, slots)
         _through(draft, place, here, slots)
 
 
 def _through(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
     """Estimate what passed a place's meters from its net intake."""
-    into, has_into = draft.through(place, Role.INCOMING)
-    out, has_out = draft.through(place, Role.OUTGOING)
+    into, has_into = draft.through(place, SeriesRole.INCOMING)
+    out, has_out = draft.through(place, SeriesRole.OUTGOING)
     taken, given = intake_and_output(net, into, has_into, out, has_out)
-    for role, rest in ((Role.INCOMING, taken - into), (Role.OUTGOING, given - out)):
+    for role, rest in ((SeriesRole.INCOMING, taken - into), (SeriesRole.OUTGOING, given - out)):
         rows = list(place.get(role, ()))
         one = slots & ((~draft.there[rows]).sum(axis=0) == 1)
         for row in rows:
@@ -379,9 +379,9 @@ def _source(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
 
     Over a gap, the generation is the change of the level minus the net intake, exactly; like days give its shape.
     """
-    if Role.LEVEL not in place or Role.GENERATION not in place:
+    if SeriesRole.LEVEL not in place or SeriesRole.GENERATION not in place:
         return
-    window, level, sun = draft.window, place[Role.LEVEL][-1], place[Role.GENERATION][-1]
+    window, level, sun = draft.window, place[SeriesRole.LEVEL][-1], place[SeriesRole.GENERATION][-1]
     for _, start, end in runs((window.wanted[level] & window.wanted[sun])[None]):
         whole = slice(start, end + 1)
         if start == 0 or end >= len(net) or not (draft.there[level, start - 1] and draft.there[level, end]):
@@ -407,7 +407,7 @@ def _source(draft: Draft, place: Place, net: Energies, slots: Flags) -> None:
 def _by_time(draft: Draft, row: int, start: int, end: int) -> None:
     """Estimate a gap of one series from what it read before and after, or on like days."""
     window = draft.window
-    is_level = window.role[row] is Role.LEVEL
+    is_level = window.role[row] is SeriesRole.LEVEL
     gap = np.zeros(window.known.shape[1], np.bool_)
     gap[start:end] = True
     values = np.zeros(len(gap), np.int64)
@@ -425,7 +425,7 @@ def _by_time(draft: Draft, row: int, start: int, end: int) -> None:
         draft.put(row, gap, values, Method.LIKE_DAYS)
 
 
-def _level(window: Window, row: int, start: int, end: int) -> Energies:
+def _level(window: ReadingWindow, row: int, start: int, end: int) -> Energies:
     """Return the levels of a gap: the curve of like days between the known levels at its ends."""
     ends = np.arange(window.typical.shape[1]) * SLOTS + SLOTS - 1
     curve = np.interp(np.arange(start - 1, end + 1), ends, window.typical[row]).astype(np.int64)
@@ -436,7 +436,7 @@ def _level(window: Window, row: int, start: int, end: int) -> Energies:
 # Scaling
 
 
-def _to_register(draft: Draft, one: Registered, fixed: Flags) -> None:
+def _to_register(draft: Draft, one: RegisterDifference, fixed: Flags) -> None:
     """Scale the estimates of a series within a register's difference, if each of its slots is known or estimated."""
     span = slice(one.start, one.end)
     if not draft.method[one.row, span].any():
@@ -458,12 +458,15 @@ def _close(draft: Draft, fixed: Flags) -> None:
     window = draft.window
     nets, known = draft.net()
     free = (draft.method > Method.BALANCE) & ~fixed
-    by_role = {role: np.array([r == role for r in window.role], np.bool_) for role in (Role.INCOMING, Role.OUTGOING)}
-    has_net = np.array([Role.INCOMING in place for place in window.places], np.bool_)
+    by_role = {
+        role: np.array([r == role for r in window.role], np.bool_)
+        for role in (SeriesRole.INCOMING, SeriesRole.OUTGOING)
+    }
+    has_net = np.array([SeriesRole.INCOMING in place for place in window.places], np.bool_)
     # A source's net intake follows from its level, not from what its outgoing meter reads.
     counted = np.array([has_net[place] for place in window.place], np.bool_)
-    incoming = free & (by_role[Role.INCOMING] & counted)[:, None]
-    outgoing = free & (by_role[Role.OUTGOING] & counted)[:, None]
+    incoming = free & (by_role[SeriesRole.INCOMING] & counted)[:, None]
+    outgoing = free & (by_role[SeriesRole.OUTGOING] & counted)[:, None]
     slots = window.passes & known.all(axis=0) & (incoming | outgoing).any(axis=0)
     if not slots.any():
         return

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, Quarter
-from utility.corrections.checked_days import Layout, Member, Series, slots_in
-from utility.corrections.estimates import Draft, Method, Registered, Window
+from utility.corrections.checked_days import Series, SeriesLayout, SeriesMeter, slots_in
+from utility.corrections.estimates import Draft, Method, ReadingWindow, RegisterDifference
 from utility.corrections.validation import runs
 from utility.readings.gaps import Interval
 
@@ -25,7 +25,7 @@ MAX_CELLS = 3_000_000  # most slots of all series of a window, for the memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Known:
+class KnownWindow:
     """What the store knows of a window."""
 
     blocks: Blocks  # joined readings of the members, registers included
@@ -53,7 +53,9 @@ def spans(quarters: Sequence[Quarter], series: int) -> list[tuple[Quarter, Quart
     return [(first - 1, until + 1) for first, until in found]
 
 
-def window_of(layout: Layout, span: tuple[Quarter, Quarter], gaps: Mapping[Gap, int], known: Known) -> Window:
+def window_of(
+    layout: SeriesLayout, span: tuple[Quarter, Quarter], gaps: Mapping[Gap, int], known: KnownWindow
+) -> ReadingWindow:
     """Return the window of a span.
 
     Args:
@@ -80,7 +82,7 @@ def window_of(layout: Layout, span: tuple[Quarter, Quarter], gaps: Mapping[Gap, 
     boundary, passes = _boundary(layout, readings)
     nothing = np.zeros(until - first, np.int64), np.zeros(until - first, np.bool_)
     means = [known.typical.get(series, nothing) for series in layout.series]
-    return Window(
+    return ReadingWindow(
         first=first,
         role=layout.role,
         place=layout.place,
@@ -97,7 +99,7 @@ def window_of(layout: Layout, span: tuple[Quarter, Quarter], gaps: Mapping[Gap, 
     )
 
 
-def proposals(layout: Layout, draft: Draft) -> list[tuple[Series, Method, Quarter, Energies, Flags]]:
+def proposals(layout: SeriesLayout, draft: Draft) -> list[tuple[Series, Method, Quarter, Energies, Flags]]:
     """Return (series, method, quarter, values, slots) for each block and method of the estimates."""
     found = []
     for row, series in enumerate(layout.series):
@@ -112,7 +114,9 @@ def proposals(layout: Layout, draft: Draft) -> list[tuple[Series, Method, Quarte
     return found
 
 
-def as_blocks(members: Mapping[int, Member], made: Sequence[tuple[Series, Method, Quarter, Energies, Flags]]) -> Blocks:
+def as_blocks(
+    members: Mapping[int, SeriesMeter], made: Sequence[tuple[Series, Method, Quarter, Energies, Flags]]
+) -> Blocks:
     """Return proposals as blocks, in their order."""
     keys = [(members[number].id, kind, quarter) for (number, kind), _, quarter, _, _ in made]
     values = [values for _, _, _, values, _ in made]
@@ -136,7 +140,7 @@ class _Readings:
         slots = self._quarters * SLOTS
         return np.zeros(slots, np.int64), np.zeros(slots, np.bool_)
 
-    def of(self, member: Member, kind: int) -> tuple[Energies, Flags]:
+    def of(self, member: SeriesMeter, kind: int) -> tuple[Energies, Flags]:
         """Return the values of a meter's slots, and which are there."""
         values = np.zeros((self._quarters, SLOTS), np.int64)
         there = np.zeros((self._quarters, SLOTS), np.bool_)
@@ -146,7 +150,7 @@ class _Readings:
         return values.ravel(), there.ravel()
 
 
-def _boundary(layout: Layout, readings: _Readings) -> tuple[Energies, Flags]:
+def _boundary(layout: SeriesLayout, readings: _Readings) -> tuple[Energies, Flags]:
     through = int(RecordType.THROUGH)
     if layout.boundary is None:
         return readings.nothing
@@ -154,14 +158,14 @@ def _boundary(layout: Layout, readings: _Readings) -> tuple[Energies, Flags]:
     return into - out, into_there & out_there
 
 
-def _outage(known: Known, number: int, first: Quarter, slots: int) -> Flags:
+def _outage(known: KnownWindow, number: int, first: Quarter, slots: int) -> Flags:
     begin = first * QUARTER_S
     return slots_in([*known.outages.get(0, ()), *known.outages.get(number, ())], begin, slots)
 
 
 def _registered(
-    layout: Layout, row: int, members: Mapping[int, Member], readings: _Readings, there: Flags
-) -> list[Registered]:
+    layout: SeriesLayout, row: int, members: Mapping[int, SeriesMeter], readings: _Readings, there: Flags
+) -> list[RegisterDifference]:
     """Return what the register of a series' meter tells of its gaps."""
     number, kind = layout.series[row]
     if kind != RecordType.THROUGH or RecordType.REGISTER not in members[number].record_types:
@@ -173,5 +177,5 @@ def _registered(
         points = [*before.tolist(), *(start + np.flatnonzero(known[start : end - 1])).tolist(), *after.tolist()]
         for first, last in pairwise(points):
             if (difference := int(values[last] - values[first])) >= 0:
-                found.append(Registered(row=row, start=first + 1, end=last + 1, energy=difference))
+                found.append(RegisterDifference(row=row, start=first + 1, end=last + 1, energy=difference))
     return found

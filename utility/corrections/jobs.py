@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.units import EpochSeconds
 from utility.corrections.store.checking import Checker, close_filled, days_to_check, owners, save
 from utility.corrections.store.corrections import propose
-from utility.corrections.store.estimating import Estimator, Rules, owners_with_gaps
-from utility.corrections.validation import Limits
+from utility.corrections.store.estimating import EstimateRules, Estimator, owners_with_gaps
+from utility.corrections.validation import CheckLimits
 from utility.database.base import Connection
 from utility.database.database import Database
-from utility.database.metrics import Counted
+from utility.database.metrics import CountGauges
 from utility.database.town_zone import zone_of
 from utility.jobs.plans import Threads
 from utility.jobs.store import Turn
 
-LIMITS = Limits()
+LIMITS = CheckLimits()
 LIKE_DAYS = 10  # days whose mean is the estimate by like days
 LATE_S = 21_600  # seconds after a UTC day's end before it is checked: its readings are still on their way
 FINAL_S = 10 * 86_400  # seconds after which a slot is estimated that no gateway answered for
@@ -30,11 +30,11 @@ _DAY_S = 86_400
 
 async def validate(
     database: Database,
-    counted: Counted,
+    counted: CountGauges,
     threads: Threads,
     is_trusted: Callable[[], bool],
     turn: Turn,
-    limits: Limits = LIMITS,
+    limits: CheckLimits = LIMITS,
 ) -> None:
     """Check the days that are over, propose estimates for final gaps, and count what is open.
 
@@ -71,6 +71,6 @@ def _done(connection: Connection, checker: Checker, day: int, now: EpochSeconds)
     close_filled(connection, now)
 
 
-def rules_of(zone: ZoneInfo) -> Rules:
+def rules_of(zone: ZoneInfo) -> EstimateRules:
     """Return how gaps are estimated in a town of a time zone."""
-    return Rules(zone=zone, days=LIKE_DAYS, final_s=FINAL_S)
+    return EstimateRules(zone=zone, days=LIKE_DAYS, final_s=FINAL_S)

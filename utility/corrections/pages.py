@@ -9,9 +9,9 @@ from fastapi.responses import HTMLResponse
 
 from commonwatt.model.units import QUARTER_S
 from utility.corrections.api import ACTIONS
-from utility.corrections.correction import STEPS, Action, CorrectionLine, State, figure, step_lines, summaries
+from utility.corrections.correction import STEPS, CorrectionLine, CorrectionState, Review, figure, step_lines, summaries
 from utility.corrections.decisions import lines_around, meter_number
-from utility.corrections.store.corrections import Chosen, corrections_page, key_of, steps_of
+from utility.corrections.store.corrections import ChosenCorrections, corrections_page, key_of, steps_of
 from utility.corrections.store.corrections import found as corrections_found
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, address, found
@@ -22,7 +22,7 @@ Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this 
 
 _START = "/console/quarantine/corrections"
 _MAX_QUARTERS = 10_000
-_VERBS = {Action.APPROVE: "Approve", Action.REFUSE: "Refuse", Action.REVERT: "Take back"}
+_VERBS = {Review.APPROVE: "Approve", Review.REFUSE: "Refuse", Review.REVERT: "Take back"}
 
 
 Tabs = Callable[[Console, str], dict[str, Any]]  # returns what the tabs of the list of what waits show
@@ -45,7 +45,10 @@ def make_router(tabs: Tabs) -> APIRouter:
         steps = console.database.read(steps_of, [row.no for row in rows])
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
-        content |= {"actions": _actions(State(lines[0].state), "this line"), "columns": columns_of(CorrectionLine)}
+        content |= {
+            "actions": _actions(CorrectionState(lines[0].state), "this line"),
+            "columns": columns_of(CorrectionLine),
+        }
         return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
 
     @router.get(f"{_START}/{{key}}/plot.json")
@@ -66,28 +69,28 @@ def _add_list(router: APIRouter, tabs: Tabs) -> None:
         actor: ReadsTown,
         after: After = "",
         meter: Meter = "",
-        state: Annotated[State, Query()] = State.PROPOSED,
+        state: Annotated[CorrectionState, Query()] = CorrectionState.PROPOSED,
     ) -> HTMLResponse:
         """List corrections, by meter and time: quarter-hours in a row are a line."""
         with console.database.reads.begin() as connection:
             meters = [found(lambda: meter_number(connection, meter))] if meter else None
-            chosen = Chosen(meters=meters)
+            chosen = ChosenCorrections(meters=meters)
             page = found(lambda: corrections_page(connection, chosen, [state], ROWS, after))
         later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
-        content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
+        content = {"rows": page.rows, "meter": meter, "state": state, "states": list(CorrectionState), "later": later}
         content |= {"actions": _actions(state, "the chosen lines"), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
 
 
-def _rows(console: Console, line: Chosen) -> list[Any]:
+def _rows(console: Console, line: ChosenCorrections) -> list[Any]:
     """Return the corrections of a line; once none is left in its state, those that are there in others."""
     with console.database.reads.begin() as connection:
         for chosen in (line, replace(line, state=None)):
-            if rows := corrections_found(connection, chosen, list(State), _MAX_QUARTERS):
+            if rows := corrections_found(connection, chosen, list(CorrectionState), _MAX_QUARTERS):
                 return rows
     raise HTTPException(404, "there are no such corrections")
 
 
-def _actions(state: State, what: str) -> dict[str, str]:
+def _actions(state: CorrectionState, what: str) -> dict[str, str]:
     """Return what a person may do with corrections in a state, in words."""
-    return {str(action): f"{_VERBS[action]} {what}" for action in Action if (state, action) in STEPS}
+    return {str(action): f"{_VERBS[action]} {what}" for action in Review if (state, action) in STEPS}

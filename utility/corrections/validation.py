@@ -16,7 +16,7 @@ Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (series, quarters) o
 Flags: TypeAlias = NDArray[np.bool_]
 
 
-class Check(StrEnum):
+class ReadingCheck(StrEnum):
     """The checks by name."""
 
     HIGH = "high"
@@ -29,7 +29,7 @@ class Check(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class CheckLimits:
     """The thresholds of the checks."""
 
     reference_days: int = 14  # days whose mean is a meter's ordinary day
@@ -46,20 +46,20 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class SuspectReadings:
     """One meter's readings that are likely wrong or missing."""
 
     meter: MeterId  # the meter
     record_type: int  # the record type
     first: Quarter  # the first quarter
     until: Quarter  # the quarter after the last
-    check: Check  # the check that found it
+    check: ReadingCheck  # the check that found it
     figure: int  # what was found; its unit is the check's: percent, milliwatt-hours, quarter-hours, days or slots
     threshold: int  # the threshold it passed, in the same unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Day:
+class SeriesDay:
     """A UTC day of n series, each a meter's record type, (n) or (n, 96)."""
 
     meter: NDArray[np.uint64]  # the meters' ids, uint64
@@ -83,11 +83,11 @@ class Day:
 
 
 def findings(
-    day: Day, rows: NDArray[np.intp], check: Check, figures: Sequence[int] | Energies, threshold: int
-) -> list[Finding]:
+    day: SeriesDay, rows: NDArray[np.intp], check: ReadingCheck, figures: Sequence[int] | Energies, threshold: int
+) -> list[SuspectReadings]:
     """Return a finding about the whole day of each of some series."""
     return [
-        Finding(
+        SuspectReadings(
             meter=int(day.meter[row]),
             record_type=int(day.record_type[row]),
             first=day.first,
@@ -110,7 +110,7 @@ def runs(flags: Flags) -> list[tuple[int, int, int]]:
     return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))
 
 
-def high_or_low(day: Day, limits: Limits) -> list[Finding]:
+def high_or_low(day: SeriesDay, limits: CheckLimits) -> list[SuspectReadings]:
     """Find days far above or below the mean of the days before; days with an outage or a gap are not judged."""
     mean, enough = ordinary_day(day, limits)
     judged = enough & day.ordinary & (mean > 0)
@@ -118,12 +118,12 @@ def high_or_low(day: Day, limits: Limits) -> list[Finding]:
     above = np.flatnonzero(percent > limits.high_percent)
     # A day without energy is the check `zero`'s.
     below = np.flatnonzero((percent < limits.low_percent) & (day.total != 0))
-    return findings(day, above, Check.HIGH, percent[above], limits.high_percent) + findings(
-        day, below, Check.LOW, percent[below], limits.low_percent
+    return findings(day, above, ReadingCheck.HIGH, percent[above], limits.high_percent) + findings(
+        day, below, ReadingCheck.LOW, percent[below], limits.low_percent
     )
 
 
-def zero(day: Day, limits: Limits) -> list[Finding]:
+def zero(day: SeriesDay, limits: CheckLimits) -> list[SuspectReadings]:
     """Find meters that used to measure energy, and measure none for some days."""
     mean, enough = ordinary_day(day, limits)
     days = day.before.shape[1]
@@ -134,17 +134,17 @@ def zero(day: Day, limits: Limits) -> list[Finding]:
     # Of a meter that often has no energy for days, such as one for export, a day without is ordinary.
     often = is_zero.sum(axis=1) > run
     rows = np.flatnonzero(found & ~often)
-    return findings(day, rows, Check.ZERO, run[rows] + 1, limits.zero_days)
+    return findings(day, rows, ReadingCheck.ZERO, run[rows] + 1, limits.zero_days)
 
 
-def ordinary_day(day: Day, limits: Limits) -> tuple[Energies, Flags]:
+def ordinary_day(day: SeriesDay, limits: CheckLimits) -> tuple[Energies, Flags]:
     """Return each series' mean energy of the days before, and whether there are enough of them, (n)."""
     used = day.usable
     count = used.sum(axis=1)
     return np.where(used, day.before, 0).sum(axis=1) // np.maximum(count, 1), np.asarray(count >= limits.least_days)
 
 
-def stuck(day: Day, least: Energies, most: Energies, limits: Limits) -> list[Finding]:
+def stuck(day: SeriesDay, least: Energies, most: Energies, limits: CheckLimits) -> list[SuspectReadings]:
     """Find runs of quarter-hours whose every slot has one reading, not zero.
 
     A run is looked for within a day: one over midnight is found if either part is long enough.
@@ -163,12 +163,12 @@ def stuck(day: Day, least: Energies, most: Energies, limits: Limits) -> list[Fin
         for first, until in zip([0, *changes.tolist()], [*changes.tolist(), end - start], strict=True):
             if until - first >= limits.stuck_quarters:
                 found.append(
-                    Finding(
+                    SuspectReadings(
                         meter=int(day.meter[row]),
                         record_type=int(day.record_type[row]),
                         first=day.first + start + first,
                         until=day.first + start + until,
-                        check=Check.STUCK,
+                        check=ReadingCheck.STUCK,
                         figure=until - first,
                         threshold=limits.stuck_quarters,
                     )
@@ -176,7 +176,7 @@ def stuck(day: Day, least: Energies, most: Energies, limits: Limits) -> list[Fin
     return found
 
 
-def spike(day: Day, limits: Limits) -> list[Finding]:
+def spike(day: SeriesDay, limits: CheckLimits) -> list[SuspectReadings]:
     """Find the highest quarter-hour of a day that is far above the third-highest; not on days with an outage."""
     energy = np.where(day.known, day.energy, 0)
     third = np.partition(energy, -3, axis=1)[:, -3]
@@ -186,12 +186,12 @@ def spike(day: Day, limits: Limits) -> list[Finding]:
     # The quarter-hours after an outage are high: what was switched off is switched on.
     judged = ~day.outage.any(axis=1) & (highest >= limits.spike_least) & (third > 0)
     return [
-        Finding(
+        SuspectReadings(
             meter=int(day.meter[row]),
             record_type=int(day.record_type[row]),
             first=day.first + int(place[row]),
             until=day.first + int(place[row]) + 1,
-            check=Check.SPIKE,
+            check=ReadingCheck.SPIKE,
             figure=int(percent[row]),
             threshold=limits.spike_percent,
         )
@@ -199,7 +199,9 @@ def spike(day: Day, limits: Limits) -> list[Finding]:
     ]
 
 
-def sum_against_register(day: Day, difference: Energies, has: Flags, limits: Limits) -> list[Finding]:
+def sum_against_register(
+    day: SeriesDay, difference: Energies, has: Flags, limits: CheckLimits
+) -> list[SuspectReadings]:
     """Find days whose readings do not add up to the register's difference; the figure is sum minus difference.
 
     Args:
@@ -214,11 +216,11 @@ def sum_against_register(day: Day, difference: Energies, has: Flags, limits: Lim
     return [
         one
         for row in rows
-        for one in findings(day, np.array([row]), Check.REGISTER, [int(off[row])], int(allowed[row]))
+        for one in findings(day, np.array([row]), ReadingCheck.REGISTER, [int(off[row])], int(allowed[row]))
     ]
 
 
-def gaps(day: Day, missing: NDArray[np.int64], limits: Limits) -> list[Finding]:
+def gaps(day: SeriesDay, missing: NDArray[np.int64], limits: CheckLimits) -> list[SuspectReadings]:
     """Find quarter-hours in a row with missing slots; the figure is the number of these slots.
 
     Args:
@@ -227,12 +229,12 @@ def gaps(day: Day, missing: NDArray[np.int64], limits: Limits) -> list[Finding]:
         limits: The thresholds.
     """
     return [
-        Finding(
+        SuspectReadings(
             meter=int(day.meter[row]),
             record_type=int(day.record_type[row]),
             first=day.first + start,
             until=day.first + end,
-            check=Check.GAP,
+            check=ReadingCheck.GAP,
             figure=slots,
             threshold=limits.gap_slots,
         )
@@ -242,10 +244,10 @@ def gaps(day: Day, missing: NDArray[np.int64], limits: Limits) -> list[Finding]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Slots:
+class DaySlots:
     """What is known of the slots of a day's quarters, (n, 96), and of the registers, (n)."""
 
-    day: Day  # the meters' readings of flows as they were sent
+    day: SeriesDay  # the meters' readings of flows as they were sent
     least: Energies  # the least reading of a slot in each quarter
     most: Energies  # the greatest one
     missing: Energies  # missing slots, without those in which the meter was off
@@ -253,7 +255,7 @@ class Slots:
     has_register: Flags  # whether it is known
 
 
-def checked(judged: Day, slots: Slots, limits: Limits) -> Sequence[Finding]:
+def checked(judged: SeriesDay, slots: DaySlots, limits: CheckLimits) -> Sequence[SuspectReadings]:
     """Return everything the checks find in a day, by meter.
 
     Args:

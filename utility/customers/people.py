@@ -75,7 +75,7 @@ History: TypeAlias = list[tuple[Quarter, Contact]]  # who an account is from whi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class PersonChange:
     """Who an account is from a quarter on."""
 
     account: AccountNumber  # the account
@@ -84,7 +84,7 @@ class Change:
     lines: list[str]  # the cells that differ from those before
 
 
-def changed(account: AccountNumber, since: Quarter, who: Contact, history: History) -> Change:
+def changed(account: AccountNumber, since: Quarter, who: Contact, history: History) -> PersonChange:
     """Return a change; it begins a quarter-hour later than a contact that bills may have been issued with."""
     while since in dict(history):
         since += 1
@@ -93,7 +93,7 @@ def changed(account: AccountNumber, since: Quarter, who: Contact, history: Histo
         who = replace(who, salt=before.salt)  # issued bills with the same name and address mean it, too
     was, now = cells_of(before), cells_of(who)
     lines = [f"{name}: {was[name] or '-'} → {now[name] or '-'}" for name in CELLS if was[name] != now[name]]
-    return Change(account=account, since=since, who=who, lines=lines)
+    return PersonChange(account=account, since=since, who=who, lines=lines)
 
 
 def cells_of(who: Contact | None) -> dict[str, str]:
@@ -103,7 +103,7 @@ def cells_of(who: Contact | None) -> dict[str, str]:
 
 def read_people(
     content: str, zone: ZoneInfo, accounts: Collection[AccountNumber], known: Mapping[AccountNumber, History]
-) -> tuple[list[Change], list[Fault]]:
+) -> tuple[list[PersonChange], list[Fault]]:
     """Return what a table changes, and every fault in it; a row that says what is known changes nothing.
 
     Args:
@@ -118,7 +118,7 @@ def read_people(
         return [], [Fault(row=rows.line_num, text="can't be read as CSV")]
     if not {"account", "name"} <= set(rows.fieldnames or ()) <= set(COLUMNS):
         return [], [Fault(row=1, text=f"must name the columns, `account` and `name` among them: {', '.join(COLUMNS)}")]
-    faults, found = list[Fault](), dict[tuple[AccountNumber, Quarter], Change]()
+    faults, found = list[Fault](), dict[tuple[AccountNumber, Quarter], PersonChange]()
     for row, named in named_rows:
         cells = {name: text_of("".join(cell).strip()) for name, cell in named.items()}
         who, wrong = contact_of(cells, zone)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Disk:
+class DiskSpace:
     """A disk's space at its last check."""
 
     free_bytes: int  # free space
@@ -43,7 +43,7 @@ class Health:
 
     def __init__(self, path: Path | None, now: Callable[[], float] = machine_now) -> None:
         # The file's disk at the last check; ``None`` before it, and for a server's database.
-        self.disk: Disk | None = None
+        self.disk: DiskSpace | None = None
         # Since when the database has not answered, by the machine's clock; ``None``: it answers.
         self.away_since: EpochSeconds | None = None
         # Whether commits wait for a synchronous standby.
@@ -130,7 +130,7 @@ class Health:
         if self._path is None:
             return
         usage = shutil.disk_usage(self._path.absolute().parent)
-        self.disk = Disk(usage.free, usage.total)
+        self.disk = DiskSpace(usage.free, usage.total)
         free = usage.free + within_bytes
         if free < LOW_BYTES and not self.short:
             log.error("only %d MiB are free in %s and on its disk: no data is accepted", free // 2**20, self._path)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection
 
-from commonwatt.runtime.metric_families import AtEachScrape, Row, families
+from commonwatt.runtime.metric_families import AtEachScrape, MetricRow, families
 
 PREFIX = "commonwatt_utility"
 
@@ -35,7 +35,7 @@ class Metrics:
         """Show the metrics that a function makes at each scrape."""
         self.registry.register(AtEachScrape(read))
 
-    def show(self, *rows: Row[None]) -> None:
+    def show(self, *rows: MetricRow[None]) -> None:
         """Show the rows of a table that need no state."""
         self.watch(lambda: families(PREFIX, rows, None))
 
@@ -61,7 +61,7 @@ class Count(NamedTuple):
     values: tuple[str, ...] = ()  # the label's values
 
 
-class Counted:
+class CountGauges:
     """The gauges of some counts: NaN until their first count."""
 
     def __init__(self, metrics: Metrics, counts: Iterable[Count]) -> None:

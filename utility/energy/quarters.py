@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.blocks import Blocks, Keys, Quality, empty
 from commonwatt.model.units import GROUP_SLOTS, SLOTS, Quarter
-from utility.energy.sharing import CONVENTIONS, BatteryReadings, Members, Shared, intake, shared
+from utility.energy.sharing import CONVENTIONS, BatteryReadings, Members, SharedSlots, intake, shared
 
 QUARTERS_A_DAY = 96  # quarter-hours of a settled day; the day is of UTC: it never has 92 or 100
 Energies: TypeAlias = NDArray[np.int64]  # milliwatt-hours, (meters, quarters)
@@ -83,7 +83,7 @@ _GROUPS = SLOTS // GROUP_SLOTS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Flow:
+class FlowReadings:
     """Readings of energy, (microgrids, slots, meters): milliwatt-hours, and their ``SettledQuality``.
 
     A reading below zero is none, as in ``commonwatt.model.validation``.
@@ -93,7 +93,7 @@ class Flow:
     quality: Qualities
 
     @classmethod
-    def of(cls, values: Array, quality: Qualities) -> "Flow":
+    def of(cls, values: Array, quality: Qualities) -> "FlowReadings":
         """Make a flow of readings; what is missing or negative is 0 and missing."""
         quality = np.where(values < 0, np.uint8(0), quality)
         return cls(values=np.where(quality > 0, values, 0), quality=quality)
@@ -105,15 +105,15 @@ class Flow:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Batteries:
+class GroupBatteries:
     """The batteries of alike microgrids: B batteries of M microgrids."""
 
     sender: NDArray[np.intp]  # the number of each battery's outgoing meter among the senders, (B)
     own: Flags  # which takers are the incoming meter of the battery's place, (B, takers)
     behind: Flags  # which takers are at places behind the battery's building or farm, (B, takers)
     capacity: Array  # capacity, milliwatt-hours, (M, B)
-    generation: Flow  # generation, (M, slots, B)
-    level: Flow  # level at the end of each slot, after that at the end of the slot before the first, (M, slots + 1, B)
+    generation: FlowReadings  # generation, (M, slots, B)
+    level: FlowReadings  # level at each slot's end, then at the end of the slot before the first, (M, slots + 1, B)
     sharing: Flags  # whether the battery had the command to share, (M, slots, B)
     loss_permille: int  # part of a battery's charge that is lost, thousandths
 
@@ -133,14 +133,14 @@ class Batteries:
 class QuarterReadings:
     """The readings of a quarter-hour of M alike microgrids."""
 
-    sent: Flow  # through the outgoing meters, (M, slots, senders)
-    taken: Flow  # through the incoming meters, (M, slots, takers)
+    sent: FlowReadings  # through the outgoing meters, (M, slots, senders)
+    taken: FlowReadings  # through the incoming meters, (M, slots, takers)
     # The batteries that settlement needs: those without an incoming meter; all for ``sharing_first``.
-    batteries: Batteries
+    batteries: GroupBatteries
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Slots:
+class SettledSlots:
     """Settled slots of M alike microgrids, milliwatt-hours; a group that is settled as one is in its first slot.
 
     The takers are the incoming meters, then the places of the unmetered batteries.
@@ -154,7 +154,7 @@ class Slots:
     quality_in: Qualities  # the same of the takers, (M, takers)
 
 
-def settle(readings: QuarterReadings, convention: str = "pro_rata") -> Slots:
+def settle(readings: QuarterReadings, convention: str = "pro_rata") -> SettledSlots:
     """Settle a quarter-hour of alike microgrids by a convention of ``CONVENTIONS``."""
     grouped = _groups_as_one(readings)
     batteries = grouped.batteries
@@ -168,7 +168,7 @@ def settle(readings: QuarterReadings, convention: str = "pro_rata") -> Slots:
     if convention == "sharing_first" and batteries.sharing.any():
         members = _with_sharing(members, grouped)
     split = CONVENTIONS[convention](members)
-    return Slots(
+    return SettledSlots(
         sent=sent,
         taken=taken,
         shared_out=split.shared_out.reshape(rows, slots, -1),
@@ -208,7 +208,7 @@ def _flat(values: NDArray[_Kind]) -> NDArray[_Kind]:
     return values.reshape(-1, values.shape[2])
 
 
-def shared_by(readings: QuarterReadings) -> tuple[Shared, Flags]:
+def shared_by(readings: QuarterReadings) -> tuple[SharedSlots, Flags]:
     """Return who gave and received by sharing, and which batteries have all readings for it, (M, slots, B).
 
     A battery that lacks one in a slot gives and receives nothing in it. The slots follow each other: (M * slots, B).
@@ -270,18 +270,18 @@ def _groups_as_one(readings: QuarterReadings) -> QuarterReadings:
         batteries=replace(
             batteries,
             # What a group's intake is made of must be there in all of its slots.
-            generation=Flow(
+            generation=FlowReadings(
                 values=_sums(batteries.generation.values, groups), quality=_worst(batteries.quality, groups)
             ),
-            level=Flow(values=np.concatenate([level.values[:, :1], values], axis=1), quality=level.quality),
+            level=FlowReadings(values=np.concatenate([level.values[:, :1], values], axis=1), quality=level.quality),
             sharing=sharing.reshape(batteries.sharing.shape),
         ),
     )
 
 
-def _flows(readings: QuarterReadings) -> tuple[Flow, ...]:
+def _flows(readings: QuarterReadings) -> tuple[FlowReadings, ...]:
     level = readings.batteries.level
-    last = Flow(values=level.values[:, 1:], quality=level.quality[:, 1:])
+    last = FlowReadings(values=level.values[:, 1:], quality=level.quality[:, 1:])
     return readings.sent, readings.taken, readings.batteries.generation, last
 
 
@@ -290,8 +290,8 @@ def _by_group(values: NDArray[_Kind]) -> NDArray[_Kind]:
     return values.reshape(len(values), _GROUPS, GROUP_SLOTS, values.shape[2])
 
 
-def _summed(flow: Flow, groups: Flags) -> Flow:
-    return Flow(values=_sums(flow.values, groups), quality=_worst(flow.quality, groups))
+def _summed(flow: FlowReadings, groups: Flags) -> FlowReadings:
+    return FlowReadings(values=_sums(flow.values, groups), quality=_worst(flow.quality, groups))
 
 
 def _sums(values: Array, groups: Flags) -> Array:

@@ -39,14 +39,14 @@ class BatteryReadings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Shared:
+class SharedSlots:
     """What each battery gave and received by sharing, (slots, batteries), milliwatt-hours; equal sums in each slot."""
 
     given: Energies
     received: Energies
 
 
-def shared(readings: BatteryReadings) -> Shared:
+def shared(readings: BatteryReadings) -> SharedSlots:
     """Return who gave and received, as far as readings tell.
 
     Given: what the place of a battery with the command to share sent out, for others than the places behind it. A place
@@ -65,7 +65,7 @@ def shared(readings: BatteryReadings) -> Shared:
     )
     stored = stored * (given == 0)
     total = np.minimum(given.sum(axis=1), stored.sum(axis=1))
-    return Shared(given=in_proportion(total, given), received=in_proportion(total, stored))
+    return SharedSlots(given=in_proportion(total, given), received=in_proportion(total, stored))
 
 
 def net_charge(change: Energies, loss_permille: int) -> Energies:

@@ -13,8 +13,15 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.access.people import Actor
 from utility.database.database import Database
-from utility.exports.selection import Resolution, Selection
-from utility.exports.store.exports import Asked, Export, bills_export, events_export, readings_export, settled_export
+from utility.exports.selection import ExportSelection, Resolution
+from utility.exports.store.exports import (
+    AskedExport,
+    Export,
+    bills_export,
+    events_export,
+    readings_export,
+    settled_export,
+)
 from utility.exports.store.files import Hashed
 from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
 from utility.webkit.requests import LOCAL_TIMES, Moment
@@ -32,7 +39,7 @@ _Microgrid = Annotated[str, StringConstraints(pattern=f"^{MICROGRID_PATTERN}$")]
 Accounts = Annotated[list[int] | None, Query(max_length=500, description="Accounts' numbers; may be repeated.")]
 Form = Annotated[Format, Query(alias="format", description="csv or parquet.")]
 Interval = Annotated[Resolution, Query(description="The interval of a row: 15s, 15min, 1h, or 1d, a local day.")]
-_Make: TypeAlias = Callable[[Database, Asked], Export]
+_Make: TypeAlias = Callable[[Database, AskedExport], Export]
 
 
 def _chosen(
@@ -41,11 +48,11 @@ def _chosen(
         list[_Microgrid] | None, Query(max_length=500, description="Microgrids; may be repeated.")
     ] = None,
     account: Accounts = None,
-) -> Selection:
-    return Selection(meters=meter or (), microgrids=microgrid or (), accounts=account or ())
+) -> ExportSelection:
+    return ExportSelection(meters=meter or (), microgrids=microgrid or (), accounts=account or ())
 
 
-Chosen = Annotated[Selection, Depends(_chosen)]
+Chosen = Annotated[ExportSelection, Depends(_chosen)]
 
 
 class _Answer(StreamingResponse):
@@ -63,11 +70,11 @@ class _Answer(StreamingResponse):
             self._free()
 
 
-def _answering(api: Api) -> "Callable[[Actor, _Make, Format, Asked], _Answer]":
+def _answering(api: Api) -> "Callable[[Actor, _Make, Format, AskedExport], _Answer]":
     """Return what answers a service's exports: one of a person at a time, a bounded number together."""
     people, lock = set[str](), Lock()  # whose exports run
 
-    def answer(actor: Actor, make: _Make, form: Format, asked: Asked) -> _Answer:
+    def answer(actor: Actor, make: _Make, form: Format, asked: AskedExport) -> _Answer:
         try:
             require(form)
             export = make(api.database, asked)
@@ -135,7 +142,7 @@ def bills(
 ) -> StreamingResponse:
     """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
     return api.part(_answering)(
-        actor, bills_export, form, _asked(start, end, Resolution.QUARTER, Selection(accounts=account or ()))
+        actor, bills_export, form, _asked(start, end, Resolution.QUARTER, ExportSelection(accounts=account or ()))
     )
 
 
@@ -147,8 +154,8 @@ def events(
     return api.part(_answering)(actor, events_export, form, _asked(start, end, Resolution.QUARTER, chosen))
 
 
-def _asked(start: int, end: int, resolution: Resolution, chosen: Selection) -> Asked:
-    return Asked(start=start, end=end, resolution=resolution, selection=chosen, names=_NAMES)
+def _asked(start: int, end: int, resolution: Resolution, chosen: ExportSelection) -> AskedExport:
+    return AskedExport(start=start, end=end, resolution=resolution, selection=chosen, names=_NAMES)
 
 
 def _content(export: Export, form: Format) -> Iterator[bytes]:

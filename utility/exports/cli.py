@@ -19,10 +19,10 @@ from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import keep_freed_memory, stop_told
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
-from utility.exports.customer import CustomerFormat, Source, pieces_of
-from utility.exports.selection import Resolution, Selection
+from utility.exports.customer import CustomerFormat, FileSource, pieces_of
+from utility.exports.selection import ExportSelection, Resolution
 from utility.exports.store.exports import (
-    Asked,
+    AskedExport,
     Export,
     account_quarters,
     bills_export,
@@ -54,7 +54,7 @@ AccountOption = Annotated[
 ResolutionOption = Annotated[
     Resolution, typer.Option("--resolution", help="The interval of a row; `1d` is the town's local day.")
 ]
-_Make: TypeAlias = Callable[[Database, Asked], Export]
+_Make: TypeAlias = Callable[[Database, AskedExport], Export]
 
 
 @app.command()
@@ -152,8 +152,8 @@ def account(
         CustomerFormat, typer.Option("--format", help="Green Button (ESPI) XML, or CSV for a spreadsheet.")
     ] = CustomerFormat.GREEN_BUTTON,
     of: Annotated[
-        Source, typer.Option("--of", help="Settled quarter-hours, as bills have them, or sums of readings.")
-    ] = Source.SETTLED,
+        FileSource, typer.Option("--of", help="Settled quarter-hours, as bills have them, or sums of readings.")
+    ] = FileSource.SETTLED,
 ) -> None:
     """Export the quarter-hours of one account for its customer: energy delivered and received, with quality.
 
@@ -164,9 +164,9 @@ def account(
     Examples: `export account 7 --from 2026-11 --to 2026-12 --out november.xml`, `export account 7 --from 2026-11-01
     --to 2026-11-02 --format spreadsheet`.
     """
-    asked = Asked(start=start, end=end, selection=Selection(accounts=(number,)))
+    asked = AskedExport(start=start, end=end, selection=ExportSelection(accounts=(number,)))
     with from_file(config) as (database, _):
-        quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
+        quarters = account_quarters(database, asked, settled=of is FileSource.SETTLED)
         zone = town_zone(database)
         content = "".join(pieces_of(quarters, form, f"{database.store_id:x}", zone)).encode()
     _write(out, content, f"account {number}")
@@ -213,8 +213,8 @@ def _run(
     if out is None and form is Format.PARQUET:
         raise ConfigError("--out: Parquet needs a folder; csv can go to standard output")
     meters, microgrids, accounts = selected
-    selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
-    asked = Asked(start=times[0], end=times[1], selection=selection, resolution=resolution)
+    selection = ExportSelection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
+    asked = AskedExport(start=times[0], end=times[1], selection=selection, resolution=resolution)
     with from_file(config) as (database, clock):
         export = make(database, asked)
         if out is None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from utility.database.numbers import Column as Nullable
 
 
-class Kind(StrEnum):
+class ColumnKind(StrEnum):
     """The type of a column's values."""
 
     ID = "unsigned 64-bit integer"  # in JSON decimal text
@@ -26,22 +26,22 @@ class Kind(StrEnum):
     BYTES = "bytes"  # stored as they are: a flipped bit damages one value
 
 
-class Column(NamedTuple):
+class ExportColumn(NamedTuple):
     """A column of an export."""
 
     name: str  # its name, with the unit
-    kind: Kind  # the type of its values
+    kind: ColumnKind  # the type of its values
     meaning: str  # for docs and for the metadata of a Parquet file
     nullable: bool = False  # whether a row may have no value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ExportTable:
     """A kind of rows."""
 
     name: str  # its name, such as ``readings``; files and metadata begin with it
     about: str  # what a row is, in a sentence or two
-    columns: tuple[Column, ...]  # its columns, in order
+    columns: tuple[ExportColumn, ...]  # its columns, in order
     order: tuple[str, ...]  # the names of the columns that the rows are sorted by within a row group
 
 
@@ -66,40 +66,44 @@ def count_of(rows: Rows) -> int:
     return len(first.codes if isinstance(first, Coded) else first)
 
 
-_METER = Column("meter_id", Kind.ID, "The meter's id.")
-_MICROGRID = Column("microgrid", Kind.TEXT, "The meter's microgrid.")
-_TYPE = Column(
+_METER = ExportColumn("meter_id", ColumnKind.ID, "The meter's id.")
+_MICROGRID = ExportColumn("microgrid", ColumnKind.TEXT, "The meter's microgrid.")
+_TYPE = ExportColumn(
     "record_type",
-    Kind.TEXT,
+    ColumnKind.TEXT,
     "`generation`, `through` (energy in the interval), `stored`, `register` (levels at the end of a slot).",
 )
 
-SLOTS_TABLE = Table(
+SLOTS_TABLE = ExportTable(
     name="readings-15s",
     about="A row for each 15-second slot with a reading; a slot without a row is missing.",
     columns=(
         _METER,
         _MICROGRID,
         _TYPE,
-        Column("start_utc", Kind.TIME, "The slot's first second."),
-        Column("energy_milliwatt_hours", Kind.INTEGER, "Energy in the slot; none for levels.", nullable=True),
-        Column(
+        ExportColumn("start_utc", ColumnKind.TIME, "The slot's first second."),
+        ExportColumn(
+            "energy_milliwatt_hours", ColumnKind.INTEGER, "Energy in the slot; none for levels.", nullable=True
+        ),
+        ExportColumn(
             "level_milliwatt_hours",
-            Kind.INTEGER,
+            ColumnKind.INTEGER,
             "Level at the slot's end, of `stored` and `register`; never sum it.",
             nullable=True,
         ),
-        Column(
+        ExportColumn(
             "quality",
-            Kind.TEXT,
+            ColumnKind.TEXT,
             "`exact`, or `averaged`: the mean of ten slots, which may be wrong by half a milliwatt-hour.",
         ),
-        Column("conflict", Kind.BOOLEAN, "Controllers sent different values for the slot; the smallest is used."),
+        ExportColumn(
+            "conflict", ColumnKind.BOOLEAN, "Controllers sent different values for the slot; the smallest is used."
+        ),
     ),
     order=("meter_id", "record_type", "start_utc"),
 )
 
-SUMS_TABLE = Table(
+SUMS_TABLE = ExportTable(
     name="readings",
     about="A row for each interval of 15 min, 1 h or a local day with at least one reading; an interval without a row "
     "has none.",
@@ -107,113 +111,121 @@ SUMS_TABLE = Table(
         _METER,
         _MICROGRID,
         _TYPE,
-        Column("start_utc", Kind.TIME, "The interval's first second."),
-        Column(
+        ExportColumn("start_utc", ColumnKind.TIME, "The interval's first second."),
+        ExportColumn(
             "energy_milliwatt_hours",
-            Kind.INTEGER,
+            ColumnKind.INTEGER,
             "Sum over the slots that have a reading; none for levels. See `missing_slots`.",
             nullable=True,
         ),
-        Column(
+        ExportColumn(
             "last_level_milliwatt_hours",
-            Kind.INTEGER,
+            ColumnKind.INTEGER,
             "Level at the end of the last slot that has a reading; none for energies.",
             nullable=True,
         ),
-        Column("min_level_milliwatt_hours", Kind.INTEGER, "Lowest level; none for energies.", nullable=True),
-        Column("max_level_milliwatt_hours", Kind.INTEGER, "Highest level; none for energies.", nullable=True),
-        Column("exact_slots", Kind.COUNT, "Slots of 15 s whose reading is exact."),
-        Column("averaged_slots", Kind.COUNT, "Slots whose reading is an average of ten slots."),
-        Column(
+        ExportColumn(
+            "min_level_milliwatt_hours", ColumnKind.INTEGER, "Lowest level; none for energies.", nullable=True
+        ),
+        ExportColumn(
+            "max_level_milliwatt_hours", ColumnKind.INTEGER, "Highest level; none for energies.", nullable=True
+        ),
+        ExportColumn("exact_slots", ColumnKind.COUNT, "Slots of 15 s whose reading is exact."),
+        ExportColumn("averaged_slots", ColumnKind.COUNT, "Slots whose reading is an average of ten slots."),
+        ExportColumn(
             "missing_slots",
-            Kind.COUNT,
+            ColumnKind.COUNT,
             "Slots of the interval without a reading; a local day has 5,760 slots, 5,520 or 6,000 when the "
             "clock changes.",
         ),
-        Column("conflict_slots", Kind.COUNT, "Slots for which controllers sent different values."),
+        ExportColumn("conflict_slots", ColumnKind.COUNT, "Slots for which controllers sent different values."),
     ),
     order=("meter_id", "record_type", "start_utc"),
 )
 
-EVENTS_TABLE = Table(
+EVENTS_TABLE = ExportTable(
     name="events",
     about="A row for each change of a meter's state.",
     columns=(
         _METER,
         _MICROGRID,
-        Column("time_utc", Kind.TIME, "When the state changed, by the meter's clock."),
-        Column(
+        ExportColumn("time_utc", ColumnKind.TIME, "When the state changed, by the meter's clock."),
+        ExportColumn(
             "log_generation",
-            Kind.INTEGER,
+            ColumnKind.INTEGER,
             "Generation of the meter's event log; a meter that loses its memory begins a new one.",
         ),
-        Column("event_id", Kind.ID, "The event's id in that log."),
-        Column("previous_state_bits", Kind.COUNT, "State before, as bits (see protocol.md)."),
-        Column("new_state_bits", Kind.COUNT, "State after, as bits."),
-        Column("new_state", Kind.TEXT, "State after: the names of the bits that are set, with spaces."),
-        Column("sender", Kind.TEXT, "The controller that sent it to the utility."),
+        ExportColumn("event_id", ColumnKind.ID, "The event's id in that log."),
+        ExportColumn("previous_state_bits", ColumnKind.COUNT, "State before, as bits (see protocol.md)."),
+        ExportColumn("new_state_bits", ColumnKind.COUNT, "State after, as bits."),
+        ExportColumn("new_state", ColumnKind.TEXT, "State after: the names of the bits that are set, with spaces."),
+        ExportColumn("sender", ColumnKind.TEXT, "The controller that sent it to the utility."),
     ),
     order=("meter_id", "time_utc", "log_generation", "event_id"),
 )
 
 _SETTLED_QUANTITY = "milliwatt-hours, never negative"
 
-SETTLED_TABLE = Table(
+SETTLED_TABLE = ExportTable(
     name="settled",
     about="A row for each meter and settled interval: 15 min, 1 h or a local day. An interval that is not settled yet "
     "has no row.",
     columns=(
         _METER,
         _MICROGRID,
-        Column("start_utc", Kind.TIME, "The interval's first second."),
-        Column("imported_milliwatt_hours", Kind.INTEGER, f"Taken from the town; {_SETTLED_QUANTITY}."),
-        Column("shared_in_milliwatt_hours", Kind.INTEGER, "Taken from other places of the microgrid."),
-        Column("exported_milliwatt_hours", Kind.INTEGER, "Given to the town."),
-        Column("shared_out_milliwatt_hours", Kind.INTEGER, "Given to other places of the microgrid."),
-        Column(
+        ExportColumn("start_utc", ColumnKind.TIME, "The interval's first second."),
+        ExportColumn("imported_milliwatt_hours", ColumnKind.INTEGER, f"Taken from the town; {_SETTLED_QUANTITY}."),
+        ExportColumn("shared_in_milliwatt_hours", ColumnKind.INTEGER, "Taken from other places of the microgrid."),
+        ExportColumn("exported_milliwatt_hours", ColumnKind.INTEGER, "Given to the town."),
+        ExportColumn("shared_out_milliwatt_hours", ColumnKind.INTEGER, "Given to other places of the microgrid."),
+        ExportColumn(
             "quality",
-            Kind.TEXT,
+            ColumnKind.TEXT,
             "The worst of the interval's quarter-hours: `measured`, `averaged`, `edited`, `estimated`, `missing`.",
         ),
-        Column("provisional", Kind.BOOLEAN, "A reading of the interval may still come."),
-        Column("version", Kind.COUNT, "Version of the settled day; of several days the highest."),
-        Column("settled_quarters", Kind.COUNT, "Settled quarter-hours that the interval's sums are of."),
+        ExportColumn("provisional", ColumnKind.BOOLEAN, "A reading of the interval may still come."),
+        ExportColumn("version", ColumnKind.COUNT, "Version of the settled day; of several days the highest."),
+        ExportColumn("settled_quarters", ColumnKind.COUNT, "Settled quarter-hours that the interval's sums are of."),
     ),
     order=("meter_id", "start_utc"),
 )
 
-BILLS_TABLE = Table(
+BILLS_TABLE = ExportTable(
     name="bills",
     about="A row for each line of each bill of an issued run. The lines of a bill sum to its total.",
     columns=(
-        Column("account", Kind.COUNT, "The account's number."),
-        Column("month", Kind.TEXT, "The local month, such as 2026-11."),
-        Column("start_utc", Kind.TIME, "First second billed: the month's, or the move-in's."),
-        Column("end_utc", Kind.TIME, "The second after the last one billed."),
-        Column("policy", Kind.TEXT, "The policy's name."),
-        Column("tariff", Kind.TEXT, "Name and version of the tariff; of several, in order."),
-        Column("line", Kind.COUNT, "The line's number on the bill, from 1."),
-        Column("kind", Kind.TEXT, "`base`, `import`, `credit`, `lapsed`, `tax`, `correction`, `entry`, `information`."),
-        Column("text", Kind.TEXT, "The line as printed."),
-        Column("period", Kind.TEXT, "The tariff's period of time of use; empty: none."),
-        Column(
+        ExportColumn("account", ColumnKind.COUNT, "The account's number."),
+        ExportColumn("month", ColumnKind.TEXT, "The local month, such as 2026-11."),
+        ExportColumn("start_utc", ColumnKind.TIME, "First second billed: the month's, or the move-in's."),
+        ExportColumn("end_utc", ColumnKind.TIME, "The second after the last one billed."),
+        ExportColumn("policy", ColumnKind.TEXT, "The policy's name."),
+        ExportColumn("tariff", ColumnKind.TEXT, "Name and version of the tariff; of several, in order."),
+        ExportColumn("line", ColumnKind.COUNT, "The line's number on the bill, from 1."),
+        ExportColumn(
+            "kind",
+            ColumnKind.TEXT,
+            "`base`, `import`, `credit`, `lapsed`, `tax`, `correction`, `entry`, `information`.",
+        ),
+        ExportColumn("text", ColumnKind.TEXT, "The line as printed."),
+        ExportColumn("period", ColumnKind.TEXT, "The tariff's period of time of use; empty: none."),
+        ExportColumn(
             "energy_milliwatt_hours",
-            Kind.INTEGER,
+            ColumnKind.INTEGER,
             "Energy of the line; none: the line is not for energy.",
             nullable=True,
         ),
-        Column(
+        ExportColumn(
             "rate_dollars_per_kilowatt_hour",
-            Kind.TEXT,
+            ColumnKind.TEXT,
             "The rate as decimal text; empty: none, or it changes by the hour.",
         ),
-        Column("amount_dollars", Kind.MONEY, "Amount of the line; a credit is negative."),
-        Column("total_dollars", Kind.MONEY, "The bill's total, on each of its lines."),
-        Column("reason", Kind.TEXT, "Why a correction or an entry is there, or what a tax is of."),
-        Column("corrected_month", Kind.TEXT, "The month that a correction is of; empty: none."),
-        Column("provisional_quarters", Kind.COUNT, "Quarter-hours that may still change."),
-        Column("estimated_quarters", Kind.COUNT, "Quarter-hours with estimates."),
-        Column("missing_quarters", Kind.COUNT, "Quarter-hours that lack readings."),
+        ExportColumn("amount_dollars", ColumnKind.MONEY, "Amount of the line; a credit is negative."),
+        ExportColumn("total_dollars", ColumnKind.MONEY, "The bill's total, on each of its lines."),
+        ExportColumn("reason", ColumnKind.TEXT, "Why a correction or an entry is there, or what a tax is of."),
+        ExportColumn("corrected_month", ColumnKind.TEXT, "The month that a correction is of; empty: none."),
+        ExportColumn("provisional_quarters", ColumnKind.COUNT, "Quarter-hours that may still change."),
+        ExportColumn("estimated_quarters", ColumnKind.COUNT, "Quarter-hours with estimates."),
+        ExportColumn("missing_quarters", ColumnKind.COUNT, "Quarter-hours that lack readings."),
     ),
     order=("account", "month", "line"),
 )

@@ -24,10 +24,10 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.text import line_of
 from commonwatt.model.units import QUARTER_S, SLOTS, AccountNumber, Quarter
 from commonwatt.town.town import Direction
-from utility.billing.bill import LINE_ROWS, Bill, Line
+from utility.billing.bill import LINE_ROWS, Bill, BillLine
 from utility.billing.inputs import RunInputs
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
-from utility.exports.selection import Held, Resolution, intervals, is_held
+from utility.exports.selection import HeldMeter, Resolution, intervals, is_held
 from utility.readings.flows import summaries
 from utility.statistics.usage import kilowatt_hours
 
@@ -73,7 +73,7 @@ def usage_summary(costs: CostedBill) -> str:
     )
 
 
-def _item(line: Line, time: int) -> str:
+def _item(line: BillLine, time: int) -> str:
     kind = LINE_ROWS[line.kind].espi[line.amount < 0]
     energy = f"<powerOfTenMultiplier>-3</powerOfTenMultiplier><uom>72</uom><value>{line.energy}</value>"
     measured = "" if line.energy is None else f"<measurement>{energy}</measurement>"
@@ -83,14 +83,14 @@ def _item(line: Line, time: int) -> str:
     )
 
 
-class Flow(IntEnum):
+class FlowDirection(IntEnum):
     """A direction of energy; the number is Green Button's ``flowDirection``."""
 
     DELIVERED = 1  # to the customer
     RECEIVED = 19  # from the customer
 
 
-class Quality(IntEnum):
+class ExportedQuality(IntEnum):
     """The quality of an account's quarter-hour, the worst of its meters; lower is worse."""
 
     MISSING = 0
@@ -108,8 +108,8 @@ class AccountQuarters:
     account: AccountNumber  # the account
     first: Quarter  # the first quarter; the arrays have an entry for each quarter from it on
     # By flow, milliwatt-hours, never negative; a flow that the account has no meter for is absent.
-    energy: dict[Flow, npt.NDArray[np.int64]]
-    quality: dict[Flow, npt.NDArray[np.uint8]]  # by flow, ``Quality``, uint8
+    energy: dict[FlowDirection, npt.NDArray[np.int64]]
+    quality: dict[FlowDirection, npt.NDArray[np.uint8]]  # by flow, ``ExportedQuality``, uint8
     settled: bool  # whether the energies are settled, or sums of readings
     bills: tuple[CostedBill, ...] = ()  # the issued bills whose whole time is in it
 
@@ -119,17 +119,17 @@ class AccountQuarters:
         return {each.bill.start + n: int(place) for each in self.bills for n, place in enumerate(each.tou)}
 
 
-_FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}
+_FLOWS = {Direction.INCOMING: FlowDirection.DELIVERED, Direction.OUTGOING: FlowDirection.RECEIVED}
 # Of each settled quality, by number.
-_QUALITIES = [Quality[each.name] if each else Quality.INCOMPLETE for each in SettledQuality]
+_QUALITIES = [ExportedQuality[each.name] if each else ExportedQuality.INCOMPLETE for each in SettledQuality]
 _QUANTITIES = {
-    Flow.DELIVERED: (Quantity.IMPORTED, Quantity.SHARED_IN),
-    Flow.RECEIVED: (Quantity.EXPORTED, Quantity.SHARED_OUT),
+    FlowDirection.DELIVERED: (Quantity.IMPORTED, Quantity.SHARED_IN),
+    FlowDirection.RECEIVED: (Quantity.EXPORTED, Quantity.SHARED_OUT),
 }
 
 
 def from_readings(
-    account: AccountNumber, blocks: Blocks, held: Sequence[Held], first: Quarter, end: Quarter
+    account: AccountNumber, blocks: Blocks, held: Sequence[HeldMeter], first: Quarter, end: Quarter
 ) -> AccountQuarters:
     """Return the sums of an account's readings of energy through its meters.
 
@@ -142,9 +142,9 @@ def from_readings(
     through = through.take(np.flatnonzero(is_held(through.meter, through.quarter.astype(np.int64), held)))
     found = summaries(through)
     exact, averaged = found["exact"].values, found["averaged"].values
-    quality = np.where(averaged > 0, Quality.AVERAGED, Quality.MEASURED).astype(np.uint8)
-    quality[exact + averaged < SLOTS] = Quality.INCOMPLETE
-    quality[exact + averaged == 0] = Quality.MISSING
+    quality = np.where(averaged > 0, ExportedQuality.AVERAGED, ExportedQuality.MEASURED).astype(np.uint8)
+    quality[exact + averaged < SLOTS] = ExportedQuality.INCOMPLETE
+    quality[exact + averaged == 0] = ExportedQuality.MISSING
     column = through.quarter.astype(np.int64) - first
     made = _Sums(first, end)
     flow_of = {one.meter: made.expect(one, _FLOWS[one.direction]) for one in held}
@@ -154,7 +154,7 @@ def from_readings(
     return made.quarters(account, settled=False)
 
 
-def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequence[Held]) -> AccountQuarters:
+def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequence[HeldMeter]) -> AccountQuarters:
     """Return an account's settled energies: from the town and shared are together what its meter shows."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
     made = _Sums(settled.first, settled.first + len(quarters))
@@ -183,19 +183,19 @@ class _Sums:
     def __init__(self, first: Quarter, end: Quarter) -> None:
         self._first, self._count = first, end - first
         # By flow and quarter: the energy, the worst quality, how many meters have the quarter, how many are expected.
-        self._rows: dict[Flow, npt.NDArray[np.int64]] = {}
+        self._rows: dict[FlowDirection, npt.NDArray[np.int64]] = {}
 
-    def expect(self, held: Held, flow: Flow) -> Flow:
+    def expect(self, held: HeldMeter, flow: FlowDirection) -> FlowDirection:
         """Expect energies of a flow from a meter while the account has it; return the flow."""
         if flow not in self._rows:
             self._rows[flow] = np.zeros((4, self._count), np.int64)
-            self._rows[flow][1] = Quality.MEASURED
+            self._rows[flow][1] = ExportedQuality.MEASURED
         self._rows[flow][3, max(0, held.first - self._first) : max(0, held.end - self._first)] += 1
         return flow
 
     def add(
         self,
-        flow: Flow,
+        flow: FlowDirection,
         columns: npt.NDArray[np.integer],
         energy: npt.NDArray[np.int64],
         quality: npt.NDArray[np.uint8],
@@ -210,22 +210,22 @@ class _Sums:
         """Return the sums."""
         quality = {}
         for flow, (_, worst, there, expected) in self._rows.items():
-            partial = np.where(there < expected, np.minimum(worst, Quality.INCOMPLETE), worst)
-            quality[flow] = np.where(there == 0, Quality.MISSING, partial).astype(np.uint8)
+            partial = np.where(there < expected, np.minimum(worst, ExportedQuality.INCOMPLETE), worst)
+            quality[flow] = np.where(there == 0, ExportedQuality.MISSING, partial).astype(np.uint8)
         energy = {flow: rows[0] for flow, rows in self._rows.items()}
         return AccountQuarters(account=account, first=self._first, energy=energy, quality=quality, settled=settled)
 
 
 _RAW, _VALIDATED = 14, 17
 _QUALITY_CODES = {
-    Quality.INCOMPLETE: 10,  # questionable
-    Quality.ESTIMATED: 16,  # other: the codes of estimates name a method, which a settled quarter does not keep
-    Quality.EDITED: 7,  # manually edited
-    Quality.AVERAGED: 11,  # derived
+    ExportedQuality.INCOMPLETE: 10,  # questionable
+    ExportedQuality.ESTIMATED: 16,  # other: the codes of estimates name a method, which a settled quarter does not keep
+    ExportedQuality.EDITED: 7,  # manually edited
+    ExportedQuality.AVERAGED: 11,  # derived
 }
 _TITLES = {
-    Flow.DELIVERED: "Electricity delivered to the customer",
-    Flow.RECEIVED: "Electricity received from the customer",
+    FlowDirection.DELIVERED: "Electricity delivered to the customer",
+    FlowDirection.RECEIVED: "Electricity received from the customer",
 }
 _POWER_OF_TEN = -3  # values are milliwatt-hours, the unit watt-hours
 _NO_RULE = "FFFFFFFF"  # as ESPI codes that a zone has no daylight saving time
@@ -297,7 +297,7 @@ def _link(relation: str, place: str) -> str:
     return f'<link rel="{relation}" type="{kind}" href="{place}"/>'
 
 
-def _reading(feed: _Feed, place: str, quarters: AccountQuarters, flow: Flow, zone: ZoneInfo) -> Iterator[str]:
+def _reading(feed: _Feed, place: str, quarters: AccountQuarters, flow: FlowDirection, zone: ZoneInfo) -> Iterator[str]:
     """Yield the entries of a direction: MeterReading, ReadingType, a block of intervals for each local day."""
     kind = f"/espi/1_1/resource/ReadingType/{int(flow)}"
     empty = "<MeterReading xmlns='http://naesb.org/espi'/>"
@@ -310,13 +310,13 @@ def _reading(feed: _Feed, place: str, quarters: AccountQuarters, flow: Flow, zon
     days = intervals(Resolution.DAY, first, first + len(energy), zone).starts // QUARTER_S
     for number, (begin, end) in enumerate(zip(days[:-1].tolist(), days[1:].tolist(), strict=True), start=1):
         begin, end = max(begin, first), min(end, first + len(energy))
-        there = np.flatnonzero(quality[begin - first : end - first] > Quality.MISSING) + begin - first
+        there = np.flatnonzero(quality[begin - first : end - first] > ExportedQuality.MISSING) + begin - first
         if len(there):
             content = _block(begin, end, first, there.tolist(), quarters, flow)
             yield feed.entry(f"{place}/IntervalBlock/{number}", f"{place}/IntervalBlock", (), _TITLES[flow], content)
 
 
-def _reading_type(flow: Flow, default_quality: int) -> str:
+def _reading_type(flow: FlowDirection, default_quality: int) -> str:
     fields = {
         "accumulationBehaviour": 4,  # delta data
         "commodity": 1,  # electricity
@@ -334,16 +334,17 @@ def _reading_type(flow: Flow, default_quality: int) -> str:
     return f"<ReadingType xmlns='http://naesb.org/espi'>{inside}</ReadingType>"
 
 
-def _block(begin: int, end: int, first: int, columns: list[int], quarters: AccountQuarters, flow: Flow) -> str:
+def _block(begin: int, end: int, first: int, columns: list[int], quarters: AccountQuarters, flow: FlowDirection) -> str:
     energy, quality, tou = quarters.energy[flow], quarters.quality[flow], quarters.tou
     readings = (
-        _interval_reading(first + n, int(energy[n]), Quality(int(quality[n])), tou.get(first + n)) for n in columns
+        _interval_reading(first + n, int(energy[n]), ExportedQuality(int(quality[n])), tou.get(first + n))
+        for n in columns
     )
     head = f"<IntervalBlock xmlns='http://naesb.org/espi'><interval>{_period(begin, end)}</interval>"
     return "\n".join([head, *readings, "</IntervalBlock>"])
 
 
-def _interval_reading(quarter: int, energy: int, quality: Quality, tou: int | None) -> str:
+def _interval_reading(quarter: int, energy: int, quality: ExportedQuality, tou: int | None) -> str:
     code = _QUALITY_CODES.get(quality)
     flagged = "" if code is None else f"<ReadingQuality><quality>{code}</quality></ReadingQuality>"
     period = f"<timePeriod>{_period(quarter, quarter + 1)}</timePeriod>"
@@ -379,7 +380,7 @@ def _rule(local: datetime) -> str:
     return f"{local.month << 28 | operator << 25 | local.isoweekday() << 17 | local.hour << 12:08X}"
 
 
-_NAMES = {Flow.DELIVERED: "Delivered to you (kWh)", Flow.RECEIVED: "Received from you (kWh)"}
+_NAMES = {FlowDirection.DELIVERED: "Delivered to you (kWh)", FlowDirection.RECEIVED: "Received from you (kWh)"}
 
 PIECE = 2_000  # lines of text in a piece of a file: some hundred kilobytes
 
@@ -399,15 +400,15 @@ def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo) -> Iterator[str]:
         begin, end = (datetime.fromtimestamp((quarters.first + column + n) * QUARTER_S, zone) for n in (0, 1))
         cells = [f"{begin:%Y-%m-%d}", f"{begin:%H:%M}", f"{end:%H:%M}", begin.isoformat()[-6:]]
         for flow in flows:
-            quality = Quality(int(quarters.quality[flow][column]))
+            quality = ExportedQuality(int(quarters.quality[flow][column]))
             cells += [
-                "" if quality is Quality.MISSING else kilowatt_hours(int(quarters.energy[flow][column])),
+                "" if quality is ExportedQuality.MISSING else kilowatt_hours(int(quarters.energy[flow][column])),
                 quality.name.lower(),
             ]
         yield line_of(cells)
 
 
-class Source(StrEnum):
+class FileSource(StrEnum):
     """What an account's file is made of."""
 
     SETTLED = "settled"

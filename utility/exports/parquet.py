@@ -10,22 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from utility.database.numbers import Column as Nullable
-from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
+from utility.exports.columns import Coded, ColumnKind, ExportColumn, ExportTable, Rows, Values
 
 ROW_GROUP = 1 << 20  # most rows of a row group
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
-    Kind.ID: pa.uint64(),
-    Kind.INTEGER: pa.int64(),
-    Kind.COUNT: pa.int32(),
-    Kind.TEXT: _TEXT,
-    Kind.TIME: pa.timestamp("ms", tz="UTC"),
-    Kind.DAY: pa.date32(),
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.MONEY: pa.decimal128(18, 2),
-    Kind.KEY: pa.int64(),
-    Kind.BYTES: pa.binary(),
+    ColumnKind.ID: pa.uint64(),
+    ColumnKind.INTEGER: pa.int64(),
+    ColumnKind.COUNT: pa.int32(),
+    ColumnKind.TEXT: _TEXT,
+    ColumnKind.TIME: pa.timestamp("ms", tz="UTC"),
+    ColumnKind.DAY: pa.date32(),
+    ColumnKind.BOOLEAN: pa.bool_(),
+    ColumnKind.MONEY: pa.decimal128(18, 2),
+    ColumnKind.KEY: pa.int64(),
+    ColumnKind.BYTES: pa.binary(),
 }
 _WIDTHS: dict[tuple[int, bool], type[np.generic]] = {
     (32, False): np.int32,
@@ -34,11 +34,11 @@ _WIDTHS: dict[tuple[int, bool], type[np.generic]] = {
 }
 """The numbers of a type's bits, and whether they are unsigned."""
 
-_DELTA = (Kind.TIME, Kind.INTEGER, Kind.KEY)
+_DELTA = (ColumnKind.TIME, ColumnKind.INTEGER, ColumnKind.KEY)
 """Kinds stored as differences from row to row, in as few bits as a group of them needs."""
 
 
-def schema_of(table: Table) -> pa.Schema:
+def schema_of(table: ExportTable) -> pa.Schema:
     """Return the Arrow schema of a table; meanings are in the metadata of its columns."""
     fields = [
         pa.field(column.name, _TYPES[column.kind], column.nullable, {"description": column.meaning})
@@ -47,18 +47,18 @@ def schema_of(table: Table) -> pa.Schema:
     return pa.schema(fields, {"commonwatt.table": table.name, "commonwatt.about": table.about})
 
 
-_BOUNDED = (Kind.ID, Kind.TIME, Kind.KEY)
+_BOUNDED = (ColumnKind.ID, ColumnKind.TIME, ColumnKind.KEY)
 """Kinds whose bounds each row group has."""
 
 
 class ParquetFile:
     """Writes one Parquet file, a row group for each ``write`` of at most ``ROW_GROUP`` rows."""
 
-    def __init__(self, file: BinaryIO, table: Table) -> None:
+    def __init__(self, file: BinaryIO, table: ExportTable) -> None:
         self._columns = table.columns
         self._schema = schema_of(table)
         packed = {column.name: "DELTA_BINARY_PACKED" for column in table.columns if column.kind in _DELTA}
-        plain = {column.name: "DELTA_LENGTH_BYTE_ARRAY" for column in table.columns if column.kind is Kind.BYTES}
+        plain = {column.name: "DELTA_LENGTH_BYTE_ARRAY" for column in table.columns if column.kind is ColumnKind.BYTES}
         self._writer = pq.ParquetWriter(
             file,
             self._schema,
@@ -81,7 +81,7 @@ class ParquetFile:
         self._writer.close()
 
 
-def _array(column: Column, values: Values) -> pa.Array:
+def _array(column: ExportColumn, values: Values) -> pa.Array:
     wanted = _TYPES[column.kind]
     if isinstance(values, Coded):
         return pa.DictionaryArray.from_arrays(_fixed(values.codes, pa.int32()), _strings(values.labels), safe=False)
@@ -89,13 +89,13 @@ def _array(column: Column, values: Values) -> pa.Array:
         if values.known is not None and not values.known.any():
             return pa.nulls(len(values.values), wanted)
         return _fixed(values.values, wanted, values.known)
-    if column.kind is Kind.TEXT:
+    if column.kind is ColumnKind.TEXT:
         texts = cast("Sequence[str]", values)
         codes = {text: code for code, text in enumerate(dict.fromkeys(texts))}
         return _array(column, Coded(np.array([codes[text] for text in texts], np.int32), list(codes)))
     if not isinstance(values, np.ndarray):
         return pa.array(values, wanted)
-    return _fixed(values * 1000 if column.kind is Kind.TIME else values, wanted)
+    return _fixed(values * 1000 if column.kind is ColumnKind.TIME else values, wanted)
 
 
 # `pyarrow.array` copies, and loads pandas where that is installed: 0.7 s and 50 MB.

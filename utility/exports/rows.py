@@ -11,11 +11,11 @@ import numpy.typing as npt
 from commonwatt.model.blocks import Blocks, Quality
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, Quarter
-from utility.billing.bill import Bill, Line
+from utility.billing.bill import Bill, BillLine
 from utility.database.numbers import Column as Nullable
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.columns import Coded, Rows, count_of
-from utility.exports.selection import Held, Intervals, Resolution, cut, intervals, is_held
+from utility.exports.selection import HeldMeter, Intervals, Resolution, cut, intervals, is_held
 from utility.readings.flows import summaries
 
 _I64 = npt.NDArray[np.int64]
@@ -250,7 +250,7 @@ def settled_rows(
     end: Quarter,
     resolution: Resolution,
     zone: ZoneInfo,
-    held: Sequence[Held] | None = None,
+    held: Sequence[HeldMeter] | None = None,
 ) -> Iterator[Rows]:
     """Yield the rows of ``SETTLED_TABLE`` of some meters and quarters, which begin and end with whole intervals.
 
@@ -278,7 +278,7 @@ def rows_of_settled(
     grids: Grids,
     resolution: Resolution,
     zone: ZoneInfo,
-    held: Sequence[Held] | None = None,
+    held: Sequence[HeldMeter] | None = None,
 ) -> Rows:
     """Return a row for each meter and interval of some settled quarters; intervals without any have none."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
@@ -311,7 +311,7 @@ def rows_of_settled(
 
 AT_ONCE = 10_000  # bills whose rows are in memory at once
 
-_Cell = Callable[[Bill, int, Line], object]
+_Cell = Callable[[Bill, int, BillLine], object]
 
 _CELLS: dict[str, _Cell] = {
     "account": lambda bill, _, __: bill.account,

@@ -106,7 +106,7 @@ class ExportedMeter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class ExportSelection:
     """What a person selected: each kind that is given narrows the selection."""
 
     meters: Sequence[str] = ()  # ids of meters as text; empty: any
@@ -172,7 +172,7 @@ def asked_quarters(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class HeldMeter:
     """A period in which one of the accounts had a meter."""
 
     meter: MeterId  # the meter
@@ -181,10 +181,12 @@ class Held:
     end: Quarter  # the quarter after the last
 
 
-def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first: Quarter, end: Quarter) -> list[Held]:
+def held_by(
+    registry: DatedRegistry, accounts: Collection[AccountNumber], first: Quarter, end: Quarter
+) -> list[HeldMeter]:
     """Return the periods of some accounts in ``[first, end)``, by meter and time."""
     return [
-        Held(meter=meter.id, direction=meter.direction, first=start, end=stop)
+        HeldMeter(meter=meter.id, direction=meter.direction, first=start, end=stop)
         for _, meter in sorted(registry.meters.items())
         for account, start, stop in meter.held(first, end)
         if account in accounts
@@ -192,7 +194,7 @@ def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first:
 
 
 def is_held(
-    meters: npt.NDArray[np.uint64], quarters: npt.NDArray[np.int64], held: Sequence[Held]
+    meters: npt.NDArray[np.uint64], quarters: npt.NDArray[np.int64], held: Sequence[HeldMeter]
 ) -> npt.NDArray[np.bool_]:
     """Return which pairs of a meter and a quarter are within one of the periods; the arrays may be broadcast."""
     found = np.zeros(np.broadcast_shapes(meters.shape, quarters.shape), np.bool_)

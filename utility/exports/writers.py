@@ -11,7 +11,7 @@ from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import cell_of, line_of
 from utility.database.numbers import Column as Nullable
-from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
+from utility.exports.columns import Coded, ColumnKind, ExportColumn, ExportTable, Rows, Values
 
 
 class Format(StrEnum):
@@ -40,7 +40,7 @@ MEDIA_TYPES = {
 """The media type of each format."""
 
 
-def make_writer(form: Format, file: BinaryIO, table: Table) -> Writer:
+def make_writer(form: Format, file: BinaryIO, table: ExportTable) -> Writer:
     """Return a writer of rows of a table to a file.
 
     Raises:
@@ -69,7 +69,7 @@ def require(form: Format) -> None:
 class CsvWriter:
     """Writes CSV (RFC 4180, with a header, UTF-8)."""
 
-    def __init__(self, file: BinaryIO, table: Table) -> None:
+    def __init__(self, file: BinaryIO, table: ExportTable) -> None:
         self._file = file
         self._columns = table.columns
         file.write(line_of(column.name for column in table.columns).encode())
@@ -83,7 +83,7 @@ class CsvWriter:
         """Do nothing: the file has no end of its own."""
 
 
-def _texts(column: Column, values: Values) -> Iterator[str]:
+def _texts(column: ExportColumn, values: Values) -> Iterator[str]:
     if isinstance(values, Coded):
         labels = [cell_of(label) for label in values.labels]
         return map(labels.__getitem__, values.codes.tolist())
@@ -94,11 +94,11 @@ def _texts(column: Column, values: Values) -> Iterator[str]:
     return map(cache(lambda value: "" if value is None else _one(column.kind, value)), plain)
 
 
-def _one(kind: Kind, value: object) -> str:
-    if kind is Kind.TIME:
+def _one(kind: ColumnKind, value: object) -> str:
+    if kind is ColumnKind.TIME:
         return iso(int(str(value)))
-    if kind is Kind.TEXT:
+    if kind is ColumnKind.TEXT:
         return cell_of(str(value))
-    if kind is Kind.BOOLEAN:
+    if kind is ColumnKind.BOOLEAN:
         return "true" if value else "false"
     return str(value)

@@ -9,21 +9,21 @@ from utility.access.people import Right
 from utility.care.store import release_of
 from utility.fleet import decisions as rollouts
 from utility.fleet import store
-from utility.fleet.fleet import Member
+from utility.fleet.fleet import RolloutMember
 from utility.webkit.actions import Act, Actions
-from utility.webkit.requests import Asked
+from utility.webkit.requests import RequestBody
 from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api, RequestApi
 
 
-class NewRollout(Asked):
+class NewRollout(RequestBody):
     """A release for all controllers."""
 
     release: str = Field(max_length=64, description="Its version.")
     first: Annotated[str, Field(max_length=16)] | None = Field(None, description="The first controller.")
 
 
-class Approved(Asked):
+class Approved(RequestBody):
     """The rollout that a second person saw and approves."""
 
     no: int = Field(ge=0, lt=2**31, description="Its number.")
@@ -101,7 +101,7 @@ def shown_rollout(api: Api) -> list[RolloutAnswer]:
     return [] if found is None else [RolloutAnswer(**vars(found), controllers=[_member(each) for each in members])]
 
 
-def _member(member: Member) -> MemberAnswer:
+def _member(member: RolloutMember) -> MemberAnswer:
     minutes = None if member.ended is None or member.sent is None else (member.ended - member.sent) // 60
     verdict = member.verdict or ("under way" if member.is_under_way else "")
     return MemberAnswer(

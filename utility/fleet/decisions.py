@@ -18,7 +18,7 @@ from utility.database.base import Connection
 from utility.database.database import Database, save_setting
 from utility.database.engines import Lock, take
 from utility.fleet import store
-from utility.fleet.fleet import Member, planned, to_send
+from utility.fleet.fleet import RolloutMember, planned, to_send
 from utility.fleet.store import Rollout
 from utility.outbox.store import send
 
@@ -103,7 +103,7 @@ def stop(database: Database, actor: Actor, now: EpochSeconds) -> None:
         record(connection, actor, now, "rollout.stop", f"rollout {found.no}", found.state, "stopped")
 
 
-def _is_held(connection: Connection, rollout: Rollout, members: Sequence[Member]) -> bool:
+def _is_held(connection: Connection, rollout: Rollout, members: Sequence[RolloutMember]) -> bool:
     """Return whether a rollout's first controller, too, waits for a second person: the release had another one."""
     first = {each.controller for each in members if each.step == 1}
     return rollout.approved_by is None and bool(store.firsts(connection, rollout, rollout.begun - FIRST_S) - first)
@@ -146,7 +146,7 @@ def advance(database: Database, cliques: CliqueList, now: EpochSeconds) -> None:
                 _send(connection, found, [each for each in members if each.controller in due], now)
 
 
-def _judge(connection: Connection, number: int, member: Member, row: dict[str, Any], now: EpochSeconds) -> None:
+def _judge(connection: Connection, number: int, member: RolloutMember, row: dict[str, Any], now: EpochSeconds) -> None:
     """Save a controller's verdict, if the row of its command has one, or its time is over."""
     if member.command is None or member.sent is None:
         return
@@ -162,7 +162,7 @@ def _judge(connection: Connection, number: int, member: Member, row: dict[str, A
     store.save_member(connection, number, replace(member, ended=now, verdict="done" if is_done else "failed", why=why))
 
 
-def _send(connection: Connection, rollout: Rollout, members: Sequence[Member], now: EpochSeconds) -> None:
+def _send(connection: Connection, rollout: Rollout, members: Sequence[RolloutMember], now: EpochSeconds) -> None:
     for member in members:
         message = ControllerCommand(
             id=f"upgrade-{token_hex(8)}",

@@ -119,7 +119,7 @@ Verdict = Literal["done", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class RolloutMember:
     """A controller of a rollout."""
 
     controller: ControllerId  # the controller
@@ -136,7 +136,7 @@ class Member:
         return self.command is not None and self.verdict is None
 
 
-def planned(controllers: Sequence[ControllerId], first: ControllerId | None) -> list[Member]:
+def planned(controllers: Sequence[ControllerId], first: ControllerId | None) -> list[RolloutMember]:
     """Return the members of a rollout.
 
     Args:
@@ -144,11 +144,11 @@ def planned(controllers: Sequence[ControllerId], first: ControllerId | None) -> 
     """
     ordered = sorted(controllers, key=lambda name: name != first)
     second = 1 + -(-len(ordered) // SECOND_SHARE)
-    return [Member(controller=n, step=1 if at == 0 else 2 if at < second else 3) for at, n in enumerate(ordered)]
+    return [RolloutMember(controller=n, step=1 if at == 0 else 2 if at < second else 3) for at, n in enumerate(ordered)]
 
 
 def to_send(
-    members: Sequence[Member],
+    members: Sequence[RolloutMember],
     cliques: Iterable[Collection[ControllerId]],
     busy: Iterable[ControllerId] = (),
     *,

@@ -13,7 +13,7 @@ from commonwatt.protocol.reports import read_report
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.alarms.decisions import alarms_of
 from utility.care.store import published
-from utility.control.changes import TITLES, Asked
+from utility.control.changes import TITLES, AskedChange
 from utility.control.decisions import make_change
 from utility.control.store import kinds_of
 from utility.fleet.api import ACTIONS, shown_rollout
@@ -81,7 +81,7 @@ def ask_reports(
         names = tuple(microgrid or ())
         if not names:
             raise ConfigError("choose controllers first")
-        asked = Asked(action=Action.REPORT, microgrids=names)
+        asked = AskedChange(action=Action.REPORT, microgrids=names)
         make_change(console.database, actor, asked, console.now())
     path = f"{PATH}/{names[0]}" if len(names) == 1 else PATH
     return console.see_other(actor, path, f"{counted(len(names), 'controller')} asked for a report")

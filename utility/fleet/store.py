@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds
-from utility.fleet.fleet import Member
+from utility.fleet.fleet import RolloutMember
 from utility.fleet.tables import rollout, rollout_member
 from utility.outbox.tables import command, controller_report
 from utility.webkit.columns import Time
@@ -48,7 +48,7 @@ def newest(connection: Connection) -> Rollout | None:
     return None if row is None else Rollout(**row)
 
 
-def add(connection: Connection, new: Rollout, members: Iterable[Member]) -> None:
+def add(connection: Connection, new: Rollout, members: Iterable[RolloutMember]) -> None:
     """Add a rollout with its members."""
     connection.execute(rollout.insert().values(**vars(new)))
     connection.execute(rollout_member.insert(), [vars(each) | {"rollout_no": new.no} for each in members])
@@ -59,7 +59,7 @@ def save(connection: Connection, changed: Rollout) -> None:
     connection.execute(rollout.update().where(rollout.c.no == changed.no).values(**vars(changed)))
 
 
-def members_of(connection: Connection, number: int) -> list[Member]:
+def members_of(connection: Connection, number: int) -> list[RolloutMember]:
     """Return a rollout's members by step and name."""
     return [member for _, member in _members(connection, rollout_member.c.rollout_no == number)]
 
@@ -73,19 +73,19 @@ def firsts(connection: Connection, release: Rollout, since: EpochSeconds) -> set
     return set(connection.execute(named).scalars())
 
 
-def under_way(connection: Connection) -> list[tuple[int, Member]]:
+def under_way(connection: Connection) -> list[tuple[int, RolloutMember]]:
     """Return the controllers that fetch, install or judge, with the number of their rollout: also of earlier ones."""
     waits = rollout_member.c.command.is_not(None) & rollout_member.c.verdict.is_(None)
     return _members(connection, waits)
 
 
-def _members(connection: Connection, wanted: ColumnElement[bool]) -> list[tuple[int, Member]]:
+def _members(connection: Connection, wanted: ColumnElement[bool]) -> list[tuple[int, RolloutMember]]:
     order = (rollout_member.c.step, rollout_member.c.controller)
     rows = [dict(row) for row in connection.execute(select(rollout_member).where(wanted).order_by(*order)).mappings()]
-    return [(row.pop("rollout_no"), Member(**row)) for row in rows]
+    return [(row.pop("rollout_no"), RolloutMember(**row)) for row in rows]
 
 
-def save_member(connection: Connection, number: int, member: Member) -> None:
+def save_member(connection: Connection, number: int, member: RolloutMember) -> None:
     """Save a member's row."""
     ours = (rollout_member.c.rollout_no == number) & (rollout_member.c.controller == member.controller)
     connection.execute(rollout_member.update().where(ours).values(**vars(member)))

@@ -14,12 +14,12 @@ from utility.access.store.audit_log import By
 from utility.control.store import set_weight
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
-from utility.households.course import Figure
-from utility.households.store import Home, day_around, day_of, home_of, stored_now
+from utility.households.course import LineSum
+from utility.households.store import AccountHome, day_around, day_of, home_of, stored_now
 from utility.registry.accounts import LEAST, MOST, Account, weight_at
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
-from utility.webkit.requests import Asked, changing
+from utility.webkit.requests import RequestBody, changing
 from utility.webkit.rights import ReadsOwnHome
 from utility.webkit.services import RequestApi
 
@@ -41,7 +41,7 @@ class WeightsAnswer(BaseModel):
     dated: list[WeightDated] = Field(description="All that were set, oldest first.")
 
 
-class WeightAsked(Asked):
+class WeightAsked(RequestBody):
     """A sharing weight to be set."""
 
     weight: Annotated[int, Field(ge=LEAST, le=MOST, description="The weight.")]
@@ -73,7 +73,7 @@ def own_account(actor: Actor) -> AccountNumber:
     return actor.account
 
 
-def own_home(database: Database, actor: Actor) -> Home:
+def own_home(database: Database, actor: Actor) -> AccountHome:
     """Return the home of a resident's own account."""
     home = home_of(database, own_account(actor))
     if home is None:
@@ -127,7 +127,7 @@ def weight(act: Act, asked: WeightAsked) -> WeightsAnswer:
         return _weights(after, by.now)
 
 
-def _change_weight(by: By, home: Home, weight: int, start: date) -> Account:
+def _change_weight(by: By, home: AccountHome, weight: int, start: date) -> Account:
     if all(one.is_shared for one in home.batteries(quarter_of(by.now))):
         raise ConfigError("your account has no battery of its own now, so it has no weight")
     try:
@@ -148,5 +148,5 @@ def _stated(account: Account) -> list[list[object]]:
     return [[dated.start * QUARTER_S, str(dated.value)] for dated in account.weights]
 
 
-def _energy(figure: Figure | None) -> int | None:
+def _energy(figure: LineSum | None) -> int | None:
     return None if figure is None else figure.energy

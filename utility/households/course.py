@@ -15,10 +15,10 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.sharing_words import reason_of_code
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
-from utility.exports.selection import Held, Resolution, intervals, is_held
+from utility.exports.selection import HeldMeter, Resolution, intervals, is_held
 from utility.lasting.rules import OLD_S
-from utility.readings.flows import Adding, Flows, Level, Line, by_source, measured_in, newest_levels
-from utility.settlement.shared_quarter import Shared
+from utility.readings.flows import Adding, EnergyLine, Flows, StoredLevel, by_source, measured_in, newest_levels
+from utility.settlement.shared_quarter import QuarterShare
 from utility.webkit.console.plots import line
 
 
@@ -26,7 +26,7 @@ from utility.webkit.console.plots import line
 class Recording:
     """A meter of an account, and what it records."""
 
-    held: Held  # when the account had it
+    held: HeldMeter  # when the account had it
     kinds: frozenset[RecordType]  # its record types
 
 
@@ -34,7 +34,7 @@ class Recording:
 class Course(Flows):
     """The energies of an account by quarter-hour: taken from, and given to, the town and the microgrid."""
 
-    newest: Level | None  # the newest level of its batteries; ``None``: none is known in this time
+    newest: StoredLevel | None  # the newest level of its batteries; ``None``: none is known in this time
 
     @property
     def whole(self) -> "Course":
@@ -64,7 +64,7 @@ def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, e
     """
     quarters = np.arange(first - 1, end)
     adding = Adding(measured_in(blocks, first - 1, len(quarters)), len(quarters))
-    levels, newest = newest_levels(blocks), list[Level | None]()
+    levels, newest = newest_levels(blocks), list[StoredLevel | None]()
     for meter in sorted({one.held.meter for one in recordings}):
         its = [one for one in recordings if one.held.meter == meter]
         there = is_held(np.array([meter], np.uint64), quarters, [one.held for one in its])
@@ -74,12 +74,12 @@ def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, e
             is_own = level is not None and (level.time - 1) // QUARTER_S in quarters[there]
             newest.append(level if is_own else None)
     known = [level for level in newest if level is not None]
-    together = Level(energy=sum(one.energy for one in known), time=min((one.time for one in known), default=0))
+    together = StoredLevel(energy=sum(one.energy for one in known), time=min((one.time for one in known), default=0))
     return Course(first=first, newest=together if known and len(known) == len(newest) else None, **adding.lines)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class LineSum:
     """A sum of a line over some time."""
 
     energy: MilliwattHours | None  # milliwatt-hours, of the slots that have a reading; ``None``: none has one
@@ -87,26 +87,26 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class CourseSums:
     """The sums of a course over some time; ``None``: the account had no meter for it."""
 
     start: EpochSeconds  # its first second
-    solar: Figure | None  # generated
-    used: Figure | None  # what the place used
-    taken: Figure | None  # from the town and the microgrid
-    given: Figure | None  # to the town and the microgrid
+    solar: LineSum | None  # generated
+    used: LineSum | None  # what the place used
+    taken: LineSum | None  # from the town and the microgrid
+    given: LineSum | None  # to the town and the microgrid
 
     @property
-    def all(self) -> list[tuple[str, Figure]]:
+    def all(self) -> list[tuple[str, LineSum]]:
         """The sums that there are, with their words."""
         named = (("Solar", self.solar), ("Used", self.used), ("Taken", self.taken), ("Given", self.given))
         return [(name, figure) for name, figure in named if figure is not None]
 
 
-def figures_of(course: Course, first: Quarter, end: Quarter) -> Figures:
+def figures_of(course: Course, first: Quarter, end: Quarter) -> CourseSums:
     """Return the sums of a course in the quarters ``first`` to before ``end``."""
     span = slice(first - course.first, end - course.first)
-    return Figures(
+    return CourseSums(
         start=first * QUARTER_S,
         solar=_figure(course.sun, span),
         used=_figure(course.used, span),
@@ -115,11 +115,11 @@ def figures_of(course: Course, first: Quarter, end: Quarter) -> Figures:
     )
 
 
-def _figure(line: Line, span: slice) -> Figure | None:
+def _figure(line: EnergyLine, span: slice) -> LineSum | None:
     energy, slots, expected = (int(values[span].sum()) for values in (line.energy, line.slots, line.expected))
     if not expected:
         return None
-    return Figure(energy=energy if slots else None, permille=slots * 1000 // expected)
+    return LineSum(energy=energy if slots else None, permille=slots * 1000 // expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +143,16 @@ def helped_now(heartbeat: Heartbeat | None, meter: MeterId, now: EpochSeconds) -
     return f"{helpers} of the neighbours' batteries help it." if helpers > 1 else "A neighbour's battery helps it."
 
 
-def helping(rows: Iterable[Shared], held: Sequence[Held]) -> Helping:
+def helping(rows: Iterable[QuarterShare], held: Sequence[HeldMeter]) -> Helping:
     """Return how an account's batteries helped and were helped.
 
     Args:
         rows: What the batteries of its microgrids shared.
         held: When the account had which meter.
     """
-    quarters: dict[tuple[Quarter, MicrogridId], tuple[list[Shared], list[Shared]]] = defaultdict(lambda: ([], []))
+    quarters: dict[tuple[Quarter, MicrogridId], tuple[list[QuarterShare], list[QuarterShare]]] = defaultdict(
+        lambda: ([], [])
+    )
     for row in rows:
         is_own = any(one.meter == row.meter and one.first <= row.quarter < one.end for one in held)
         quarters[row.quarter, row.place[0]][is_own].append(row)
@@ -188,7 +190,7 @@ _SUMMED = {
 }
 
 
-def by_day(settled: SettledQuarters, held: Sequence[Held], zone: ZoneInfo) -> list[SettledSums]:
+def by_day(settled: SettledQuarters, held: Sequence[HeldMeter], zone: ZoneInfo) -> list[SettledSums]:
     """Return an account's sums of each local day that ``settled`` touches, while it had its meters."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
     its = is_held(settled.meters[:, None], quarters[None, :], held)
@@ -211,7 +213,7 @@ def together(days: Sequence[SettledSums], start: EpochSeconds) -> SettledSums:
     return SettledSums(start=start, **{name: sum(getattr(day, name) for day in days) for name in names})
 
 
-def settled_until(settled: SettledQuarters, held: Sequence[Held]) -> Quarter | None:
+def settled_until(settled: SettledQuarters, held: Sequence[HeldMeter]) -> Quarter | None:
     """Return the quarter after an account's last settled one; ``None``: none is settled."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
     there = is_held(settled.meters[:, None], quarters[None, :], held) & (settled.version > 0)

@@ -22,17 +22,17 @@ from commonwatt.model.calendar import (
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter, quarter_of
 from utility.access.people import Actor
-from utility.billing.documents.explained import Explained, hours_plot, rows_within
+from utility.billing.documents.explained import ExplainedBill, hours_plot, rows_within
 from utility.billing.documents.statement import Writing, hours, writing_of
 from utility.billing.pages import bill_content, due_date, printed
 from utility.billing.store.documents import KeptDocuments, RunDocuments, issued_bills, issued_documents
-from utility.exports.customer import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
-from utility.exports.selection import Resolution, Selection, intervals
-from utility.exports.store.exports import Asked, account_quarters
+from utility.exports.customer import MEDIA_TYPES, SUFFIXES, CustomerFormat, FileSource, pieces_of
+from utility.exports.selection import ExportSelection, Resolution, intervals
+from utility.exports.store.exports import AskedExport, account_quarters
 from utility.households.api import ACTIONS, own_account, own_home
 from utility.households.course import (
     HOME_LOOKS,
-    Figures,
+    CourseSums,
     SettledSums,
     day_series,
     helped_now,
@@ -42,9 +42,9 @@ from utility.households.course import (
     together,
 )
 from utility.households.store import (
+    AccountHome,
     BillSoFar,
     BillsSoFar,
-    Home,
     day_around,
     day_of,
     figures_by_day,
@@ -191,7 +191,7 @@ def past(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Resp
     return console.fragment(request, actor, "home_weight.html", content)
 
 
-def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+def _today(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
     today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
     building, said = stored_now(console.database, home, now, zone, shared=True), lasting_of(console.api).said
@@ -213,7 +213,7 @@ def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> d
     }
 
 
-def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+def _sharing(home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     quarter = quarter_of(now)
     return {
         "last_month": month_before(month_of(quarter, zone)),
@@ -229,7 +229,7 @@ def _so_far(api: Api) -> BillsSoFar:
     return BillsSoFar(api.database, api.settings.billing.tariff, api.settings.settlement)
 
 
-def _bills(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+def _bills(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     found: dict[str, Any] = {"so_far": None, "has_rates": True, "energy_today": None}
     try:
         if (bill := console.api.part(_so_far).of(home, now)) is not None:
@@ -246,11 +246,11 @@ def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) ->
     """Return what the form of files is filled with, so that the file has data: the month as far as it is settled."""
     settled = first if so_far is None or so_far.until is None else local_day(so_far.until * QUARTER_S, zone)
     if settled > first:
-        return {"file_from": first, "file_to": settled, "file_of": Source.SETTLED}
-    return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": Source.READINGS}
+        return {"file_from": first, "file_to": settled, "file_of": FileSource.SETTLED}
+    return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": FileSource.READINGS}
 
 
-def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
+def _month(console: Console, home: AccountHome, month: str) -> dict[str, Any]:
     zone = console.zone()
     first, end = month_quarters(month, zone)
     # Days that have not begun have no row.
@@ -278,7 +278,7 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
 
 
 def _saved(
-    console: Console, home: Home, rows: list[tuple[date, SettledSums, Figures]]
+    console: Console, home: AccountHome, rows: list[tuple[date, SettledSums, CourseSums]]
 ) -> tuple[float, float, int] | None:
     """Return what own energy, and neighbours', saved at the lowest price, and of how many days the first is."""
     # Neighbours' is of all that is settled, as what was received; the own is of settled days with all readings.
@@ -295,7 +295,7 @@ def _saved(
     return max(0, sum(own)) * price, sum(one.got for _, one, _ in rows) * price, len(own)
 
 
-def _tariff(console: Console, home: Home) -> Tariff | None:
+def _tariff(console: Console, home: AccountHome) -> Tariff | None:
     """Return the version of the account's tariff that is in force now; ``None``: none is."""
     versions = console.database.read(published)
     now = quarter_of(console.now())
@@ -307,7 +307,7 @@ def _writing(tariff: Tariff | None) -> Writing:
     return writing_of(None if tariff is None else tariff.file.bill)
 
 
-def _added(days: list[Figures]) -> list[tuple[str, int, int]]:
+def _added(days: list[CourseSums]) -> list[tuple[str, int, int]]:
     """Return the sums over some days, by name, and of how many days each is; only of what has readings."""
     found: dict[str, list[int]] = {}
     for day in days:
@@ -345,7 +345,7 @@ def _course_of(of: str, at: date, today: date) -> dict[str, Any]:
     }
 
 
-def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
+def _days_series(console: Console, home: AccountHome, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
     """Return the use of each day by source, as its whole quarter-hours have it."""
     # Of a month whose readings are no longer kept: what was taken, as settled.
     zone = console.zone()
@@ -376,7 +376,7 @@ def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> 
     return stacked(rows, starts[:-1].tolist(), 86_400, "kWh") if course.used.expected.any() else []
 
 
-def _months_series(console: Console, home: Home, year: int) -> list[dict[str, Any]]:
+def _months_series(console: Console, home: AccountHome, year: int) -> list[dict[str, Any]]:
     """Return the use of each month by source, as settled."""
     rows = console.database.read(
         usage_history, Scope.ACCOUNT, home.account.number, month_number(f"{year}-12"), Span.MONTH, 12
@@ -395,7 +395,7 @@ def _months_series(console: Console, home: Home, year: int) -> list[dict[str, An
 _BillMonth = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
 _Run = Annotated[int, Query(ge=0, lt=2**31, description="A cancelled run, whose bill is wanted; 0: the issued one.")]
 _Form = Annotated[CustomerFormat, Query(description="Green Button (XML), or a spreadsheet (CSV).")]
-_Source = Annotated[Source, Query(description="Settled quarter-hours, as bills have them, or sums of readings.")]
+_Source = Annotated[FileSource, Query(description="Settled quarter-hours, as bills have them, or sums of readings.")]
 
 
 @router.get("/console/home/bills/{month}")
@@ -405,7 +405,7 @@ def month_page(
     """Return an issued bill with its explanation by day."""
     account, found = _documents(console, actor, month, run)
     (statement,) = found.statements([account])
-    explained = Explained(found.run.inputs(), statement.bill, statement.meters)
+    explained = ExplainedBill(found.run.inputs(), statement.bill, statement.meters)
     path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
     content = bill_content(
         console, statement, found, lambda: console.api.part(_kept).of(account, (month_before(month), 0))
@@ -447,7 +447,7 @@ def energy(
     start: date | None = None,
     end: date | None = None,
     form: _Form = CustomerFormat.GREEN_BUTTON,
-    of: _Source = Source.SETTLED,
+    of: _Source = FileSource.SETTLED,
 ) -> Response:
     """Return the account's quarter-hours of some local days as a file; today's if none are given."""
     account, zone = own_account(actor), console.zone()
@@ -455,9 +455,9 @@ def energy(
     end = end or start + timedelta(days=1)
     try:
         first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
-        selection = Selection(accounts=(account,))
-        asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
-        quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
+        selection = ExportSelection(accounts=(account,))
+        asked = AskedExport(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
+        quarters = account_quarters(console.database, asked, settled=of is FileSource.SETTLED)
     except (ConfigError, ValueError, OverflowError) as error:
         raise HTTPException(422, plain(error)) from error
     name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"

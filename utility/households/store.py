@@ -33,11 +33,11 @@ from utility.billing.store.billing_sources import inputs_of, newest_settled, set
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUARTERS_A_DAY, SettledQuarters
-from utility.exports.selection import Held, Resolution, held_by, intervals
+from utility.exports.selection import HeldMeter, Resolution, held_by, intervals
 from utility.exports.store.exports import BlockSource, exported_meters
 from utility.households.course import (
     Course,
-    Figures,
+    CourseSums,
     Helping,
     Recording,
     SettledSums,
@@ -48,7 +48,7 @@ from utility.households.course import (
     settled_until,
 )
 from utility.jobs.plans import LocalDay
-from utility.readings.flows import Level
+from utility.readings.flows import StoredLevel
 from utility.registry.accounts import Account, DatedRegistry, Installed
 from utility.registry.store.accounts import load_registry_around
 from utility.registry.tables import meter, present_minimum
@@ -60,7 +60,7 @@ from utility.settlement.store.sharing import shared_by_meter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registered:
+class MeterReported:
     """What is registered of a meter, and what it reported."""
 
     id: MeterId  # its id
@@ -72,7 +72,7 @@ class Registered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Battery:
+class AccountBattery:
     """A battery of the account, or of its building."""
 
     meter: MeterId  # the meter that it is behind
@@ -86,18 +86,18 @@ class Battery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Home:
+class AccountHome:
     """An account with its meters."""
 
     account: Account  # the account
     registry: DatedRegistry  # its microgrids, whole; most of it is of others and is not shown
-    meters: Mapping[MeterId, Registered]  # what is registered of its meters and of its buildings'
+    meters: Mapping[MeterId, MeterReported]  # what is registered of its meters and of its buildings'
 
-    def held(self, first: Quarter, end: Quarter) -> list[Held]:
+    def held(self, first: Quarter, end: Quarter) -> list[HeldMeter]:
         """Return when the account had which meter in ``[first, end)``."""
         return held_by(self.registry, [self.account.number], first, end)
 
-    def shared(self, first: Quarter, end: Quarter) -> list[Held]:
+    def shared(self, first: Quarter, end: Quarter) -> list[HeldMeter]:
         """Return the meters of buildings in which the account had an apartment, and when, in ``[first, end)``."""
         found = []
         for one in self.held(first, end):
@@ -105,10 +105,10 @@ class Home:
             for its in _building_of(self.registry, apartment):
                 start, stop = its.within(one.first, one.end)
                 if start < stop:
-                    found.append(Held(meter=its.id, direction=its.direction, first=start, end=stop))
+                    found.append(HeldMeter(meter=its.id, direction=its.direction, first=start, end=stop))
         return found
 
-    def recordings(self, held: list[Held]) -> list[Recording]:
+    def recordings(self, held: list[HeldMeter]) -> list[Recording]:
         """Return some of its meters, or of its buildings', with what they record."""
         return [Recording(held=one, kinds=self.meters[one.meter].kinds) for one in held if one.meter in self.meters]
 
@@ -122,13 +122,13 @@ class Home:
         meters = (self.registry.meters[one.meter] for one in self.held(quarter, quarter + 1))
         return sorted({(meter.microgrid, meter.place) for meter in meters})
 
-    def batteries(self, quarter: Quarter) -> list[Battery]:
+    def batteries(self, quarter: Quarter) -> list[AccountBattery]:
         """Return the batteries that the account has, or shares in its building, in a quarter."""
         own = [(one, False) for one in self.held(quarter, quarter + 1)]
         both = [*own, *((one, True) for one in self.shared(quarter, quarter + 1))]
         known = {one.meter: (self.registry.meters[one.meter], self.meters[one.meter], shared) for one, shared in both}
         return [
-            Battery(
+            AccountBattery(
                 meter=meter.id,
                 microgrid=meter.microgrid,
                 place=meter.place,
@@ -145,7 +145,7 @@ class Home:
 _FOR_EVER = 2**31
 
 
-def home_of(database: Database, account: AccountNumber) -> Home | None:
+def home_of(database: Database, account: AccountNumber) -> AccountHome | None:
     """Return an account with its meters; ``None``: there is no such account."""
     with database.reads.begin() as connection:
         registry = load_registry_around(connection, account)
@@ -154,16 +154,16 @@ def home_of(database: Database, account: AccountNumber) -> Home | None:
         own = [m for m in registry.meters.values() if any(held.account == account for held in m.holdings)]
         theirs = [building for meter in own for building in _building_of(registry, meter)]
         meters = _registered(connection, {one.id for one in (*own, *theirs)})
-    return Home(account=registry.accounts[account], registry=registry, meters=meters)
+    return AccountHome(account=registry.accounts[account], registry=registry, meters=meters)
 
 
-def _registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, Registered]:
+def _registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, MeterReported]:
     """Return what is registered of some meters of one account, by id."""
     columns = (meter.c.id, meter.c.record_types, meter.c.battery_capacity, meter.c.minimum_percent)
     statement = select(*columns, present_minimum.c.percent, present_minimum.c.said).outerjoin(present_minimum)
     rows = connection.execute(statement.where(meter.c.id.in_([signed64(one) for one in ids])))
     found = [
-        Registered(
+        MeterReported(
             id=unsigned64(row.id),
             kinds=frozenset(RecordType(int(kind)) for kind in row.record_types.split(",")),
             capacity=row.battery_capacity,
@@ -187,7 +187,7 @@ def _building_of(registry: DatedRegistry, meter: Installed) -> list[Installed]:
     ]
 
 
-def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *, shared: bool = False) -> Course:
+def read_course(database: Database, home: AccountHome, first: Quarter, end: Quarter, *, shared: bool = False) -> Course:
     """Return the course of a home in the quarters ``first`` to before ``end``.
 
     Args:
@@ -202,7 +202,7 @@ def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *,
     return course_of(blocks, home.recordings(held), first, end)
 
 
-def read_helping(database: Database, home: Home, first: Quarter, end: Quarter) -> Helping | None:
+def read_helping(database: Database, home: AccountHome, first: Quarter, end: Quarter) -> Helping | None:
     """Return how a home helped and was helped in ``[first, end)``; ``None``: it had no battery of its own."""
     held = [one for one in home.held(first, end) if home.meters[one.meter].capacity is not None]
     if not held:
@@ -213,7 +213,7 @@ def read_helping(database: Database, home: Home, first: Quarter, end: Quarter) -
 
 
 def read_settled(
-    database: Database, home: Home, first: Quarter, end: Quarter, zone: ZoneInfo
+    database: Database, home: AccountHome, first: Quarter, end: Quarter, zone: ZoneInfo
 ) -> tuple[list[SettledSums], Quarter | None]:
     """Return the settled sums of each local day of ``[first, end)``, and the quarter after the last settled one."""
     held = home.held(first, end)
@@ -222,16 +222,16 @@ def read_settled(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Day:
+class AccountDay:
     """A local day of an account, or of its building."""
 
     course: Course  # the day's energies by quarter-hour
-    sums: Figures  # its sums so far, of the same quarters
+    sums: CourseSums  # its sums so far, of the same quarters
     until: EpochSeconds | None  # the end of its newest quarter with a reading; ``None``: none has come
-    level: Level | None  # the newest level of the batteries in it; ``None``: not known
+    level: StoredLevel | None  # the newest level of the batteries in it; ``None``: not known
 
 
-def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shared: bool = False) -> Day:
+def day_of(database: Database, home: AccountHome, first: Quarter, end: Quarter, *, shared: bool = False) -> AccountDay:
     """Return a local day of a home.
 
     Args:
@@ -241,7 +241,7 @@ def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shar
     """
     course = read_course(database, home, first, end, shared=shared)
     until = course.until
-    return Day(
+    return AccountDay(
         course=course,
         sums=figures_of(course.whole, first, first if until is None else until),
         until=None if until is None else until * QUARTER_S,
@@ -255,7 +255,9 @@ def day_around(time: EpochSeconds, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     return period.start // QUARTER_S, period.end // QUARTER_S
 
 
-def figures_by_day(database: Database, home: Home, first: Quarter, end: Quarter, zone: ZoneInfo) -> list[Figures]:
+def figures_by_day(
+    database: Database, home: AccountHome, first: Quarter, end: Quarter, zone: ZoneInfo
+) -> list[CourseSums]:
     """Return the sums of each local day of ``[first, end)``, such as a month, from readings."""
     course = read_course(database, home, first, end)
     days = (intervals(Resolution.DAY, first, end, zone).starts // QUARTER_S).tolist()
@@ -263,13 +265,13 @@ def figures_by_day(database: Database, home: Home, first: Quarter, end: Quarter,
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stored:
+class StoredBatteries:
     """The batteries of an account, or of its building."""
 
-    batteries: Sequence[Battery]  # each with its minimum
-    level: Level | None  # their newest level together, of today or yesterday; ``None``: not known
+    batteries: Sequence[AccountBattery]  # each with its minimum
+    level: StoredLevel | None  # their newest level together, of today or yesterday; ``None``: not known
     permille: int | None  # the level in thousandths of their capacity
-    today: Day  # the day that they are of, until now
+    today: AccountDay  # the day that they are of, until now
 
     @property
     def low_since(self) -> tuple[EpochSeconds, bool] | None:
@@ -283,7 +285,9 @@ class Stored:
         return (course.first + int(known[before]) + 1) * QUARTER_S, before > 0
 
 
-def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo, *, shared: bool) -> Stored | None:
+def stored_now(
+    database: Database, home: AccountHome, now: EpochSeconds, zone: ZoneInfo, *, shared: bool
+) -> StoredBatteries | None:
     """Return the account's batteries now, or those of its building; ``None``: there are none."""
     batteries = [one for one in home.batteries(quarter_of(now)) if one.is_shared is shared]
     if not batteries:
@@ -296,7 +300,7 @@ def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo
         level = day_of(database, home, *day_around(first * QUARTER_S - 1, zone), shared=shared).level
     capacity = sum(one.capacity for one in batteries)
     permille = None if level is None else max(0, min(1000, level.energy * 1000 // capacity))
-    return Stored(batteries=batteries, level=level, permille=permille, today=today)
+    return StoredBatteries(batteries=batteries, level=level, permille=permille, today=today)
 
 
 KEPT_S = 300  # seconds for which a computed bill is shown again, with its age
@@ -329,7 +333,7 @@ class BillsSoFar:
     _lock: Lock = field(default_factory=Lock)
     _kept: OrderedDict[tuple[str, frozenset[MicrogridId]], _Kept] = field(default_factory=OrderedDict)
 
-    def of(self, home: Home, now: EpochSeconds) -> BillSoFar | None:
+    def of(self, home: AccountHome, now: EpochSeconds) -> BillSoFar | None:
         """Return the bill of an account for the present month; ``None``: it had no meter in it.
 
         Raises:
@@ -344,7 +348,7 @@ class BillsSoFar:
         bill, until = found.bills[number], found.until.get(number)
         return BillSoFar(bill=bill, until=until, today=today[number], computed=computed)
 
-    def _found(self, home: Home, microgrids: frozenset[MicrogridId], now: EpochSeconds) -> _Kept:
+    def _found(self, home: AccountHome, microgrids: frozenset[MicrogridId], now: EpochSeconds) -> _Kept:
         with self.database.reads.begin() as connection:
             zone = zone_of(connection)
             month = month_of(quarter_of(now), zone)

@@ -140,7 +140,7 @@ DAY_MINUTES = 1_440
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class PlanChange:
     """What a person set for a job, in place of its plan."""
 
     every_s: int | None = None  # the interval; ``None``: as planned
@@ -148,7 +148,7 @@ class Change:
     paused: EpochSeconds | None = None  # since when it is paused; ``None``: it is not
 
 
-UNCHANGED = Change()
+UNCHANGED = PlanChange()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Plan:
     frees_disk: bool = False  # whether the job also runs with a full disk
     also: tuple[str, ...] = ()  # other names of the job: what the town's documents call it
 
-    def in_force(self, change: Change, zone: ZoneInfo) -> "Plan":
+    def in_force(self, change: PlanChange, zone: ZoneInfo) -> "Plan":
         """Return the plan with what a person set, in the town's zone."""
         if isinstance(self.cadence, Seconds):
             return replace(self, cadence=Seconds(change.every_s or self.cadence.length))
@@ -182,7 +182,7 @@ class Plan:
             return begin
         return _at_minute(begin, self.minute, self.cadence.zone)
 
-    def fault(self, change: Change) -> str | None:
+    def fault(self, change: PlanChange) -> str | None:
         """Return why a change can't be; ``None``: it can."""
         if isinstance(self.cadence, Seconds):
             if change.minute is not None:

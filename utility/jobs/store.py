@@ -20,7 +20,7 @@ from utility.access.store.audit_log import record
 from utility.database.base import read
 from utility.database.database import Database, insert_or, upsert
 from utility.database.town_zone import zone_of
-from utility.jobs.plans import UNCHANGED, Change, Period, Plan, Seconds, Why, lacking
+from utility.jobs.plans import UNCHANGED, Period, Plan, PlanChange, Seconds, Why, lacking
 from utility.jobs.tables import job, period, settlement_due
 from utility.jobs.tables import job as job_table
 from utility.webkit.columns import Shown, Time
@@ -283,10 +283,10 @@ RUNS = ("period", "done", "took_ms", "failed", "error")  # what is stored of a j
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class JobState:
     """What is stored of a job."""
 
-    change: Change = UNCHANGED  # what a person set
+    change: PlanChange = UNCHANGED  # what a person set
     period: str | None = None  # the name of the last period that was done; ``None``: none was
     done: EpochSeconds | None = None  # when
     took_ms: int | None = None  # how long that took, real milliseconds
@@ -309,11 +309,11 @@ class OpenPeriod:
     over: int  # how many periods of the job are over and not done
 
 
-def states(connection: Connection) -> dict[str, State]:
+def states(connection: Connection) -> dict[str, JobState]:
     """Return what is stored of the jobs, by name."""
     return {
-        row["name"]: State(
-            change=Change(every_s=row["every_s"], minute=row["minute"], paused=row["paused"]),
+        row["name"]: JobState(
+            change=PlanChange(every_s=row["every_s"], minute=row["minute"], paused=row["paused"]),
             **{name: row[name] for name in RUNS},
         )
         for row in connection.execute(select(job)).mappings()
@@ -323,7 +323,7 @@ def states(connection: Connection) -> dict[str, State]:
 def plan_in_force(connection: Connection, plan: Plan) -> Plan | None:
     """Return a job's plan with what a person set; ``None``: it is paused."""
     row = connection.execute(select(job.c.paused, job.c.every_s, job.c.minute).where(job.c.name == plan.name)).first()
-    change = UNCHANGED if row is None else Change(every_s=row.every_s, minute=row.minute)
+    change = UNCHANGED if row is None else PlanChange(every_s=row.every_s, minute=row.minute)
     return plan.in_force(change, zone_of(connection)) if row is None or row.paused is None else None
 
 
@@ -344,7 +344,7 @@ def newest_until(connection: Connection) -> dict[str, EpochSeconds]:
     return dict(connection.execute(statement).all())
 
 
-def save_change(connection: Connection, plan: Plan, before: Change, after: Change) -> None:
+def save_change(connection: Connection, plan: Plan, before: PlanChange, after: PlanChange) -> None:
     """Store what a person set for a job, in place of what was set before."""
     row = {"name": plan.name, "every_s": after.every_s, "minute": after.minute, "paused": after.paused}
     connection.execute(upsert(connection, job, "every_s", "minute", "paused"), row)
@@ -408,12 +408,12 @@ def listed(database: Database, plans: Sequence[Plan], now: EpochSeconds) -> list
     return [
         _row(plan.in_force(state.change, zone), state, opened.get(plan.name), newest.get(plan.name), now)
         for plan in plans
-        for state in [known.get(plan.name, State())]
+        for state in [known.get(plan.name, JobState())]
     ]
 
 
 def _row(
-    plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds | None, now: EpochSeconds
+    plan: Plan, state: JobState, open_: OpenPeriod | None, until: EpochSeconds | None, now: EpochSeconds
 ) -> JobAnswer:
     change = state.change
     is_over = open_ is not None and (not plan.catch_up or open_.until <= now)
@@ -434,7 +434,7 @@ def _row(
     )
 
 
-def _late_s(plan: Plan, state: State, open_: OpenPeriod | None, now: EpochSeconds) -> int:
+def _late_s(plan: Plan, state: JobState, open_: OpenPeriod | None, now: EpochSeconds) -> int:
     """Return by how many seconds a job is late; 0: it is in time, or it never ran."""
     if open_ is None:
         return 0
@@ -454,7 +454,7 @@ def _next_due(plan: Plan, open_: OpenPeriod | None, until: EpochSeconds | None) 
     return plan.due(following.start, following.end)
 
 
-def _state(change: Change, open_: OpenPeriod | None, now: EpochSeconds, *, is_over: bool) -> str:
+def _state(change: PlanChange, open_: OpenPeriod | None, now: EpochSeconds, *, is_over: bool) -> str:
     if change.paused is not None:
         return "paused"
     state = state_of(open_, now) if open_ is not None and is_over else "ok"
@@ -468,7 +468,7 @@ def run_now(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> 
         ConfigError: The job is paused or running, or has no period that is over.
     """
     with database.writes.begin() as connection:
-        state = states(connection).get(plan.name, State())
+        state = states(connection).get(plan.name, JobState())
         if state.change.paused is not None:
             raise ConfigError(f"{plan.name} is paused since {moment(state.change.paused)}; resume it first")
         open_ = open_periods(connection, now).get(plan.name)
@@ -490,7 +490,7 @@ def pause(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> No
         ConfigError: It is paused.
     """
     with database.writes.begin() as connection:
-        before = states(connection).get(plan.name, State()).change
+        before = states(connection).get(plan.name, JobState()).change
         if before.paused is not None:
             raise ConfigError(f"{plan.name} is paused already, since {moment(before.paused)}")
         save_change(connection, plan, before, replace(before, paused=now))
@@ -504,7 +504,7 @@ def resume(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> N
         ConfigError: It is not paused.
     """
     with database.writes.begin() as connection:
-        before = states(connection).get(plan.name, State()).change
+        before = states(connection).get(plan.name, JobState()).change
         if before.paused is None:
             raise ConfigError(f"{plan.name} is not paused")
         save_change(connection, plan, before, replace(before, paused=None))
@@ -526,7 +526,7 @@ def change(
         ConfigError: The job can't have it.
     """
     with database.writes.begin() as connection:
-        before = states(connection).get(plan.name, State()).change
+        before = states(connection).get(plan.name, JobState()).change
         after = replace(UNCHANGED, paused=before.paused, every_s=every_s, minute=minute)
         if (fault := plan.fault(after)) is not None:
             raise ConfigError(fault)

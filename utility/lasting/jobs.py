@@ -11,9 +11,9 @@ from commonwatt.energy import lasting as lasting_proof
 from commonwatt.energy.lasting import HORIZON_H, Band, Floats, HoursLeft, band, use_ends, use_error
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
-from commonwatt.runtime.metric_families import Row, families, gauge
+from commonwatt.runtime.metric_families import MetricRow, families, gauge
 from utility.database.metrics import PREFIX
-from utility.lasting.rules import DAYS, Block, Days, Said, Score, project, scored, seen, summary, town_left
+from utility.lasting.rules import DAYS, Alike, Days, Said, Score, project, scored, seen, summary, town_left
 from utility.lasting.store import load_blocks, load_used, read_scores, save_scores
 from utility.registry.store.registry import registry_revision
 from utility.webkit.services import Api
@@ -33,8 +33,8 @@ class Lasting:
         self.scores: Sequence[Score] = ()  # in the order in which they began
         self._api = api
         self._loaded: tuple[int, int] | None = None
-        self._blocks: list[Block] = []
-        self._projected: list[Block] = []  # those of the newest projection
+        self._blocks: list[Alike] = []
+        self._projected: list[Alike] = []  # those of the newest projection
         self._days: Days = {}
         self._homes: Mapping[MicrogridId, int] = {}  # homes of each microgrid
         # When each microgrid's past was read, and the use at the ends of the band by it.
@@ -96,7 +96,7 @@ def hours_of(band: Band) -> float:
     return HORIZON_H if band.middle is None else band.middle
 
 
-_ROWS: tuple[Row[Mapping[MicrogridId, HoursLeft]], ...] = (
+_ROWS: tuple[MetricRow[Mapping[MicrogridId, HoursLeft]], ...] = (
     gauge("left_seconds",
           "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours.",
         lambda lasting: {

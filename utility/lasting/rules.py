@@ -9,8 +9,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Rules
-from commonwatt.energy.lasting import DAY_PARTS, NEAR_H, Band, Floats, HoursLeft, Lasts, Usual, band, hours_left, lasts
+from commonwatt.energy.controllers import ControllerRules
+from commonwatt.energy.lasting import (
+    DAY_PARTS,
+    NEAR_H,
+    Band,
+    Floats,
+    HoursLeft,
+    Lasts,
+    UsualPower,
+    band,
+    hours_left,
+    lasts,
+)
 from commonwatt.energy.places import Places, places_of, streets_of
 from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.strategies import STRATEGIES
@@ -27,7 +38,7 @@ OLD_S = 900  # age of a heartbeat from which on its levels are not known
 SURGE, SURGE_S = 2, 1_800  # use above so many times the usual one is said after so many seconds
 NO_HISTORY = "no day is settled yet: average use by the capacity of batteries, and no sun"
 # What controllers do in an island, by strategy.
-RULES = {name: Rules(sharing=each, reduces=True, sheds=True) for name, each in STRATEGIES.items()}
+RULES = {name: ControllerRules(sharing=each, reduces=True, sheds=True) for name, each in STRATEGIES.items()}
 
 
 class Said(NamedTuple):
@@ -50,11 +61,11 @@ class ClassUsual(NamedTuple):
 UNSETTLED = ClassUsual(np.ones(48), np.zeros(24), np.ones(2), NO_HISTORY)
 
 
-class Block(NamedTuple):
+class Alike(NamedTuple):
     """Microgrids of one layout with what is usual there."""
 
     places: Places
-    usual: Usual  # what is usual at their places
+    usual: UsualPower  # what is usual at their places
     classes: Sequence[ClassUsual]  # the class of each microgrid
     batteries: Mapping[MeterId, tuple[int, int]]  # row and column of the battery behind each outgoing meter
     homes: Array  # how many places of each microgrid use energy, (M)
@@ -103,7 +114,7 @@ def blocks_of(
     microgrids: Mapping[MicrogridId, Microgrid],
     watts: Mapping[AccountNumber, float],
     classes: Mapping[str, ClassUsual],
-) -> list[Block]:
+) -> list[Alike]:
     """Return installed microgrids that have homes, with what is usual there, from the mean use of accounts' places.
 
     Homes of which it is not known share a day's capacity equally; without batteries they use 1 W, not nothing.
@@ -125,12 +136,12 @@ def blocks_of(
         use = np.where(np.isnan(use), average[:, None], use)
         of = [classes[microgrids[name].kind] for name in places.microgrids]
         by_cell, by_hour = (np.stack(each, axis=1)[:, :, None] for each in ([c.use for c in of], [c.sun for c in of]))
-        usual = Usual(use=by_cell * use, sun=by_hour * places.capacity)
-        blocks.append(Block(places, usual, of, batteries, homes, accounts))
+        usual = UsualPower(use=by_cell * use, sun=by_hour * places.capacity)
+        blocks.append(Alike(places, usual, of, batteries, homes, accounts))
     return blocks
 
 
-def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochSeconds, zone: ZoneInfo) -> Seen:
+def seen(block: Alike, said: Mapping[MicrogridId, Said], days: Days, now: EpochSeconds, zone: ZoneInfo) -> Seen:
     """Return what the last heartbeats say of a block; their power is added to ``days``."""
     cell = int(load_cells(np.array([now // QUARTER_S]), zone)[0])
     usual = np.stack([block.usual.use[cell].sum(axis=1), block.usual.sun[cell % 24].sum(axis=1)], axis=1)
@@ -173,7 +184,7 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     return Seen(filled, known, np.array(strategy), reasons, np.clip(parts, *DAY_PARTS), surge_w)
 
 
-def project(block: Block, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dict[MicrogridId, HoursLeft]:
+def project(block: Alike, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dict[MicrogridId, HoursLeft]:
     """Return how long the microgrids of a block last, by name."""
     found, names = {}, block.places.microgrids
     for strategy in set(known.strategy):
@@ -187,9 +198,9 @@ def project(block: Block, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dic
     return found
 
 
-def _lasts(block: Block, known: Seen, rows: Flags, now: EpochSeconds, zone: ZoneInfo, *, as_now: bool = False) -> Lasts:
+def _lasts(block: Alike, known: Seen, rows: Flags, now: EpochSeconds, zone: ZoneInfo, *, as_now: bool = False) -> Lasts:
     """Return how long the microgrids of some rows last, all of one strategy; ``as_now``: with the use of now."""
-    its = Usual(use=block.usual.use[:, rows], sun=block.usual.sun[:, rows]).ahead(now, zone, *known.parts[rows].T)
+    its = UsualPower(use=block.usual.use[:, rows], sun=block.usual.sun[:, rows]).ahead(now, zone, *known.parts[rows].T)
     if as_now:
         whole = np.maximum(its.load.sum(axis=2, keepdims=True), 1)
         its = replace(its, load=its.load * (1000 * known.surge_w[rows])[:, None] // whole)

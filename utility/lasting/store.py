@@ -15,7 +15,7 @@ from commonwatt.town.town import Direction, Function
 from utility.database.database import read_setting, save_setting
 from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUARTERS_A_DAY
-from utility.lasting.rules import DAYS, Block, Score, blocks_of, class_usual
+from utility.lasting.rules import DAYS, Alike, Score, blocks_of, class_usual
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import stored_microgrids
 from utility.readings.tables import compacted
@@ -54,7 +54,7 @@ _READINGS = (
 )
 
 
-def load_blocks(connection: Connection, now: EpochSeconds) -> list[Block]:
+def load_blocks(connection: Connection, now: EpochSeconds) -> list[Alike]:
     """Return the microgrids as they are installed now, with what is usual there."""
     quarter, zone = quarter_of(now), zone_of(connection)
     microgrids, capacity = stored_microgrids(connection, quarter, quarter + 1), Counter[str]()

@@ -28,7 +28,7 @@ from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
 from utility.ledger import store
 from utility.ledger.bank import Booking, accounts_in, bookings
-from utility.ledger.entry import Entry, Kind, live, open_items, reversal
+from utility.ledger.entry import Entry, LedgerKind, live, open_items, reversal
 from utility.ledger.store import NAMED, C, entries_where, order_file, post
 from utility.readings.store.parts import chunks
 from utility.settings import UtilitySettings
@@ -37,7 +37,7 @@ ORDER = "CW"  # what the end-to-end reference of an order begins with; its numbe
 SAME_MONEY_DAYS = 3  # days within which as many cents of an account, in another file, may be the same payment
 MUCH, LEAST_CENTS = 20, 10_00  # a payment of more than so many times what is owed, but not of less, is asked about
 WAIT_DAYS = 10  # days after an order's day within which its money may still move
-REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.ORDER)
+REVERSIBLE = (LedgerKind.ASSIGNMENT, LedgerKind.REMINDER, LedgerKind.ORDER)
 
 
 class Asked(BaseModel):
@@ -80,7 +80,9 @@ def take_in(
             continue
         named, whole = (hmac.digest(key, json.dumps(x).encode(), "sha256").hex() for x in _identities(booking))
         cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
-        made = Entry(day=booking.day, kind=Kind.PAYMENT, of=named + whole, cents=cents, sealed=encrypt(key, words))
+        made = Entry(
+            day=booking.day, kind=LedgerKind.PAYMENT, of=named + whole, cents=cents, sealed=encrypt(key, words)
+        )
         payments[made.of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
     # Only what depends on what is stored holds the lock of all that write.
     with database.writes.begin() as connection:
@@ -123,7 +125,7 @@ def _refuse_other_key(connection: Connection, key: bytes, payments: Sequence[Ent
     """Refuse payments that may be there already, known by another key of the office: they would count twice."""
     same = {(each.text, each.cents) for each in payments}
     of_days = C.text.in_({day for day, _ in same})
-    for each in entries_where(connection, C.kind == Kind.PAYMENT, of_days) if same else ():
+    for each in entries_where(connection, C.kind == LedgerKind.PAYMENT, of_days) if same else ():
         if (each.text, each.cents) in same:
             try:
                 decrypt(key, each.sealed or b"")
@@ -159,7 +161,7 @@ def _given(connection: Connection, accounts: set[AccountNumber]) -> Mapping[tupl
     """Return the days of the payments that accounts have been given, by account and cents."""
     days = defaultdict[tuple[AccountNumber, int], list[str]](list)
     for some in chunks(sorted(accounts)):
-        for each in entries_where(connection, C.kind == Kind.ASSIGNMENT, C.account.in_(some)):
+        for each in entries_where(connection, C.kind == LedgerKind.ASSIGNMENT, C.account.in_(some)):
             days[each.account, -each.cents].append(each.day)
     return days
 
@@ -176,7 +178,7 @@ def _order_number(reference: str) -> int | None:
 def _assignment(payment: Entry, account: AccountNumber, day: str, again: str = "") -> Entry:
     """Return the entry that gives a payment to an account; without one it goes back to the payer."""
     cents, lines = payment.cents, {"suspense": payment.cents, "receivables": -payment.cents}
-    new = Entry(day=day, kind=Kind.ASSIGNMENT, of=f"payment {payment.no}{again}", about=payment.no, cents=0)
+    new = Entry(day=day, kind=LedgerKind.ASSIGNMENT, of=f"payment {payment.no}{again}", about=payment.no, cents=0)
     return replace(new, account=account, cents=-cents, lines=lines) if account else new
 
 
@@ -224,7 +226,9 @@ def _reverse(case: Case) -> list[Entry]:
     found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind in REVERSIBLE]
     if not found:
         raise ConfigError(f"no: {case.asked.no} is no entry that can be taken back")
-    if found[0].kind is Kind.ORDER and entries_where(case.connection, C.kind == Kind.RELEASE, C.text == found[0].text):
+    if found[0].kind is LedgerKind.ORDER and entries_where(
+        case.connection, C.kind == LedgerKind.RELEASE, C.text == found[0].text
+    ):
         stands = entries_where(case.connection, C.no == found[0].about, *store.STANDING)
         if stands:
             raise ConfigError("no: its file was released, so the bank may carry it out; a bill is ordered once")
@@ -240,19 +244,19 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     who = contacts_on(connection, office_key(connection, office), day)
     for account, owed in store.balances(connection).items():
         entries = live(entries_where(connection, C.account == account))
-        bills = [each for each in entries if each.kind is Kind.BILL]
+        bills = [each for each in entries if each.kind is LedgerKind.BILL]
         if account not in who or not who[account].iban or not bills:
             continue
         # The bank may still carry out an order of a bill that was cancelled since, or an earlier refund.
         stand = () if is_refund else [each.no for each in bills]
-        late = [each for each in entries if each.kind is Kind.ORDER and each.about not in stand]
+        late = [each for each in entries if each.kind is LedgerKind.ORDER and each.about not in stand]
         if any(case.today < str(date.fromisoformat(each.due) + timedelta(WAIT_DAYS)) for each in late):
             continue
         found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
         if not is_refund and who[account].mandate_day:
             found = [(each, cents) for each, cents in open_items(entries) if each in bills]
-        ordered = {each.about for each in entries if each.kind is Kind.ORDER}
-        new = Entry(day=case.today, kind=Kind.ORDER, of="", account=account, cents=0, due=day, text=file)
+        ordered = {each.about for each in entries if each.kind is LedgerKind.ORDER}
+        new = Entry(day=case.today, kind=LedgerKind.ORDER, of="", account=account, cents=0, due=day, text=file)
         made += [
             replace(new, of=f"{file} bill {bill.no}", about=bill.no, cents=cents)
             for bill, cents in found
@@ -268,7 +272,7 @@ def _propose(case: Case) -> list[Entry]:
     if not closed < month < case.today[:7] or before:
         raise ConfigError(f"{month}: only the first month that is over and not closed can be closed")
     digest = hashlib.sha256(store.exported(case.connection, month, case.settings.office.codes)).hexdigest()
-    return [Entry(day=case.today, kind=Kind.PROPOSAL, of=f"{month} {digest}", cents=0, text=month)]
+    return [Entry(day=case.today, kind=LedgerKind.PROPOSAL, of=f"{month} {digest}", cents=0, text=month)]
 
 
 def close(database: Database, settings: UtilitySettings, of: str, second: Second) -> None:
@@ -285,12 +289,12 @@ def close(database: Database, settings: UtilitySettings, of: str, second: Second
         take(connection, Lock.LEDGER)
         content = store.exported(connection, month, settings.office.codes)
         is_same = of == f"{month} {hashlib.sha256(content).hexdigest()}"
-        proposed = entries_where(connection, C.kind == Kind.PROPOSAL, C.of == of)
+        proposed = entries_where(connection, C.kind == LedgerKind.PROPOSAL, C.of == of)
         if not is_same or not proposed or month <= store.last_closed(connection):
             raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
         require_second(connection, second, {proposed[0].person: "proposed it"})
         today = str(local_day(second.now, zone_of(connection)))
-        made = Entry(day=today, kind=Kind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
+        made = Entry(day=today, kind=LedgerKind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
         post(connection, [made], second.actor.name, second.now)
         record(connection, second.actor, second.now, "ledger.close", month, None, of)
 
@@ -312,7 +316,7 @@ def release(database: Database, settings: UtilitySettings, file: str, digest: st
         today = str(local_day(second.now, zone_of(connection)))
         # What leaves is what was seen, whatever becomes of the accounts' people later.
         sealed = found.sealed(office_key(connection, settings.office))
-        made = Entry(day=today, kind=Kind.RELEASE, of=f"{file} {digest}", cents=0, text=file, sealed=sealed)
+        made = Entry(day=today, kind=LedgerKind.RELEASE, of=f"{file} {digest}", cents=0, text=file, sealed=sealed)
         post(connection, [made], second.actor.name, second.now)
         record(connection, second.actor, second.now, "ledger.release", file, None, {"digest": digest})
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from commonwatt.model.units import AccountNumber, EpochSeconds
 
 
-class Kind(StrEnum):
+class LedgerKind(StrEnum):
     """What an entry is for."""
 
     BILL = "bill"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
     CLOSED = "closed"  # a closed month, with its export; has no lines
 
 
-WITHOUT_LINES = (Kind.INSTALMENT, Kind.ORDER)  # amounts that change no balance
+WITHOUT_LINES = (LedgerKind.INSTALMENT, LedgerKind.ORDER)  # amounts that change no balance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Entry:
 
     no: int = 0  # its number; 0: not yet stored
     day: str  # the local day to which it belongs, such as 2026-11-28
-    kind: Kind  # what it is for
+    kind: LedgerKind  # what it is for
     of: str  # what exactly; two entries of a kind never have the same
     account: AccountNumber = 0  # the account; 0: none yet
     cents: int  # by how much the account owes more; of a payment the money; without lines its amount
@@ -49,21 +49,23 @@ def billed(run: int, account: AccountNumber, day: str, due: str, parts: Mapping[
     """Return the entry of a run's bill, of its cents by key of ``LedgerCodes`` without what is receivable."""
     cents, of = sum(parts.values()), f"run {run} account {account}"
     lines = {"receivables": cents} | {code: -part for code, part in parts.items() if part}
-    new = Entry(day=day, kind=Kind.BILL, of=of, account=account, cents=cents, due=due, lines=lines)
+    new = Entry(day=day, kind=LedgerKind.BILL, of=of, account=account, cents=cents, due=due, lines=lines)
     return replace(new, text="final" if is_final else "")
 
 
 def reversal(entry: Entry, day: str) -> Entry:
     """Return the entry that takes one back."""
     lines = {code: -cents for code, cents in entry.lines.items()}
-    new = Entry(day=day, kind=Kind.REVERSAL, of=f"entry {entry.no}", account=entry.account, about=entry.no, cents=0)
+    new = Entry(
+        day=day, kind=LedgerKind.REVERSAL, of=f"entry {entry.no}", account=entry.account, about=entry.no, cents=0
+    )
     return replace(new, cents=lines.get("receivables", 0), lines=lines)
 
 
 def live(entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries that no other one reversed."""
-    gone = {each.about for each in entries if each.kind is Kind.REVERSAL}
-    return [each for each in entries if each.kind is not Kind.REVERSAL and each.no not in gone]
+    gone = {each.about for each in entries if each.kind is LedgerKind.REVERSAL}
+    return [each for each in entries if each.kind is not LedgerKind.REVERSAL and each.no not in gone]
 
 
 def open_items(entries: Sequence[Entry]) -> list[tuple[Entry, int]]:
@@ -71,7 +73,7 @@ def open_items(entries: Sequence[Entry]) -> list[tuple[Entry, int]]:
     posted = [each for each in live(entries) if each.kind not in WITHOUT_LINES]
     moved, items = list[Entry](), list[Entry]()
     for each in posted:
-        (moved if each.cents < 0 or each.kind is Kind.ASSIGNMENT else items).append(each)
+        (moved if each.cents < 0 or each.kind is LedgerKind.ASSIGNMENT else items).append(each)
     paid = -sum(each.cents for each in moved)
     # More was returned or refunded than was there.
     found, paid = ([], paid) if paid >= 0 else ([(moved[-1], -paid)], 0)
@@ -88,15 +90,15 @@ def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, 
     Args:
         levels: Of each level the days after the due day, or after the reminder before, and the fee in cents.
     """
-    found, sent = [], [each for each in entries if each.kind is Kind.REMINDER]
+    found, sent = [], [each for each in entries if each.kind is LedgerKind.REMINDER]
     for bill, _ in open_items(entries):
         earlier = [each for each in sent if each.about == bill.no]
-        if bill.kind is Kind.BILL and len(earlier) < len(levels):
+        if bill.kind is LedgerKind.BILL and len(earlier) < len(levels):
             days, fee = levels[len(earlier)]
             last = date.fromisoformat(max((each.day for each in earlier), default=bill.due))
             if str(last + timedelta(days)) <= today:
                 of = f"bill {bill.no} level {len(earlier) + 1}"
                 lines = {"receivables": fee, "fees": -fee} if fee else {}
-                new = Entry(day=today, kind=Kind.REMINDER, of=of, account=bill.account, cents=fee, lines=lines)
+                new = Entry(day=today, kind=LedgerKind.REMINDER, of=of, account=bill.account, cents=fee, lines=lines)
                 found.append(replace(new, due=today, about=bill.no))
     return found

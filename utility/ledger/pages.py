@@ -14,7 +14,7 @@ from utility.database.base import Connection
 from utility.ledger import store
 from utility.ledger.bank import MAX_BYTES
 from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, release, take_in
-from utility.ledger.entry import WITHOUT_LINES, Kind, live, open_items
+from utility.ledger.entry import WITHOUT_LINES, LedgerKind, live, open_items
 from utility.ledger.store import C, OrderFile, entries_where, order_file
 from utility.webkit.console.answers import ROWS, Number, Skip, content_of, download, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
@@ -34,14 +34,14 @@ def listed(console: RequestConsole, request: Request, actor: ReadsLedger, skip: 
     with console.database.reads.begin() as connection:
         waiting = store.waiting(connection)[:ROWS]
         owed = sorted(store.balances(connection).items(), key=lambda each: -each[1])
-        orders = entries_where(connection, C.kind == Kind.ORDER)
+        orders = entries_where(connection, C.kind == LedgerKind.ORDER)
         content: dict[str, Any] = {
             "owed": owed[skip : skip + ROWS],
             "waiting": [(each, _words(connection, console, each.sealed)) for each in waiting],
-            "reminders": entries_where(connection, C.kind == Kind.REMINDER)[-ROWS:][::-1],
+            "reminders": entries_where(connection, C.kind == LedgerKind.REMINDER)[-ROWS:][::-1],
             "files": list(dict.fromkeys(each.text for each in reversed(orders)))[:12],
             "months": store.closed_months(connection),
-            "proposed": entries_where(connection, C.kind == Kind.PROPOSAL)[-1:],
+            "proposed": entries_where(connection, C.kind == LedgerKind.PROPOSAL)[-1:],
             "month": console.api.last_month(),
             "first_open": store.first_open(connection),
             "office": console.api.settings.office,

@@ -18,7 +18,7 @@ from utility.customers.people import Contact
 from utility.customers.store import contacts_on, office_key
 from utility.database.engines import Lock, take
 from utility.database.town_zone import zone_of
-from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, open_items, reminders, reversal
+from utility.ledger.entry import WITHOUT_LINES, Entry, LedgerKind, open_items, reminders, reversal
 from utility.ledger.tables import ledger_entry
 from utility.readings.store.parts import chunks
 from utility.registry.tables import account as accounts
@@ -68,7 +68,7 @@ def newest(connection: Connection) -> int:
 def entries_where(connection: Connection, *which: ColumnElement[bool]) -> list[Entry]:
     """Return entries, in order."""
     rows = connection.execute(select(ledger_entry).where(*which).order_by(C.no)).mappings()
-    return [Entry(**{**row, "kind": Kind(row["kind"]), "lines": json.loads(row["lines"])}) for row in rows]
+    return [Entry(**{**row, "kind": LedgerKind(row["kind"]), "lines": json.loads(row["lines"])}) for row in rows]
 
 
 def balances(connection: Connection, *which: ColumnElement[bool]) -> dict[AccountNumber, int]:
@@ -86,7 +86,7 @@ def balance(connection: Connection, account: AccountNumber, day: str = "9999") -
 
 def open_of(connection: Connection, account: AccountNumber) -> tuple[int, list[tuple[Entry, int]]] | None:
     """Return what an account owes, cents, and what is open; ``None``: no payments are booked, so it is not known."""
-    if connection.execute(select(C.no).where(C.kind == Kind.PAYMENT).limit(1)).first() is None:
+    if connection.execute(select(C.no).where(C.kind == LedgerKind.PAYMENT).limit(1)).first() is None:
         return None
     return balance(connection, account), open_items(entries_where(connection, C.account == account))
 
@@ -99,7 +99,7 @@ def is_paid(connection: Connection, account: AccountNumber, run: int) -> bool:
 
 def owed_before(connection: Connection, account: AccountNumber, run: int) -> int | None:
     """Return what an account owed before a run's bill, cents; ``None``: the ledger does not have this bill."""
-    bill = select(C.no).where(C.kind == Kind.BILL, C.of == f"run {run} account {account}")
+    bill = select(C.no).where(C.kind == LedgerKind.BILL, C.of == f"run {run} account {account}")
     no = connection.execute(bill).scalar()
     return None if no is None else balances(connection, C.account == account, C.no < no).get(account, 0)
 
@@ -107,25 +107,27 @@ def owed_before(connection: Connection, account: AccountNumber, run: int) -> int
 def waiting(connection: Connection) -> list[Entry]:
     """Return the payments that are of no account yet, with the cents that are left of them."""
     payment = ledger_entry.alias().c
-    given = select(C.about, func.sum(C.cents)).where(C.kind == Kind.ASSIGNMENT, C.no.not_in(REVERSED))
+    given = select(C.about, func.sum(C.cents)).where(C.kind == LedgerKind.ASSIGNMENT, C.no.not_in(REVERSED))
     whole = given.join(payment.no.table, payment.no == C.about).group_by(C.about, payment.cents)
     done = whole.having((func.min(C.account) == 0) | (func.sum(C.cents) == -payment.cents)).with_only_columns(C.about)
-    found = entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
+    found = entries_where(connection, C.kind == LedgerKind.PAYMENT, C.no.not_in(done))
     parts = dict(connection.execute(given.where(C.about.in_([each.no for each in found])).group_by(C.about)).all())
     return [replace(each, cents=each.cents + int(parts.get(each.no, 0))) for each in found]
 
 
 def post_cancel(connection: Connection, run: int, day: str, person: str, now: EpochSeconds) -> None:
     """Take back a cancelled run's bills and their reminders' fees; what was paid stays with the accounts."""
-    bills = entries_where(connection, C.kind == Kind.BILL, C.of.startswith(f"run {run} "))
+    bills = entries_where(connection, C.kind == LedgerKind.BILL, C.of.startswith(f"run {run} "))
     numbers = {each.no for each in bills}
-    fees = [each for each in entries_where(connection, C.kind == Kind.REMINDER, C.cents != 0) if each.about in numbers]
+    fees = [
+        each for each in entries_where(connection, C.kind == LedgerKind.REMINDER, C.cents != 0) if each.about in numbers
+    ]
     post(connection, [reversal(each, day) for each in (*bills, *fees)], person, now)
 
 
 def closed_months(connection: Connection) -> list[str]:
     """Return the closed months, the newest first."""
-    return list(connection.scalars(select(C.of).where(C.kind == Kind.CLOSED).order_by(C.of.desc())))
+    return list(connection.scalars(select(C.of).where(C.kind == LedgerKind.CLOSED).order_by(C.of.desc())))
 
 
 def last_closed(connection: Connection) -> str:
@@ -142,7 +144,7 @@ def first_open(connection: Connection) -> str:
 def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
     """Return the lines of a month's entries as CSV, with the office's codes; of a closed month as it was closed."""
     parse_month(month)
-    for closed in entries_where(connection, C.kind == Kind.CLOSED, C.of == month):
+    for closed in entries_where(connection, C.kind == LedgerKind.CLOSED, C.of == month):
         return zlib.decompress(closed.sealed or b"")
     rows: list[Sequence[object]] = [("entry", "day", "kind", "of", "account", "due", "about", "key", "code", "cents")]
     for each in entries_where(connection, C.day.startswith(f"{month}-")):
@@ -153,13 +155,13 @@ def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
 
 def named_before(connection: Connection, names: Collection[str]) -> set[str]:
     """Return those of some names of payments that the ledger has."""
-    rows = connection.execute(select(func.substr(C.of, 1, NAMED)).where(C.kind == Kind.PAYMENT)).scalars()
+    rows = connection.execute(select(func.substr(C.of, 1, NAMED)).where(C.kind == LedgerKind.PAYMENT)).scalars()
     return set(names).intersection(rows)
 
 
 def orders_of(connection: Connection, numbers: Collection[int]) -> list[Entry]:
     """Return the orders with some numbers."""
-    is_one = C.kind == Kind.ORDER
+    is_one = C.kind == LedgerKind.ORDER
     return [each for some in chunks(sorted(numbers)) for each in entries_where(connection, is_one, C.no.in_(some))]
 
 
@@ -200,8 +202,8 @@ def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> li
     return found
 
 
-_GIVEN, _PAID = C.kind.in_((Kind.ASSIGNMENT, Kind.REVERSAL)), C.kind == Kind.PAYMENT
-_RELEASED = C.kind == Kind.RELEASE
+_GIVEN, _PAID = C.kind.in_((LedgerKind.ASSIGNMENT, LedgerKind.REVERSAL)), C.kind == LedgerKind.PAYMENT
+_RELEASED = C.kind == LedgerKind.RELEASE
 CHANGED_S = 30 * DAY_S  # within which who changed where an account's money goes can't release an order of it
 
 
@@ -228,7 +230,7 @@ class OrderFile:
 
 def order_file(connection: Connection, settings: UtilitySettings, file: str) -> OrderFile:
     """Return a file of orders as it is now; without orders, if there is no such file or all its bills are cancelled."""
-    found = entries_where(connection, C.kind == Kind.ORDER, C.text == file, *STANDING)
+    found = entries_where(connection, C.kind == LedgerKind.ORDER, C.text == file, *STANDING)
     key, released = office_key(connection, settings.office), entries_where(connection, _RELEASED, C.text == file)
     if released:
         kept = json.loads(decrypt(key, released[0].sealed or b""))

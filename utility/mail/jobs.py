@@ -15,7 +15,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.jobs.plans import Threads
 from utility.jobs.store import Turn
-from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, State, after, message_of, name_of, proof
+from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, MailState, after, message_of, name_of, proof
 from utility.mail.store import confirmed, move, take_due, tell_moves
 from utility.moves.move import TOLD, day_of
 from utility.settings import MailSettings, UtilitySettings
@@ -36,13 +36,15 @@ async def send_mails(settings: UtilitySettings, database: Database, threads: Thr
         await threads.write(database.write, tell_moves, settings.office, turn.now)
     for row in await threads.write(database.write, take_due, turn.now, MOST):
         message = await threads.read(_message, settings, database, row, runs)
-        begun = {"state": State.REFUSED} if message is None else {"state": State.SENDING, "tries": row.tries + 1}
-        is_ours = await threads.write(database.write, move, row.no, [State.QUEUED], begun)
+        begun = (
+            {"state": MailState.REFUSED} if message is None else {"state": MailState.SENDING, "tries": row.tries + 1}
+        )
+        is_ours = await threads.write(database.write, move, row.no, [MailState.QUEUED], begun)
         if message is not None and is_ours:
             code = await threads.read(deliver, settings.office.mail, message)
             state, due = after(code, row.tries, turn.now)
             done = {"state": state, "due": due, "answer": max(code, 0)}
-            await threads.write(database.write, move, row.no, [State.SENDING], done)
+            await threads.write(database.write, move, row.no, [MailState.SENDING], done)
 
 
 def _message(

@@ -27,7 +27,7 @@ NO_SUCH_LETTERS = 5_006_007  # the status 5.6.7: the server takes no address wit
 _ABOUT = ("", "address", "mailbox", "mail server", "network", "protocol", "content", "policy")  # by a status's second
 
 
-class State(StrEnum):
+class MailState(StrEnum):
     """How far a mail is."""
 
     QUEUED = "queued"  # it waits for its time
@@ -39,11 +39,11 @@ class State(StrEnum):
     CONFIRMED = "confirmed"  # the household says that the address is right
 
 
-def after(code: int, tries: int, now: EpochSeconds) -> tuple[State, EpochSeconds]:
+def after(code: int, tries: int, now: EpochSeconds) -> tuple[MailState, EpochSeconds]:
     """Return the state of a mail after the code of a server, 0 if there was none, and when it is due again."""
     if code in (TAKEN, LOST):
-        return (State.SENT if code == TAKEN else State.UNKNOWN), now
-    return (State.REFUSED if code >= 500 or tries >= MOST_TRIES else State.QUEUED), now + 60 * 2**tries
+        return (MailState.SENT if code == TAKEN else MailState.UNKNOWN), now
+    return (MailState.REFUSED if code >= 500 or tries >= MOST_TRIES else MailState.QUEUED), now + 60 * 2**tries
 
 
 def proof(key: bytes, what: str, account: AccountNumber, address: str) -> str:

@@ -13,7 +13,7 @@ from utility.customers.people import Contact
 from utility.customers.store import newest_contacts, office_key, set_contact
 from utility.database.base import Connection
 from utility.mail import store
-from utility.mail.message import BILL, CONFIRM, State, bounced, proof, reason_of
+from utility.mail.message import BILL, CONFIRM, MailState, bounced, proof, reason_of
 from utility.webkit.console.answers import ROWS, Number, content_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.requests import changing
@@ -56,8 +56,8 @@ def queue(
 def again(console: RequestConsole, request: Request, actor: SendsMail, number: Number) -> Response:
     """Queue a mail again that was refused or came back, or of which it is not known whether it was sent."""
     with changing(console.api, request, actor) as by:
-        was = (State.REFUSED, State.UNKNOWN, State.BOUNCED)
-        if not store.move(by.connection, number, was, {"state": State.QUEUED, "due": by.now, "tries": 0}):
+        was = (MailState.REFUSED, MailState.UNKNOWN, MailState.BOUNCED)
+        if not store.move(by.connection, number, was, {"state": MailState.QUEUED, "due": by.now, "tries": 0}):
             raise ConfigError(f"mail {number} is not refused, unknown or bounced")
         by.record("mail.again", f"mail {number}")
     return console.see_other(actor, "/console/mail", f"Mail {number} is queued again.")
@@ -69,8 +69,8 @@ def returned(console: RequestConsole, request: Request, actor: SendsMail, file: 
     with changing(console.api, request, actor) as by:
         content = content_of(file, MAX_BYTES)
         number, answer = bounced(office_key(by.connection, console.api.settings.office), content)
-        values = {"state": State.BOUNCED, "answer": answer}
-        if not store.move(by.connection, number, (State.SENT, State.UNKNOWN), values):
+        values = {"state": MailState.BOUNCED, "answer": answer}
+        if not store.move(by.connection, number, (MailState.SENT, MailState.UNKNOWN), values):
             raise ConfigError(f"mail {number} is not one that was sent")
         by.record("mail.bounce", f"mail {number}")
     return console.see_other(actor, "/console/mail", f"Mail {number} came back: {reason_of(answer)}.")

@@ -11,9 +11,9 @@ from utility.billing.store.runs import run_of, stored_bills
 from utility.customers.store import contact_of, newest_contacts, office_key
 from utility.database.database import insert_or
 from utility.ledger import store as entries
-from utility.mail.message import CONFIRM, REMINDER, State, proof
+from utility.mail.message import CONFIRM, REMINDER, MailState, proof
 from utility.mail.tables import mail
-from utility.moves.move import COMES, OUT, TOLD, Kind
+from utility.moves.move import COMES, OUT, TOLD, MoveKind
 from utility.registry.store.statements import moves_to_come
 from utility.settings import OfficeSettings, UtilitySettings
 
@@ -43,7 +43,7 @@ def plan_of(connection: Connection, office: OfficeSettings, number: int) -> tupl
 
 def add_mails(connection: Connection, kind: str, subjects: Subjects, now: EpochSeconds, base: str = "") -> None:
     """Queue mails; one that there is already stays as it is."""
-    same = {"kind": kind, "state": State.QUEUED, "due": now, "base": base}
+    same = {"kind": kind, "state": MailState.QUEUED, "due": now, "base": base}
     if rows := [{"account": account, "subject": subject} | same for account, subject in subjects]:
         connection.execute(insert_or(connection, mail).on_conflict_do_nothing(), rows)
 
@@ -69,22 +69,22 @@ def tell_moves(connection: Connection, office: OfficeSettings, now: EpochSeconds
             add_mails(connection, what, [(account, str(at))], now)
     stand = {(account, str(at)) for account, at, _ in dated}
     for (account, kind, subject), state in was.items():
-        if kind != Kind.BACK and int(subject) > quarter and (account, subject) not in stand:
+        if kind != MoveKind.BACK and int(subject) > quarter and (account, subject) not in stand:
             ours = (_c.account == account) & (_c.kind == kind) & (_c.subject == subject)
-            if state == State.QUEUED:
+            if state == MailState.QUEUED:
                 connection.execute(mail.delete().where(ours))
             else:
-                add_mails(connection, Kind.BACK, [(account, subject)], now)
+                add_mails(connection, MoveKind.BACK, [(account, subject)], now)
 
 
 def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[Any]:
     """Return queued mails that are due, the oldest first; those that a crash interrupted become unknown."""
-    connection.execute(update(mail).where(_c.state == State.SENDING).values(state=State.UNKNOWN))
-    is_due = (_c.state == State.QUEUED) & (_c.due <= now)
+    connection.execute(update(mail).where(_c.state == MailState.SENDING).values(state=MailState.UNKNOWN))
+    is_due = (_c.state == MailState.QUEUED) & (_c.due <= now)
     return connection.execute(select(mail).where(is_due).order_by(_c.no).limit(most)).all()
 
 
-def move(connection: Connection, number: int, was: Iterable[State], values: Mapping[str, object]) -> bool:
+def move(connection: Connection, number: int, was: Iterable[MailState], values: Mapping[str, object]) -> bool:
     """Change a mail that is in one of some states; return whether it was."""
     ours = (_c.no == number) & _c.state.in_([*was])
     return connection.execute(update(mail).where(ours).values(dict(values))).rowcount == 1
@@ -93,12 +93,12 @@ def move(connection: Connection, number: int, was: Iterable[State], values: Mapp
 def confirm(connection: Connection, digest: str) -> bool:
     """Mark an address as confirmed by its digest; return whether its account was asked for it."""
     ours = (_c.kind == CONFIRM) & (_c.subject == digest)
-    return connection.execute(update(mail).where(ours).values(state=State.CONFIRMED)).rowcount == 1
+    return connection.execute(update(mail).where(ours).values(state=MailState.CONFIRMED)).rowcount == 1
 
 
 def confirmed(connection: Connection) -> set[str]:
     """Return the digests of confirmed addresses."""
-    return set(connection.scalars(select(_c.subject).where(_c.state == State.CONFIRMED)))
+    return set(connection.scalars(select(_c.subject).where(_c.state == MailState.CONFIRMED)))
 
 
 def count_mails(connection: Connection) -> Mapping[str, int]:
@@ -108,5 +108,5 @@ def count_mails(connection: Connection) -> Mapping[str, int]:
 
 def troubled(connection: Connection, most: int) -> Sequence[Any]:
     """Return mails that a clerk has to look at, the newest first."""
-    states = _c.state.in_((State.REFUSED, State.UNKNOWN, State.BOUNCED))
+    states = _c.state.in_((MailState.REFUSED, MailState.UNKNOWN, MailState.BOUNCED))
     return connection.execute(select(mail).where(states).order_by(_c.no.desc()).limit(most)).all()

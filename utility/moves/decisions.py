@@ -16,12 +16,12 @@ from utility.billing.inputs import Load
 from utility.billing.run import bills_so_far
 from utility.billing.store import billing_sources
 from utility.billing.store.runs import newest_issued
-from utility.customers.people import Change, Contact, changed, read_people
+from utility.customers.people import Contact, PersonChange, changed, read_people
 from utility.customers.store import delete_contacts, drop_contacts, histories, office_key, set_contact
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUANTITY_WORDS, SettledQuality
-from utility.moves.move import ADDRESS, COMES, OUT, Kind, Move, moved, taken_back, told
+from utility.moves.move import ADDRESS, COMES, OUT, Move, MoveKind, moved, taken_back, told
 from utility.readings.store.reads import numbers_of, readings
 from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import date_words, differences
@@ -30,7 +30,7 @@ from utility.registry.store.statements import add_move, delete_moves
 from utility.webkit.services import Api
 
 
-def take_over(api: Api, actor: Actor, table: str, *, store: bool) -> list[Change]:
+def take_over(api: Api, actor: Actor, table: str, *, store: bool) -> list[PersonChange]:
     """Return what a table of people changes; ``store``: store it, all or nothing."""
     with (api.database.writes if store else api.database.reads).begin() as connection:
         known = histories(connection, office_key(connection, api.settings.office))
@@ -75,7 +75,13 @@ def decide(
         before = load_for_change(connection) if store else load_dated_registry(connection)
         after, comes, home = moved(before, move, zone)
         known = histories(connection, key, comes) if who and comes else {}
-        if who and comes and move.kind is not Kind.PEOPLE and comes in known and known[comes][-1][1].name != who.name:
+        if (
+            who
+            and comes
+            and move.kind is not MoveKind.PEOPLE
+            and comes in known
+            and known[comes][-1][1].name != who.name
+        ):
             name = known[comes][-1][1].name
             raise ConfigError(f"next: account {comes} is of {name}; leave the name empty, or write `new`")
         news = [changed(comes, move.at, who, known.get(comes, []))] if who and comes else []
@@ -88,7 +94,7 @@ def decide(
             where = {cell: getattr(forward, cell) for cell in ADDRESS}
             news.append(changed(move.account, move.at, replace(people[-1][1], **where), people))
         lines = [f"account {each.account}, {line}" for each in news for line in each.lines]
-        moving = [(move.account, OUT)] if move.kind in (Kind.MOVE, Kind.EMPTY) else []
+        moving = [(move.account, OUT)] if move.kind in (MoveKind.MOVE, MoveKind.EMPTY) else []
         moving += [(comes, COMES)] if home and comes else []
         told_to = [(number, *told(what, move.at, zone, Writing())) for number, what in moving]
         seen = {"lines": lines, "changes": list(differences(before, after, zone)), "told": told_to}
@@ -101,7 +107,7 @@ def decide(
             save_dated_registry(connection, before, after, actor.name, int(api.clock.now()), zone)
             said = {"kind": move.kind, "from": date_words(move.at, zone), "next": comes}
             record(connection, actor, int(api.clock.now()), "move.make", f"account {move.account}", None, said)
-        if move.kind in (Kind.MOVE, Kind.EMPTY):
+        if move.kind in (MoveKind.MOVE, MoveKind.EMPTY):
             add_move(connection, move.account, move.at)
     return seen
 
@@ -119,7 +125,7 @@ def take_back(api: Api, actor: Actor, account: AccountNumber) -> None:
         record(connection, actor, now, "move.back", f"account {account}", said)
 
 
-def _keep(api: Api, connection: Connection, actor: Actor, change: Change) -> None:
+def _keep(api: Api, connection: Connection, actor: Actor, change: PersonChange) -> None:
     set_contact(connection, change.account, change.since, change.who, office_key(connection, api.settings.office))
     record(connection, actor, int(api.clock.now()), "contact.set", f"account {change.account}")
 

@@ -13,7 +13,7 @@ from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
 from utility.registry.changes import date_words
 
 
-class Kind(StrEnum):
+class MoveKind(StrEnum):
     """What changes with an account."""
 
     PEOPLE = "people"  # its people alone: another name or address, heirs
@@ -28,7 +28,7 @@ OUT, COMES = "moves out", "moves in"  # what a household is told
 TOLD = {
     OUT: ("You move out on {number}", "Your last bill ends then. If this is wrong, tell the office before that day."),
     COMES: ("You move in on {number}", "Your bills begin then. If this is wrong, tell the office before that day."),
-    Kind.BACK: ("Your move on {number} is taken back", "Nothing changes for you then."),
+    MoveKind.BACK: ("Your move on {number} is taken back", "Nothing changes for you then."),
 }
 """What a household reads on its page and in a mail, in English, as in the catalogue of bills."""
 
@@ -48,7 +48,7 @@ def day_of(at: Quarter, zone: ZoneInfo) -> str:
 class Move:
     """A change of an account, as the clerk's form has it."""
 
-    kind: Kind  # what changes
+    kind: MoveKind  # what changes
     account: AccountNumber  # the account
     at: Quarter  # the first quarter with the change: an account that leaves has the one before
     next: AccountNumber | None = None  # the account that comes; 0: a new one, the next free number; ``None``: none
@@ -64,20 +64,20 @@ def moved(
     """
     if move.account not in registry.accounts:
         raise ConfigError(f"account: {move.account} is not registered")
-    if move.kind is Kind.PEOPLE:
+    if move.kind is MoveKind.PEOPLE:
         return registry, move.account, []
     comes = max(registry.accounts) + 1 if move.next == 0 else move.next
-    if (comes is None) != (move.kind is Kind.EMPTY):
+    if (comes is None) != (move.kind is MoveKind.EMPTY):
         raise ConfigError("next: give the account that comes, or leave it empty where the home stays empty")
     if (move.next and comes not in registry.accounts) or (comes or 0) > MAX_ACCOUNT:
         raise ConfigError(f"next: {comes} is no registered account; write `new` for a new one")
-    if move.kind is Kind.MOVE and comes == move.account:
+    if move.kind is MoveKind.MOVE and comes == move.account:
         raise ConfigError("next: this account leaves")
     home, meters, accounts = _home_of(registry, move, zone), dict(registry.meters), dict(registry.accounts)
     for meter in home:
         ends = [replace(h, end=min(move.at, h.end or move.at)) for h in meter.holdings if h.start < move.at]
         later = [h for h in meter.holdings if h.end is None or move.at < h.end]
-        if move.kind is Kind.IN:
+        if move.kind is MoveKind.IN:
             later = [Holding(account=0, start=meter.start or 0, end=meter.end)]
         begins = [replace(h, account=comes, start=max(h.start, move.at)) for h in later if comes is not None]
         meters[meter.id] = replace(meter, holdings=(*ends, *begins))
@@ -122,7 +122,7 @@ def _home_of(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> list[Instal
     """Return the meters of the home that a move is about, by id, with those that came into it later."""
     account, at, when = move.account, move.at, date_words(move.at, zone)
     had = [m for m in registry.meters.values() if account in {held.account for held in m.holdings}]
-    if move.kind is Kind.IN:
+    if move.kind is MoveKind.IN:
         holder, words = None, f"no home that account {account} had last is empty on {when}"
         left = [m for m in had if m.holdings[-1].account == account and (m.holdings[-1].end or at + 1) <= at]
     else:

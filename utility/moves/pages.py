@@ -11,9 +11,9 @@ from commonwatt.model.units import AccountNumber, quarter_of
 from utility.customers.people import CELLS, COLUMNS, Contact, cells_of, contact_of, quarter_of_cell
 from utility.customers.store import histories, office_key
 from utility.moves.decisions import decide, delete, take_back, take_over
-from utility.moves.move import ADDRESS, Kind, Move, next_move
+from utility.moves.move import ADDRESS, Move, MoveKind, next_move
 from utility.registry.store.accounts import load_registry_around
-from utility.webkit.console.answers import Faults, Number, faults_of, plain, refusing
+from utility.webkit.console.answers import FormFaults, Number, faults_of, plain, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import KeepsAccounts
 from utility.webkit.services import RequestApi
@@ -58,9 +58,9 @@ def account(
     api: RequestApi, console: RequestConsole, request: Request, actor: KeepsAccounts, account: Number, form: Form
 ) -> Response:
     """Show who had an account when, and what a form would do; or do it."""
-    faults, seen, action = Faults(), None, form.get("action")
+    faults, seen, action = FormFaults(), None, form.get("action")
     try:
-        if form.get("kind") == Kind.BACK:
+        if form.get("kind") == MoveKind.BACK:
             action = "do"
             take_back(api, actor, account)
         elif action == "delete":
@@ -84,22 +84,22 @@ def account(
 
 def _asked(
     form: dict[str, str], account: AccountNumber, console: Console
-) -> tuple[Move, Contact | None, Contact | None, Faults]:
+) -> tuple[Move, Contact | None, Contact | None, FormFaults]:
     """Return what a form asks for, who comes, the address of who leaves, and what is wrong with them."""
     kind, text, at = form["kind"], form["next"], quarter_of_cell(form["at"], console.zone())
-    if kind not in set(Kind) or not at:
+    if kind not in set(MoveKind) or not at:
         raise ConfigError("at: is no local day or quarter-hour that exists once, such as 2026-11-03 14:15")
     if not re.fullmatch("|new|[0-9]{1,5}", text):
         raise ConfigError("next: is no account's number")
-    number = None if not text or kind == Kind.EMPTY else int(text.replace("new", "0"))
-    move = Move(kind=Kind(kind), account=account, at=at, next=number)
-    wrong, cells = Faults(), {cell: form[name] for name, cell in _FORWARD.items()}
+    number = None if not text or kind == MoveKind.EMPTY else int(text.replace("new", "0"))
+    move = Move(kind=MoveKind(kind), account=account, at=at, next=number)
+    wrong, cells = FormFaults(), {cell: form[name] for name, cell in _FORWARD.items()}
     forward = None
-    if kind in (Kind.MOVE, Kind.EMPTY) and any(cells.values()):
+    if kind in (MoveKind.MOVE, MoveKind.EMPTY) and any(cells.values()):
         # The name stays: any one makes the address a whole contact.
         forward, faults = contact_of(cells | {"name": "-"}, console.zone())
         wrong.update({f"to_{cell}": fault for cell, fault in faults.items()})
-    if kind != Kind.PEOPLE and not any(form.get(name) for name in CELLS):
+    if kind != MoveKind.PEOPLE and not any(form.get(name) for name in CELLS):
         return move, None, forward, wrong
     who, own = contact_of(form, console.zone())
-    return move, who, forward, Faults(wrong | own)
+    return move, who, forward, FormFaults(wrong | own)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.calendar import iso, midnight
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import MADE, QUARTER_S, EpochSeconds, MicrogridId
-from utility.supply.rationing import RATION_S, Told
+from utility.supply.rationing import RATION_S, ToldRation
 from utility.tariffs.tariff import Tariff, prices_in
 
 Object: TypeAlias = dict[str, Any]  # an object of the standard, as it is sent
@@ -59,7 +59,7 @@ def supply_program() -> Object:
     return _program(SUPPLY, MADE, MADE, {_LIMIT: {"units": "KW"}, _LEVEL: {}, _FLEX: {}, _EMERGENCY: {}})
 
 
-def supply_events(told: Mapping[MicrogridId, Told]) -> Iterator[Object]:
+def supply_events(told: Mapping[MicrogridId, ToldRation]) -> Iterator[Object]:
     """Yield the event of a short supply, and the event of each import limit, whose target is its microgrid.
 
     Args:
@@ -91,7 +91,7 @@ def seen(one: Object, granted: Collection[str], asked: Collection[str] | None) -
     return one | {"targets": shown} if shown else None
 
 
-def _supply_event(its_id: str, told: Told, payloads: Object, **targets: list[str]) -> Object:
+def _supply_event(its_id: str, told: ToldRation, payloads: Object, **targets: list[str]) -> Object:
     since = told.until - RATION_S
     intervals = [_interval(0, since, told.until, payloads)]
     return object_of("EVENT", its_id, since, since, programID=SUPPLY, intervals=intervals, **targets)

@@ -107,11 +107,13 @@ class ClosePurchase:
     outcome: str | None = None  # the outcome, as JSON
 
 
-Change: TypeAlias = Append | KeepDeadLetter | SawGateway | CloseCommand | SawPlant | KeepPlantQuarters | ClosePurchase
+UtilityChange: TypeAlias = (
+    Append | KeepDeadLetter | SawGateway | CloseCommand | SawPlant | KeepPlantQuarters | ClosePurchase
+)
 
 
 @dataclass
-class Committed:
+class CommittedCounts:
     """Counts of what a transaction committed; events and dead letters count only if new."""
 
     batches: int = 0  # appended batches
@@ -122,7 +124,7 @@ class Committed:
     quarantined: int = 0  # new dead letters that wait for a person's decision
     event_conflicts: int = 0  # new events that contradict a stored one
 
-    def add(self, other: "Committed") -> None:
+    def add(self, other: "CommittedCounts") -> None:
         """Add the counts of ``other``."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
@@ -159,13 +161,13 @@ class Deposed:
 
 
 @dataclass(frozen=True)
-class Step:
+class CoreStep:
     """The result of handling one message."""
 
     # Metric label: ``stored``, ``stored_for_another`` (the data belongs to another controller's microgrid),
     # ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
     result: str
-    effects: tuple[Effect[Change], ...] = ()  # effects for the shell to perform
+    effects: tuple[Effect[UtilityChange], ...] = ()  # effects for the shell to perform
     refused: Refused | None = None  # the refusal of a registered controller's batch; else ``None``
     deposed: Deposed | None = None  # what an outcome says of who manages; else ``None``
     unknown_states: int = 0  # number of events with state bits unknown to this version
@@ -220,7 +222,7 @@ def without(message: Mapping[str, Any], taken: frozenset[str]) -> dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
+class EarlierCommand:
     """An earlier command to a microgrid."""
 
     message: Mapping[str, Any]  # its message
@@ -228,7 +230,7 @@ class Earlier:
     is_done: bool  # whether it was carried out; otherwise it is still sent by itself
 
 
-def to_repeat(newest_first: Iterable[Earlier], now: EpochSeconds) -> Iterator[dict[str, Any]]:
+def to_repeat(newest_first: Iterable[EarlierCommand], now: EpochSeconds) -> Iterator[dict[str, Any]]:
     """Yield the messages of what is in force, the newest first; each setting comes once.
 
     Durations are those that are left. An end that passed, and what is still being sent, is left out.

@@ -22,12 +22,12 @@ from commonwatt.protocol.topics import PLANT
 from utility.database.base import read
 from utility.database.database import insert_or, upsert
 from utility.outbox.changes import (
-    Change,
     ClosePurchase,
-    Earlier,
+    EarlierCommand,
     KeepPlantQuarters,
     OpenCommand,
     SawPlant,
+    UtilityChange,
     settings_of,
     to_repeat,
     without,
@@ -84,7 +84,8 @@ def repeat_commands(connection: Connection, microgrid: MicrogridId, mark: str, n
     """
     rows = connection.execute(_EARLIER, {"microgrid": microgrid})
     earlier = [
-        Earlier(message=json.loads(row.message), created=row.created, is_done=row.state == "done") for row in rows
+        EarlierCommand(message=json.loads(row.message), created=row.created, is_done=row.state == "done")
+        for row in rows
     ]
     for message in reversed(list(to_repeat(earlier, now))):
         again = message | {"id": f"{message['id'][:ID_LENGTH]}{mark}"}
@@ -184,7 +185,7 @@ def tell(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds) ->
         connection.execute(upsert(connection, told, "content", "time", "command"), rows)
 
 
-def write_plant(connection: Connection, changes: Sequence[Change]) -> None:
+def write_plant(connection: Connection, changes: Sequence[UtilityChange]) -> None:
     """Write the plant's changes among some changes of the core."""
     for seen in [change for change in changes if isinstance(change, SawPlant)][-1:]:
         row = {"one": 1, "time": seen.time, "report": seen.report.pack().decode()}

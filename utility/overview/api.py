@@ -23,7 +23,7 @@ from utility.registry.columns import Differing
 from utility.registry.store.registry import account_differences
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Shown, Written
-from utility.webkit.requests import LOCAL_TIMES, Asked, Limit, LongLimit, MeterText, Moment, refusing
+from utility.webkit.requests import LOCAL_TIMES, Limit, LongLimit, MeterText, Moment, RequestBody, refusing
 from utility.webkit.rights import READS_TOWN, ReadsTown
 from utility.webkit.services import Api, RequestApi
 
@@ -87,7 +87,7 @@ class Requests(BaseModel):
     requests: list[Request]
 
 
-class NewTimes(Asked):
+class NewTimes(RequestBody):
     """A job's interval or time of day."""
 
     every_s: int | None = Field(None, description="Seconds between two runs.")

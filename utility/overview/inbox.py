@@ -9,12 +9,12 @@ from commonwatt.energy.lasting import HoursLeft
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, SLOT_S, AccountNumber, EpochSeconds, MicrogridId, MilliwattHours
-from commonwatt.protocol.dead_letters import Kept, quarantined_blocks
+from commonwatt.protocol.dead_letters import KeptDeadLetter, quarantined_blocks
 from utility.access.people import Role
 from utility.alarms.alarm import PREFIX, Alarm, Severity, places, title
-from utility.alarms.board import Row, State
+from utility.alarms.board import AlarmRow, AlarmState
 from utility.alarms.conditions import dark_words, is_nearly_dark
-from utility.overview.microgrids import Condition, Facts, cell, island_words
+from utility.overview.microgrids import MicrogridCondition, MicrogridFacts, cell, island_words
 
 LATE_S = 3_600  # seconds without a message, or of the oldest waiting reading, from which on a microgrid is an item
 
@@ -64,8 +64,8 @@ DECISIONS: Mapping[str, Waiting] = {
 
 
 def items(
-    board: Sequence[Row],
-    facts: Sequence[Facts],
+    board: Sequence[AlarmRow],
+    facts: Sequence[MicrogridFacts],
     waiting: Mapping[str, int],
     now: EpochSeconds,
     lasting: Mapping[MicrogridId, HoursLeft],
@@ -79,7 +79,7 @@ def items(
         now: The time.
         lasting: How long microgrids last.
     """
-    active = [row.alarm for row in board if row.state is State.ACTIVE and row.alarm.name not in _COUNTED_HERE]
+    active = [row.alarm for row in board if row.state is AlarmState.ACTIVE and row.alarm.name not in _COUNTED_HERE]
     alarmed = {row.alarm.place for row in board}
     held = {row.alarm.place for row in board if row.alarm.name in _OF_LATE}
     left = [each for each in facts if each.microgrid not in held]
@@ -112,7 +112,9 @@ def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
         yield Item(mark=mark, words=words, link=link, roles=_WATCH)
 
 
-def _islands(facts: Iterable[Facts], now: EpochSeconds, lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Item]:
+def _islands(
+    facts: Iterable[MicrogridFacts], now: EpochSeconds, lasting: Mapping[MicrogridId, HoursLeft]
+) -> Iterator[Item]:
     """Yield an item for the islands, with what is left and what helps."""
     found = [(each, why) for each in facts if (why := island_words(each, now)) is not None]
     if not found:
@@ -129,23 +131,23 @@ def _islands(facts: Iterable[Facts], now: EpochSeconds, lasting: Mapping[Microgr
     )
 
 
-def _is_late(facts: Facts, now: EpochSeconds) -> bool:
+def _is_late(facts: MicrogridFacts, now: EpochSeconds) -> bool:
     """Return whether a microgrid has been late for long."""
     if facts.is_closed or facts.seen is None:
         return False
     return now - facts.seen > LATE_S or (facts.heartbeat is not None and facts.heartbeat.backlog_age_s > LATE_S)
 
 
-def _late(late: Sequence[Facts]) -> Iterator[Item]:
+def _late(late: Sequence[MicrogridFacts]) -> Iterator[Item]:
     """Yield an item for the microgrids that are late by long and have no alarm yet."""
     if late:
         words = f"Late by more than an hour: {places(each.microgrid for each in late)}"
         yield Item(mark="warning", words=words, link="/console/microgrids", roles=_WATCH)
 
 
-def _in_alarm(facts: Iterable[Facts], now: EpochSeconds) -> Iterator[Item]:
+def _in_alarm(facts: Iterable[MicrogridFacts], now: EpochSeconds) -> Iterator[Item]:
     """Yield an item for the microgrids that the map shows in alarm; the alarm itself follows minutes later."""
-    found = [one for each in facts if (one := cell(each, now)).condition is Condition.ALARM]
+    found = [one for each in facts if (one := cell(each, now)).condition is MicrogridCondition.ALARM]
     if found:
         words = found[0].words if len(found) == 1 else f"In alarm: {places(each.microgrid for each in found)}"
         yield Item(mark="bad", words=words, link="/console/microgrids", roles=_WATCH)
@@ -161,7 +163,7 @@ _WHAT = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedLetter:
     """What a dead letter with quarantined readings says."""
 
     kind: RecordType  # what was measured
@@ -184,7 +186,7 @@ class Judged:
         return words if self.limit is None else f"{words}; plausible is at most {_amount(self.kind, self.limit)}"
 
 
-def judged(kept: Kept, limits: Mapping[int, MilliwattHours]) -> Judged | None:
+def judged(kept: KeptDeadLetter, limits: Mapping[int, MilliwattHours]) -> JudgedLetter | None:
     """Return what a dead letter's readings say; ``None``: it has none.
 
     Args:
@@ -196,7 +198,7 @@ def judged(kept: Kept, limits: Mapping[int, MilliwattHours]) -> Judged | None:
     there, kind = blocks.quality > 0, RecordType(int(blocks.record_type[0]))
     rows, slots = there.nonzero()
     starts = blocks.quarter.astype(int)[rows] * QUARTER_S + slots * SLOT_S
-    return Judged(
+    return JudgedLetter(
         kind=kind,
         start=int(starts.min()),
         end=int(starts.max()) + SLOT_S,
@@ -207,7 +209,7 @@ def judged(kept: Kept, limits: Mapping[int, MilliwattHours]) -> Judged | None:
     )
 
 
-def consequences(one: Judged, account: AccountNumber | None, month: str, *, is_issued: bool) -> tuple[str, str]:
+def consequences(one: JudgedLetter, account: AccountNumber | None, month: str, *, is_issued: bool) -> tuple[str, str]:
     """Return what a release and a refusal do to a bill, in words.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from commonwatt.runtime.metric_families import Row, families, gauge
+from commonwatt.runtime.metric_families import MetricRow, families, gauge
 from utility.database.checks import is_away
 from utility.database.metrics import PREFIX
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 Figures = Mapping[str, Mapping[str, float]]  # by a metric's name, its values by the label's value
 
-_ROWS: tuple[Row[Figures], ...] = (
+_ROWS: tuple[MetricRow[Figures], ...] = (
     gauge("microgrids", "Microgrids by state, the gravest that applies: alarm, islanded, late or fresh.",
           lambda figures: figures.get("microgrids"), "state"),
     gauge("town_watts",

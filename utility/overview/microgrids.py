@@ -10,7 +10,7 @@ from commonwatt.model.text import duration
 from commonwatt.model.time import Trust
 from commonwatt.model.units import ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.sharing_words import BatteryWords, Reason, reason_of_code, summary_of
+from commonwatt.protocol.sharing_words import BatteryWords, SharingReason, reason_of_code, summary_of
 from utility.alarms.conditions import LATE_S, UNMANAGED_S
 from utility.readings.gaps import GATEWAY_SILENT_S
 
@@ -22,7 +22,7 @@ _CUT_OFF = State.DEAD_FEEDER | State.ISOLATED | State.SWITCH_OPEN | State.OFF_GR
 _CLOSES = f"its switch closes {STABLE_S // 60} to {(STABLE_S + BLOCK_S * BLOCKS) // 60} min"
 
 
-class Condition(StrEnum):
+class MicrogridCondition(StrEnum):
     """The state of a microgrid, the gravest that applies; in the order of gravity."""
 
     ALARM = "alarm"
@@ -33,15 +33,20 @@ class Condition(StrEnum):
     @property
     def words(self) -> str:
         """The state, for people."""
-        return "well" if self is Condition.FRESH else self.value
+        return "well" if self is MicrogridCondition.FRESH else self.value
 
 
-BADGES = {Condition.ALARM: "bad", Condition.ISLANDED: "warning", Condition.LATE: "warning", Condition.FRESH: "good"}
+BADGES = {
+    MicrogridCondition.ALARM: "bad",
+    MicrogridCondition.ISLANDED: "warning",
+    MicrogridCondition.LATE: "warning",
+    MicrogridCondition.FRESH: "good",
+}
 """How pages mark each state."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class MicrogridFacts:
     """What the utility last received of a microgrid."""
 
     microgrid: ControllerId  # its name
@@ -66,7 +71,7 @@ class Cell:
 
     microgrid: ControllerId  # its name
     kind: str  # residential, apartment or public
-    condition: Condition  # its state
+    condition: MicrogridCondition  # its state
     why: str  # the reasons, for people; empty if all is as usual
     battery: str  # its batteries' levels above their minima, a name of ``BATTERY_STEPS``
     level: int | None  # its batteries' mean level, percent in steps of 5; ``None``: none is known
@@ -94,24 +99,24 @@ def _battery(levels: list[int], minima: list[int]) -> str:
     return next(name for name, most in BATTERY_STEPS.items() if above < most)
 
 
-def _heard(facts: Facts, now: EpochSeconds) -> str:
+def _heard(facts: MicrogridFacts, now: EpochSeconds) -> str:
     age_s = now if facts.seen is None else now - facts.seen
     return next((name for name, most_s in HEARD_STEPS.items() if age_s <= most_s), "long")
 
 
-def cell(facts: Facts, now: EpochSeconds) -> Cell:
+def cell(facts: MicrogridFacts, now: EpochSeconds) -> Cell:
     """Return the cell of a microgrid."""
     said = facts.heartbeat
     line = None if said is None else said.lte
     levels = [] if said is None else [level for level in said.levels if level is not None]
     minima = [] if said is None else [percent for percent, _ in said.minima.values()]
     found = list(_reasons(facts, now))
-    condition = min((one for one, _ in found), key=list(Condition).index, default=Condition.FRESH)
+    condition = min((one for one, _ in found), key=list(MicrogridCondition).index, default=MicrogridCondition.FRESH)
     return Cell(
         microgrid=facts.microgrid,
         kind=facts.kind,
         condition=condition,
-        why="; ".join(why for one, why in sorted(found, key=lambda each: list(Condition).index(each[0]))),
+        why="; ".join(why for one, why in sorted(found, key=lambda each: list(MicrogridCondition).index(each[0]))),
         battery=_battery(levels, minima),
         level=5 * round(sum(levels) / len(levels) / 50) if levels else None,
         heard=_heard(facts, now),
@@ -119,15 +124,15 @@ def cell(facts: Facts, now: EpochSeconds) -> Cell:
     )
 
 
-def count(cells: Iterable[Cell]) -> dict[Condition, int]:
+def count(cells: Iterable[Cell]) -> dict[MicrogridCondition, int]:
     """Return how many microgrids are in each state."""
-    found = dict.fromkeys(Condition, 0)
+    found = dict.fromkeys(MicrogridCondition, 0)
     for one in cells:
         found[one.condition] += 1
     return found
 
 
-def island_words(facts: Facts, now: EpochSeconds) -> str | None:
+def island_words(facts: MicrogridFacts, now: EpochSeconds) -> str | None:
     """Return why a microgrid is cut off from the town; ``None``: it is not, as far as its boundary reported."""
     bits, beat = facts.boundary, facts.heartbeat
     if facts.is_closed or not bits & _CUT_OFF:
@@ -143,39 +148,39 @@ def island_words(facts: Facts, now: EpochSeconds) -> str | None:
     return "its boundary switch is open"
 
 
-def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]:
+def _reasons(facts: MicrogridFacts, now: EpochSeconds) -> Iterator[tuple[MicrogridCondition, str]]:
     if facts.is_closed:
         return
     if facts.unmanaged_s > UNMANAGED_S:
-        yield Condition.ALARM, f"no controller has managed it for {facts.unmanaged_s // 60} min"
+        yield MicrogridCondition.ALARM, f"no controller has managed it for {facts.unmanaged_s // 60} min"
     elif facts.manager is not None:
-        yield Condition.FRESH, f"managed by {facts.manager}"
+        yield MicrogridCondition.FRESH, f"managed by {facts.manager}"
     if facts.seen is None:
-        yield Condition.LATE, "its gateway has not reported yet"
+        yield MicrogridCondition.LATE, "its gateway has not reported yet"
         return
     silent_s = now - facts.seen
     if silent_s > GATEWAY_SILENT_S:
-        yield Condition.ALARM, f"its gateway has been silent for {silent_s // 60} min"
+        yield MicrogridCondition.ALARM, f"its gateway has been silent for {silent_s // 60} min"
     elif silent_s > LATE_S:
-        yield Condition.LATE, f"no message for {silent_s} s"
+        yield MicrogridCondition.LATE, f"no message for {silent_s} s"
     if facts.refused is not None:
-        yield Condition.ALARM, f"its batches are refused: {facts.refused}"
+        yield MicrogridCondition.ALARM, f"its batches are refused: {facts.refused}"
     if (why := island_words(facts, now)) is not None:
-        yield Condition.ISLANDED, why
+        yield MicrogridCondition.ISLANDED, why
     if facts.heartbeat is not None:
         yield from _reported(facts.heartbeat)
 
 
-def _reported(heartbeat: Heartbeat) -> Iterator[tuple[Condition, str]]:
+def _reported(heartbeat: Heartbeat) -> Iterator[tuple[MicrogridCondition, str]]:
     if heartbeat.lte is not None and heartbeat.lte.level == "exceeded":
-        yield Condition.ALARM, "its LTE line carried more than its plan allows this month"
+        yield MicrogridCondition.ALARM, "its LTE line carried more than its plan allows this month"
     if heartbeat.trust < Trust.HARDWARE:
-        yield Condition.ALARM, "its gateway has no trusted time"
+        yield MicrogridCondition.ALARM, "its gateway has no trusted time"
     age_s = heartbeat.backlog_age_s
     if age_s > BACKLOG_OLD_S:
-        yield Condition.ALARM, f"readings have waited for {age_s // 3600} hours at its gateway"
+        yield MicrogridCondition.ALARM, f"readings have waited for {age_s // 3600} hours at its gateway"
     elif age_s > BACKLOG_LATE_S:
-        yield Condition.LATE, f"readings have waited for {age_s // 60} min at its gateway"
+        yield MicrogridCondition.LATE, f"readings have waited for {age_s // 60} min at its gateway"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +244,7 @@ def _decided(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryFacts
 
 
 def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:
-    reason = Reason("out", "Its gateway has not said.")
+    reason = SharingReason("out", "Its gateway has not said.")
     if heartbeat is not None and (code := heartbeat.sharing.get(battery.meter)) is not None:
         reason = reason_of_code(code, heartbeat.band_permille)
     return BatteryWords(
@@ -253,7 +258,7 @@ def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:
     )
 
 
-def helping(facts: Iterable[Facts]) -> list[tuple[MicrogridId, int, int]]:
+def helping(facts: Iterable[MicrogridFacts]) -> list[tuple[MicrogridId, int, int]]:
     """Return the microgrids with batteries that need help now: the name, how many give it, and how many need it."""
     found = []
     for one in facts:
@@ -272,7 +277,7 @@ ROWS = {"Island": ISLAND, "Sharing": State.SHARING, "Reducing": State.REDUCING}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class StateChange:
     """A meter's state from a time on."""
 
     meter: int  # a number of the meter
@@ -281,7 +286,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class StateSpan:
     """A time in which at least one meter had a state."""
 
     begin: EpochSeconds  # its begin; the timeline's, if it began before
@@ -289,13 +294,13 @@ class Span:
     most: int  # the most meters that had it at once
 
 
-def spans(changes: Iterable[Change], mask: int, begin: EpochSeconds, end: EpochSeconds) -> list[Span]:
+def spans(changes: Iterable[StateChange], mask: int, begin: EpochSeconds, end: EpochSeconds) -> list[StateSpan]:
     """Return the times in ``[begin, end)`` in which a meter had one of the bits of ``mask``.
 
     Args:
         changes: The changes of all meters; the last of each meter before ``begin`` says how it began.
     """
-    found: list[Span] = []
+    found: list[StateSpan] = []
     having: set[int] = set()
     since, most = begin, 0
     for change in sorted(changes, key=lambda each: each.time):
@@ -307,8 +312,8 @@ def spans(changes: Iterable[Change], mask: int, begin: EpochSeconds, end: EpochS
         if having and not before:
             since, most = time, 0
         elif before and not having and time > since:
-            found.append(Span(begin=since, end=time, most=most))
+            found.append(StateSpan(begin=since, end=time, most=most))
         most = max(most, len(having))
     if having:
-        found.append(Span(begin=since, end=end, most=most))
+        found.append(StateSpan(begin=since, end=end, most=most))
     return found

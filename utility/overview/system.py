@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from commonwatt.model.text import counted, duration
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import PREFIX, Alarm, Severity
-from utility.alarms.conditions import Facts, conditions
+from utility.alarms.conditions import UtilityFacts, conditions
 
 BACKUP = "backup"  # the job that makes the backups
 _JOBS = ("JobFailing", "JobLate", "JobPaused")
@@ -15,7 +15,7 @@ _USES = {"mqtt": "for gateways", "http": "for browsers"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class SystemFacts:
     """What is known of the utility besides its alarms' facts."""
 
     version: str  # of this program
@@ -26,7 +26,7 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SystemPart:
     """A part of the utility."""
 
     name: str  # for people
@@ -36,7 +36,7 @@ class Part:
     step: str = ""  # what to do while it is not known or not in use; empty: nothing
 
 
-def parts(facts: Facts, known: Known, now: EpochSeconds) -> Iterator[Part]:
+def parts(facts: UtilityFacts, known: SystemFacts, now: EpochSeconds) -> Iterator[SystemPart]:
     """Yield the parts.
 
     Args:
@@ -65,22 +65,22 @@ def parts(facts: Facts, known: Known, now: EpochSeconds) -> Iterator[Part]:
     yield _part("Jobs", f"{counted(known.jobs, 'job')}, listed below", others, _JOBS)
 
 
-def _part(name: str, words: str, held: Sequence[Alarm], names: Collection[str], step: str = "") -> Part:
+def _part(name: str, words: str, held: Sequence[Alarm], names: Collection[str], step: str = "") -> SystemPart:
     wrong = tuple(alarm for alarm in held if alarm.name.removeprefix(PREFIX) in names)
     state = "idle" if step else "good"
     if wrong:
         state = "bad" if any(alarm.severity is Severity.CRITICAL for alarm in wrong) else "warning"
-    return Part(name=name, words=words, state=state, wrong=wrong, step=step)
+    return SystemPart(name=name, words=words, state=state, wrong=wrong, step=step)
 
 
-def _disk(facts: Facts) -> str:
+def _disk(facts: UtilityFacts) -> str:
     if facts.disk is None:
         return "not measured here: the database is on a server, or the service has just started"
     free, size = facts.disk
     return f"{free / 1e9:,.1f} GB of {size / 1e9:,.1f} GB are free"
 
 
-def _backup(known: Known, now: EpochSeconds) -> str:
+def _backup(known: SystemFacts, now: EpochSeconds) -> str:
     if not known.makes_backups:
         return "not made by this service; whether a timer of the machine makes them is not known here"
     return "none yet" if known.backup is None else f"the newest was made {duration(now - known.backup)} ago"
@@ -90,7 +90,7 @@ def _left(left_s: float) -> str:
     return f"ended {duration(int(-left_s))} ago" if left_s < 0 else f"ends in {duration(int(left_s))}"
 
 
-def _versions(facts: Facts, known: Known) -> str:
+def _versions(facts: UtilityFacts, known: SystemFacts) -> str:
     """Return the versions; a gateway of 0.3 or older does not say its own."""
     counts = Counter(heartbeat.release or "0.3 or older" for heartbeat in facts.said.values())
     gateways = [f"{counted(number, 'gateway')} {release}" for release, number in sorted(counts.items(), reverse=True)]

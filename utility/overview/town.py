@@ -13,7 +13,7 @@ from commonwatt.look.palette import PowerFlow, parts_of
 from commonwatt.model.calendar import midnight
 from commonwatt.model.control import PUT_S
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
-from utility.overview.microgrids import Facts
+from utility.overview.microgrids import MicrogridFacts
 from utility.readings.flows import GridFlows, by_source, used_of
 from utility.supply.deciding import like_day
 from utility.tariffs.tariff import Tariff, in_force
@@ -49,7 +49,7 @@ class TownPower:
         )
 
 
-def town_power(facts: Iterable[Facts], now: EpochSeconds) -> TownPower:
+def town_power(facts: Iterable[MicrogridFacts], now: EpochSeconds) -> TownPower:
     """Return the sum over the microgrids that are not closed."""
     beats = [each.heartbeat for each in facts if not each.is_closed]
     fresh = [

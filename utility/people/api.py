@@ -15,7 +15,7 @@ from utility.people import store as people
 from utility.people.store import Listed
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Time
-from utility.webkit.requests import Asked, changing
+from utility.webkit.requests import RequestBody, changing
 from utility.webkit.rights import ManagesPeople, UsesConsole, gate_of
 from utility.webkit.services import Api, RequestApi
 
@@ -44,7 +44,7 @@ class TokenAnswer(access.Token):
     revoked: Time | None
 
 
-class TokenAsked(Asked):
+class TokenAsked(RequestBody):
     """A token to be made."""
 
     label: str = Field(min_length=1, max_length=64, description="What it is for.")
@@ -67,7 +67,7 @@ class Revoked(TokenAnswer):
     words: str
 
 
-class Revoking(Asked):
+class Revoking(RequestBody):
     """What becomes of what a token made."""
 
     made: bool = Field(False, description="Whether planned changes, silences and acknowledgements that it made end.")

@@ -42,7 +42,7 @@ PER_S, BURST = 200, 1000
 MAX_WAITING, MAX_WAITING_OF_ALL = 8, 64  # most batches that wait, of a gateway and of all; an honest one has four
 
 
-class Pace:
+class BatchPace:
     """The rate of each gateway, and the batches that wait."""
 
     def __init__(self) -> None:

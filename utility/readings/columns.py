@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.heartbeats import Refilling as Told
+from commonwatt.protocol.heartbeats import RefillProgress as Told
 from utility.webkit.columns import Shown, Time, Written
 
 

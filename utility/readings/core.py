@@ -38,15 +38,15 @@ from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, Plant
 from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, STATUS, gateway_down, parse_gateway_up
 from utility.outbox.changes import (
     Append,
-    Change,
     ClosePurchase,
+    CoreStep,
     KeepDeadLetter,
     KeepPlantQuarters,
     OpenCommand,
     Refused,
     SawGateway,
     SawPlant,
-    Step,
+    UtilityChange,
 )
 from utility.readings.gaps import settled_before
 from utility.readings.quarantine import (
@@ -83,7 +83,7 @@ MOST_RUNS = MAX_MARKS - 2  # earlier runs with data that are kept
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRun:
     """An earlier run."""
 
     last: int  # its last commit that the database has; 0: none
@@ -96,7 +96,7 @@ class Marks:
 
     run: int = 0  # a random number; 0: none was begun yet
     counter: int = 0  # this run's commits of what gateways sent
-    earlier: dict[int, Earlier] = field(default_factory=dict)  # the earlier runs, the oldest first
+    earlier: dict[int, EarlierRun] = field(default_factory=dict)  # the earlier runs, the oldest first
 
     @property
     def next(self) -> Mark:
@@ -113,7 +113,7 @@ class Marks:
         run, counter = mark
         if run == self.run:
             return counter > self.counter
-        known = self.earlier.get(run, Earlier(0))
+        known = self.earlier.get(run, EarlierRun(0))
         return counter > known.last and not known.noticed
 
 
@@ -125,7 +125,7 @@ def is_confirmed(now: Now) -> bool:
     return now.trust >= Trust.HARDWARE and now >= MADE
 
 
-def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> Step:
+def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> CoreStep:
     """Store the plant's report, or the outcome of a purchase; an unreadable message is counted only.
 
     Args:
@@ -135,19 +135,21 @@ def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> Ste
     try:
         if leaf == STATUS:
             report = unpack_json(PlantReport, payload)
-            return Step("plant", (Write(SawPlant(time=now, report=report)), Write(_keep(report.quarters, now, latest))))
+            return CoreStep(
+                "plant", (Write(SawPlant(time=now, report=report)), Write(_keep(report.quarters, now, latest)))
+            )
         if leaf != OUTCOMES:
-            return Step("malformed")
+            return CoreStep("malformed")
         outcome = unpack_json(PlantOutcome, payload)
     except ProtocolError:
-        return Step("malformed")
+        return CoreStep("malformed")
     state = "done" if outcome.result in ("done", "repeated") else "refused"
     keep = _keep(outcome.quarters, now, latest)
     # The quarters are stored as rows of their own; the last one of a full message shows that there may be more.
     left = keep.quarters[-1:] if len(outcome.quarters) == MAX_QUARTERS else ()
     told = outcome.model_copy(update={"quarters": left}).pack().decode()
     closing = ClosePurchase(id=outcome.id, state=state, outcome=told)
-    return Step("outcome", (Write(closing), Write(keep)))
+    return CoreStep("outcome", (Write(closing), Write(keep)))
 
 
 def _keep(quarters: Iterable[PlantQuarter], now: Now, latest: EpochSeconds) -> KeepPlantQuarters:
@@ -214,13 +216,13 @@ class Core:
         self._relayed_bytes: Counter[str] = Counter()
         self._day = 0
 
-    def handle(self, event: Event, now: Now) -> Step:
+    def handle(self, event: Event, now: Now) -> CoreStep:
         """Decide on one event."""
         match event:
             case FromGateway(topic, payload):
                 return self._receive(topic, payload, now)
             case CommandsOpen(commands):
-                return Step("commands", tuple(self.sending.due(commands, now)))
+                return CoreStep("commands", tuple(self.sending.due(commands, now)))
 
     def committed(self, append: Append) -> None:
         """Note the newest quarter of committed data."""
@@ -235,7 +237,7 @@ class Core:
         second = nlargest(2, self.newest.values())[1:] or [0]
         return min(max(now, MADE, second[0] * QUARTER_S) + UNCONFIRMED_S, MAX_EPOCH)
 
-    def _receive(self, topic: str, payload: bytes, now: Now) -> Step:
+    def _receive(self, topic: str, payload: bytes, now: Now) -> CoreStep:
         if now // _DAY_S != self._day:
             self._day = now // _DAY_S
             self._junk.clear()
@@ -249,9 +251,9 @@ class Core:
         if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
             if parsed is None or parsed.leaf != BATCHES:
-                return Step("unknown_sender")
+                return CoreStep("unknown_sender")
             answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
-            return Step("unknown_sender", answer)
+            return CoreStep("unknown_sender", answer)
         if parsed.leaf == BATCHES:
             return self._batch(parsed.controller, payload, now)
         source = DeadLetterSource.GATEWAY_OUTCOME if parsed.leaf == OUTCOMES else DeadLetterSource.STATUS
@@ -260,9 +262,9 @@ class Core:
                 return self._outcome(parsed.controller, payload, now)
             return self._heartbeat(parsed.controller, payload, now)
         except ProtocolError:
-            return Step("malformed", self._junk_dead_letter(parsed.controller, source, payload, now))
+            return CoreStep("malformed", self._junk_dead_letter(parsed.controller, source, payload, now))
 
-    def _batch(self, sender: ControllerId, payload: bytes, now: Now) -> Step:
+    def _batch(self, sender: ControllerId, payload: bytes, now: Now) -> CoreStep:
         try:
             batch = unpack_batch(payload)
             rows = self.registry.rows(batch.keys.meter)
@@ -319,14 +321,14 @@ class Core:
             slow_s=self.slow_s,
             marks=self._marks(batch.flags),
         )
-        return Step(result, (Write(append), ack), unknown_states=unknown)
+        return CoreStep(result, (Write(append), ack), unknown_states=unknown)
 
-    def _send_back(self, sender: ControllerId, batch: Batch, now: Now, fault: _Fault) -> Step:
+    def _send_back(self, sender: ControllerId, batch: Batch, now: Now, fault: _Fault) -> CoreStep:
         """Refuse a whole batch: its gateway keeps it, and /status shows the reason."""
         status, reason, text = fault
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
         ack = self._ack(sender, now, status=status, store=batch.store, sequence=batch.sequence, slow_s=self.slow_s)
-        return Step(status.name.lower(), (ack,), refused)
+        return CoreStep(status.name.lower(), (ack,), refused)
 
     def _must_wait(
         self, sender: ControllerId, batch: Batch, apart: int, kept_apart: Iterable[DeadLetter]
@@ -396,15 +398,15 @@ class Core:
             return ()
         return (self.marks.next, *(self.marks.history if flags & BatchFlag.HISTORY else ()))
 
-    def _refuse(self, sender: ControllerId, payload: bytes, now: Now, error: ProtocolError) -> Step:
+    def _refuse(self, sender: ControllerId, payload: bytes, now: Now, error: ProtocolError) -> CoreStep:
         """Store the start of an unreadable batch, and refuse the batch if its header is readable."""
         status = BatchRefusal(error.code)
         name = status.name.lower()
         dead_letter = self._junk_dead_letter(sender, DeadLetterSource.BATCH, payload, now)
         refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
-        return Step(name, dead_letter + self._head_ack(sender, payload, now, status), refused)
+        return CoreStep(name, dead_letter + self._head_ack(sender, payload, now, status), refused)
 
-    def _outcome(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
+    def _outcome(self, controller: ControllerId, payload: bytes, now: Now) -> CoreStep:
         outcome = unpack_json(ControllerOutcome, payload, MAX_OUTCOME_BYTES)
         # By the later of two clocks, quarters that are not over yet could be marked as absent.
         settled = settled_before(min(now, outcome.time), self._gap_age_s)
@@ -415,7 +417,7 @@ class Core:
         )
         return self.sending.answered(controller, outcome, absent)
 
-    def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
+    def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> CoreStep:
         """Store a heartbeat, for people, and the sharing minima that its meters reported (T6)."""
         # The received bytes are not stored: their unknown keys are unchecked, and the stored text is shown as JSON.
         heartbeat = unpack_json(Heartbeat, payload)
@@ -431,7 +433,7 @@ class Core:
         seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
         mark = heartbeat.mark
         is_lost = self.marks is not None and mark is not None and self.marks.lacks(mark)
-        return Step("seen", (Write(seen),), lost=mark if is_lost else None)
+        return CoreStep("seen", (Write(seen),), lost=mark if is_lost else None)
 
     def _may_hold(self, controller: ControllerId, meter_id: MeterId) -> bool:
         """Return whether a meter is assigned to a controller."""
@@ -440,7 +442,7 @@ class Core:
 
     def _head_ack(
         self, sender: ControllerId, payload: bytes, now: Now, status: BatchRefusal
-    ) -> tuple[Effect[Change], ...]:
+    ) -> tuple[Effect[UtilityChange], ...]:
         if len(payload) < _HEAD.size or not payload.startswith(b"CWB1"):
             return ()
         _, _, store, sequence = _HEAD.unpack_from(payload)
@@ -448,7 +450,7 @@ class Core:
 
     def _junk_dead_letter(
         self, sender: ControllerId, source: DeadLetterSource, content: bytes, now: Now
-    ) -> tuple[Effect[Change], ...]:
+    ) -> tuple[Effect[UtilityChange], ...]:
         self._junk[sender] += 1
         if self._junk[sender] > MAX_JUNK_A_DAY:
             return ()

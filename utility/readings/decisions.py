@@ -10,12 +10,12 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
-from commonwatt.protocol.dead_letters import Kept, quarantined_blocks
+from commonwatt.protocol.dead_letters import KeptDeadLetter, quarantined_blocks
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.database.database import Database
 from utility.readings.store import reads
-from utility.readings.store.quarantine import MAX_WHO, MAX_WHY, QUARANTINED, Decision, decide
+from utility.readings.store.quarantine import MAX_WHO, MAX_WHY, QUARANTINED, QuarantineDecision, decide
 
 Longs = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -47,7 +47,7 @@ def decide_letters(
     with database.writes.begin() as connection:
         # In order, so that two people who decide on the same ones wait for each other.
         for no, state in sorted(decisions):
-            blocks = decide(connection, Decision(no, state, actor.name, why, now))
+            blocks = decide(connection, QuarantineDecision(no, state, actor.name, why, now))
             done.append((no, state, blocks))
             words = {"state": state, "meter": str(blocks.key(0)[0]), "why": why}
             record(connection, actor, now, "reading.decide", f"dead letter {no}", {"state": QUARANTINED}, words)
@@ -66,7 +66,7 @@ class Neighbourhood:
     waits: Flags  # which slots have one
 
 
-def around(database: Database, kept: Kept) -> Neighbourhood | None:
+def around(database: Database, kept: KeptDeadLetter) -> Neighbourhood | None:
     """Return the readings around those of a dead letter; ``None``: it has no readings of a registered meter."""
     blocks = quarantined_blocks(kept.dead_letter, RecordType)
     number = database.read(reads.meter_number, kept.dead_letter.meter)

@@ -65,7 +65,7 @@ LINES = ("taken", "given", "sun", "charge", "level")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Line:
+class EnergyLine:
     """An energy by quarter-hour, the sum over its meters."""
 
     energy: Numbers  # milliwatt-hours, of what has a reading
@@ -83,19 +83,19 @@ class Flows:
     """The energies of a home, a microgrid or the town by quarter-hour."""
 
     first: Quarter  # the first quarter; the arrays have an entry for each from it on
-    taken: Line  # a home: through its incoming meters. A microgrid and the town: from the town's net
-    given: Line  # the same through outgoing meters
-    sun: Line  # generated
-    charge: Line  # the change of the batteries' levels from the end of the quarter before to the end of this one
-    level: Line  # the batteries' levels at the end of the quarter
+    taken: EnergyLine  # a home: through its incoming meters. A microgrid and the town: from the town's net
+    given: EnergyLine  # the same through outgoing meters
+    sun: EnergyLine  # generated
+    charge: EnergyLine  # the change of the batteries' levels from the end of the quarter before to the end of this one
+    level: EnergyLine  # the batteries' levels at the end of the quarter
 
     @property
-    def net(self) -> Line:
+    def net(self) -> EnergyLine:
         """What was taken, less what was given; where a part lacks a reading, nothing is known of it."""
         return _combined(self.taken.energy - self.given.energy, self.taken, self.given)
 
     @property
-    def used(self) -> Line:
+    def used(self) -> EnergyLine:
         """What was used, with the losses of batteries: taken and generated, less what was given and charged.
 
         Of a quarter in which any of these lacks a reading nothing is known: it has neither energy nor slots.
@@ -104,10 +104,10 @@ class Flows:
         return _combined(energy, self.taken, self.given, self.sun, self.charge)
 
 
-def _combined(energy: Numbers, *parts: Line) -> Line:
+def _combined(energy: Numbers, *parts: EnergyLine) -> EnergyLine:
     slots, expected = (np.sum([getattr(each, name) for each in parts], axis=0) for name in ("slots", "expected"))
     is_whole = (expected > 0) & (slots == expected)
-    return Line(energy=energy * is_whole, slots=slots * is_whole, expected=expected)
+    return EnergyLine(energy=energy * is_whole, slots=slots * is_whole, expected=expected)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,14 +165,14 @@ def measured_in(blocks: Blocks, first: Quarter, count: int) -> dict[tuple[MeterI
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class StoredLevel:
     """The last reported level of a battery, or of several together."""
 
     energy: MilliwattHours  # milliwatt-hours
     time: EpochSeconds  # the end of its slot; of several the oldest one
 
 
-def newest_levels(blocks: Blocks) -> dict[MeterId, Level]:
+def newest_levels(blocks: Blocks) -> dict[MeterId, StoredLevel]:
     """Return the newest level in joined blocks, by meter's id."""
     there, found = blocks.quality > Quality.MISSING, {}
     rows = np.flatnonzero((blocks.record_type == RecordType.STORED) & there.any(axis=1))
@@ -180,7 +180,7 @@ def newest_levels(blocks: Blocks) -> dict[MeterId, Level]:
         found[int(blocks.meter[row])] = row
     last = {meter: int(np.flatnonzero(there[row])[-1]) for meter, row in found.items()}
     return {
-        meter: Level(
+        meter: StoredLevel(
             energy=int(blocks.values[row, last[meter]]),
             time=int(blocks.quarter[row]) * QUARTER_S + (last[meter] + 1) * SLOT_S,
         )
@@ -219,10 +219,12 @@ class Adding:
         self._lines[name] += np.stack((energy, slots, np.full(len(there), each))) * there
 
     @property
-    def lines(self) -> dict[str, Line]:
+    def lines(self) -> dict[str, EnergyLine]:
         """The lines, without the quarter before the first one."""
         parts = {name: rows[:, 1:] for name, rows in self._lines.items()}
-        return {name: Line(energy=energy, slots=slots, expected=each) for name, (energy, slots, each) in parts.items()}
+        return {
+            name: EnergyLine(energy=energy, slots=slots, expected=each) for name, (energy, slots, each) in parts.items()
+        }
 
 
 def used_of(net: Any, sun: Any, charge: Any) -> Any:

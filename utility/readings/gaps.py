@@ -45,7 +45,7 @@ _ENVELOPE_BYTES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedSlots:
     """Slots of one block to request."""
 
     microgrid: MicrogridId  # the meter's microgrid
@@ -137,7 +137,7 @@ def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
 
 
 def requests(
-    wanted: Sequence[Wanted], now: EpochSeconds, ids: Iterator[str], epochs: Mapping[MicrogridId, Epoch]
+    wanted: Sequence[WantedSlots], now: EpochSeconds, ids: Iterator[str], epochs: Mapping[MicrogridId, Epoch]
 ) -> Iterator[tuple[ControllerId, ControllerCommand]]:
     """Yield (controller, command) for all wanted slots, each command within ``MAX_COMMAND_BYTES``.
 

@@ -25,15 +25,15 @@ from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, Mark,
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
-from commonwatt.runtime.watchdog import Work
+from commonwatt.runtime.watchdog import WorkProgress
 from utility.cliques.jobs import GrantsJob
 from utility.database.base import OperationalError, SQLAlchemyError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
-from utility.outbox.changes import Append, Change, Committed, Refused, SawGateway, SawPlant, Step
+from utility.outbox.changes import Append, CommittedCounts, CoreStep, Refused, SawGateway, SawPlant, UtilityChange
 from utility.outbox.store import last_report, open_commands, open_purchases
-from utility.readings.bounds import Overload, Pace
+from utility.readings.bounds import BatchPace, Overload
 from utility.readings.core import CommandsOpen, Core, FromGateway, is_confirmed
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.gateways import last_heartbeats
@@ -69,7 +69,7 @@ Message = tuple[str, bytes]  # topic and payload
 class _Done:
     """Result of the writing thread: committed changes, and the messages that may be published now."""
 
-    committed: list[tuple[list[Change], Committed]] = field(default_factory=list)
+    committed: list[tuple[list[UtilityChange], CommittedCounts]] = field(default_factory=list)
     messages: list[Publish] = field(default_factory=list)
 
 
@@ -98,7 +98,7 @@ class Ingest:
         # The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
         self.refused: dict[str, Refused] = {}
         self.trust = Trust.NONE  # how far gateways may trust the utility's time
-        self.writing = Work()  # the writing thread's current step, for a watchdog
+        self.writing = WorkProgress()  # the writing thread's current step, for a watchdog
         self.health = health  # the state of the database
         self.takeover: GrantsJob | None = None  # what grants microgrids to controllers; ``None``: nothing does
         self._database = database
@@ -112,7 +112,7 @@ class Ingest:
         self._queue: FairQueue[str, tuple[float, Message]] = FairQueue(
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
-        self._pace = Pace()
+        self._pace = BatchPace()
         self._lags = False
         self._filled = asyncio.Event()
         self._busy_since: float | None = None
@@ -239,7 +239,7 @@ class Ingest:
             decide = partial(release_confirmed, self._database, commit, latest=latest, now=now)
             self._released_to = await self.in_thread(decide, self._released_to)
 
-    async def _write(self, changes: list[Change]) -> None:
+    async def _write(self, changes: list[UtilityChange]) -> None:
         self._committed(changes, await self.in_thread(self._writer.commit, changes))
 
     def _await_gateways(self) -> None:
@@ -273,22 +273,22 @@ class Ingest:
         steps, outcome = await self.in_thread(self._judge_and_commit, messages)
         await self._finish(messages, steps, outcome)
 
-    def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[Step], "_Done | Exception"]:
+    def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[CoreStep], "_Done | Exception"]:
         steps, outcome = self._try(messages)
         # Judged again: acknowledgements have the mark of their commit, and the database may be another.
         return self._try(messages) if isinstance(outcome, MovedError) else (steps, outcome)
 
-    def _try(self, messages: Sequence[Message]) -> tuple[list[Step], "_Done | Exception"]:
+    def _try(self, messages: Sequence[Message]) -> tuple[list[CoreStep], "_Done | Exception"]:
         try:
             if self._writer.prepare():
                 self._core.marks = self._writer.marks
                 self._take_store_id()
         except SQLAlchemyError as error:
-            return [Step("failed") for _ in messages], error
+            return [CoreStep("failed") for _ in messages], error
         steps = self._judge(messages)
         return steps, self._commit(steps)
 
-    def _judge(self, messages: Sequence[Message]) -> list[Step]:
+    def _judge(self, messages: Sequence[Message]) -> list[CoreStep]:
         now = Now(self._clock.now(), self.trust)
         steps = []
         for topic, payload in messages:
@@ -300,14 +300,14 @@ class Ingest:
                     self.health.failed(error, "the reading for a message", 1)
                 else:
                     log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
-                steps.append(Step("failed"))
+                steps.append(CoreStep("failed"))
         return steps
 
-    def _commit(self, steps: Sequence[Step]) -> "_Done | Exception":
+    def _commit(self, steps: Sequence[CoreStep]) -> "_Done | Exception":
         """Commit steps in one transaction; return its result, or the error."""
         done = _Done()
 
-        async def commit(changes: list[Change]) -> None:
+        async def commit(changes: list[UtilityChange]) -> None:
             done.committed.append((changes, self._writer.commit(changes)))
 
         try:
@@ -318,7 +318,9 @@ class Ingest:
             return error
         return done
 
-    async def _finish(self, messages: Sequence[Message], steps: Sequence[Step], outcome: "_Done | Exception") -> None:
+    async def _finish(
+        self, messages: Sequence[Message], steps: Sequence[CoreStep], outcome: "_Done | Exception"
+    ) -> None:
         """Publish the answers to committed steps; after an error that only one may cause, commit them one by one."""
         if isinstance(outcome, Exception):
             # One step that the database refuses must not delay the others.
@@ -364,7 +366,7 @@ class Ingest:
             # After an I/O error a connection's cached state of the files may be wrong.
             self._database.disconnect()
 
-    def _committed(self, changes: Sequence[Change], outcome: Committed) -> None:
+    def _committed(self, changes: Sequence[UtilityChange], outcome: CommittedCounts) -> None:
         """Count committed changes, and record the gateways that they came from."""
         self._metrics.committed(outcome)
         self.health.committed()
@@ -380,7 +382,7 @@ class Ingest:
                 if self.takeover is not None:
                     self.takeover.heartbeat(change.controller, change.heartbeat.manages)
 
-    def _look(self, now: int) -> tuple[Effect[Change], ...]:
+    def _look(self, now: int) -> tuple[Effect[UtilityChange], ...]:
         self.health.look(self._database.free_bytes())
         with self._database.reads.begin() as connection:
             if registry_revision(connection) != self._core.registry.revision:

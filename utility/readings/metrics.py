@@ -10,11 +10,11 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.time import Trust
-from commonwatt.protocol.heartbeats import Heartbeat, Month, Program
-from commonwatt.runtime.metric_families import Row, Value, counter, families, gauge
+from commonwatt.protocol.heartbeats import Heartbeat, LineMonth, Program
+from commonwatt.runtime.metric_families import MetricRow, Value, counter, families, gauge
 from utility.database.health import DISK_FULL, STORE_DAMAGED
 from utility.database.metrics import PREFIX, Metrics, value_of
-from utility.outbox.changes import Committed
+from utility.outbox.changes import CommittedCounts
 
 # Label values shown from the start as 0: an alert then sees the first of each, and a panel shows 0 instead of no data.
 _RESULTS = (
@@ -68,7 +68,7 @@ class ReadingsMetrics:
         slots = "Readings committed in parts of blocks; a reading sent again counts again."
         letters = "New dead letters committed, including those with quarantined readings."
         waiting = "New dead letters with readings that wait for a person's decision."
-        # By the names of ``Committed``.
+        # By the names of ``CommittedCounts``.
         self._committed = {
             "batches": metrics.counter("batches", "Batches committed."),
             "blocks": metrics.counter("blocks", "Parts of blocks committed; a part sent again counts again."),
@@ -83,7 +83,7 @@ class ReadingsMetrics:
         for reason in _REASONS:
             self.refusals.labels(reason)
 
-    def committed(self, counts: Committed) -> None:
+    def committed(self, counts: CommittedCounts) -> None:
         """Add the counts of a committed transaction."""
         for name, count in vars(counts).items():
             self._committed[name].inc(count)
@@ -121,7 +121,7 @@ def _backlog(beat: Heartbeat) -> Sequence[tuple[str, int]]:
     return ("parts", beat.backlog_parts), ("events", beat.backlog_events), ("dead_letters", beat.backlog_letters)
 
 
-def _by_way(read: Callable[[Month], Sequence[int] | None]) -> Callable[[_Said], Value]:
+def _by_way(read: Callable[[LineMonth], Sequence[int] | None]) -> Callable[[_Said], Value]:
     return lambda said: {
         (name, way): one
         for name, beat in said.beats.items()
@@ -130,7 +130,7 @@ def _by_way(read: Callable[[Month], Sequence[int] | None]) -> Callable[[_Said], 
     }
 
 
-_OF_GATEWAYS: tuple[Row[_Said], ...] = (
+_OF_GATEWAYS: tuple[MetricRow[_Said], ...] = (
     gauge("gateway_last_seen_seconds",
           "Seconds since the gateway's last message; if there was none, since this service waits for it.",
           lambda said: said.silent_s, "controller"),

@@ -12,7 +12,7 @@ from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import HOSTED, Action, ControllerCommand, ControllerOutcome, sent_to
 from commonwatt.protocol.topics import COMMANDS, PLANT, gateway_down
-from utility.outbox.changes import Change, CloseCommand, ClosePurchase, Deposed, OpenCommand, Step
+from utility.outbox.changes import CloseCommand, ClosePurchase, CoreStep, Deposed, OpenCommand, UtilityChange
 
 RESEND_S = 10  # seconds after which a command without an outcome is sent again
 Absent = tuple[tuple[int, int, int, int], ...]  # blocks as in ``CloseCommand.absent``
@@ -30,9 +30,9 @@ class Sending:
         # When each was sent last, to whom, and under which epoch.
         self._sent: dict[str, tuple[EpochSeconds, ControllerId, Epoch]] = {}
 
-    def due(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
+    def due(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[UtilityChange]]:
         """Send each open command every ``RESEND_S``, and at once under another epoch; close expired ones."""
-        effects: list[Effect[Change]] = []
+        effects: list[Effect[UtilityChange]] = []
         sent: dict[str, tuple[EpochSeconds, ControllerId, Epoch]] = {}
         waiting = tuple(waiting)
         for command in waiting:
@@ -60,7 +60,7 @@ class Sending:
             return plain
         return manager, epoch, sent_to(manager, command.controller, epoch, message).pack().decode()
 
-    def answered(self, sender: ControllerId, outcome: ControllerOutcome, absent: Absent) -> Step:
+    def answered(self, sender: ControllerId, outcome: ControllerOutcome, absent: Absent) -> CoreStep:
         """Take in an outcome: close the command, or leave it open for the controller that manages now."""
         command = self._waiting.get(outcome.id)
         wrapped = None if command is None else _wrapped(command)
@@ -69,10 +69,10 @@ class Sending:
         deposed = None if in_force is None else Deposed(controller=sender, microgrid=microgrid, epoch=in_force)
         is_data = wrapped is not None or outcome.cmd in _FOR_THE_NAMED - {HOSTED}
         if not is_data and (deposed is not None or outcome.has_no_store):
-            return Step("outcome", deposed=deposed)
+            return CoreStep("outcome", deposed=deposed)
         target = self._sent.get(outcome.id)
         if target is not None and target[1] != sender:
-            return Step("outcome")
+            return CoreStep("outcome")
         closing = CloseCommand(
             id=outcome.id,
             controller=sender if command is None else command.controller,
@@ -82,7 +82,7 @@ class Sending:
             absent=absent,
             has_no_store=outcome.has_no_store,
         )
-        return Step("outcome", (Write(closing),), deposed=deposed)
+        return CoreStep("outcome", (Write(closing),), deposed=deposed)
 
 
 def _wrapped(command: OpenCommand) -> MicrogridId | None:
@@ -92,7 +92,7 @@ def _wrapped(command: OpenCommand) -> MicrogridId | None:
     return ControllerCommand.model_validate_json(command.message).microgrid
 
 
-def _expired(command: OpenCommand) -> Change:
+def _expired(command: OpenCommand) -> UtilityChange:
     if command.controller == PLANT:
         return ClosePurchase(id=command.id, state="expired")
     return CloseCommand(id=command.id, controller=command.controller, state="expired")

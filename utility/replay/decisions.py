@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from commonwatt.energy.figures import Figures
+from commonwatt.energy.figures import RunFigures
 from commonwatt.energy.places import blocks_of, places_of
 from commonwatt.energy.simulation import Simulation, changed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.scenario import Conditions, Scenario
 from commonwatt.town.town import Town
 from utility.billing.decisions import previewed
-from utility.billing.preview import Change
+from utility.billing.preview import BillChange
 from utility.billing.run import Progress
 from utility.database.database import Database
 from utility.energy.quarters import QUARTERS_A_DAY, Quantity, SettledQuarters
@@ -49,7 +49,7 @@ _EPOCH, _NOTHING = date(1970, 1, 1), Decimal("0.00")
 class Replayed:
     """What a replay found."""
 
-    runs: dict[str, Figures]  # the figures of what was, and of what would be
+    runs: dict[str, RunFigures]  # the figures of what was, and of what would be
     accounts: list[AccountRow]  # who pays, the largest rise first
     places: list[PlaceRow]  # who goes dark, and who helps; those that change most first
     left_out: list[LeftOutRow]  # the days of microgrids that do not count
@@ -148,7 +148,7 @@ def replay(
     it.run(progress)
     days = (scenario.start + timedelta(days=number) for number in range(scenario.days))
     months = sorted({f"{day:%Y-%m}" for day in days}) if database.read(published) else []
-    bills: list[Change] = []
+    bills: list[BillChange] = []
     for month in months:
         progress(scenario.days, scenario.days)  # One that is cancelled stops here.
         bills += previewed(database, tariff, month, default, otherwise=it.otherwise)
@@ -165,7 +165,7 @@ def replay(
     )
 
 
-def _accounts(bills: Sequence[Change]) -> list[AccountRow]:
+def _accounts(bills: Sequence[BillChange]) -> list[AccountRow]:
     """Return what accounts pay in all months together, the largest rise first."""
     sums: dict[int, tuple[Decimal, Decimal]] = {}
     for each in bills:

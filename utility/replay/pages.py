@@ -20,7 +20,7 @@ from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ReadsTown
-from utility.webkit.works import Kind, Progress
+from utility.webkit.works import Progress, WorkKind
 
 _START = "/console/replay"
 MAX_DAYS = 366  # most days of a replay by the page: half an hour of a small town (docs/scenarios.md)
@@ -50,7 +50,7 @@ def begin(console: RequestConsole, actor: ReadsTown, given: Given) -> Response:
         def job(progress: Progress) -> tuple[str, Replayed]:
             return f"{_START}/{{id}}", replay(console.database, scenario, policy, tariff, default, progress)
 
-        work = console.api.works.start(Kind.REPLAY, scenario.title, actor.name, console.now(), job)
+        work = console.api.works.start(WorkKind.REPLAY, scenario.title, actor.name, console.now(), job)
     return console.see_other(actor, f"/console/works/{work.id}")
 
 

@@ -14,18 +14,18 @@ from utility.research.release import Tier
 from utility.webkit.actions import Act, Actions
 from utility.webkit.columns import Shown, Time, Written
 from utility.webkit.console.rendering import MISSING, plain_bytes
-from utility.webkit.requests import Asked, Limit, Why
+from utility.webkit.requests import Limit, RequestBody, Why
 from utility.webkit.rights import ReadsReleases
 from utility.webkit.services import Api, RequestApi
 
 
-class Approval(Asked):
+class Approval(RequestBody):
     """Why a release above the limit is approved."""
 
     why: Why
 
 
-class NewAgreement(Asked):
+class NewAgreement(RequestBody):
     """An agreement with researchers."""
 
     name: str = Field(max_length=releases.MAX_NAME)
@@ -103,7 +103,7 @@ def add(act: Act, asked: NewAgreement) -> Done:
     return Done(person=act.actor.name)
 
 
-def release_row(api: Api, kept: store.Kept) -> Release:
+def release_row(api: Api, kept: store.KeptRelease) -> Release:
     """Return a release as its row."""
     size = sum(path.stat().st_size for path in releases.files_of(api.settings.research.releases, kept.id))
     return Release(
@@ -117,6 +117,6 @@ def release_row(api: Api, kept: store.Kept) -> Release:
     )
 
 
-def licence(kept: store.Kept) -> str:
+def licence(kept: store.KeptRelease) -> str:
     """Return the licence of a release."""
     return "CC BY 4.0" if kept.tier == Tier.OPEN else f"agreement {kept.options.get('agreement', '')}"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from commonwatt.model.calendar import local_hour, to_local
 from commonwatt.model.units import QUARTER_S
 from utility.research.groups import MEASURES, UNIT, OpenSums
-from utility.research.homes import HALF_HOUR_S, Energies, Flags, Homes, Measure
+from utility.research.homes import HALF_HOUR_S, Energies, Flags, HomeMeasure, Homes
 
 _Z = 1.96  # standard deviations of an interval of 95 %
 
@@ -106,7 +106,7 @@ def lines_of(homes: Homes, zone: ZoneInfo) -> tuple[Energies, Floats]:
     peak = (hour >= PEAK_HOURS[0]) & (hour < PEAK_HOURS[1])
     energies, known = [], []
     for which in range(month.max() + 1):
-        for measure, steps in ((Measure.TAKEN, peak), (Measure.TAKEN, ~peak), (Measure.GIVEN, month >= 0)):
+        for measure, steps in ((HomeMeasure.TAKEN, peak), (HomeMeasure.TAKEN, ~peak), (HomeMeasure.GIVEN, month >= 0)):
             some = steps & (month == which)
             energies.append((homes.values[measure][:, some] * homes.known[:, some]).sum(axis=1))
             known.append(homes.known[:, some].sum(axis=1) / max(1, int(some.sum())))
@@ -195,7 +195,7 @@ def find_by_half_hours(
     return of_hits("half-hours", words, len(homes), hits, 1 / max(1, len(truth.homes)))
 
 
-def _stacked(values: Mapping[Measure, Energies]) -> Energies:
+def _stacked(values: Mapping[HomeMeasure, Energies]) -> Energies:
     return np.stack(list(values.values()), axis=2)
 
 
@@ -264,7 +264,7 @@ def _guesses(sums: OpenSums) -> Floats:
 def _used(sums: OpenSums, step_s: int) -> Floats:
     """Return each group's published use in half-hours or hours; NaN where a sum is not shown."""
     size = step_s // sums.step_s
-    values = np.where(sums.shown[Measure.USED], sums.values[Measure.USED], np.nan)
+    values = np.where(sums.shown[HomeMeasure.USED], sums.values[HomeMeasure.USED], np.nan)
     return np.asarray(values[:, : values.shape[1] // size * size].reshape(len(values), -1, size).sum(axis=2))
 
 
@@ -275,7 +275,7 @@ def find_group_by_half_hours(truth: Homes, sums: OpenSums, random: np.random.Gen
     """
     step_s = max(HALF_HOUR_S, sums.step_s)
     size = step_s // HALF_HOUR_S
-    groups, seen = _used(sums, step_s), truth.in_steps(step_s).values[Measure.USED]
+    groups, seen = _used(sums, step_s), truth.in_steps(step_s).values[HomeMeasure.USED]
     usual, variance = _usual(groups, _DAY_S // step_s)
     group_of, sizes, guesses = _group_of(truth, sums), _sizes(sums), _guesses(sums)
     class_of = {int(row): some for some in _classes(sums) for row in some}
@@ -334,7 +334,7 @@ def find_groups_by_bills(truth: Homes, sums: OpenSums, zone: ZoneInfo, random: n
 
 def _totals(homes: Homes, zone: ZoneInfo) -> Floats:
     """Return each home's use in and outside peak hours by month, milliwatt-hours."""
-    alike = {Measure.TAKEN: homes.values[Measure.USED], Measure.GIVEN: homes.values[Measure.GENERATED]}
+    alike = {HomeMeasure.TAKEN: homes.values[HomeMeasure.USED], HomeMeasure.GIVEN: homes.values[HomeMeasure.GENERATED]}
     shown = Homes(homes=homes.homes, start=homes.start, step_s=homes.step_s, values=alike, known=homes.known)
     return lines_of(shown, zone)[0].astype(np.float64)
 
@@ -351,7 +351,7 @@ def _group_totals(truth: Homes, sums: OpenSums, zone: ZoneInfo) -> Floats:
         start=sums.start,
         step_s=sums.step_s,
         values=alike,
-        known=np.ones_like(sums.shown[Measure.USED]),
+        known=np.ones_like(sums.shown[HomeMeasure.USED]),
     )
     return _totals(series, zone)
 
@@ -382,7 +382,7 @@ def find_use(truth: Homes, sums: OpenSums, random: np.random.Generator, trials: 
     """
     step_s = max(HALF_HOUR_S, sums.step_s)
     groups, seen = _used(sums, step_s), truth.in_steps(step_s)
-    use = seen.values[Measure.USED].astype(np.float64)
+    use = seen.values[HomeMeasure.USED].astype(np.float64)
     totals, group_of, day = use.sum(axis=1), _group_of(truth, sums), _DAY_S // step_s
     all_of_them = use.sum(axis=0)
     usual = np.array([all_of_them[at::day].mean() for at in range(min(day, len(all_of_them)))])

@@ -19,7 +19,7 @@ from utility.research.attacks import Success
 from utility.research.coarsening import Coarsening
 from utility.research.groups import MIN_HOMES
 from utility.research.jobs.releases import asked_of, make_release
-from utility.research.jobs.source import Result, Source, source_of
+from utility.research.jobs.source import ReleaseResult, ReleaseSource, source_of
 from utility.research.release import Tier
 from utility.webkit.cli import Commands, ConfigOption, load, name_of_login, opened, place_of_database
 
@@ -80,7 +80,7 @@ def release(
     _tell(result, config, source.settings.research.limit_percent)
 
 
-def _tell(result: Result, config: Path, limit_percent: float) -> None:
+def _tell(result: ReleaseResult, config: Path, limit_percent: float) -> None:
     facts = result.facts
     _show_attacks(facts.attacks)
     what = f"{facts.groups} groups of " if facts.groups else ""
@@ -112,7 +112,7 @@ def _show_attacks(attacks: Sequence[Success]) -> None:
 
 
 @contextmanager
-def _source(config: Path) -> Iterator[Source]:
+def _source(config: Path) -> Iterator[ReleaseSource]:
     settings, clock = load(config)
     actor = on_machine(name_of_login(config, Role.CLERK))
     with opened(settings.database, create=False, named=place_of_database(config)) as database:

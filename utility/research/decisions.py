@@ -23,7 +23,7 @@ from utility.research.coarsening import Coarsening
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.jobs.releases import asked_of, make_apart
-from utility.research.release import Asked, Tier
+from utility.research.release import AskedRelease, Tier
 from utility.settings import UtilitySettings
 from utility.webkit.works import Job, Progress
 
@@ -50,12 +50,12 @@ def approve(database: Database, release: str, why: str, second: Second) -> None:
             raise ConfigError(f"{release:.16}: {state}", "see: commonwatt show releases")
         require_second(connection, second, {kept.asked_by: "asked for it"})
         decided = {"state": "approved", "decided": now, "decided_by": actor.name, "why": reason}
-        store.save_release(connection, store.Kept(**{**vars(kept), **decided}))
+        store.save_release(connection, store.KeptRelease(**{**vars(kept), **decided}))
         words = {"state": "approved", "why": reason}
         record(connection, actor, now, "release.approve", f"release {release}", {"state": kept.state}, words)
 
 
-def ask(database: Database, asked: Asked, purpose: str, actor: Actor, now: EpochSeconds) -> str:
+def ask(database: Database, asked: AskedRelease, purpose: str, actor: Actor, now: EpochSeconds) -> str:
     """Ask for a release; return the request's id.
 
     Raises:
@@ -75,7 +75,7 @@ def ask(database: Database, asked: Asked, purpose: str, actor: Actor, now: Epoch
             )
         if store.count_releases(connection, "asked", actor.name) >= MAX_REQUESTS:
             raise ConfigError(f"{MAX_REQUESTS} of your requests have no answer yet; wait for one")
-        kept = store.Kept(
+        kept = store.KeptRelease(
             id=token_hex(8),
             tier=asked.tier,
             since=since,
@@ -105,7 +105,7 @@ def refuse(database: Database, request: str, why: str, actor: Actor, now: EpochS
         _answer(connection, request, actor, now, "refused", {"why": reason})
 
 
-def wanted(kept: store.Kept, choice: Mapping[str, object] | None = None) -> Asked:
+def wanted(kept: store.KeptRelease, choice: Mapping[str, object] | None = None) -> AskedRelease:
     """Return what a request, or a release that was approved, is of; a ``choice`` of options stands before its own.
 
     Raises:
@@ -121,7 +121,12 @@ def wanted(kept: store.Kept, choice: Mapping[str, object] | None = None) -> Aske
 
 
 def job_of(
-    database: Database, settings: UtilitySettings, kept: store.Kept, asked: Asked, actor: Actor, now: EpochSeconds
+    database: Database,
+    settings: UtilitySettings,
+    kept: store.KeptRelease,
+    asked: AskedRelease,
+    actor: Actor,
+    now: EpochSeconds,
 ) -> Job:
     """Return the work that makes a release, and answers the request with it."""
 
@@ -166,7 +171,7 @@ def add_agreement(database: Database, name: str, until: EpochSeconds, actor: Act
         record(connection, actor, now, "agreement.add", f"agreement {named}", None, {"until": iso(until)})
 
 
-def may_download(kept: store.Kept, own: Container[str]) -> bool:
+def may_download(kept: store.KeptRelease, own: Container[str]) -> bool:
     """Return whether a researcher may download a release; ``own``: as ``store.releases_of`` returns."""
     return kept.state == "released" and (kept.tier == Tier.OPEN or kept.id in own)
 

@@ -12,8 +12,8 @@ from commonwatt.model.units import QUARTER_S
 from utility.research.attacks import Success
 from utility.research.coarsening import Coarsening
 from utility.research.groups import MAX_SHARE_PERCENT, MEASURES, UNIT
-from utility.research.homes import Measure
-from utility.research.release import MEANINGS, Asked, Errors, Tier, as_json, report_lines
+from utility.research.homes import HomeMeasure
+from utility.research.release import MEANINGS, AskedRelease, Errors, Tier, as_json, report_lines
 
 OPEN_LICENCE = """This data is licensed under the Creative Commons Attribution 4.0 International licence
 (CC BY 4.0), https://creativecommons.org/licenses/by/4.0/legalcode.
@@ -33,7 +33,7 @@ AGREEMENT_LICENCE = """This data is of homes that can be identified. It is given
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class FileColumn:
     """A column of a file."""
 
     name: str  # its name, with its unit
@@ -46,18 +46,18 @@ class FileFacts:
     """A file of data."""
 
     name: str  # its name
-    columns: Sequence[Column]  # its columns
+    columns: Sequence[FileColumn]  # its columns
     rows: int  # how many
     sha256: str  # digest of its bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ReleaseFacts:
     """What the documents of a release tell."""
 
     id: str  # the release
     town: str  # the town's name
-    asked: Asked  # what was asked
+    asked: AskedRelease  # what was asked
     version: str  # the code's version
     homes: int  # homes in the release
     left_out: int  # homes of the period that are not in it
@@ -69,51 +69,53 @@ class Facts:
     until: int | None = None  # end of the agreement; ``None``: open
 
 
-def measures_of(tier: Tier) -> tuple[Measure, ...]:
+def measures_of(tier: Tier) -> tuple[HomeMeasure, ...]:
     """Return the energies that a tier has."""
-    return MEASURES if tier is Tier.OPEN else tuple(Measure)
+    return MEASURES if tier is Tier.OPEN else tuple(HomeMeasure)
 
 
-def data_columns(tier: Tier) -> list[Column]:
+def data_columns(tier: Tier) -> list[FileColumn]:
     """Return the columns of the energies."""
     if tier is Tier.OPEN:
-        name = Column(name="group", kind="string", meaning="The group, as in groups.csv")
+        name = FileColumn(name="group", kind="string", meaning="The group, as in groups.csv")
         empty = (
             f"; rounded to {UNIT // 1000} Wh; empty: not published, as one home has over {MAX_SHARE_PERCENT} % of it"
         )
     else:
-        name = Column(name="home", kind="string", meaning="The home's pseudonym in this release")
+        name = FileColumn(name="home", kind="string", meaning="The home's pseudonym in this release")
         empty = "; empty: readings are missing"
-    start = Column(name="start", kind="datetime", meaning="Start of the step, UTC")
+    start = FileColumn(name="start", kind="datetime", meaning="Start of the step, UTC")
     energies = [
-        Column(name=f"{measure}_wh", kind="number", meaning=f"{MEANINGS[measure]}, Wh{empty}")
+        FileColumn(name=f"{measure}_wh", kind="number", meaning=f"{MEANINGS[measure]}, Wh{empty}")
         for measure in measures_of(tier)
     ]
     return [name, start, *energies]
 
 
-def name_columns(tier: Tier) -> list[Column]:
+def name_columns(tier: Tier) -> list[FileColumn]:
     """Return the columns of the file of groups, or of homes."""
     if tier is Tier.OPEN:
         return [
-            Column(name="group", kind="string", meaning="The group; the same name is the same group in all releases"),
-            Column(name="function", kind="string", meaning="house, apartment, or home: both"),
-            Column(name="homes", kind="integer", meaning="The number of homes"),
+            FileColumn(
+                name="group", kind="string", meaning="The group; the same name is the same group in all releases"
+            ),
+            FileColumn(name="function", kind="string", meaning="house, apartment, or home: both"),
+            FileColumn(name="homes", kind="integer", meaning="The number of homes"),
         ]
     return [
-        Column(name="home", kind="string", meaning="The home's pseudonym; another one in every release"),
-        Column(name="function", kind="string", meaning="house or apartment"),
+        FileColumn(name="home", kind="string", meaning="The home's pseudonym; another one in every release"),
+        FileColumn(name="function", kind="string", meaning="house or apartment"),
     ]
 
 
-def licence(facts: Facts) -> str:
+def licence(facts: ReleaseFacts) -> str:
     """Return the licence text."""
     if facts.asked.tier is Tier.OPEN:
         return OPEN_LICENCE.format(town=facts.town, id=facts.id)
     return AGREEMENT_LICENCE.format(agreement=facts.asked.agreement, until=iso(facts.until or 0))
 
 
-def manifest(facts: Facts, files: Sequence[FileFacts]) -> str:
+def manifest(facts: ReleaseFacts, files: Sequence[FileFacts]) -> str:
     """Return ``datapackage.json``: a Frictionless data package, with what the release was made of and what it risks."""
     is_open = facts.asked.tier is Tier.OPEN
     package = {
@@ -146,7 +148,7 @@ def _resource(one: FileFacts) -> dict[str, object]:
     return {**facts, "rows": one.rows, "hash": f"sha256:{one.sha256}", "schema": {"fields": fields}}
 
 
-def readme(facts: Facts, files: Sequence[FileFacts]) -> str:
+def readme(facts: ReleaseFacts, files: Sequence[FileFacts]) -> str:
     """Return the page that people read: what it is, data dictionary, attacks, costs."""
     asked = facts.asked
     lines = [f"# {facts.town}: release {facts.id}", "", _what(facts), ""]
@@ -158,7 +160,7 @@ def readme(facts: Facts, files: Sequence[FileFacts]) -> str:
     lines += ["", "## Files", "", "| file | rows | sha256 |", "|---|---|---|"]
     lines += [f"| {one.name} | {one.rows} | {one.sha256} |" for one in files]
     lines += ["", "## Data dictionary", ""]
-    seen: dict[str, Column] = {}
+    seen: dict[str, FileColumn] = {}
     for one in files:
         seen |= {column.name: column for column in one.columns}
     lines += ["| column | type | meaning |", "|---|---|---|"]
@@ -169,7 +171,7 @@ def readme(facts: Facts, files: Sequence[FileFacts]) -> str:
     return "\n".join([*lines, "", f"Made by Commonwatt {facts.version}. The licence is in LICENCE.txt.", ""])
 
 
-def _what(facts: Facts) -> str:
+def _what(facts: ReleaseFacts) -> str:
     if facts.asked.tier is Tier.OPEN:
         return (
             f"Sums of {facts.groups} groups of at least {facts.asked.min_homes} homes. No home has more than "
@@ -200,7 +202,7 @@ _DAY = 1_781_496_000  # the day of made rows: 15 June 2026 of New York
 _HOMES = 20  # of a made group
 _OPEN_UNIT = 100  # watt-hours to which open sums are rounded
 _STEPS = 96
-_FLOWS = {Measure.USED: "use", Measure.GENERATED: "sun"}
+_FLOWS = {HomeMeasure.USED: "use", HomeMeasure.GENERATED: "sun"}
 
 KINDS = {
     Tier.OPEN: "Sums of groups of at least 15 homes, by quarter-hour or hour. For everybody, CC BY 4.0.",
@@ -210,7 +212,7 @@ KINDS = {
 """What each tier has, for people."""
 
 
-def files_of_tier(tier: Tier) -> dict[str, list[Column]]:
+def files_of_tier(tier: Tier) -> dict[str, list[FileColumn]]:
     """Return the CSV files of a tier with their columns."""
     names, data = ("groups.csv", "sums.csv") if tier is Tier.OPEN else ("homes.csv", "readings.csv")
     return {names: name_columns(tier), data: data_columns(tier)}
@@ -229,15 +231,15 @@ def made_rows(tier: Tier) -> list[list[str]]:
     return rows
 
 
-def _powers(hour: float) -> dict[Measure, float]:
+def _powers(hour: float) -> dict[HomeMeasure, float]:
     """Return a made home's powers at a time of the day, watts."""
     used = 350 + 250 * max(0.0, sin(pi * (hour - 5) / 4)) * (5 < hour < 9) + 900 * max(0.0, sin(pi * (hour - 16) / 7))
     generated = 2600 * max(0.0, sin(pi * (hour - 6) / 13)) * (6 < hour < 19)
     return {
-        Measure.USED: used,
-        Measure.GENERATED: generated,
-        Measure.TAKEN: max(0.0, used - generated),
-        Measure.GIVEN: max(0.0, generated - used),
+        HomeMeasure.USED: used,
+        HomeMeasure.GENERATED: generated,
+        HomeMeasure.TAKEN: max(0.0, used - generated),
+        HomeMeasure.GIVEN: max(0.0, generated - used),
     }
 
 
@@ -247,7 +249,7 @@ def plot_of(columns: Sequence[str], rows: Rows) -> dict[str, Any]:
     step_s = times[1] - times[0] if len(times) > 1 else QUARTER_S
     found = []
     for place, column in enumerate(columns[2:], 2):
-        name = Measure(column.removesuffix("_wh"))
+        name = HomeMeasure(column.removesuffix("_wh"))
         values = [float(row[place]) if row[place] else None for row in rows]
         one = {"label": str(name).capitalize(), "unit": "Wh", "x": times, "step_s": step_s, "high": values, "marks": []}
         found.append(one | {"missing": values.count(None)} | ({"flow": _FLOWS[name]} if name in _FLOWS else {}))

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import EpochSeconds
-from utility.research.homes import Energies, Flags, Homes, Measure, keyed
+from utility.research.homes import Energies, Flags, HomeMeasure, Homes, keyed
 
 # What the open tier has. `taken` and `given` of homes with batteries nearly always come from a few homes.
-MEASURES = (Measure.USED, Measure.GENERATED)
+MEASURES = (HomeMeasure.USED, HomeMeasure.GENERATED)
 UNIT = 100_000  # sums are rounded to this, milliwatt-hours
 MIN_HOMES = 15  # the least homes of a group (CPUC D.14-05-016)
 MAX_SHARE_PERCENT = 15  # the most that one home may have of a published sum, and of a group's sum over the period
@@ -28,7 +28,7 @@ _MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class HomeGroup:
     """A group of homes."""
 
     name: str  # its place in the tree, such as `house-01`: the same in every release
@@ -40,11 +40,11 @@ class Group:
 class OpenSums:
     """The sums of the open tier."""
 
-    groups: tuple[Group, ...]  # the groups, one a row
+    groups: tuple[HomeGroup, ...]  # the groups, one a row
     start: EpochSeconds  # start of the first step
     step_s: int  # length of a step, seconds
-    values: Mapping[Measure, Energies]  # by measure, rounded to ``UNIT``, (groups, steps); 0 where not shown
-    shown: Mapping[Measure, Flags]  # by measure, whether a sum is published
+    values: Mapping[HomeMeasure, Energies]  # by measure, rounded to ``UNIT``, (groups, steps); 0 where not shown
+    shown: Mapping[HomeMeasure, Flags]  # by measure, whether a sum is published
 
     def take(self, rows: Sequence[int]) -> "OpenSums":
         """Return some of the groups."""
@@ -76,7 +76,7 @@ def _by_time(values: Energies, at: NDArray[np.int64], day: int) -> Energies:
     return sums.T
 
 
-def grouped(homes: Homes, secret: bytes, min_homes: int = MIN_HOMES) -> tuple[Group, ...]:
+def grouped(homes: Homes, secret: bytes, min_homes: int = MIN_HOMES) -> tuple[HomeGroup, ...]:
     """Return the groups of homes without missing steps; none if all homes together fail the rules.
 
     Args:
@@ -85,7 +85,7 @@ def grouped(homes: Homes, secret: bytes, min_homes: int = MIN_HOMES) -> tuple[Gr
         min_homes: The least homes of a group.
     """
     bits = [int.from_bytes(keyed(secret, "group", home.key)[:8], "big") for home in homes.homes]
-    found: list[Group] = []
+    found: list[HomeGroup] = []
 
     def passes(rows: Sequence[int]) -> bool:
         return _allowed(homes, rows, min_homes) and _shows_enough(homes, rows)
@@ -96,7 +96,7 @@ def grouped(homes: Homes, secret: bytes, min_homes: int = MIN_HOMES) -> tuple[Gr
             for bit, half in enumerate(halves):
                 divide(f"{name}{'' if depth else '-'}{bit}", function, half, depth + 1)
         else:
-            found.append(Group(name=name, function=function, rows=rows))
+            found.append(HomeGroup(name=name, function=function, rows=rows))
 
     everyone = tuple(range(len(homes.homes)))
     functions = {
@@ -119,7 +119,7 @@ def _allowed(homes: Homes, rows: Sequence[int], min_homes: int) -> bool:
 
 
 def _shows_enough(homes: Homes, rows: Sequence[int]) -> bool:
-    return bool(_shown(homes.values[Measure.USED][list(rows)]).mean() >= MIN_SHOWN)
+    return bool(_shown(homes.values[HomeMeasure.USED][list(rows)]).mean() >= MIN_SHOWN)
 
 
 def _shown(values: Energies) -> Flags:
@@ -134,10 +134,10 @@ def _rounded(sums: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray((sums + UNIT // 2) // UNIT * UNIT)
 
 
-def sums_of(homes: Homes, groups: Sequence[Group]) -> OpenSums:
+def sums_of(homes: Homes, groups: Sequence[HomeGroup]) -> OpenSums:
     """Return the sums of groups, rounded, without those in which a home stands out."""
-    values: dict[Measure, Energies] = {}
-    shown: dict[Measure, Flags] = {}
+    values: dict[HomeMeasure, Energies] = {}
+    shown: dict[HomeMeasure, Flags] = {}
     for measure in MEASURES:
         of = [homes.values[measure][list(group.rows)] for group in groups]
         shown[measure] = np.array([_shown(one) for one in of])

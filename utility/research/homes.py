@@ -22,7 +22,7 @@ Energies = NDArray[np.int64]  # milliwatt-hours, (homes, steps)
 Flags = NDArray[np.bool_]
 
 
-class Measure(StrEnum):
+class HomeMeasure(StrEnum):
     """An energy of a home in a step."""
 
     USED = "used"  # generated + taken - given - rise of the battery's level; so it includes the battery's charging loss
@@ -32,7 +32,7 @@ class Measure(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Home:
+class PeriodHome:
     """An account at a place during a whole period."""
 
     microgrid: MicrogridId  # the microgrid
@@ -50,10 +50,10 @@ class Home:
 class Homes:
     """Homes with their energies in the steps of a period."""
 
-    homes: tuple[Home, ...]  # the homes, one a row
+    homes: tuple[PeriodHome, ...]  # the homes, one a row
     start: EpochSeconds  # start of the first step
     step_s: int  # length of a step, seconds
-    values: Mapping[Measure, Energies]  # by measure; 0 where unknown
+    values: Mapping[HomeMeasure, Energies]  # by measure; 0 where unknown
     known: Flags  # whether all readings of a step are there
 
     @property
@@ -107,7 +107,7 @@ class HomeMeter:
     battery: bool  # whether a battery is behind it
 
 
-def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[tuple[Home, ...], list[HomeMeter]]:
+def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[tuple[PeriodHome, ...], list[HomeMeter]]:
     """Return the homes of a period, in order of their names, and their meters.
 
     A home had one account and its meters during the whole period: a place that changed hands, or that had no meter for
@@ -118,12 +118,12 @@ def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[t
         start, end = meter.within(first, until)
         if meter.function in KINDS and start < end:
             places.setdefault((meter.microgrid, meter.place), []).append(meter)
-    found: dict[Home, list[Installed]] = {}
+    found: dict[PeriodHome, list[Installed]] = {}
     for (microgrid, place), meters in places.items():
         holders = {_holder(meter, first, until) for meter in meters}
         account = holders.pop()
         if account is not None and not holders and _metered(meters, first, until):
-            home = Home(microgrid=microgrid, place=place, account=account, function=meters[0].function)
+            home = PeriodHome(microgrid=microgrid, place=place, account=account, function=meters[0].function)
             found[home] = meters
     homes = tuple(sorted(found))
     return homes, [_entry(row, meter, first, until) for row, home in enumerate(homes) for meter in found[home]]
@@ -182,7 +182,7 @@ class Assembly:
     """
 
     def __init__(
-        self, homes: Sequence[Home], meters: Sequence[HomeMeter], first: Quarter, until: Quarter, step_s: int
+        self, homes: Sequence[PeriodHome], meters: Sequence[HomeMeter], first: Quarter, until: Quarter, step_s: int
     ) -> None:
         """Take the homes, their meters, the quarters, and the length of a step: a quarter-hour is a multiple of it."""
         self._homes, self._step_s, self._first = tuple(homes), step_s, first
@@ -195,7 +195,9 @@ class Assembly:
         self._until = np.array([meter.until for meter in self._meters], dtype=np.int64)
         self._per_quarter = QUARTER_S // step_s
         shape = (len(self._homes), (until - first) * self._per_quarter)
-        self._flows = {m: np.zeros(shape, np.int64) for m in (Measure.GENERATED, Measure.TAKEN, Measure.GIVEN)}
+        self._flows = {
+            m: np.zeros(shape, np.int64) for m in (HomeMeasure.GENERATED, HomeMeasure.TAKEN, HomeMeasure.GIVEN)
+        }
         self._lacking = np.zeros(shape, np.int16)
         # One step more, at the front: the level before the first step.
         self._level = np.zeros((shape[0], shape[1] + 1), np.int64)
@@ -233,9 +235,9 @@ class Assembly:
         step = (quarters[ours] - self._first)[:, None] * self._per_quarter + np.arange(self._per_quarter)
         there = known & (step >= -1) & (step < self._lacking.shape[1])
         for kind, direction, measure in (
-            (RecordType.GENERATION, True, Measure.GENERATED),
-            (RecordType.THROUGH, True, Measure.GIVEN),
-            (RecordType.THROUGH, False, Measure.TAKEN),
+            (RecordType.GENERATION, True, HomeMeasure.GENERATED),
+            (RecordType.THROUGH, True, HomeMeasure.GIVEN),
+            (RecordType.THROUGH, False, HomeMeasure.TAKEN),
         ):
             some = there & ((types == kind) & (self._outgoing[place] == direction))[:, None] & (step >= 0)
             np.add.at(self._flows[measure], (row[some], step[some]), values[some])
@@ -252,8 +254,8 @@ class Assembly:
         known &= (self._levels_lacking[:, 1:] == 0) & (self._levels_lacking[:, :-1] == 0)
         rise = np.diff(self._level, axis=1)
         flows = self._flows
-        used = used_of(flows[Measure.TAKEN] - flows[Measure.GIVEN], flows[Measure.GENERATED], rise)
-        values = {Measure.USED: used, **flows}
+        used = used_of(flows[HomeMeasure.TAKEN] - flows[HomeMeasure.GIVEN], flows[HomeMeasure.GENERATED], rise)
+        values = {HomeMeasure.USED: used, **flows}
         return Homes(
             homes=self._homes,
             start=self._first * QUARTER_S,

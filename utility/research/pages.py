@@ -38,7 +38,7 @@ from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, quarters_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import DownloadsReleases, PreparesReleases, may
-from utility.webkit.works import Kind
+from utility.webkit.works import WorkKind
 
 Readers = Annotated[Actor, may(Right.READ_RESEARCH)]
 _Kind = Annotated[Tier, Path(alias="kind")]
@@ -144,7 +144,7 @@ def _likely(console: Console, oldest: int | None) -> list[date]:
     return [kept, max(kept, month[0]), last - timedelta(1)]
 
 
-def _request(console: Console, request: Request, actor: Actor, kept: store.Kept) -> HTMLResponse:
+def _request(console: Console, request: Request, actor: Actor, kept: store.KeptRelease) -> HTMLResponse:
     """Show a request, and to clerks how to answer it."""
     with console.database.reads.begin() as connection:
         agreements = [one.name for one in store.agreements(connection) if one.until > console.now()]
@@ -207,7 +207,7 @@ def make(
         asked = releases.wanted(kept, choice | ({"agreement": agreement} if agreement else {}))
         job = releases.job_of(console.database, console.api.settings, kept, asked, actor, console.now())
         words = f"Release of {kept.tier} for {kept.asked_by}"
-        work = console.api.works.start(Kind.RELEASE, words, actor.name, console.now(), job)
+        work = console.api.works.start(WorkKind.RELEASE, words, actor.name, console.now(), job)
     return console.see_other(actor, f"/console/works/{work.id}")
 
 
@@ -231,12 +231,12 @@ def _is_staff(actor: Actor) -> bool:
     return actor.may(Right.READ_RELEASES)
 
 
-def _may_see(actor: Actor, kept: store.Kept, own: Container[str]) -> bool:
+def _may_see(actor: Actor, kept: store.KeptRelease, own: Container[str]) -> bool:
     is_own = kept.state in releases.REQUESTS and kept.asked_by == actor.name
     return is_own or _is_staff(actor) or releases.may_download(kept, own)
 
 
-def _kept(console: Console, actor: Actor, release: str) -> tuple[store.Kept, bool]:
+def _kept(console: Console, actor: Actor, release: str) -> tuple[store.KeptRelease, bool]:
     """Return a release that the actor may see, and whether this person as a researcher may download it."""
     with console.database.reads.begin() as connection:
         kept = store.find_release(connection, release)
@@ -276,13 +276,13 @@ def _files(console: Console, release: str, manifest: Mapping[str, Any]) -> list[
     return [{"name": path.name, "bytes": path.stat().st_size, "sha256": digests.get(path.name, "")} for path in paths]
 
 
-def _citation(console: Console, kept: store.Kept, manifest: Mapping[str, Any]) -> str:
+def _citation(console: Console, kept: store.KeptRelease, manifest: Mapping[str, Any]) -> str:
     first, last = (local_text(quarter, console.zone())[:10] for quarter in (kept.since, kept.until - 1))
     title, version = manifest.get("title", f"{kept.tier} release"), manifest.get("release", {}).get("version", "")
     return f"{title}, {kept.id}, {first} to {last}. Made by Commonwatt {version}".strip() + "."
 
 
-def _first_rows(console: Console, kept: store.Kept, most: int) -> list[list[str]]:
+def _first_rows(console: Console, kept: store.KeptRelease, most: int) -> list[list[str]]:
     """Return the heading and the first rows of an open release's data; none of another tier: each access is logged."""
     path = _folder(console) / kept.id / _OPEN_DATA
     if kept.tier != Tier.OPEN or not path.is_file():
@@ -295,6 +295,6 @@ def _as_text(rows: list[list[str]]) -> str:
     return "\n".join(map(",".join, rows))
 
 
-def _row(kept: store.Kept) -> dict[str, Any]:
+def _row(kept: store.KeptRelease) -> dict[str, Any]:
     times = {"start": kept.since * QUARTER_S, "end": kept.until * QUARTER_S}
     return {**vars(kept), **times, "words": options_words(kept.options)}

@@ -14,7 +14,7 @@ from utility.database.database import Database, count_rows
 from utility.readings.store.parts import MAX_IN, chunks, ids_by_number, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
-from utility.research.homes import Assembly, Home, HomeMeter, Homes
+from utility.research.homes import Assembly, HomeMeter, Homes, PeriodHome
 from utility.research.tables import research_agreement, research_release
 from utility.webkit.columns import Time
 
@@ -36,7 +36,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptRelease:
     """A release as the database keeps it; columns as in ``research_release``."""
 
     id: str
@@ -75,14 +75,14 @@ def agreements(connection: Connection) -> list[Agreement]:
     return [Agreement(**row) for row in connection.execute(statement).mappings()]
 
 
-def find_release(connection: Connection, release: str) -> Kept | None:
+def find_release(connection: Connection, release: str) -> KeptRelease | None:
     """Return a release, or ``None``."""
     statement = select(research_release).where(research_release.c.id == release)
     row = connection.execute(statement).mappings().first()
     return None if row is None else _kept(row)
 
 
-def releases(connection: Connection, limit: int, skipped: int = 0) -> list[Kept]:
+def releases(connection: Connection, limit: int, skipped: int = 0) -> list[KeptRelease]:
     """Return the newest releases after the first ``skipped``, newest first."""
     c = research_release.c
     statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit).offset(skipped)
@@ -114,7 +114,7 @@ def count_releases(connection: Connection, state: str, person: str = "") -> int:
     return count_rows(connection, research_release, ours)
 
 
-def released_over(connection: Connection, tier: str, since: Quarter, until: Quarter) -> list[Kept]:
+def released_over(connection: Connection, tier: str, since: Quarter, until: Quarter) -> list[KeptRelease]:
     """Return what a tier has released of a period or a part of it, the oldest first."""
     c = research_release.c
     ours = (c.tier == tier) & (c.state == "released") & (c.since < until) & (c.until > since)
@@ -122,11 +122,11 @@ def released_over(connection: Connection, tier: str, since: Quarter, until: Quar
     return [_kept(row) for row in rows]
 
 
-def _kept(row: Any) -> Kept:
-    return Kept(**{**row, **{name: json.loads(row[name]) for name in ("options", "attacks", "groups")}})
+def _kept(row: Any) -> KeptRelease:
+    return KeptRelease(**{**row, **{name: json.loads(row[name]) for name in ("options", "attacks", "groups")}})
 
 
-def save_release(connection: Connection, release: Kept) -> None:
+def save_release(connection: Connection, release: KeptRelease) -> None:
     """Add a release, or replace what is kept of it."""
     c = research_release.c
     values = vars(release) | {
@@ -138,7 +138,7 @@ def save_release(connection: Connection, release: Kept) -> None:
 
 def load_quarters(
     database: Database,
-    homes: Sequence[Home],
+    homes: Sequence[PeriodHome],
     meters: Sequence[HomeMeter],
     first: Quarter,
     until: Quarter,
@@ -168,7 +168,7 @@ def _add_quarters(connection: Connection, assembly: Assembly, of: Any, begin: Qu
 
 
 def load_slots(
-    database: Database, homes: Sequence[Home], meters: Sequence[HomeMeter], first: Quarter, until: Quarter
+    database: Database, homes: Sequence[PeriodHome], meters: Sequence[HomeMeter], first: Quarter, until: Quarter
 ) -> Homes:
     """Return the energies of homes by slot of 15 s, from the whole readings."""
     assembly = Assembly(homes, meters, first, until, SLOT_S)

@@ -13,38 +13,38 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from utility.energy.quarters import (
     QUARTERS_A_DAY,
-    Batteries,
     Corrected,
     Energies,
-    Flow,
+    FlowReadings,
+    GroupBatteries,
     Qualities,
     Quantity,
     QuarterReadings,
     SettledQuality,
     SettledQuarters,
-    Slots,
+    SettledSlots,
     settle,
 )
 from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
-from utility.settlement.residual import Balance, DayResidual, Stretch, Tolerance, balance, residual_of, tolerance
+from utility.settlement.residual import Balance, DayResidual, SlotStretch, Tolerance, balance, residual_of, tolerance
 
 
-class Table:
+class QuarterTable:
     """The readings of one quarter of some meters: a row for each meter, ascending by id; missing without a reading."""
 
     def __init__(self, meters: Sequence[MeterId] | NDArray[np.uint64], readings: Corrected, *types: RecordType) -> None:
         self._meters = np.asarray(meters, np.uint64)
         self._flows = {kind: self._flow(readings, kind) for kind in types}
 
-    def flow(self, kind: RecordType, rows: NDArray[np.intp]) -> Flow:
+    def flow(self, kind: RecordType, rows: NDArray[np.intp]) -> FlowReadings:
         """Return the readings at ``rows``, (microgrids, meters), as (microgrids, slots, meters)."""
         found = self._flows[kind]
-        return Flow(
+        return FlowReadings(
             values=np.ascontiguousarray(found.values[rows].transpose(0, 2, 1)),
             quality=np.ascontiguousarray(found.quality[rows].transpose(0, 2, 1)),
         )
 
-    def _flow(self, readings: Corrected, kind: RecordType) -> Flow:
+    def _flow(self, readings: Corrected, kind: RecordType) -> FlowReadings:
         which = np.flatnonzero(readings.keys.record_type == kind)
         rows = np.searchsorted(self._meters, readings.keys.meter[which])
         ours = rows < len(self._meters)
@@ -53,14 +53,14 @@ class Table:
         values = np.zeros((len(self._meters), SLOTS), np.int64)
         quality = np.zeros((len(self._meters), SLOTS), np.uint8)
         values[rows], quality[rows] = readings.values[which], readings.quality[which]
-        return Flow.of(values, quality)
+        return FlowReadings.of(values, quality)
 
 
 TYPES = (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)  # what settlement reads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class SettlementRules:
     """How a day is settled."""
 
     convention: str = "pro_rata"  # the name of the convention
@@ -106,12 +106,14 @@ class Settling:
         sharing: By meter, in which slots of the day it had the command to share, (96 * 60); for ``sharing_first``.
     """
 
-    def __init__(self, day: Day, layouts: Sequence[Layout], rules: Rules, sharing: Mapping[MeterId, Flags]) -> None:
+    def __init__(
+        self, day: Day, layouts: Sequence[Layout], rules: SettlementRules, sharing: Mapping[MeterId, Flags]
+    ) -> None:
         first = day * QUARTERS_A_DAY
         # The quarters whose readings it takes, in order: the last one of the day before, then the day's.
         self.quarters = range(first - 1, first + QUARTERS_A_DAY)
         self._meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
-        self._groups = [Group(day, members, self._meters, rules, sharing) for members in alike(layouts)]
+        self._groups = [DayGroup(day, members, self._meters, rules, sharing) for members in alike(layouts)]
         shape = len(self._meters), QUARTERS_A_DAY
         self._settled = SettledDay(
             day=day,
@@ -122,12 +124,12 @@ class Settling:
             residuals={},
             missing={},
         )
-        self._before: Table | None = None
+        self._before: QuarterTable | None = None
         self._number = 0
 
     def add(self, readings: Corrected) -> None:
         """Settle the next quarter."""
-        table = Table(self._meters, readings, *TYPES)
+        table = QuarterTable(self._meters, readings, *TYPES)
         if self._before is not None:
             for group in self._groups:
                 group.settle(self._number, table, self._before, self._settled)
@@ -144,7 +146,7 @@ class Settling:
         )
 
 
-class Group:
+class DayGroup:
     """Microgrids of one shape, on a day.
 
     Args:
@@ -157,7 +159,7 @@ class Group:
         day: Day,
         layouts: Sequence[Layout],
         meters: NDArray[np.uint64],
-        rules: Rules,
+        rules: SettlementRules,
         sharing: Mapping[MeterId, Flags],
     ) -> None:
         self._layouts, self._rules = layouts, rules
@@ -186,7 +188,7 @@ class Group:
         """Return the residual of each microgrid."""
         return self._residuals.finished()
 
-    def settle(self, number: int, table: Table, before: Table, whole: SettledDay) -> None:
+    def settle(self, number: int, table: QuarterTable, before: QuarterTable, whole: SettledDay) -> None:
         """Settle a quarter of the day."""
         readings = self.readings(number, table, before)
         settled = settle(readings, self._rules.convention)
@@ -195,11 +197,11 @@ class Group:
         self._residuals.add(number, balance(readings, imported, exported))
         self._keep(number, settled, whole)
 
-    def readings(self, number: int, table: Table, before: Table) -> QuarterReadings:
+    def readings(self, number: int, table: QuarterTable, before: QuarterTable) -> QuarterReadings:
         """Return a quarter-hour's readings; the levels at its start end the table of the one before."""
         places = self._places
         level, last = (each.flow(RecordType.STORED, self._batteries) for each in (table, before))
-        level = Flow(
+        level = FlowReadings(
             values=np.concatenate([last.values[:, -1:], level.values], axis=1),
             quality=np.concatenate([last.quality[:, -1:], level.quality], axis=1),
         )
@@ -207,7 +209,7 @@ class Group:
         return QuarterReadings(
             sent=self._flow(table, "senders", self._senders, number),
             taken=self._flow(table, "takers", self._takers, number),
-            batteries=Batteries(
+            batteries=GroupBatteries(
                 sender=np.array([place.sender for place in places], np.intp),
                 own=_matrix(places, self._takers.shape[1], "own"),
                 behind=_matrix(places, self._takers.shape[1], "behind"),
@@ -222,10 +224,10 @@ class Group:
             ),
         )
 
-    def _flow(self, table: Table, name: str, rows: NDArray[np.intp], number: int) -> Flow:
+    def _flow(self, table: QuarterTable, name: str, rows: NDArray[np.intp], number: int) -> FlowReadings:
         return _only(table.flow(RecordType.THROUGH, rows), self._there[name][:, None, :, number])
 
-    def _keep(self, number: int, settled: Slots, whole: SettledDay) -> None:
+    def _keep(self, number: int, settled: SettledSlots, whole: SettledDay) -> None:
         takers = np.concatenate([self._takers, self._derived], axis=1)
         shared_in, taken = settled.shared_in.sum(axis=1), settled.taken.sum(axis=1)
         shared_out, sent = settled.shared_out.sum(axis=1), settled.sent.sum(axis=1)
@@ -252,7 +254,7 @@ class Group:
 class _Residuals:
     """The residuals of a group, quarter by quarter; a microgrid without gaps costs a few sums."""
 
-    def __init__(self, day: Day, layouts: Sequence[Layout], rules: Rules) -> None:
+    def __init__(self, day: Day, layouts: Sequence[Layout], rules: SettlementRules) -> None:
         self._layouts = layouts
         self._allowed = [tolerance_of(layout, rules) for layout in layouts]
         self._first = day * QUARTERS_A_DAY
@@ -282,7 +284,9 @@ class _Residuals:
     def _close(self, row: int) -> None:
         """End the sums of quarters without a gap."""
         residual, halves = self._open[:, row].tolist()
-        self._append(row, DayResidual(head=Stretch(residual=residual, halves=halves), fixed=self._allowed[row].fixed))
+        self._append(
+            row, DayResidual(head=SlotStretch(residual=residual, halves=halves), fixed=self._allowed[row].fixed)
+        )
         self._open[:, row] = 0
 
     def _append(self, row: int, more: DayResidual) -> None:
@@ -290,7 +294,7 @@ class _Residuals:
         self._done[row] = more if before is None else before.then(more)
 
 
-def tolerance_of(layout: Layout, rules: Rules) -> Tolerance:
+def tolerance_of(layout: Layout, rules: SettlementRules) -> Tolerance:
     """Return what the cumulated residual of a microgrid may be."""
     return tolerance(
         len(layout.meters),
@@ -301,12 +305,12 @@ def tolerance_of(layout: Layout, rules: Rules) -> Tolerance:
     )
 
 
-def _only(flow: Flow, there: Flags) -> Flow:
+def _only(flow: FlowReadings, there: Flags) -> FlowReadings:
     """Return what meters read; a meter that was not there read 0."""
     if there.all():
         return flow
     quality = np.where(there, flow.quality, np.uint8(SettledQuality.MEASURED))
-    return Flow(values=flow.values * there, quality=quality)
+    return FlowReadings(values=flow.values * there, quality=quality)
 
 
 def _rows(meters: NDArray[np.uint64], ids: Sequence[Sequence[MeterId]]) -> NDArray[np.intp]:

@@ -24,7 +24,7 @@ from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.settings import SettlementSettings
-from utility.settlement.day import Rules, SettledDay, Settling, deadline
+from utility.settlement.day import SettledDay, SettlementRules, Settling, deadline
 from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.shared_quarter import NOTHING, SharedQuarter, shared_in, sharing_slots
 from utility.settlement.store.readings import (
@@ -156,8 +156,8 @@ def settled_so_far(
     return work.finished()
 
 
-def _rules(connection: Connection, settings: SettlementSettings) -> Rules:
-    return Rules(
+def _rules(connection: Connection, settings: SettlementSettings) -> SettlementRules:
+    return SettlementRules(
         convention=settings.convention,
         resolution=settings.resolution_mwh,
         battery_loss_permille=loss_permille(connection),
@@ -175,7 +175,7 @@ class _Part:
     """What of a day is settled at once: the marks of some microgrids."""
 
     due: Sequence[DueDay]
-    rules: Rules
+    rules: SettlementRules
 
 
 class _Work:
@@ -203,7 +203,7 @@ class _Work:
         return self._settling.finished()
 
 
-def _batteries(layout: Layout, rules: Rules) -> list[MeterId]:
+def _batteries(layout: Layout, rules: SettlementRules) -> list[MeterId]:
     places = layout.batteries if rules.convention == "sharing_first" else layout.unmetered
     return [layout.senders[place.sender].id for place in places]
 

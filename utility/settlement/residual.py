@@ -13,7 +13,7 @@ import numpy as np
 
 from commonwatt.energy.splits import Array, Flags
 from commonwatt.model.units import MilliwattHours
-from utility.energy.quarters import Flow, QuarterReadings, SettledQuality, signed_intake
+from utility.energy.quarters import FlowReadings, QuarterReadings, SettledQuality, signed_intake
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class Balance:
         return np.asarray(self.averaged + 2 * (batteries + allowed.loop_permille * np.maximum(self.passed, 0) // 1000))
 
 
-def balance(readings: QuarterReadings, imported: Flow, exported: Flow) -> Balance:
+def balance(readings: QuarterReadings, imported: FlowReadings, exported: FlowReadings) -> Balance:
     """Compare the members of alike microgrids with their boundary meters, (M, slots, boundary meters)."""
     derived = readings.batteries.unmetered
     taken = readings.taken.values.sum(axis=2) + signed_intake(readings).sum(axis=2)
@@ -102,15 +102,15 @@ def tolerance(meters: int, unmetered: int, resolution: MilliwattHours, loss: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class SlotStretch:
     """A stretch of slots without a gap."""
 
     residual: MilliwattHours = 0  # its cumulated residual, milliwatt-hours
     halves: int = 0  # what it may be beyond the fixed part, in halves of a milliwatt-hour
 
-    def then(self, later: "Stretch") -> "Stretch":
+    def then(self, later: "SlotStretch") -> "SlotStretch":
         """Return this stretch continued by another."""
-        return Stretch(residual=self.residual + later.residual, halves=self.halves + later.halves)
+        return SlotStretch(residual=self.residual + later.residual, halves=self.halves + later.halves)
 
     def excess(self, fixed: MilliwattHours) -> MilliwattHours:
         """Return by how much the residual is beyond its bound; not above 0: it is within."""
@@ -121,8 +121,8 @@ class Stretch:
 class DayResidual:
     """The residual of a microgrid in a span of time; spans in sequence are added by ``then``."""
 
-    head: Stretch  # the stretch before the first gap; the whole span without a gap
-    tail: Stretch | None = None  # the stretch after the last gap; ``None``: there is no gap
+    head: SlotStretch  # the stretch before the first gap; the whole span without a gap
+    tail: SlotStretch | None = None  # the stretch after the last gap; ``None``: there is no gap
     worst: MilliwattHours | None = None  # the largest excess of the stretches between two gaps; ``None``: there is none
     fixed: MilliwattHours  # the fixed part of the bound
 
@@ -169,5 +169,5 @@ def residual_of(found: Balance, row: int, allowed: Tolerance, begins: Flags) -> 
     )
 
 
-def _stretch(sums: Array) -> Stretch:
-    return Stretch(residual=int(sums[0]), halves=int(sums[1]))
+def _stretch(sums: Array) -> SlotStretch:
+    return SlotStretch(residual=int(sums[0]), halves=int(sums[1]))

@@ -11,7 +11,7 @@ from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId, MicrogridId, MilliwattHours, Quarter
 from utility.energy.quarters import QUARTERS_A_DAY, applied, no_overlay, shared_by
 from utility.registry.layout import Layout, ids_of
-from utility.settlement.day import TYPES, Group, Rules, Table
+from utility.settlement.day import TYPES, DayGroup, QuarterTable, SettlementRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class SharedQuarter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class QuarterShare:
     """What a battery gave and received by sharing in a quarter-hour."""
 
     quarter: Quarter  # the quarter-hour
@@ -81,10 +81,10 @@ def shared_in(
     """
     day, number = divmod(quarter, QUARTERS_A_DAY)
     meters = np.array(sorted(ids_of(layout.meters)), np.uint64)
-    rules = Rules(convention="sharing_first", battery_loss_permille=loss_permille)
-    before, table = (Table(meters, applied(blocks, no_overlay()), *TYPES) for blocks in readings)
+    rules = SettlementRules(convention="sharing_first", battery_loss_permille=loss_permille)
+    before, table = (QuarterTable(meters, applied(blocks, no_overlay()), *TYPES) for blocks in readings)
     of_day = {i: np.pad(at, (number * SLOTS, (QUARTERS_A_DAY - 1 - number) * SLOTS)) for i, at in sharing.items()}
-    found, there = shared_by(Group(day, [layout], meters, rules, of_day).readings(number, table, before))
+    found, there = shared_by(DayGroup(day, [layout], meters, rules, of_day).readings(number, table, before))
     places = [numbers[layout.senders[place.sender].id] for place in layout.batteries]
     given, received = (
         {no: energy for no, energy in zip(places, energies.sum(axis=0).tolist(), strict=True) if energy}

@@ -215,7 +215,7 @@ Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
+class TariffPreview:
     """What a tariff would have made of a year."""
 
     tariff: Tariff  # the tariff
@@ -237,7 +237,7 @@ class Changes(BaseModel):
     month: str
     made: Time
     accounts: int
-    changes: list[preview.Change]
+    changes: list[preview.BillChange]
 
 
 def previewed_year(
@@ -256,7 +256,7 @@ def _months_to(connection: Connection, last: Month, default: str) -> list[Month]
     return [month for month in known if columns_of(month, zone).first >= begun] or [last]
 
 
-def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> works.Work:
+def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> works.LongWork:
     """Begin to compute what a tariff would have made of the year that ends with a month (empty: the last one).
 
     Raises:
@@ -265,11 +265,13 @@ def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: st
     wanted, now = month or api.last_month(), int(api.clock.now())
     parse_month(wanted)
 
-    def job(progress: Progress) -> tuple[str, Preview]:
+    def job(progress: Progress) -> tuple[str, TariffPreview]:
         year = previewed_year(api.database, tariff, wanted, api.settings.billing.tariff, progress)
-        return "/console/rates/preview/{id}", Preview(tariff=tariff, source=source, month=wanted, made=now, year=year)
+        return "/console/rates/preview/{id}", TariffPreview(
+            tariff=tariff, source=source, month=wanted, made=now, year=year
+        )
 
-    return api.works.start(works.Kind.PREVIEW, f"Preview of {tariff.name} for {wanted}", actor.name, now, job)
+    return api.works.start(works.WorkKind.PREVIEW, f"Preview of {tariff.name} for {wanted}", actor.name, now, job)
 
 
 @router.post("/tariffs/preview", status_code=202)
@@ -286,7 +288,7 @@ def begin(api: RequestApi, actor: PreviewsPrices, asked: PreviewOf) -> WorkAnswe
 def shown(api: RequestApi, _: PreviewsPrices, work_id: str, skip: Skip = 0, limit: Limit = 100) -> Changes:
     """Return what accounts would pay, the largest fall first."""
     work = api.works.find(work_id)
-    if work is None or not isinstance(work.result, Preview):
+    if work is None or not isinstance(work.result, TariffPreview):
         raise HTTPException(404, "there is no such preview, or not any more")
     made = work.result
     rows = list(made.year.changes[skip : skip + limit])

@@ -13,7 +13,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, line_of
 from commonwatt.model.units import QUARTER_S
 from utility.billing.bill import steps_of
-from utility.billing.preview import Change, sentences
+from utility.billing.preview import BillChange, sentences
 from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
 from utility.statistics.api import previewed_year
@@ -81,7 +81,7 @@ def preview_command(
     typer.echo(_bars(changes))
 
 
-def _row(change: Change) -> dict[str, object]:
+def _row(change: BillChange) -> dict[str, object]:
     return {
         "account": change.account,
         "before": change.before,
@@ -90,7 +90,7 @@ def _row(change: Change) -> dict[str, object]:
     }
 
 
-def _bars(changes: Sequence[Change]) -> str:
+def _bars(changes: Sequence[BillChange]) -> str:
     rows = steps_of([int(100 * each.difference) for each in changes])
     most = max((count for *_, count in rows), default=1)
     lines = [

@@ -34,8 +34,8 @@ from utility.statistics.store.usage import (
     save_microgrid_rows,
 )
 from utility.statistics.store.usage_projection import (
-    Made,
     Projectable,
+    ProjectedUsage,
     RatesInForce,
     cost,
     energy_panel,
@@ -140,15 +140,15 @@ async def project(
     await threads.write(database.write, _save, made, present, turn.now, told)
 
 
-def _energy(database: Database, quantity: Projectable, present: Month) -> Made:
+def _energy(database: Database, quantity: Projectable, present: Month) -> ProjectedUsage:
     panels = database.read(energy_panel, quantity, present)
     made = [projected(panel, subjects, quantity, present + 1) for panel, subjects in panels]
     tested = sum(one.tested for one in made)
     held = sum(one.tested * one.held for one in made) / max(tested, 1)
-    return Made(rows=[row for one in made for row in one.rows], tested=tested, held=held)
+    return ProjectedUsage(rows=[row for one in made for row in one.rows], tested=tested, held=held)
 
 
-def _money(database: Database, quantity: Projectable, present: Month, months: dict[Month, Floats]) -> Made:
+def _money(database: Database, quantity: Projectable, present: Month, months: dict[Month, Floats]) -> ProjectedUsage:
     panel, subjects = database.read(money_panel, present, months)
     return projected(panel, subjects, quantity, present + 1)
 
@@ -162,7 +162,11 @@ def _rates(connection: Connection, month: Month, tariff: str) -> RatesInForce | 
 
 
 def _save(
-    connection: Connection, made: dict[Projectable, Made], present: Month, now: EpochSeconds, told: dict[str, object]
+    connection: Connection,
+    made: dict[Projectable, ProjectedUsage],
+    present: Month,
+    now: EpochSeconds,
+    told: dict[str, object],
 ) -> None:
     save_projections(connection, list(made.values()), present + 1, now)
     save_summary(connection, present + 1, now, made, told, year_before(connection, present))

@@ -21,7 +21,7 @@ from utility.billing.preview import year as year_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUANTITY_WORDS, Quantity
-from utility.statistics.api import After, MonthText, NameText, Preview, ScopeText
+from utility.statistics.api import After, MonthText, NameText, ScopeText, TariffPreview
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
 from utility.statistics.projection import YEARS
 from utility.statistics.series import SHAPES
@@ -243,7 +243,7 @@ def preview(
 ) -> HTMLResponse:
     """Show who would pay less and who more."""
     work = console.api.works.find(work_id)
-    if work is None or not isinstance(work.result, Preview):
+    if work is None or not isinstance(work.result, TariffPreview):
         raise HTTPException(404, "this preview is not there any more; make it again from the tariff's page")
     made, path = work.result, f"{_PLACE}/{work_id}"
     changes = made.year.changes

@@ -19,14 +19,14 @@ from utility.webkit.columns import Shown, Written
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class BitChange:
     """A change of one bit of a meter's state."""
 
     time: EpochSeconds  # when
     is_on: bool  # whether the bit is set from then on
 
 
-def seconds_on(changes: Iterable[Change], start: EpochSeconds, end: EpochSeconds) -> int:
+def seconds_on(changes: Iterable[BitChange], start: EpochSeconds, end: EpochSeconds) -> int:
     """Return for how many seconds of ``[start, end)`` the bit was set.
 
     Args:
@@ -51,7 +51,7 @@ MICROGRID = 0  # in place of an account's number: the microgrid itself
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class UsageStretch:
     """Some columns of a meter's row that count for a subject."""
 
     row: int  # the row of the settled quarter-hours
@@ -61,7 +61,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Usage:
+class MonthUsage:
     """The usage of some subjects in a month, a row each; energies are milliwatt-hours."""
 
     energies: Energies  # sums by quantity, (n, 4)
@@ -73,11 +73,11 @@ class Usage:
     estimated: NDArray[np.int64]  # of the settled ones, those that were estimated or entered by a person
     shape: Energies  # sums by quantity and cell of the load shape, (n, 4, 48)
 
-    def then(self, later: "Usage") -> "Usage":
+    def then(self, later: "MonthUsage") -> "MonthUsage":
         """Return the usage of the time of this one and of a later one, of the same subjects."""
         is_higher = later.peak > self.peak
         summed = ("energies", "quarters", "settled", "missing", "estimated", "shape")
-        return Usage(
+        return MonthUsage(
             peak=np.where(is_higher, later.peak, self.peak),
             peak_at=np.where(is_higher, later.peak_at, self.peak_at),
             **{name: getattr(self, name) + getattr(later, name) for name in summed},
@@ -91,7 +91,7 @@ def stretches_of(
     owner_no: int,
     first: Quarter,
     until: Quarter,
-) -> list[Stretch]:
+) -> list[UsageStretch]:
     """Return what counts for the accounts and for the microgrid of some meters.
 
     Args:
@@ -110,11 +110,13 @@ def stretches_of(
         for account, start, end in spans:
             if start < end:
                 subject = subjects.setdefault((owner_no, account), len(subjects))
-                found.append(Stretch(row=rows[meter.id], subject=subject, start=start - first, end=end - first))
+                found.append(UsageStretch(row=rows[meter.id], subject=subject, start=start - first, end=end - first))
     return found
 
 
-def usage_of(settled: SettledQuarters, stretches: Sequence[Stretch], subjects: int, columns: MonthColumns) -> Usage:
+def usage_of(
+    settled: SettledQuarters, stretches: Sequence[UsageStretch], subjects: int, columns: MonthColumns
+) -> MonthUsage:
     """Return the usage of subjects 0 to ``subjects`` - 1.
 
     Args:
@@ -140,7 +142,7 @@ def usage_of(settled: SettledQuarters, stretches: Sequence[Stretch], subjects: i
         if quantity is Quantity.IMPORTED:
             peak, peak_at = series.max(axis=1), columns.first + series.argmax(axis=1)
     quarters, there, missing, estimated = counts
-    return Usage(
+    return MonthUsage(
         energies=energies,
         peak=peak,
         peak_at=peak_at,
@@ -152,7 +154,7 @@ def usage_of(settled: SettledQuarters, stretches: Sequence[Stretch], subjects: i
     )
 
 
-def _summed(energies: Energies, stretches: Sequence[Stretch], subjects: int) -> Energies:
+def _summed(energies: Energies, stretches: Sequence[UsageStretch], subjects: int) -> Energies:
     """Return the sums of the stretches of each subject; a copy of all stretches would take more memory."""
     found = np.zeros((subjects, energies.shape[1]), np.int64)
     for each in stretches:

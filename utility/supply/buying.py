@@ -14,7 +14,7 @@ _PER_HOUR = 3600 // QUARTER_S
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plant:
+class PlantSituation:
     """The state and the limits of the plant."""
 
     # The energy in its battery, milliwatt-hours; a measured level may lie outside 0 to ``capacity``.
@@ -66,11 +66,11 @@ class Storm:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Situation:
+class BuyFacts:
     """The facts for one decision."""
 
     now: EpochSeconds  # the start of the quarter-hour to buy for
-    plant: Plant  # the plant
+    plant: PlantSituation  # the plant
     # Price of regional energy for each quarter-hour from ``now`` on, in one unit of money per milliwatt-hour of the
     # caller's choice, scaled to integers; at least one.
     prices: NDArray[np.int64]
@@ -106,10 +106,10 @@ class Purchase:
     reason: str  # why, in words
 
 
-Policy = Callable[[Situation], Purchase]  # a policy of buying
+Policy = Callable[[BuyFacts], Purchase]  # a policy of buying
 
 
-def within_limits(situation: Situation, energy: int, reason: str) -> Purchase:
+def within_limits(situation: BuyFacts, energy: int, reason: str) -> Purchase:
     """Return a purchase cut to what line and battery can take at the expected net load, the cut in its reason."""
     plant = situation.plant
     intake = min(plant.power_quarter, plant.intake_to(plant.capacity))
@@ -120,17 +120,17 @@ def within_limits(situation: Situation, energy: int, reason: str) -> Purchase:
     return Purchase(energy=max(0, energy), reason=reason)
 
 
-Peak = Callable[[Situation], NDArray[np.bool_]]  # which of the next quarter-hours, at most a day, are in peak hours
+Peak = Callable[[BuyFacts], NDArray[np.bool_]]  # which of the next quarter-hours, at most a day, are in peak hours
 
 
-def by_clock(situation: Situation) -> NDArray[np.bool_]:
+def by_clock(situation: BuyFacts) -> NDArray[np.bool_]:
     """Peak hours by the clock, the same every day: those of the town file, local time (T5)."""
     quarters = situation.now // QUARTER_S + np.arange(DAY_QUARTERS, dtype=np.int64)
     hours = local_hour(quarters, situation.zone)
     return np.isin(hours, situation.peak_hours)
 
 
-def by_price(situation: Situation) -> NDArray[np.bool_]:
+def by_price(situation: BuyFacts) -> NDArray[np.bool_]:
     """Peak hours by the prices: those above the middle between the cheapest and the dearest of the day."""
     prices = situation.prices[:DAY_QUARTERS]
     return np.asarray(2 * prices > int(prices.min()) + int(prices.max()))
@@ -143,7 +143,7 @@ class SpecRule:
     minimum_permille: int = 500  # the town's minimum, thousandths of the capacity: the least target
     peak: Peak = by_clock  # the reading of peak hours
 
-    def __call__(self, situation: Situation) -> Purchase:
+    def __call__(self, situation: BuyFacts) -> Purchase:
         """Return the purchase for the next quarter-hour."""
         plant = situation.plant
         if self.peak(situation)[0]:
@@ -153,7 +153,7 @@ class SpecRule:
             return within_limits(situation, 0, "off-peak, above the target: residents' power first")
         return _charge(situation, target, "off-peak: refill to the target, with room for residents' exports")
 
-    def _target(self, situation: Situation) -> MilliwattHours:
+    def _target(self, situation: BuyFacts) -> MilliwattHours:
         """Return the capacity without what residents exported in the last day, at least the minimum."""
         exported = -int(np.minimum(situation.history[-DAY_QUARTERS:], 0).sum())
         plant = situation.plant
@@ -166,7 +166,7 @@ class AcesRule:
 
     peak: Peak = by_clock  # the reading of peak hours
 
-    def __call__(self, situation: Situation) -> Purchase:
+    def __call__(self, situation: BuyFacts) -> Purchase:
         """Return the purchase for the next quarter-hour."""
         plant, peak = situation.plant, self.peak(situation)
         if peak[0]:
@@ -185,7 +185,7 @@ class RangersRule:
     lower_permille: int = 250  # the level above which the battery serves in peak hours
     peak: Peak = by_clock  # the reading of peak hours
 
-    def __call__(self, situation: Situation) -> Purchase:
+    def __call__(self, situation: BuyFacts) -> Purchase:
         """Return the purchase for the next quarter-hour."""
         plant = situation.plant
         if self.peak(situation)[0]:
@@ -197,7 +197,7 @@ class RangersRule:
         return _charge(situation, upper, "off-peak: up to the upper level")
 
 
-def _hold(situation: Situation, lower: MilliwattHours, when: str) -> Purchase:
+def _hold(situation: BuyFacts, lower: MilliwattHours, when: str) -> Purchase:
     """Serve from the battery above a level; at the level buy the load, below it the load and what is missing."""
     above = situation.plant.level - lower
     if above <= 0:
@@ -208,7 +208,7 @@ def _hold(situation: Situation, lower: MilliwattHours, when: str) -> Purchase:
     )
 
 
-def _charge(situation: Situation, target: MilliwattHours, reason: str) -> Purchase:
+def _charge(situation: BuyFacts, target: MilliwattHours, reason: str) -> Purchase:
     """Buy the expected load, and what raises the level to ``target``, as fast as the battery takes it."""
     intake = min(situation.plant.power_quarter, situation.plant.intake_to(target))
     return within_limits(situation, situation.expected + intake, reason)

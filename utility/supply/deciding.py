@@ -19,8 +19,8 @@ from commonwatt.model.calendar import DAY_QUARTERS, to_local, to_utc
 from commonwatt.model.text import moment
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
-from utility.supply.buying import MAX_HORIZON, Plant, Policy, Purchase, Situation, Storm
-from utility.supply.rationing import RATION_S, Member, Ration, Rationing
+from utility.supply.buying import MAX_HORIZON, BuyFacts, PlantSituation, Policy, Purchase, Storm
+from utility.supply.rationing import RATION_S, Ration, RationedMicrogrid, Rationing
 
 ERROR_DAYS = 28  # days whose errors of the forecast make the quantile
 FADE = 0.95  # the part of the last quarter-hour's error that is left a quarter-hour later
@@ -140,7 +140,7 @@ _BASE_PRICE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Facts:
+class PlantFacts:
     """What the utility knows of the plant."""
 
     now: EpochSeconds  # the time
@@ -164,7 +164,7 @@ class Facts:
         return 0 if self.seen is None else self.seen[1].capacity_mwh * self.reserve_permille // 1000
 
 
-def unknown(facts: Facts, stale_s: int = RATION_S) -> str | None:
+def unknown(facts: PlantFacts, stale_s: int = RATION_S) -> str | None:
     """Return why the plant's state is not known now; ``None``: it is known.
 
     A report counts for ``stale_s``, for rations as long as a ration holds: a late one is better than none.
@@ -187,7 +187,7 @@ def unknown(facts: Facts, stale_s: int = RATION_S) -> str | None:
     return None
 
 
-def unplanned(facts: Facts) -> str | None:
+def unplanned(facts: PlantFacts) -> str | None:
     """Return why the purchase of the present quarter-hour can't be planned now; ``None``: it can."""
     if (why := unknown(facts, STALE_S)) is not None or facts.seen is None:
         return why
@@ -196,9 +196,9 @@ def unplanned(facts: Facts) -> str | None:
     return None
 
 
-def plant_of(facts: Facts, report: PlantReport) -> Plant:
+def plant_of(facts: PlantFacts, report: PlantReport) -> PlantSituation:
     """Return the plant of a report."""
-    return Plant(
+    return PlantSituation(
         level=report.level_mwh,
         capacity=report.capacity_mwh,
         floor=0,
@@ -256,11 +256,11 @@ def history_of(quarters: Sequence[PlantQuarter], before: Quarter) -> NDArray[np.
     return np.array(nets[::-1], np.int64)
 
 
-def situation_of(facts: Facts) -> Situation:
+def situation_of(facts: PlantFacts) -> BuyFacts:
     """Return the situation to buy in; only if ``unplanned`` returns ``None``."""
     assert facts.seen is not None
     report = facts.seen[1]
-    return Situation(
+    return BuyFacts(
         now=facts.quarter * QUARTER_S,
         plant=plant_of(facts, report),
         prices=prices_from(report, facts.quarter),
@@ -272,7 +272,7 @@ def situation_of(facts: Facts) -> Situation:
     )
 
 
-def planned(policy: Policy, facts: Facts, situation: Situation) -> Purchase:
+def planned(policy: Policy, facts: PlantFacts, situation: BuyFacts) -> Purchase:
     """Return the purchase for what is left of the present quarter-hour."""
     purchase = policy(situation)
     passed = facts.now - situation.now
@@ -283,7 +283,7 @@ def planned(policy: Policy, facts: Facts, situation: Situation) -> Purchase:
     return Purchase(energy=purchase.energy * left // QUARTER_S, reason=reason)
 
 
-def inputs_of(facts: Facts, situation: Situation) -> dict[str, object]:
+def inputs_of(facts: PlantFacts, situation: BuyFacts) -> dict[str, object]:
     """Return the facts of a decision, for people."""
     assert facts.seen is not None
     received, report = facts.seen
@@ -301,7 +301,9 @@ def inputs_of(facts: Facts, situation: Situation) -> dict[str, object]:
     }
 
 
-def rations_of(rule: Rationing, facts: Facts, members: Sequence[Member]) -> Mapping[MicrogridId, Ration]:
+def rations_of(
+    rule: Rationing, facts: PlantFacts, members: Sequence[RationedMicrogrid]
+) -> Mapping[MicrogridId, Ration]:
     """Return each microgrid's ration; only if ``unknown`` returns ``None``."""
     assert facts.seen is not None
     report = facts.seen[1]

@@ -20,7 +20,7 @@ from utility.outbox.store import last_report
 from utility.settings import SupplySettings
 from utility.supply.deciding import (
     HISTORY_QUARTERS,
-    Facts,
+    PlantFacts,
     inputs_of,
     like_hours,
     planned,
@@ -86,11 +86,11 @@ class Planner:
             return replace(plan, words=why)
         return replace(plan, purchase=self._purchase(facts))
 
-    def _facts(self, now: EpochSeconds) -> tuple[Facts, bool]:
+    def _facts(self, now: EpochSeconds) -> tuple[PlantFacts, bool]:
         """Return the facts, and whether the present quarter-hour has a purchase."""
         quarter = now // QUARTER_S
         with self._database.reads.begin() as connection:
-            facts = Facts(
+            facts = PlantFacts(
                 now=now,
                 is_trusted=self._is_trusted(),
                 seen=last_report(connection),
@@ -102,7 +102,7 @@ class Planner:
             )
             return facts, has_purchase(connection, quarter)
 
-    def _purchase(self, facts: Facts) -> NewPurchase:
+    def _purchase(self, facts: PlantFacts) -> NewPurchase:
         assert facts.seen is not None
         situation = situation_of(facts)
         purchase = planned(self._policy, facts, situation)
@@ -127,7 +127,7 @@ class Planner:
             inputs=inputs_of(facts, situation),
         )
 
-    def _rations(self, facts: Facts) -> SupplyPlan:
+    def _rations(self, facts: PlantFacts) -> SupplyPlan:
         """Return a plan of the rations to tell: decided once a quarter-hour, and at a change of the supply or line."""
         assert facts.seen is not None
         supply = facts.seen[1].supply

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from commonwatt.model.control import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
-from commonwatt.runtime.metric_families import Row, Value, families, gauge
+from commonwatt.runtime.metric_families import MetricRow, Value, families, gauge
 from utility.database.metrics import PREFIX, Metrics
 from utility.supply.deciding import plant_lasts_until, price_at
 
@@ -36,7 +36,7 @@ def _from(read: Callable[[_Seen], Value]) -> Callable[[_Seen | None], Value]:
     return lambda seen: None if seen is None else read(seen)
 
 
-_ROWS: tuple[Row[_Seen | None], ...] = (
+_ROWS: tuple[MetricRow[_Seen | None], ...] = (
     gauge("plant_last_seen_seconds", "Seconds since the plant's last report.", _from(lambda p: max(0.0, p.now - p.at))),
     gauge("plant_battery_joules", "Level of the plant's battery.", _from(lambda p: p.report.level_mwh * _JOULES)),
     gauge("plant_capacity_joules", "Capacity of the plant's battery.",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from utility.supply.buying import MAX_HORIZON, AcesRule, Policy, Purchase, RangersRule, Situation, SpecRule, by_price
+from utility.supply.buying import MAX_HORIZON, AcesRule, BuyFacts, Policy, Purchase, RangersRule, SpecRule, by_price
 from utility.supply.deciding import Energies, planned_need
 
 Floats = NDArray[np.float64]
@@ -57,14 +57,14 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
+class BuyingPlan:
     """The answer: what to buy in each step, and the level at the end of each."""
 
     buy: Floats
     level: Floats
 
 
-Solver = Callable[[Problem, float], Plan | None]
+Solver = Callable[[Problem, float], BuyingPlan | None]
 """From a problem and the seconds it may take to a plan; ``None``: none in this time."""
 
 
@@ -77,7 +77,7 @@ class HighsSolver:
             self._highs.setOptionValue(option, value)
         self._built: tuple[int, float] | None = None
 
-    def __call__(self, problem: Problem, limit_s: float) -> Plan | None:
+    def __call__(self, problem: Problem, limit_s: float) -> BuyingPlan | None:
         """Return the cheapest plan, or ``None`` if it takes longer than ``limit_s``."""
         steps, highs = len(problem.need), self._highs
         if self._built == (steps, problem.kept):
@@ -92,7 +92,7 @@ class HighsSolver:
             self._built = None
             return None
         found = np.asarray(highs.getSolution().col_value)
-        return Plan(buy=found[:steps], level=found[LEVEL * steps : (LEVEL + 1) * steps])
+        return BuyingPlan(buy=found[:steps], level=found[LEVEL * steps : (LEVEL + 1) * steps])
 
     def _change(self, problem: Problem) -> None:
         low, high, cost = _columns(problem)
@@ -214,7 +214,7 @@ class Planner:
         self._fallback = fallback or AcesRule(peak=by_price)
         self._need = need
 
-    def __call__(self, situation: Situation) -> Purchase:
+    def __call__(self, situation: BuyFacts) -> Purchase:
         """Return the purchase for the next quarter-hour."""
         if not len(situation.history):
             return self._by_rule(situation, "no history to plan from")
@@ -227,12 +227,12 @@ class Planner:
         energy = min(max(0, round(float(plan.buy[0]) * unit)), situation.plant.line_quarter)
         return Purchase(energy=energy, reason=_reason(situation, problem, plan))
 
-    def _by_rule(self, situation: Situation, why: str) -> Purchase:
+    def _by_rule(self, situation: BuyFacts, why: str) -> Purchase:
         purchase = self._fallback(situation)
         return Purchase(energy=purchase.energy, reason=f"{why}; by rule: {purchase.reason}")
 
 
-def steps_of(situation: Situation) -> NDArray[np.int64]:
+def steps_of(situation: BuyFacts) -> NDArray[np.int64]:
     """Return the edges of the steps in quarters from now: quarters for one to two hours, then whole hours.
 
     The number of steps is always the same, some have no length: so a plan starts from the last one's answer.
@@ -261,7 +261,7 @@ def quantile_permille(prices: NDArray[np.int64]) -> int:
     return min(max(LEAST_PERMILLE, round(1000 * short / (short + spare))), MOST_PERMILLE)
 
 
-def problem_of(situation: Situation, edges: NDArray[np.int64], unit: float, forecast: Need) -> Problem:
+def problem_of(situation: BuyFacts, edges: NDArray[np.int64], unit: float, forecast: Need) -> Problem:
     """Return the problem of a situation in steps, with energy in multiples of ``unit`` milliwatt-hours."""
     plant, length = situation.plant, np.diff(edges)
     permille = quantile_permille(situation.prices[: edges[-1]])
@@ -292,7 +292,7 @@ def _step_prices(prices: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray
     return np.where(length > 0, np.diff(sums[edges]) / np.maximum(length, 1), moments)
 
 
-def _reserve(situation: Situation, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+def _reserve(situation: BuyFacts, edges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the level wanted at the end of each step: the reserve, from the begin to the end of a storm all."""
     wanted = np.full(len(edges) - 1, situation.plant.reserve, np.int64)
     if situation.storm is not None:
@@ -301,7 +301,7 @@ def _reserve(situation: Situation, edges: NDArray[np.int64]) -> NDArray[np.int64
     return wanted
 
 
-def _reason(situation: Situation, problem: Problem, plan: Plan) -> str:
+def _reason(situation: BuyFacts, problem: Problem, plan: BuyingPlan) -> str:
     """Return in words what the plan does in the next quarter-hour."""
     storm, end = situation.storm, situation.now + QUARTER_S
     at = f"at {problem.price[0] / max(1e-9, float(problem.price.min())):.2f} times the cheapest price to come"

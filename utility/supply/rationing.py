@@ -12,7 +12,7 @@ from types import MappingProxyType
 from commonwatt.model.control import LASTS_H, SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function, Microgrid, TownTable, average_w
-from utility.supply.buying import Plant
+from utility.supply.buying import PlantSituation
 
 STEPS = 4  # steps in which a limit comes down: each takes at most this part of what a class asks for
 STEP_LASTS_H = 1  # hours for which the energy that the classes above do not need has to last while a limit comes down
@@ -34,7 +34,7 @@ _WORDS = {Priority.PUBLIC: "emergency services", Priority.APARTMENTS: "apartment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class RationedMicrogrid:
     """A microgrid, as rationing sees it."""
 
     microgrid: MicrogridId  # its name
@@ -56,7 +56,7 @@ class Ration:
     reason: str  # why, in words
 
 
-Rationing = Callable[[SupplyState, Sequence[Member], Plant], dict[MicrogridId, Ration]]
+Rationing = Callable[[SupplyState, Sequence[RationedMicrogrid], PlantSituation], dict[MicrogridId, Ration]]
 """From the supply state, the microgrids and the plant, to each microgrid's ration."""
 
 
@@ -67,14 +67,18 @@ def priority_of(microgrid: Microgrid) -> Priority:
     return Priority.APARTMENTS if microgrid.kind == "apartment" else Priority.HOUSES
 
 
-def member_of(table: TownTable, microgrid: Microgrid) -> Member:
+def member_of(table: TownTable, microgrid: Microgrid) -> RationedMicrogrid:
     """Return a microgrid with what the town file says of it; demand and history are the caller's to add."""
     incoming = [meter for meter in microgrid.meters if meter.direction is Direction.INCOMING]
     uses = [watts for meter in incoming if (watts := average_w(table, meter.function))]
-    return Member(microgrid=microgrid.id, priority=priority_of(microgrid), customers=len(uses), average_w=sum(uses))
+    return RationedMicrogrid(
+        microgrid=microgrid.id, priority=priority_of(microgrid), customers=len(uses), average_w=sum(uses)
+    )
 
 
-def ration_aces(state: SupplyState, members: Sequence[Member], plant: Plant) -> dict[MicrogridId, Ration]:
+def ration_aces(
+    state: SupplyState, members: Sequence[RationedMicrogrid], plant: PlantSituation
+) -> dict[MicrogridId, Ration]:
     """Ration by the supply state alone (A8): ``CRITICAL`` houses 0 and apartments 50 %, ``EMPTY`` apartments 0.
 
     Args:
@@ -86,7 +90,7 @@ def ration_aces(state: SupplyState, members: Sequence[Member], plant: Plant) -> 
     return {member.microgrid: _by_state(state, member) for member in members}
 
 
-def _by_state(state: SupplyState, member: Member) -> Ration:
+def _by_state(state: SupplyState, member: RationedMicrogrid) -> Ration:
     reduce, supply = state is not SupplyState.NORMAL, f"regional supply is {state}"
     if member.priority is Priority.PUBLIC:
         return _unlimited(reduce, f"{supply}; emergency services are never limited")
@@ -104,7 +108,9 @@ def _by_state(state: SupplyState, member: Member) -> Ration:
     )
 
 
-def ration_rangers(state: SupplyState, members: Sequence[Member], plant: Plant) -> dict[MicrogridId, Ration]:
+def ration_rangers(
+    state: SupplyState, members: Sequence[RationedMicrogrid], plant: PlantSituation
+) -> dict[MicrogridId, Ration]:
     """Ration strictly by class (P5): a higher class is served whole first, within a class all customers are equal.
 
     While the plant can deliver what all ask for, there are no limits. In a shortage (the supply is not ``NORMAL``, or
@@ -139,7 +145,7 @@ def ration_rangers(state: SupplyState, members: Sequence[Member], plant: Plant) 
     return rations
 
 
-def _deliverable_w(plant: Plant, above_w: int, need_w: int, *, is_short: bool) -> tuple[int, int]:
+def _deliverable_w(plant: PlantSituation, above_w: int, need_w: int, *, is_short: bool) -> tuple[int, int]:
     """Return the power that a class can have for long, and the most that it may have while its limit comes down."""
     line_w = max(0, plant.line_w - above_w)
     power_w = max(0, plant.power_w - max(0, above_w - plant.line_w))
@@ -151,13 +157,13 @@ def _deliverable_w(plant: Plant, above_w: int, need_w: int, *, is_short: bool) -
     return lasting, stepping
 
 
-def _stepped_w(group: Sequence[Member], asked: int) -> int:
+def _stepped_w(group: Sequence[RationedMicrogrid], asked: int) -> int:
     """Return the power of a class after one more step down from what it may take now."""
     now_w = sum(member.demand_w if member.limit_w is None else min(member.demand_w, member.limit_w) for member in group)
     return now_w - asked // STEPS
 
 
-def _equal(group: Sequence[Member], available_w: int, why: str) -> dict[MicrogridId, Ration]:
+def _equal(group: Sequence[RationedMicrogrid], available_w: int, why: str) -> dict[MicrogridId, Ration]:
     """Return one limit per customer for a class that asks for more than there is, ``why`` at the reason's end."""
     each = _level(group, available_w)
     words = _WORDS[group[0].priority]
@@ -165,7 +171,7 @@ def _equal(group: Sequence[Member], available_w: int, why: str) -> dict[Microgri
     return {m.microgrid: Ration(import_limit_w=each * m.customers, reduce=True, reason=reason + why) for m in group}
 
 
-def _level(group: Iterable[Member], available_w: int) -> int:
+def _level(group: Iterable[RationedMicrogrid], available_w: int) -> int:
     """Return the most watts per customer with which the imports of a class stay within ``available_w``."""
     # From the smallest demand per customer: a microgrid below the level leaves its rest to the others.
     asking = sorted((member for member in group if member.customers), key=lambda m: m.demand_w / m.customers)
@@ -197,7 +203,7 @@ def is_short(supply: str, import_limit_w: int | None) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ToldRation:
     """A ration that a controller was told, and that is in force."""
 
     quarter: Quarter  # the quarter-hour in which it was told
@@ -209,7 +215,7 @@ class Told:
 
 
 def changes(
-    found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, Told]
+    found: Mapping[MicrogridId, Ration], supply: SupplyState, told: Mapping[MicrogridId, ToldRation]
 ) -> Iterator[dict[str, object]]:
     """Yield each kind of change between the rations in force and the new ones, with its facts."""
     kinds: dict[tuple[str, bool, str], dict[MicrogridId, int | None]] = {}

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Rules
+from commonwatt.energy.controllers import ControllerRules
 from commonwatt.energy.places import Places
-from commonwatt.energy.plant import NO_ORDER, Order
+from commonwatt.energy.plant import NO_ORDER, PlantOrder
 from commonwatt.energy.plant import Plant as PhysicalPlant
 from commonwatt.energy.step import NO_LIMIT_W, MicrogridsStep
 from commonwatt.energy.strategies import STRATEGIES
@@ -19,7 +19,7 @@ from commonwatt.model.control import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.scenario import Conditions
 from commonwatt.town.town import Town
-from utility.supply.buying import MAX_HORIZON, AcesRule, Plant, RangersRule, Situation, SpecRule
+from utility.supply.buying import MAX_HORIZON, AcesRule, BuyFacts, PlantSituation, RangersRule, SpecRule
 from utility.supply.buying import Policy as Buying
 from utility.supply.planner import Planner
 from utility.supply.rationing import RATIONING, Rationing, member_of
@@ -34,7 +34,7 @@ class Policy:
     """What controls the town."""
 
     words: str  # what it is, in a line
-    rules: Rules  # what the controllers do
+    rules: ControllerRules  # what the controllers do
     # Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
     buying: Callable[[], Buying] | None = None
     rationing: Rationing | None = None  # how supply is rationed; ``None``: it is not
@@ -67,7 +67,7 @@ class Utility:
 
     def decide(
         self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
-    ) -> tuple[Order, list[NDArray[np.int64]]]:
+    ) -> tuple[PlantOrder, list[NDArray[np.int64]]]:
         """Return the order to the plant, and the import limits of each layout's microgrids, watts.
 
         Args:
@@ -77,7 +77,7 @@ class Utility:
         if not reached:
             # The plant goes on keeping its reserve, without a purchase; the controllers' limits end.
             self._limits_w = {}
-            return Order(keep=self._keep), self._free()
+            return PlantOrder(keep=self._keep), self._free()
         if time % QUARTER_S == 0:
             plant = self._plant(level, supply, alive=alive)
             self._decided = self._order(time, plant), self._limits(supply, plant)
@@ -95,9 +95,9 @@ class Utility:
             self._history.append(self._net)
             self._net = 0
 
-    def _plant(self, level: MilliwattHours, supply: SupplyState, *, alive: bool) -> Plant:
+    def _plant(self, level: MilliwattHours, supply: SupplyState, *, alive: bool) -> PlantSituation:
         physical, step_s = self._physical, self._blocks[0].step_s
-        return Plant(
+        return PlantSituation(
             level=level,
             capacity=physical.capacity,
             floor=0,
@@ -107,13 +107,13 @@ class Utility:
             line_w=physical.line[supply] * 3600 // (1000 * step_s) if alive else 0,
         )
 
-    def _order(self, time: EpochSeconds, plant: Plant) -> Order:
+    def _order(self, time: EpochSeconds, plant: PlantSituation) -> PlantOrder:
         if self._buy is None:
             return NO_ORDER
         table = self._town.table
         quarters = range(time, time + MAX_HORIZON * QUARTER_S, QUARTER_S)
         prices = [self._conditions.price_percent(quarter, table) for quarter in quarters]
-        situation = Situation(
+        situation = BuyFacts(
             now=time,
             plant=plant,
             prices=np.array(prices, dtype=np.int64),
@@ -123,12 +123,12 @@ class Utility:
             peak_hours=table.peak_hours,
         )
         energy = self._buy(situation).energy
-        return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=self._keep)
+        return PlantOrder(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=self._keep)
 
     def _free(self) -> list[NDArray[np.int64]]:
         return [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
 
-    def _limits(self, supply: SupplyState, plant: Plant) -> list[NDArray[np.int64]]:
+    def _limits(self, supply: SupplyState, plant: PlantSituation) -> list[NDArray[np.int64]]:
         if self._policy.rationing is None:
             return self._free()
         members = [
@@ -141,12 +141,12 @@ class Utility:
         return [np.array([told[name] for name in block.microgrids]) for block in self._blocks]
 
 
-_RULES = Rules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
+_RULES = ControllerRules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
 _SPEC = Policy(words="the town's specification", rules=_RULES, buying=SpecRule, rationing=RATIONING["rangers"])
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
-        "none": Policy(words="no control: no sharing, no purchase ahead, no rationing", rules=Rules()),
+        "none": Policy(words="no control: no sharing, no purchase ahead, no rationing", rules=ControllerRules()),
         "no-sharing": replace(_SPEC, words="specification, but without sharing", rules=replace(_RULES, sharing=None)),
         "spec": _SPEC,
         "aces": replace(

@@ -22,7 +22,7 @@ from utility.registry.store.statements import meters_of
 from utility.registry.tables import controller, installed, meter
 from utility.supply.buying import Storm
 from utility.supply.deciding import plant_lasts_until
-from utility.supply.rationing import EMERGENCY, RATION_S, Member, Priority, Ration, Told, is_short
+from utility.supply.rationing import EMERGENCY, RATION_S, Priority, Ration, RationedMicrogrid, ToldRation, is_short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def loss_permille(connection: Connection) -> int:
 
 def members(
     connection: Connection, quarter: Quarter, like_hours: Sequence[EpochSeconds], limited: frozenset[MicrogridId]
-) -> list[Member]:
+) -> list[RationedMicrogrid]:
     """Return each microgrid as rationing sees it.
 
     A microgrid asks for what it imported in the last quarter-hour that is known. While it is limited its import shows
@@ -190,7 +190,7 @@ def _limited_in(connection: Connection, start: EpochSeconds, end: EpochSeconds) 
     return set(connection.execute(select(controller.c.id).where(told.exists())).scalars())
 
 
-def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
+def _registered(connection: Connection, quarter: Quarter) -> list[RationedMicrogrid]:
     """Return the registered microgrids with their class, customers and average use; removed meters do not count."""
     averages = json.loads(read_setting(connection, TOWN) or "{}").get("average_w_of", {})
     statement = (
@@ -200,10 +200,10 @@ def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
         .group_by(controller.c.id, controller.c.kind, meter.c.function, meter.c.direction)
         .order_by(controller.c.id)
     )
-    found: dict[MicrogridId, Member] = {}
+    found: dict[MicrogridId, RationedMicrogrid] = {}
     for row in connection.execute(statement):
         function = Function(row.function)
-        known = found.get(row.id) or Member(
+        known = found.get(row.id) or RationedMicrogrid(
             microgrid=row.id, priority=_KINDS.get(row.kind, Priority.HOUSES), customers=0, average_w=0
         )
         each = int(averages.get(function.value, average_w(TownTable(), function)))
@@ -225,11 +225,11 @@ def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
 _KINDS = {"public": Priority.PUBLIC, "apartment": Priority.APARTMENTS, "residential": Priority.HOUSES}
 
 
-def rations(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, Told]:
+def rations(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, ToldRation]:
     """Return the rations in force, by controller; of controllers that are under none, nothing."""
     supply = "supply"
     return {
-        row.controller: Told(
+        row.controller: ToldRation(
             **row.content | {supply: SupplyState(row.content[supply])}, until=row.time + RATION_S, command=row.command
         )
         for row in told_of(connection, supply)

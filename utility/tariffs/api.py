@@ -11,7 +11,7 @@ from utility.tariffs import decisions as tariffs
 from utility.tariffs.columns import Version
 from utility.tariffs.store import versions
 from utility.webkit.actions import Act, Actions
-from utility.webkit.requests import Asked
+from utility.webkit.requests import RequestBody
 from utility.webkit.rights import ProposesPrices, ReadsTown
 from utility.webkit.services import Api, RequestApi
 
@@ -24,7 +24,7 @@ class Versions(BaseModel):
     tariffs: list[Version]
 
 
-class Text(Asked):
+class Text(RequestBody):
     """A tariff's text (TOML)."""
 
     source: str = Field(max_length=tariffs.MAX_TARIFF_BYTES)

@@ -230,7 +230,7 @@ def _date(value: object) -> object:
     raise ValueError("must be a date without quotation marks, such as 2026-11-26")
 
 
-class Period(_Table):
+class PricePeriod(_Table):
     """A table ``[[period]]``: a name and its prices."""
 
     name: str = Field(min_length=1, max_length=32, description="Its name, as bills show it.")
@@ -292,7 +292,7 @@ class TariffFile(_Table):
     tariff: TariffTable = Field(description="Name, date, base.")
     policy: PolicySettings = Field(description="The policy, and what its source leaves open.")
     season: tuple[Season, ...] = Field((), max_length=12, description="The seasons; without them, the whole year.")
-    period: tuple[Period, ...] = Field(min_length=1, max_length=24, description="The prices.")
+    period: tuple[PricePeriod, ...] = Field(min_length=1, max_length=24, description="The prices.")
     hours: tuple[Hours, ...] = Field(min_length=1, max_length=400, description="When each period is in force.")
     holiday: tuple[Holiday, ...] = Field((), max_length=400, description="The holidays.")
     tax: tuple[Tax, ...] = Field((), max_length=12, description="Taxes and levies, in the order of their lines.")

@@ -18,7 +18,7 @@ from utility.tariffs.api import ACTIONS
 from utility.tariffs.file import DAYS, POLICY_WORDS
 from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.store import (
-    Stored,
+    StoredVersion,
     find_version,
     out_of_time,
     published,
@@ -30,7 +30,7 @@ from utility.webkit.console.answers import ROWS, Skip, content_of, found, other_
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import PreviewsPrices, ProposesPrices, ReadsTown
 from utility.webkit.services import Api
-from utility.webkit.works import Work
+from utility.webkit.works import LongWork
 
 Source = Annotated[str, Form(max_length=tariffs.MAX_TARIFF_BYTES)]
 MonthText = Annotated[str, Form(max_length=10)]
@@ -45,7 +45,7 @@ _DAY_WORDS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", "Hol.")
 class Begin(Protocol):
     """Begins the preview of a tariff."""
 
-    def __call__(self, api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> Work:
+    def __call__(self, api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> LongWork:
         """Return the work; the month may be empty: the last one."""
 
 
@@ -131,18 +131,18 @@ def make_drafts_router(begin: Begin) -> APIRouter:
     return router
 
 
-def started(console: Console, actor: Actor, work: Work) -> RedirectResponse:
+def started(console: Console, actor: Actor, work: LongWork) -> RedirectResponse:
     """Return the answer that leads to a work's page."""
     return console.see_other(actor, f"/console/works/{work.id}")
 
 
-def stored_version(console: Console, name: str, version: int) -> Stored:
+def stored_version(console: Console, name: str, version: int) -> StoredVersion:
     """Return a stored version; a page says so if there is none."""
-    stored: Stored = found(lambda: console.database.read(find_version, name, version))
+    stored: StoredVersion = found(lambda: console.database.read(find_version, name, version))
     return stored
 
 
-def _in_force(console: Console) -> Stored | None:
+def _in_force(console: Console) -> StoredVersion | None:
     """Return the version in force of the tariff of accounts without one, else its newest; ``None``: there is none."""
     name = console.api.settings.billing.tariff
     with console.database.reads.begin() as connection:

@@ -133,7 +133,7 @@ def versions(connection: Connection) -> list[Version]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredVersion:
     """A version as it is stored."""
 
     tariff: Tariff  # the version
@@ -145,7 +145,7 @@ class Stored:
     approved: EpochSeconds | None  # when
 
 
-def find_version(connection: Connection, name: str, version: int) -> Stored:
+def find_version(connection: Connection, name: str, version: int) -> StoredVersion:
     """Return a version.
 
     Raises:
@@ -156,7 +156,7 @@ def find_version(connection: Connection, name: str, version: int) -> Stored:
     row = connection.execute(select(*columns).where(c.name == name, c.version == version)).mappings().first()
     if row is None:
         raise ConfigError(f"{name:.32} v{version}: there is no such version")
-    return Stored(tariff=tariff_of(row["content"]), **{key: row[key] for key in row if key != "content"})
+    return StoredVersion(tariff=tariff_of(row["content"]), **{key: row[key] for key in row if key != "content"})
 
 
 def out_of_time(connection: Connection, new: Tariff, now: EpochSeconds) -> str | None:

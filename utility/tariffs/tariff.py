@@ -19,8 +19,8 @@ from commonwatt.protocol.controller_commands import MAX_CHANGES
 from utility.tariffs.file import (
     DAY_QUARTERS,
     DAYS,
-    Period,
     PolicySettings,
+    PricePeriod,
     TariffFile,
     clock,
     faults,
@@ -53,7 +53,7 @@ class Tariff:
         return self.file.tariff.base
 
     @property
-    def prices(self) -> tuple[Period, ...]:
+    def prices(self) -> tuple[PricePeriod, ...]:
         """The periods with their prices."""
         return self.file.period
 
@@ -215,7 +215,7 @@ def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> Rates | 
     )
 
 
-def prices_in(versions: Sequence[Tariff], first: Quarter, until: Quarter) -> list[tuple[Quarter, Period]]:
+def prices_in(versions: Sequence[Tariff], first: Quarter, until: Quarter) -> list[tuple[Quarter, PricePeriod]]:
     """Return the quarters in ``[first, until)`` from which another price of a tariff may hold, each with the price.
 
     Args:

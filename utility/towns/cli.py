@@ -12,7 +12,7 @@ import typer
 from commonwatt.cli.options import JsonOption, show
 from commonwatt.model.exceptions import CommonwattError, StoreError
 from utility.towns import store
-from utility.towns.table import Town, load_towns
+from utility.towns.table import TownEntry, load_towns
 from utility.webkit.cli import Commands
 
 app = Commands(
@@ -50,7 +50,7 @@ def list_command(towns: TownsOption = _TABLE, as_json: JsonOption = False) -> No
         show("towns", rows, [*rows[0]] if rows else ())
 
 
-def _row(name: str, town: Town) -> dict[str, object]:
+def _row(name: str, town: TownEntry) -> dict[str, object]:
     schema: str | None
     megabytes: int | None
     try:

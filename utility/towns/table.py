@@ -14,7 +14,7 @@ TownName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]  # a town's
 BaseUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]  # where a utility answers, such as https://u1:8080
 
 
-class Town(Settings):
+class TownEntry(Settings):
     """A town: a database of its own on a PostgreSQL server, and what works on it."""
 
     database: DatabaseUrl = Field(
@@ -31,10 +31,10 @@ class Town(Settings):
 class TownsFile(Settings):
     """The table."""
 
-    towns: dict[TownName, Town] = Field({})
+    towns: dict[TownName, TownEntry] = Field({})
 
 
-def load_towns(path: Path) -> dict[str, Town]:
+def load_towns(path: Path) -> dict[str, TownEntry]:
     """Return the towns of a table by name, in the order of the file; a relative folder is taken from the file's."""
     if not path.exists():
         raise ConfigError(f"{path}: there is no table of towns", "write one, as docs/cluster.md shows")
@@ -47,7 +47,7 @@ def load_towns(path: Path) -> dict[str, Town]:
     }
 
 
-def _check_databases(path: Path, towns: dict[str, Town]) -> None:
+def _check_databases(path: Path, towns: dict[str, TownEntry]) -> None:
     """Refuse two towns whose URLs name one database."""
     seen: dict[tuple[object, ...], str] = {}
     for name, town in towns.items():

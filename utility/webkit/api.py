@@ -12,7 +12,7 @@ from utility.webkit.services import RequestApi
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkAnswer(works.Work):
+class WorkAnswer(works.LongWork):
     """A long work that was started. `fault`: why it failed."""
 
     result: Annotated[str, Field(description="The address of its result in the API; empty: there is none yet.")] = ""
@@ -30,7 +30,7 @@ def state(api: RequestApi, _: ReadsBills, work_id: str) -> WorkAnswer:
     return work_answer(work)
 
 
-def work_answer(work: works.Work) -> WorkAnswer:
+def work_answer(work: works.LongWork) -> WorkAnswer:
     """Return a work as an answer."""
     result = work.path.removeprefix("/console").replace("/rates/preview", "/tariffs/preview")
     return WorkAnswer(**vars(work) | {"result": result})

@@ -57,7 +57,7 @@ MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", descripti
 Why = Annotated[str, Field(max_length=200, description="The reason, kept with the decision.")]
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     """The body of a request; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid")

@@ -26,7 +26,7 @@ MAX_KEPT = 12  # works of a kind whose results are kept; a preview of the town t
 log = logging.getLogger(__name__)
 
 
-class Kind(StrEnum):
+class WorkKind(StrEnum):
     """What works are; each kind has places of its own."""
 
     BILLS = "run of bills"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     RELEASE = "release"
 
 
-class State(StrEnum):
+class WorkState(StrEnum):
     """The state of a work."""
 
     WAITING = "waiting"
@@ -45,15 +45,15 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class LongWork:
     """A long work."""
 
     id: str  # its id
-    kind: Kind  # the kind whose places it takes
+    kind: WorkKind  # the kind whose places it takes
     what: str  # what is made, for people
     person: str  # who started it
     started: Time  # when
-    state: State = State.WAITING  # its state
+    state: WorkState = WorkState.WAITING  # its state
     done: Annotated[int, Field(description="Meters done so far.")] = 0
     whole: Annotated[int, Field(description="All meters; 0: not known yet.")] = 0
     path: str = ""  # the page that shows the result
@@ -63,7 +63,7 @@ class Work:
     @property
     def is_open(self) -> bool:
         """Whether it waits or runs."""
-        return self.state in (State.WAITING, State.RUNNING)
+        return self.state in (WorkState.WAITING, WorkState.RUNNING)
 
 
 Progress = Callable[[int, int], object]  # called with the meters done and all meters
@@ -76,17 +76,17 @@ class Works:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._works: OrderedDict[str, Work] = OrderedDict()
+        self._works: OrderedDict[str, LongWork] = OrderedDict()
         self._jobs: dict[str, Job] = {}  # of works that wait
-        self._running: set[Kind] = set()  # kinds that have a thread
+        self._running: set[WorkKind] = set()  # kinds that have a thread
 
-    def start(self, kind: Kind, what: str, person: str, now: EpochSeconds, job: Job) -> Work:
+    def start(self, kind: WorkKind, what: str, person: str, now: EpochSeconds, job: Job) -> LongWork:
         """Begin a work; it runs after those of its kind before it.
 
         Raises:
             ConfigError: The person has an open one of this kind, or too many people have; says what to do.
         """
-        work = Work(id=secrets.token_hex(8), kind=kind, what=what, person=person, started=now)
+        work = LongWork(id=secrets.token_hex(8), kind=kind, what=what, person=person, started=now)
         with self._lock:
             same = [each for each in self._works.values() if each.kind is kind]
             taken = [each for each in same if each.is_open]
@@ -114,20 +114,20 @@ class Works:
             work = self._works.get(work_id)
             if work is None or not work.is_open or work.person != person:
                 raise ConfigError("a work is cancelled by the person who started it, while it waits or runs")
-            state = State.FAILED if self._jobs.pop(work_id, None) else State.RUNNING
+            state = WorkState.FAILED if self._jobs.pop(work_id, None) else WorkState.RUNNING
             self._works[work_id] = replace(work, state=state, fault=f"{person} cancelled it")
 
-    def find(self, work_id: str) -> Work | None:
+    def find(self, work_id: str) -> LongWork | None:
         """Return a work; ``None``: there is none, or it is too old, or the service was started again since."""
         with self._lock:
             return self._works.get(work_id)
 
-    def newest(self) -> list[Work]:
+    def newest(self) -> list[LongWork]:
         """Return the works that are kept, the newest first."""
         with self._lock:
             return list(reversed(self._works.values()))
 
-    def _run(self, kind: Kind) -> None:
+    def _run(self, kind: WorkKind) -> None:
         while True:
             with self._lock:
                 work_id = next((each for each in self._jobs if self._works[each].kind is kind), None)
@@ -135,21 +135,21 @@ class Works:
                     self._running.discard(kind)
                     return
                 job = self._jobs.pop(work_id)
-                self._works[work_id] = replace(self._works[work_id], state=State.RUNNING)
+                self._works[work_id] = replace(self._works[work_id], state=WorkState.RUNNING)
             try:
                 path, result = job(partial(self._progress, work_id))
-                self._change(work_id, state=State.DONE, path=path.replace("{id}", work_id), result=result, fault="")
+                self._change(work_id, state=WorkState.DONE, path=path.replace("{id}", work_id), result=result, fault="")
             except CommonwattError as error:
-                self._change(work_id, state=State.FAILED, fault=str(error))
+                self._change(work_id, state=WorkState.FAILED, fault=str(error))
             except Exception:
                 log.exception("a work failed")
-                self._change(work_id, state=State.FAILED, fault="the service failed; its log says why")
+                self._change(work_id, state=WorkState.FAILED, fault="the service failed; its log says why")
 
     def _progress(self, work_id: str, done: int, whole: int) -> None:
         if fault := self._change(work_id, done=done, whole=whole).fault:
             raise CommonwattError(fault)
 
-    def _change(self, work_id: str, **changes: Any) -> Work:
+    def _change(self, work_id: str, **changes: Any) -> LongWork:
         with self._lock:
             work = self._works[work_id] = replace(self._works[work_id], **changes)
         return work

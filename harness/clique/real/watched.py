@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from commonwatt.device.changes import Change
-from commonwatt.device.sessions import Arrived, Sessions
+from commonwatt.device.changes import MeterChange
+from commonwatt.device.sessions import BrokerArrival, Sessions
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import OUTCOMES
@@ -40,7 +40,7 @@ def watch(path: str) -> None:
     file = Path(path).open("a", buffering=1)  # noqa: SIM115  # until the process ends
     obey = Sessions._commanded
 
-    def watched(self: Sessions, arrived: Arrived, now: float) -> list[Effect[Change]]:
+    def watched(self: Sessions, arrived: BrokerArrival, now: float) -> list[Effect[MeterChange]]:
         effects = obey(self, arrived, now)
         _write(file, self, arrived, effects)
         return effects
@@ -48,7 +48,7 @@ def watch(path: str) -> None:
     Sessions._commanded = watched  # type: ignore[method-assign]
 
 
-def _write(file: TextIO, sessions: Sessions, arrived: Arrived, effects: Sequence[Effect[Change]]) -> None:
+def _write(file: TextIO, sessions: Sessions, arrived: BrokerArrival, effects: Sequence[Effect[MeterChange]]) -> None:
     content = json.loads(arrived.payload)
     answers = [e for e in effects if isinstance(e, Publish) and e.topic.endswith(f"/{OUTCOMES}")]
     results = [json.loads(answer.payload)["result"] for answer in answers]

@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from commonwatt.device.meter import Effects, Meter
-from commonwatt.device.sessions import CONNECTED, LOST, Arrived, Brokers, Installed, Sessions
-from commonwatt.identity.devices import Role
+from commonwatt.device.meter import Effects, MeterCore
+from commonwatt.device.sessions import CONNECTED, LOST, BrokerArrival, Brokers, MeterBroker, Sessions
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import MeterId
 from commonwatt.protocol.commands import RAISES, Command, Epoch, Outcome
@@ -23,7 +23,7 @@ class Session(Link):
     """A meter's session with a broker, while it holds it."""
 
     def __init__(self, fleet: "CliqueFleet", meter: MeterId, via: str, broker: Broker) -> None:
-        identity = device(str(meter), Role.METER, fleet.microgrid)
+        identity = device(str(meter), DeviceRole.METER, fleet.microgrid)
         super().__init__(fleet.world, f"{meter}@{via}", fleet, broker, identity)
         self.via = via  # the controller with the broker
         self.is_held = False  # whether the meter wants it
@@ -61,11 +61,11 @@ class CliqueFleet(Fleet):
         self.says: dict[MeterId, Epoch] = {}  # epochs that meters make up
         return [Session(self, meter, name, self.world.brokers[name]) for name in ORDERS[self.microgrid]]
 
-    def load(self, meter: MeterId) -> Meter:
+    def load(self, meter: MeterId) -> MeterCore:
         """Return a meter as it is in the store, with its sessions."""
         core, stored = super().load(meter), self.store.load(meter)
         order = ORDERS[self.microgrid]
-        installed = [Installed(name=name, rank=RANKS[name], warm=name != order[0]) for name in order]
+        installed = [MeterBroker(name=name, rank=RANKS[name], warm=name != order[0]) for name in order]
         kept = ((), None) if stored is None else (stored.order, stored.revoked)
         self.sessions[meter] = Sessions(
             core, Brokers(meter, installed, NAMES, *kept), lambda text, by: by == signed(text)
@@ -94,11 +94,11 @@ class CliqueFleet(Fleet):
                     self.world.fail(f"I-e: meter {meter} has a session with the revoked controller {link.via}")
                 link.hold(held=link.via in wanted)
 
-    def wake_at(self, core: Meter) -> float | None:
+    def wake_at(self, core: MeterCore) -> float | None:
         """Return when a meter's next tick is due, by its own time."""
         return self.sessions[core.description.id].wake_at
 
-    def tick(self, core: Meter, now: float) -> Effects:
+    def tick(self, core: MeterCore, now: float) -> Effects:
         """Let a meter do what is due."""
         return self.sessions[core.description.id].tick(now)
 
@@ -112,7 +112,7 @@ class CliqueFleet(Fleet):
             assert isinstance(link, Session)
             self.put_in(link.device.identity, f"{link.via}/{topic.rpartition('/')[2]}", payload)
 
-    def feed(self, core: Meter, topic: str, payload: bytes, now: float) -> Effects:
+    def feed(self, core: MeterCore, topic: str, payload: bytes, now: float) -> Effects:
         """Let a meter handle a message; note a command of a manager in force that it refuses."""
         meter = core.description.id
         via, leaf = topic.split("/")
@@ -121,7 +121,7 @@ class CliqueFleet(Fleet):
             if meter not in self.world.spoilt and (why_not := states._guard.why_not(epoch, states.own_clock.own_s)):
                 self.world.fail(f"I-e: meter {meter} refuses a command of {via}: {why_not}")
         before = core.desired_states.epoch
-        effects = self.sessions[meter].handle(Arrived(meter, via, leaf, payload), now)
+        effects = self.sessions[meter].handle(BrokerArrival(meter, via, leaf, payload), now)
         if (epoch := core.desired_states.epoch) != before:
             self.obeyed.append((self.world.monotonic, meter, epoch))
             self.raises[meter, epoch[1]] += 1

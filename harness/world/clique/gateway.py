@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from commonwatt.clique.beats import PAUSE_S
 from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.devices import Role
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.protocol.commands import Command, Epoch
@@ -16,9 +16,9 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES
 from commonwatt.sqlite import SqliteError
 from commonwatt.town.registry import RegisteredMeter
-from gateway.clique.effects import Kept
+from gateway.clique.effects import EpochPair
 from gateway.clique.kept import Hooks, kept_epochs
-from gateway.clique.member import Member, State
+from gateway.clique.member import Member, MemberState
 from gateway.controller import Controller, carried
 from gateway.core import RETRY
 from gateway.events import (
@@ -104,16 +104,18 @@ class CliqueGateway(GatewayNode):
         self.holders = {microgrid: HostedHolder(self, microgrid) for microgrid in NAMES}
         self.taking: Recorded | None = None  # the datagram that it takes
         self.unconfirmed: set[MicrogridId] = set()  # whose epoch was not confirmed since its start or pause
-        self.durable: dict[MicrogridId, Kept] = {}  # the epochs that its store has
+        self.durable: dict[MicrogridId, EpochPair] = {}  # the epochs that its store has
         self.older: dict[MicrogridId, str] = {}  # the epochs that its store had at an earlier time
         self.paused_at: float | None = None  # when its process was paused; ``None``: it goes on
         self._waits: list[Callable[[], None]] = []
         self._keeping: Coroutine[object, None, None] | None = None
-        self._states: dict[MicrogridId, State] = {}
+        self._states: dict[MicrogridId, MemberState] = {}
         self._at = settings.microgrid
         self._registered = registered
         super().__init__(world, settings, registered[settings.microgrid], broker, head_end)
-        serving = replace(device(self.name, Role.GATEWAY, self.name), serves=tuple(n for n in NAMES if n != self.name))
+        serving = replace(
+            device(self.name, DeviceRole.GATEWAY, self.name), serves=tuple(n for n in NAMES if n != self.name)
+        )
         self.local.device = serving
         self.broker = broker  # on its machine
 
@@ -420,7 +422,7 @@ class CliqueGateway(GatewayNode):
                 name = change.key.removeprefix(_KEPT)
                 if name in self.durable and name not in self.older and self.world.monotonic > 100:
                     self.older[name] = self.durable[name].text()
-                self.durable[name] = Kept.read(change.value)
+                self.durable[name] = EpochPair.read(change.value)
                 self.world.knows(self.name, name, self.durable[name].highest)
 
     def transmit(self, message: Publish) -> None:

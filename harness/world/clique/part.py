@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
 from commonwatt.clique.beats import Beat
-from commonwatt.clique.cliques import Clique, CliqueFile, Other, orders
+from commonwatt.clique.cliques import Clique, CliqueFile, CliquePeer, orders
 from commonwatt.clique.datagrams import CliqueSocket
 from commonwatt.clique.messages import CliqueMessage, Datagrams, Grant, Known, Tell, Yield
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.town.registry import RegisteredMeter, SignedList
 from gateway.clique.core import CliqueCore
-from gateway.clique.effects import Begin, Effect
+from gateway.clique.effects import Begin, CliqueEffect
 from gateway.clique.kept import Hooks, RevokedOffer
 from gateway.clique.shell import CliqueShell
 from gateway.store.changes import KeptSettings
 from harness.world.node import finish
-from utility.cliques.cliques import Outcome
+from utility.cliques.cliques import StepOutcome
 from utility.cliques.jobs import GrantsJob
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def plug(made: CliqueSocket, rank: int, place: Place) -> CliqueSocket:
 def file_of(own: str) -> CliqueFile:
     """Return the file of a controller or of the utility."""
     others = [
-        Other(
+        CliquePeer(
             name=name,
             rank=RANKS.get(name, 0),
             address="127.0.0.1:1",
@@ -164,7 +164,7 @@ class CliquePart(CliqueShell):
             self._node.unconfirmed.discard(message.microgrid)
         super()._message(group, sender, message)
 
-    def _perform(self, group: int, effects: Iterable[Effect]) -> None:
+    def _perform(self, group: int, effects: Iterable[CliqueEffect]) -> None:
         effects = list(effects)
         for effect in effects:
             if isinstance(effect, Tell) and isinstance(effect.message, Yield):
@@ -196,7 +196,7 @@ class GrantsPart(GrantsJob):
         check_fresh(self._node, message)
         super()._message(group, sender, message)
 
-    def _do(self, outcomes: Iterable[Outcome]) -> None:
+    def _do(self, outcomes: Iterable[StepOutcome]) -> None:
         outcomes = list(outcomes)
         for message in (out.done.message for each in outcomes for out in each.messages if isinstance(out.done, Tell)):
             if isinstance(message, Grant):

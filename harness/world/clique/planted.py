@@ -8,19 +8,19 @@ from typing import cast
 from unittest.mock import patch
 
 from commonwatt.clique import beats
-from commonwatt.clique.beats import Beat, Line, Window
-from commonwatt.clique.messages import Datagrams, Taken
+from commonwatt.clique.beats import Beat, NumberWindow, PeerLine
+from commonwatt.clique.messages import Datagrams, TakenDatagram
 from commonwatt.device import sessions as brokers
 from commonwatt.device.commands import EpochGuard
-from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.meter import Effects, MeterCore
 from commonwatt.device.records import consolidate
 from commonwatt.device.sessions import Brokers
 from commonwatt.model.effects import Write
 from commonwatt.protocol.commands import Epoch, Raises
 from gateway.clique import member
 from gateway.clique.core import CliqueCore
-from gateway.clique.effects import AskMeters, Effect, Keep, Kept
-from gateway.clique.hearing import Asked, Reports, Saw, Voter
+from gateway.clique.effects import AskMeters, CliqueEffect, EpochPair, Keep
+from gateway.clique.hearing import AskedQuestion, Reports, Saw, Voter
 from gateway.clique.member import Member
 from harness.world.clique import part
 from harness.world.planted import Bug
@@ -41,7 +41,7 @@ def _without_keep(what: str) -> Plant:
     def plant() -> Iterator[None]:
         rule = getattr(Member, what)
 
-        def forgetting(self: Member, *given: object) -> list[Effect]:
+        def forgetting(self: Member, *given: object) -> list[CliqueEffect]:
             return [effect for effect in rule(self, *given) if not isinstance(effect, Keep)]
 
         with patch.object(Member, what, forgetting):
@@ -64,7 +64,7 @@ def _forgets() -> Iterator[None]:
 
     def forgetting(self: Member, *given: object) -> None:
         begin(self, *given)  # type: ignore[arg-type]
-        self.kept = Kept(self.kept.held, self.kept.held)
+        self.kept = EpochPair(self.kept.held, self.kept.held)
         self.sure = True
 
     with patch.object(Member, "__init__", forgetting):
@@ -89,9 +89,9 @@ def _raised() -> Iterator[None]:
     """A controller raises its own epoch above what a meter reports of its own rank, without a grant."""
     said = Member.meter_said
 
-    def raising(self: Member, meter: int, epoch: Epoch, *more: object) -> list[Effect]:
+    def raising(self: Member, meter: int, epoch: Epoch, *more: object) -> list[CliqueEffect]:
         if epoch > self.kept.highest and epoch[1] == self.post.ranks[self.post.own]:
-            self.kept = Kept((epoch[0] + 1, epoch[1]), (epoch[0] + 1, epoch[1]))
+            self.kept = EpochPair((epoch[0] + 1, epoch[1]), (epoch[0] + 1, epoch[1]))
             self.sure = True
         return said(self, meter, epoch, *more)  # type: ignore[arg-type]
 
@@ -104,7 +104,7 @@ def _asks_about_itself() -> Iterator[None]:
     """The question names the asker, whose own acknowledgement ends its claim."""
     ask = Member._ask_meters
 
-    def about_itself(self: Member, about: str | None) -> list[Effect]:
+    def about_itself(self: Member, about: str | None) -> list[CliqueEffect]:
         asked = ask(self, about)
         return [
             AskMeters(each.microgrid, self.post.own, each.count) if about and isinstance(each, AskMeters) else each
@@ -115,14 +115,14 @@ def _asks_about_itself() -> Iterator[None]:
         yield
 
 
-def _only_lost(line: Line, _: str, now: float) -> bool:
+def _only_lost(line: PeerLine, _: str, now: float) -> bool:
     return line.lost(now)
 
 
 @contextmanager
 def _collector_hides() -> Iterator[None]:
     """A manager that can't command, but beats, is never lost."""
-    with patch.object(Line, "fails", _only_lost):
+    with patch.object(PeerLine, "fails", _only_lost):
         yield
 
 
@@ -151,7 +151,7 @@ def _old_grant() -> Iterator[None]:
     """The utility's grant is taken, whatever is known since."""
     offered = Member._offered
 
-    def taking(self: Member, sender: str, epoch: Epoch, replaces: Epoch) -> list[Effect]:
+    def taking(self: Member, sender: str, epoch: Epoch, replaces: Epoch) -> list[CliqueEffect]:
         if epoch[1] == self.post.ranks[self.post.own] and not self.commands:
             return self._hold(epoch)
         return offered(self, sender, epoch, replaces)
@@ -200,7 +200,7 @@ def _nothing_is_lost() -> Iterator[None]:
     """A member that never heard the manager votes that it is lost."""
     saw = Voter._saw
 
-    def seeing(self: Voter, one: Asked, line: Line | None, now: float) -> Saw | None:
+    def seeing(self: Voter, one: AskedQuestion, line: PeerLine | None, now: float) -> Saw | None:
         found = saw(self, one, line, now)
         return "lost" if found == "nothing" else found
 
@@ -220,7 +220,7 @@ def _keeps_to_itself() -> Iterator[None]:
     """A manager that was confirmed does not say so to the utility."""
     confirm = Member._confirm
 
-    def silent(self: Member) -> list[Effect]:
+    def silent(self: Member) -> list[CliqueEffect]:
         confirm(self)
         return []
 
@@ -238,7 +238,9 @@ def _acknowledgement_counts() -> Iterator[None]:
     """A manager that says that it can't command is no lost one while it acknowledges."""
     said = Member.meter_said
 
-    def saying(self: Member, meter: int, epoch: Epoch, now: float, acknowledged: bool | None = None) -> list[Effect]:
+    def saying(
+        self: Member, meter: int, epoch: Epoch, now: float, acknowledged: bool | None = None
+    ) -> list[CliqueEffect]:
         if acknowledged and self.claim is not None:
             self.claim.vote = "alive"
         return said(self, meter, epoch, now, acknowledged)
@@ -271,14 +273,14 @@ class _Numbered(Datagrams):
         self._number += 1
         return pickle.dumps(replace(beat, number=self._number))
 
-    def take(self, data: bytes, now: float) -> Taken:
+    def take(self, data: bytes, now: float) -> TakenDatagram:
         if data[:1] != pickle.PROTO:
             return super().take(data, now)
         beat: Beat = pickle.loads(data)
         if beat.number <= self._heard:
-            return Taken(refused="repeated")
+            return TakenDatagram(refused="repeated")
         self._heard = beat.number
-        return Taken((beat,))
+        return TakenDatagram((beat,))
 
 
 def _no_sessions() -> AbstractContextManager[object]:
@@ -288,7 +290,7 @@ def _no_sessions() -> AbstractContextManager[object]:
 
 def _counts_twice() -> AbstractContextManager[object]:
     """A number counts as often as it comes."""
-    return patch.object(Window, "take", return_value=True)
+    return patch.object(NumberWindow, "take", return_value=True)
 
 
 def _late_is_fresh() -> AbstractContextManager[object]:
@@ -299,26 +301,26 @@ def _late_is_fresh() -> AbstractContextManager[object]:
 @contextmanager
 def _drops_when_moved() -> Iterator[None]:
     """A put under way is forgotten when data goes to another broker."""
-    again = Meter.send_again
+    again = MeterCore.send_again
 
-    def dropping(self: Meter, now: float) -> Effects:
+    def dropping(self: MeterCore, now: float) -> Effects:
         logs = [each.log for each in self._deliveries.values()]
         return [*again(self, now), *(Write(log.delete_batch()) for log in logs if log.frozen)]
 
-    with patch.object(Meter, "send_again", dropping):
+    with patch.object(MeterCore, "send_again", dropping):
         yield
 
 
 @contextmanager
 def _repacked_when_moved() -> Iterator[None]:
     """A put under way is made of merged records when data goes to another broker, under the same ids."""
-    again = Meter.send_again
+    again = MeterCore.send_again
 
-    def merging(self: Meter, now: float) -> Effects:
+    def merging(self: MeterCore, now: float) -> Effects:
         self.history.frozen = 0
         return [*(Write(change) for change in self.history.aggregate(consolidate)), *again(self, now)]
 
-    with patch.object(Meter, "send_again", merging):
+    with patch.object(MeterCore, "send_again", merging):
         yield
 
 

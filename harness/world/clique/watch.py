@@ -7,7 +7,7 @@ from commonwatt.device.records import MeterLog
 from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.protocol.topics import UTILITY
-from gateway.clique.member import State
+from gateway.clique.member import MemberState
 from harness.world.clique.part import NAMES
 from utility.cliques.cliques import FIRST_S
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from harness.world.clique.fleet import CliqueFleet
     from harness.world.clique.world import CliqueWorld
 
-MEANINGS: dict[State, str] = {
-    State.DOUBTS: "has an epoch and asks whether it is still the highest; commands nothing",
-    State.MANAGES: "commands the meters under its epoch",
-    State.STANDS_BY: "knows another manager, or none; watches, votes, and takes records",
-    State.CLAIMS: "asks the third member, or meters, whether the manager is lost",
-    State.YIELDS: "gave the microgrid up, and repeats that until the receiver answers, 10 s at most",
+MEANINGS: dict[MemberState, str] = {
+    MemberState.DOUBTS: "has an epoch and asks whether it is still the highest; commands nothing",
+    MemberState.MANAGES: "commands the meters under its epoch",
+    MemberState.STANDS_BY: "knows another manager, or none; watches, votes, and takes records",
+    MemberState.CLAIMS: "asks the third member, or meters, whether the manager is lost",
+    MemberState.YIELDS: "gave the microgrid up, and repeats that until the receiver answers, 10 s at most",
 }
 """What a controller does in each state."""
 
-TRANSITIONS: dict[tuple[State, State], str] = {
-    (State.DOUBTS, State.MANAGES): "two meters, a peer or the utility know no higher epoch",
-    (State.DOUBTS, State.STANDS_BY): "a higher epoch is known",
-    (State.MANAGES, State.DOUBTS): "it was paused for more than 4 s",
-    (State.MANAGES, State.STANDS_BY): "two meters report the same higher epoch, or the utility reports one",
-    (State.MANAGES, State.YIELDS): "one that comes before it was steady for 60 s, and answers",
-    (State.YIELDS, State.STANDS_BY): "the receiver answers, or 10 s are over",
-    (State.YIELDS, State.DOUBTS): "its store did not take the receiver's epoch",
-    (State.STANDS_BY, State.DOUBTS): "its store did not take the higher epoch",
-    (State.STANDS_BY, State.CLAIMS): "the utility is not heard, and the manager's sign is late",
-    (State.STANDS_BY, State.MANAGES): "a grant, a yield, or no other controller has it",
-    (State.CLAIMS, State.MANAGES): "the manager is lost here and to those who were asked; or a grant",
-    (State.CLAIMS, State.DOUBTS): "its store did not take the higher epoch",
-    (State.CLAIMS, State.STANDS_BY): "another member sees the manager alive, or 15 s are over",
+TRANSITIONS: dict[tuple[MemberState, MemberState], str] = {
+    (MemberState.DOUBTS, MemberState.MANAGES): "two meters, a peer or the utility know no higher epoch",
+    (MemberState.DOUBTS, MemberState.STANDS_BY): "a higher epoch is known",
+    (MemberState.MANAGES, MemberState.DOUBTS): "it was paused for more than 4 s",
+    (MemberState.MANAGES, MemberState.STANDS_BY): "two meters report the same higher epoch, or the utility reports one",
+    (MemberState.MANAGES, MemberState.YIELDS): "one that comes before it was steady for 60 s, and answers",
+    (MemberState.YIELDS, MemberState.STANDS_BY): "the receiver answers, or 10 s are over",
+    (MemberState.YIELDS, MemberState.DOUBTS): "its store did not take the receiver's epoch",
+    (MemberState.STANDS_BY, MemberState.DOUBTS): "its store did not take the higher epoch",
+    (MemberState.STANDS_BY, MemberState.CLAIMS): "the utility is not heard, and the manager's sign is late",
+    (MemberState.STANDS_BY, MemberState.MANAGES): "a grant, a yield, or no other controller has it",
+    (MemberState.CLAIMS, MemberState.MANAGES): "the manager is lost here and to those who were asked; or a grant",
+    (MemberState.CLAIMS, MemberState.DOUBTS): "its store did not take the higher epoch",
+    (MemberState.CLAIMS, MemberState.STANDS_BY): "another member sees the manager alive, or 15 s are over",
 }
 """Which state may follow another one, and why."""
 

@@ -9,7 +9,7 @@ from commonwatt.model.control import SupplyState
 from commonwatt.protocol.commands import Kind
 from harness.world.faults import ONCE, Faults, Kinds, Rival
 from utility.outbox.changes import OpenCommand
-from utility.supply.buying import Plant
+from utility.supply.buying import PlantSituation
 from utility.supply.rationing import RATIONING, member_of
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ class EnergyFaults(Faults):
             replace(member_of(world.town.table, world.town.microgrids[name]), demand_w=rng.randrange(9_000))
             for name in world.gateways
         ]
-        plant = Plant(level=0, capacity=0, floor=0, reserve=0, power_w=0, loss_permille=0, line_w=rng.randrange(9_000))
+        plant = PlantSituation(
+            level=0, capacity=0, floor=0, reserve=0, power_w=0, loss_permille=0, line_w=rng.randrange(9_000)
+        )
         for name, ration in RATIONING[rule](state, members, plant).items():
             world.energy.rationed(name, ration.import_limit_w)
             limit = {} if ration.import_limit_w is None else {"import_limit_w": ration.import_limit_w}

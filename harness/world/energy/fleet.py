@@ -13,14 +13,14 @@ from commonwatt.device.meter import Effects
 from commonwatt.model.control import return_delay_s
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
-from commonwatt.protocol.commands import Held, Kind
+from commonwatt.protocol.commands import HeldState, Kind
 from commonwatt.town.town import Function, Microgrid, Town
 from harness.energy.worlds import Alone
 from harness.world.fleet import Fleet
 from harness.world.network import Broker
-from meter_sim.faults import BoundarySwitch, Kept, newest
-from meter_sim.physics import Circumstances, Step
-from meter_sim.store import Change, Slot, kept_switch, last_slot
+from meter_sim.faults import BoundarySwitch, KeptSwitch, newest
+from meter_sim.physics import Circumstances, PhysicsStep
+from meter_sim.store import FleetChange, Slot, kept_switch, last_slot
 from meter_sim.world import levels_after
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class EnergyFleet(Fleet):
         self._described = microgrid
         self._physics = Alone(town, microgrid)
         self._delay_s = partial(return_delay_s, microgrid.id, is_public=microgrid.kind == "public")
-        self.switch = BoundarySwitch(self._delay_s, Kept(is_open=False))  # the boundary switch
+        self.switch = BoundarySwitch(self._delay_s, KeptSwitch(is_open=False))  # the boundary switch
 
     @property
     def measures_until(self) -> float:
@@ -77,7 +77,7 @@ class EnergyFleet(Fleet):
 
     def started(self) -> None:
         """Pass the slots since the last stored one unmeasured, then boot the meters."""
-        self.switch = BoundarySwitch(self._delay_s, kept_switch(self.store) or Kept(is_open=False))
+        self.switch = BoundarySwitch(self._delay_s, kept_switch(self.store) or KeptSwitch(is_open=False))
         last = last_slot(self.store)
         self._stepped_to = self._last_moment() if last is None else last.slot_end
         self._levels = levels_after(last, self._described, self._physics.initial_levels(self._stepped_to))
@@ -113,7 +113,7 @@ class EnergyFleet(Fleet):
         slot = Slot(self._stepped_to, self._levels, switch=self.switch.kept)
         return [Write(slot)]  # type: ignore[arg-type]  # the store's extension
 
-    def _step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
+    def _step(self, commanded: Mapping[MeterId, Commanded]) -> PhysicsStep:
         at, before = self._stepped_to, self.switch.is_open
         voltage = self.feeder.alive(at)
         held = [self._isolation(meter) for meter in self.boundary]
@@ -126,14 +126,14 @@ class EnergyFleet(Fleet):
         self.world.energy.slot(self, at, step, commanded, was_open=before)
         return step
 
-    def note(self, changes: Sequence[Change]) -> None:
+    def note(self, changes: Sequence[FleetChange]) -> None:
         """Note what is durable, also of the switch."""
         super().note(changes)  # type: ignore[arg-type]  # the store's extension
         for change in changes:
             if isinstance(change, Slot) and change.switch is not None:
                 self.world.energy.kept_open[self.microgrid] = change.switch.is_open
 
-    def _isolation(self, meter: MeterId) -> Held | None:
+    def _isolation(self, meter: MeterId) -> HeldState | None:
         return self.meters[meter].desired_states.held.get(Kind.ISOLATED)
 
     def isolated(self, at: EpochSeconds) -> bool:

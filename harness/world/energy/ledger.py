@@ -23,7 +23,7 @@ from gateway.control.islanding import REPORT_GOOD_FOR_S
 from gateway.core import HostedMicrogrid
 from gateway.store.changes import Change, Desired
 from harness.world.ledger import CLOCKS_APART_S
-from meter_sim.physics import Step
+from meter_sim.physics import PhysicsStep
 from meter_sim.plant_core import HeldPurchase, PlantState
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class EnergyLedger:
         self,
         fleet: "EnergyFleet",
         at: EpochSeconds,
-        step: Step,
+        step: PhysicsStep,
         commanded: Mapping[MeterId, Commanded],
         *,
         was_open: bool,
@@ -105,7 +105,7 @@ class EnergyLedger:
         self._check_import(name, step, commanded)
         self._count(was_open=was_open, is_open=is_open, shares=bool(step.shared))
 
-    def _check_import(self, name: str, step: Step, commanded: Mapping[MeterId, Commanded]) -> None:
+    def _check_import(self, name: str, step: PhysicsStep, commanded: Mapping[MeterId, Commanded]) -> None:
         for meter in self._intake & commanded.keys():
             limit_w = commanded[meter].import_limit_w
             self.rationed(name, limit_w)

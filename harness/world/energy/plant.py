@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commonwatt.energy.plant import run_plant
-from commonwatt.identity.devices import Role
+from commonwatt.identity.devices import DeviceRole
 from commonwatt.model.control import SupplyState
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import QUARTER_S, SLOT_S
@@ -14,14 +14,14 @@ from commonwatt.protocol.topics import PLANT
 from harness.surroundings.fleet import CAPACITY, LOAD, PHYSICAL
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
-from meter_sim.plant_core import Change, PlantCore, PlantState
+from meter_sim.plant_core import PlantChange, PlantCore, PlantState
 from meter_sim.store import PLANT_TABLES, load
 
 if TYPE_CHECKING:
     from harness.world.energy.world import EnergyWorld
 
 
-class PlantNode(Node[Change]):
+class PlantNode(Node[PlantChange]):
     """The plant's process.
 
     Attributes:
@@ -35,7 +35,7 @@ class PlantNode(Node[Change]):
 
     def __init__(self, world: "EnergyWorld", head_end: Broker) -> None:
         super().__init__(world, PLANT)
-        self.link = Link(world, "plant-h", self, head_end, device(PLANT, Role.PLANT, PLANT))
+        self.link = Link(world, "plant-h", self, head_end, device(PLANT, DeviceRole.PLANT, PLANT))
         self.links = [self.link]
         self.supply = SupplyState.NORMAL
         # With a high level a purchase is less than the line can deliver.
@@ -64,7 +64,7 @@ class PlantNode(Node[Change]):
         waiting, self.waiting = self.waiting, []
         self.perform([e for _, _, payload in waiting for e in self.core.receive(payload, self.world.clock())])
 
-    def perform(self, wanted: Sequence[Effect[Change]]) -> None:
+    def perform(self, wanted: Sequence[Effect[PlantChange]]) -> None:
         """Perform effects; after a failure of the store, begin anew from what it has."""
         try:
             super().perform(wanted)
@@ -73,15 +73,15 @@ class PlantNode(Node[Change]):
             self.build()
         self._measured = 0, 0
 
-    def commit(self, changes: Sequence[Change]) -> None:
+    def commit(self, changes: Sequence[PlantChange]) -> None:
         with self._file:
             PLANT_TABLES.write(self._file, changes, "INSERT")
 
-    def note(self, changes: Sequence[Change]) -> None:
+    def note(self, changes: Sequence[PlantChange]) -> None:
         states = [change for change in changes if isinstance(change, PlantState)]
         self.world.energy.purchased(*self._measured, states)
 
-    def has(self, changes: Sequence[Change]) -> bool:
+    def has(self, changes: Sequence[PlantChange]) -> bool:
         *_, last = [change for change in changes if isinstance(change, PlantState)]
         return load(self._file)[0] == last
 

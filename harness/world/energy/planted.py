@@ -13,15 +13,15 @@ from commonwatt.energy import step
 from commonwatt.energy.places import Places
 from commonwatt.energy.plant import Plant
 from commonwatt.energy.splits import Array, Flags
-from commonwatt.energy.step import NO_LIMIT_W, Boundary, Exchange, Flows, exchange
+from commonwatt.energy.step import NO_LIMIT_W, Boundary, Exchange, StepFlows, exchange
 from commonwatt.energy.strategies import Batteries
 from commonwatt.model.effects import Effect
 from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds, MeterId, Quarter
-from commonwatt.protocol.commands import Held, Result
+from commonwatt.protocol.commands import HeldState, Result
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter
 from gateway.control import islanding, modes
-from gateway.control.islanding import Wish
+from gateway.control.islanding import SwitchWish
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
 from gateway.core import HostedMicrogrid
@@ -33,7 +33,7 @@ from meter_sim.physics import MeteredMicrogrid
 from meter_sim.plant_core import PlantCore, PlantState
 from utility.supply import rationing
 from utility.supply import store as rations
-from utility.supply.rationing import Member, Priority
+from utility.supply.rationing import Priority, RationedMicrogrid
 
 UNANSWERED_S = 900  # seconds without the utility after which the planted gateway isolates itself
 
@@ -42,7 +42,7 @@ UNANSWERED_S = 900  # seconds without the utility after which the planted gatewa
 def _closes_on_a_dead_line() -> Iterator[None]:
     real = BoundarySwitch.step
 
-    def obedient(self: BoundarySwitch, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
+    def obedient(self: BoundarySwitch, *, voltage: bool, held: HeldState | None, at: EpochSeconds) -> None:
         before, was_open = self._opened_by, self.is_open
         real(self, voltage=voltage, held=held, at=at)
         if was_open and held is not None and held.value == "off" and (held.epoch, held.seq) > before:
@@ -56,7 +56,7 @@ def _closes_on_a_dead_line() -> Iterator[None]:
 def _imports_above_its_limit() -> Iterator[None]:
     real = rations._registered
 
-    def unknown(connection: Connection, quarter: Quarter) -> list[Member]:
+    def unknown(connection: Connection, quarter: Quarter) -> list[RationedMicrogrid]:
         return [replace(member, average_w=0) for member in real(connection, quarter)]
 
     # Else limits are far above what is taken on a clear noon, and the gateway sheds what the meter lets through.
@@ -72,7 +72,7 @@ def _imports_above_its_limit() -> Iterator[None]:
 def _does_not_trip() -> Iterator[None]:
     real = BoundarySwitch.step
 
-    def stuck(self: BoundarySwitch, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
+    def stuck(self: BoundarySwitch, *, voltage: bool, held: HeldState | None, at: EpochSeconds) -> None:
         before = self.is_open
         real(self, voltage=voltage, held=held, at=at)
         self.is_open = self.is_open and (before or voltage)
@@ -95,7 +95,7 @@ def _exports_to_a_dead_feeder() -> Iterator[None]:
 def _closes_at_once() -> Iterator[None]:
     real = islanding.wish
 
-    def hasty(boundary: islanding.Boundary, now: EpochSeconds, **fields: object) -> Wish:
+    def hasty(boundary: islanding.ObservedBoundary, now: EpochSeconds, **fields: object) -> SwitchWish:
         return real(boundary, now, **fields | {"stable_s": 0, "delay_s": 0})  # type: ignore[arg-type]
 
     with patch.object(modes, "wish", hasty):
@@ -113,7 +113,7 @@ def _late_reports_count() -> Iterator[None]:
         self.manager.meters[meter].bits_time = 0
         return real(self, meter, now, now, good=good)
 
-    def trusting(boundary: islanding.Boundary, now: EpochSeconds, **fields: object) -> Wish:
+    def trusting(boundary: islanding.ObservedBoundary, now: EpochSeconds, **fields: object) -> SwitchWish:
         return wish(boundary, now, **fields | {"isolated": False})  # type: ignore[arg-type]
 
     present = patch.object(Modes, "_is_of_the_present", return_value=True)
@@ -125,9 +125,9 @@ def _late_reports_count() -> Iterator[None]:
 def _notices_are_obeyed() -> Iterator[None]:
     real = Modes.wish
 
-    def wish(self: Modes, now: Now) -> Wish:
+    def wish(self: Modes, now: Now) -> SwitchWish:
         lost = bool(self.states.notice_at(now))
-        return Wish(phase=real(self, now).phase, is_open=True, reason="a notice") if lost else real(self, now)
+        return SwitchWish(phase=real(self, now).phase, is_open=True, reason="a notice") if lost else real(self, now)
 
     with patch.object(Modes, "wish", wish):
         yield
@@ -165,7 +165,12 @@ def _no_battery_keeps_its_floor() -> Iterator[None]:
     real = step._share
 
     def share(
-        places: Places, level: Array, flows: Flows, weights: Array, power: tuple[Array, Array], isolated: Flags | None
+        places: Places,
+        level: Array,
+        flows: StepFlows,
+        weights: Array,
+        power: tuple[Array, Array],
+        isolated: Flags | None,
     ) -> None:
         bare = replace(places, minimum=np.where(weights > 0, 0, places.minimum))
         real(bare, level, flows, weights, power, isolated)

@@ -17,7 +17,7 @@ from sqlalchemy import true
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.device import changes as meter_changes
-from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.meter import MeterCore, MeterLimits
 from commonwatt.device.store import open_store
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks
@@ -184,33 +184,33 @@ class Part(ABC, Generic[C, W]):
         put_back(self.connection, self._images[image])
 
 
-class MeterPart(Part[Meter, meter_changes.Change]):
+class MeterPart(Part[MeterCore, meter_changes.MeterChange]):
     """The meter."""
 
     def __init__(self, description: Description, now: int) -> None:
         self._store = open_store(Path(":memory:"), TRUTH)
         super().__init__("meter", self._store.connection)
         self._description = description
-        self._limits = Limits(resolution=1)
+        self._limits = MeterLimits(resolution=1)
         self._born = now
 
-    def build(self) -> Meter:
+    def build(self) -> MeterCore:
         id_ = self._description.id
-        fresh = meter_changes.Stored(
+        fresh = meter_changes.StoredMeter(
             state=meter_changes.MeterState(meter=id_, generation=self._born),
             desired_states=meter_changes.DesiredStates(id_, (0, 0), {}),
         )
-        return Meter(self._description, self._limits, self._store.load(id_) or fresh, Counter())
+        return MeterCore(self._description, self._limits, self._store.load(id_) or fresh, Counter())
 
-    def begin(self, core: Meter, now: int) -> Iterator[Sequence[Effect[meter_changes.Change]]]:
+    def begin(self, core: MeterCore, now: int) -> Iterator[Sequence[Effect[meter_changes.MeterChange]]]:
         yield core.boot(now, power_lost=False)
 
     def ask(
-        self, core: Meter, topic: str, payload: bytes, now: int
-    ) -> Iterator[Sequence[Effect[meter_changes.Change]]]:
+        self, core: MeterCore, topic: str, payload: bytes, now: int
+    ) -> Iterator[Sequence[Effect[meter_changes.MeterChange]]]:
         yield core.tick(now) if topic == TICK else core.receive(topic.rpartition("/")[2], payload, now)
 
-    def commit(self, changes: Sequence[meter_changes.Change]) -> None:
+    def commit(self, changes: Sequence[meter_changes.MeterChange]) -> None:
         self._store.commit(changes)
 
     def shared(self) -> Sequence[object]:
@@ -274,7 +274,7 @@ class GatewayPart(Part[Controller, gateway_changes.Change]):
         return self._store.backlog() == (0, 0, 0)
 
 
-class UtilityPart(Part[Core, utility_changes.Change]):
+class UtilityPart(Part[Core, utility_changes.UtilityChange]):
     """The utility."""
 
     def __init__(self, fill: Callable[[Any], object]) -> None:
@@ -288,15 +288,15 @@ class UtilityPart(Part[Core, utility_changes.Change]):
         with self._database.reads.begin() as connection:
             return Core(self._database.store_id, load_snapshot(connection), 600)
 
-    def begin(self, core: Core, now: int) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
+    def begin(self, core: Core, now: int) -> Iterator[Sequence[Effect[utility_changes.UtilityChange]]]:
         yield core.handle(CommandsOpen(()), Now(now, Trust.NETWORK)).effects
 
     def ask(
         self, core: Core, topic: str, payload: bytes, now: int
-    ) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
+    ) -> Iterator[Sequence[Effect[utility_changes.UtilityChange]]]:
         yield core.handle(FromGateway(topic, payload), Now(now, Trust.NETWORK)).effects
 
-    def commit(self, changes: Sequence[utility_changes.Change]) -> None:
+    def commit(self, changes: Sequence[utility_changes.UtilityChange]) -> None:
         Writer(self._database).commit(changes)
 
     def stored(self, state: int) -> Blocks:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.meter import Effects, MeterCore
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.records import RecordType
 from commonwatt.model.time import Now, Trust
@@ -272,7 +272,7 @@ def now_in(minute: int) -> int:
     return START + (minute + 1) * MINUTE_S
 
 
-def _measure(slot_end: int, reading: int, meter: Meter) -> Effects:
+def _measure(slot_end: int, reading: int, meter: MeterCore) -> Effects:
     return meter.measure(slot_end, {RecordType.THROUGH: reading})
 
 

@@ -18,8 +18,8 @@ from adapters.mapping.readers import Readers, readers_of
 from adapters.messages import Arrived
 from adapters.store import CHANNELS, load_channels, load_handled
 from commonwatt.config.adapter import AdapterSettings
-from commonwatt.device.changes import DesiredStates, Made, MeterState, Stored
-from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.changes import DesiredStates, MeterState, NewRecords, StoredMeter
+from commonwatt.device.meter import MeterCore, MeterLimits
 from commonwatt.device.released import check_in_use
 from commonwatt.device.store import DeviceStore, damage_of, open_checked, open_store
 from commonwatt.model.effects import Publish, Write
@@ -86,12 +86,12 @@ class Bench:
     def start(self, at: float = T) -> None:
         """Build the adapter from its store, as after a crash."""
         readers: Readers = readers_of(self.settings)
-        stored = self.store.load(77) or Stored(
+        stored = self.store.load(77) or StoredMeter(
             state=MeterState(meter=77, generation=1), desired_states=DesiredStates(77, (0, 0), {})
         )
         commands = commands_of(self.settings)
         description = foreign_meter("r001", self.settings.meter[0], readers, commands)
-        meter = Meter(description, Limits(resolution=1), stored, Counter())
+        meter = MeterCore(description, MeterLimits(resolution=1), stored, Counter())
         self.adapter = Adapter(
             settings=self.settings.meter,
             readers=readers,
@@ -108,7 +108,7 @@ class Bench:
         effects = list(effects)
         changes = [effect.change for effect in effects if isinstance(effect, Write)]
         self.store.commit(changes)
-        made = [change for change in changes if isinstance(change, Made) and change.log is Log.HISTORY]
+        made = [change for change in changes if isinstance(change, NewRecords) and change.log is Log.HISTORY]
         self.records += [unpack_history(row.data) for one in made for row in one.rows]
         self.published += [effect for effect in effects if isinstance(effect, Publish)]
 
@@ -608,13 +608,13 @@ def test_a_meter_may_have_any_id_of_64_bits(store: DeviceStore, meter: int) -> N
     readers = readers_of(settings)
 
     def started() -> Adapter:
-        new = Stored(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
+        new = StoredMeter(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
         stored = store.load(meter) or new
         description = foreign_meter("r001", settings.meter[0], readers)
         return Adapter(
             settings=settings.meter,
             readers=readers,
-            meters={meter: Meter(description, Limits(resolution=1), stored, Counter())},
+            meters={meter: MeterCore(description, MeterLimits(resolution=1), stored, Counter())},
             channels=load_channels(store),
             handled=load_handled(store),
             tally=Counter(),
@@ -715,7 +715,7 @@ def test_the_same_topic_and_packet_on_two_brokers_are_two_messages(store: Device
     def begin() -> Adapter:
         kept = {
             meter.id: store.load(meter.id)
-            or Stored(
+            or StoredMeter(
                 state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})
             )
             for meter in settings.meter
@@ -724,7 +724,9 @@ def test_the_same_topic_and_packet_on_two_brokers_are_two_messages(store: Device
             settings=settings.meter,
             readers=readers,
             meters={
-                meter.id: Meter(foreign_meter("r001", meter, readers), Limits(resolution=1), kept[meter.id], Counter())
+                meter.id: MeterCore(
+                    foreign_meter("r001", meter, readers), MeterLimits(resolution=1), kept[meter.id], Counter()
+                )
                 for meter in settings.meter
             },
             channels=load_channels(store),

@@ -31,7 +31,7 @@ from adapters.discovery import (
 )
 from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.readers import readers_of
-from adapters.messages import Recorded
+from adapters.messages import RecordedMessage
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.site.places import HEADER
 
@@ -343,8 +343,8 @@ def switch(**keys: Any) -> dict[str, Any]:
     return plug("energy", "Relay", component="switch", dev_cla="outlet", **(topics | keys))
 
 
-def heard(topic: str, payload: Any) -> Recorded:
-    return Recorded(1, topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+def heard(topic: str, payload: Any) -> RecordedMessage:
+    return RecordedMessage(1, topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
 
 
 def announced(configs: Iterable[dict[str, Any]]) -> list[Entity]:
@@ -569,7 +569,7 @@ def test_printed_toml_is_valid_whatever_was_announced(announcements: list[tuple[
 
 
 def learned(*payloads: bytes | str) -> list[tuple[str, ...]]:
-    messages = [Recorded(n, "t", p if isinstance(p, bytes) else p.encode()) for n, p in enumerate(payloads)]
+    messages = [RecordedMessage(n, "t", p if isinstance(p, bytes) else p.encode()) for n, p in enumerate(payloads)]
     return [tuple(map(str, found)) for found in registers_in(messages)[0]]
 
 
@@ -596,6 +596,6 @@ def test_broken_messages_are_passed_over() -> None:
 
 
 def test_numbers_are_bounded() -> None:
-    messages = (Recorded(n, f"t/{n}", b"1") for n in range(MAX_NUMBERS + 10))
+    messages = (RecordedMessage(n, f"t/{n}", b"1") for n in range(MAX_NUMBERS + 10))
     found, left_out = registers_in(messages)
     assert (len(found), left_out) == (MAX_NUMBERS, 10)

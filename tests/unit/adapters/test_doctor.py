@@ -18,10 +18,10 @@ from commonwatt.cli.main import config_app
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.config.files import load_settings
 from commonwatt.doctor.checks import Finding, Level
-from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.connection import ReportedConnection, Target, connection_findings
 from commonwatt.doctor.running import Running
-from commonwatt.identity.certificates import Kind
-from commonwatt.network.http_server import Request
+from commonwatt.identity.certificates import Purpose
+from commonwatt.network.http_server import HttpRequest
 from harness.care.certificates import authority, certificate
 
 
@@ -33,14 +33,14 @@ def examined(check: str, **settings: object) -> list[Finding]:
 
 
 def test_the_authority_of_the_devices_broker_needs_no_key(tmp_path: Path) -> None:
-    own = certificate(authority(tmp_path), Kind.DEVICE, "adapter")
+    own = certificate(authority(tmp_path), Purpose.DEVICE, "adapter")
     source = {"ca": str(own.with_name("ca.pem")), "certificate": str(own)}
     levels = {found.check: found.level for found in examined("certificate", source=source)}
     assert levels == {"source.ca": Level.GOOD, "source.certificate": Level.WARNING}, "a day is left"
 
 
 def test_the_certificate_of_another_meter_is_bad(tmp_path: Path) -> None:
-    own = certificate(authority(tmp_path), Kind.DEVICE, "77002", file="77001.pem")
+    own = certificate(authority(tmp_path), Purpose.DEVICE, "77002", file="77001.pem")
     meter = {"id": 77001, "preset": "tasmota", "source": "kitchen"}
     (found,) = examined("certificate", certificates=str(own.parent), meter=[meter])
     assert (found.check, found.level) == ("certificate of 77001", Level.BAD)
@@ -83,7 +83,7 @@ def test_each_kind_of_error_has_one_remedy_that_names_the_setting(why: str, ours
             token=str,
             subscribe="+",
         )
-        (finding,) = connection_findings(target, Reported(connected=False, complaint=why))
+        (finding,) = connection_findings(target, ReportedConnection(connected=False, complaint=why))
         assert why in finding.found
         return finding
 
@@ -221,12 +221,12 @@ def test_a_preset_of_a_person_has_none_of_the_commands_of_a_later_one(tmp_path: 
 )
 def test_the_meters_values_are_not_shown_beyond_the_adapters_machine(path: str, address: str, *, refused: bool) -> None:
     settings = AdapterSettings.model_validate({"microgrid": "r001", "http": "10.1.0.1:9102", "http_plain_text": True})
-    answer = refuse_others(settings, Request(method="GET", path=path, address=address, headers={}))
+    answer = refuse_others(settings, HttpRequest(method="GET", path=path, address=address, headers={}))
     assert (answer is not None and answer.status == 403) == refused
 
 
 def test_nothing_can_be_sent() -> None:
     settings = AdapterSettings.model_validate({"microgrid": "r001", "http": "127.0.0.1:9102"})
-    answer = refuse_others(settings, Request(method="POST", path="/metrics", address="127.0.0.1", headers={}))
+    answer = refuse_others(settings, HttpRequest(method="POST", path="/metrics", address="127.0.0.1", headers={}))
     assert answer is not None
     assert answer.status == 405

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.energy.channel import CHANNEL, Channel
-from adapters.energy.counter import Counted, Counter
+from adapters.energy.counter import CountedEnergy, Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
-from adapters.mapping.readers import Readers, Reading, readers_of
+from adapters.mapping.readers import Readers, RuleReading, readers_of
 from adapters.mapping.values import (
     NOTATIONS,
     PER_UNIT,
@@ -41,7 +41,7 @@ def made(rules: list[dict[str, Any]], **meter: object) -> Readers:
     return readers_of(AdapterSettings.model_validate({"microgrid": "r001", "rule": rules, "meter": meters}))
 
 
-def read(rule: dict[str, Any], payload: str | bytes, **meter: object) -> Reading:
+def read(rule: dict[str, Any], payload: str | bytes, **meter: object) -> RuleReading:
     data = payload.encode() if isinstance(payload, str) else payload
     (reading,) = made([{"topic": "t", **rule}], **meter).read("t", data)
     return reading
@@ -479,7 +479,7 @@ def test_a_channel_that_an_earlier_release_stored_is_read() -> None:
 
 
 def test_an_earlier_release_reads_the_points_of_a_stored_channel() -> None:
-    point = Counted(1, 2, 3)
+    point = CountedEnergy(1, 2, 3)
     stored = json.loads(CHANNEL.dump_json(Channel(late=[point], counter=Counter(before=point))))
     assert (stored["late"], stored["counter"]["before"]) == ([[1, 2, 3]], [1, 2, 3])
 

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.core import Adapter
 from adapters.mapping.readers import known_presets, readers_of
-from adapters.messages import Recorded, messages_of
+from adapters.messages import RecordedMessage, messages_of
 from adapters.trial import Trial
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.records import RecordType
@@ -301,7 +301,7 @@ def heard(preset: str, source: str, messages: Sequence[Message]) -> tuple[Adapte
     settings = settings_of(preset, [{"source": source, "rated_w": 48_000}])
     trial = Trial(settings, readers_of(settings))
     for number, (at, topic, payload) in enumerate(messages):
-        list(trial.take(Recorded(number, topic, payload.encode(), T + int(at * 1000))))
+        list(trial.take(RecordedMessage(number, topic, payload.encode(), T + int(at * 1000))))
     return trial._adapter, trial
 
 

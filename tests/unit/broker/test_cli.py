@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.identity.devices import Device, Role, digest, save_devices
+from commonwatt.identity.devices import Device, DeviceRole, digest, save_devices
 from harness.network.mqtt import PINGREQ_PACKET, RawClient
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
@@ -54,7 +54,7 @@ def command(tmp_path: Path) -> Iterator[Callable[[str], Command]]:
 
 
 def register(folder: Path) -> None:
-    meter = Device(identity="1", role=Role.METER, microgrid="r001", token_sha256=digest(TOKEN))
+    meter = Device(identity="1", role=DeviceRole.METER, microgrid="r001", token_sha256=digest(TOKEN))
     save_devices(folder / "devices.json", [meter])
 
 

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker import listener
-from broker.connect import AdmissionError, Connect, Refusal, connack, connect_for_broker, judge, parse_connect
+from broker.connect import AdmissionError, Connect, ConnectRefusal, connack, connect_for_broker, judge, parse_connect
 from broker.listener import (
     MAX_TOLD_APART,
     AdmittedDevices,
@@ -27,7 +27,7 @@ from broker.listener import (
     read_connect,
 )
 from broker.metrics import BrokerMetrics
-from commonwatt.identity.devices import Device, Role, digest, load_devices, save_devices
+from commonwatt.identity.devices import Device, DeviceRole, digest, load_devices, save_devices
 from harness.network.mqtt import packet, text
 from harness.network.waiting import become, cancelled
 
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_not_read_again_for_everybody_who_knocks(
 ) -> None:
     path, reading = tmp_path / "devices.json", Mock(side_effect=load_devices)
     monkeypatch.setattr(listener, "load_devices", reading)
-    device = Device(identity="1", role=Role.METER, microgrid="r001", token_sha256="0" * 64)
+    device = Device(identity="1", role=DeviceRole.METER, microgrid="r001", token_sha256="0" * 64)
     save_devices(path, [device])
     devices = AdmittedDevices(path, BrokerMetrics())
     devices.load()
@@ -228,7 +228,7 @@ def test_invented_identities_fill_neither_memory_nor_log(telling: Telling) -> No
 
 
 TOKEN = b"its-token"
-METER = Device(identity="17", role=Role.METER, microgrid="r001", token_sha256=digest(TOKEN))
+METER = Device(identity="17", role=DeviceRole.METER, microgrid="r001", token_sha256=digest(TOKEN))
 DEVICES = {"17": METER}
 
 
@@ -239,7 +239,7 @@ def connect_packet(
     return packet(0x10, text(name) + struct.pack("!BBH", level, flags, keepalive_s) + payload)
 
 
-def refusal(data: bytes) -> Refusal:
+def refusal(data: bytes) -> ConnectRefusal:
     with pytest.raises(AdmissionError) as caught:
         parse_connect(data)
     return caught.value.reason
@@ -257,27 +257,27 @@ def test_connect_with_an_empty_user_name_is_read() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (connect_packet(level=5), Refusal.PROTOCOL),
-        (connect_packet(level=3), Refusal.PROTOCOL),
-        (connect_packet(name=b"MQIsdp", level=3), Refusal.PROTOCOL),
-        (connect_packet(name=b"HTTP"), Refusal.GARBAGE),
-        (connect_packet(flags=0xC3), Refusal.GARBAGE),
-        (connect_packet(flags=0x42, payload=text(b"17") + text(TOKEN)), Refusal.GARBAGE),  # [MQTT-3.1.2-22]
-        (connect_packet(flags=0xE2), Refusal.GARBAGE),  # retain of a will there is not
-        (connect_packet(flags=0xC6, payload=text(b"17") + text(b"t") + text(b"m")), Refusal.WILL),
-        (connect_packet() + b"\0", Refusal.GARBAGE),
-        (connect_packet()[:-1], Refusal.GARBAGE),
-        (connect_packet(payload=text(b"17") + text(b"17") + text(TOKEN) + b"x"), Refusal.GARBAGE),
-        (connect_packet(payload=text(b"17") + b"\xff\xff17"), Refusal.GARBAGE),
-        (connect_packet(flags=2, payload=text(b"\xff")), Refusal.GARBAGE),
-        (connect_packet(flags=2, payload=text(b"1\x007")), Refusal.GARBAGE),
-        (packet(0x20, b""), Refusal.GARBAGE),
-        (b"\x10\xff\xff\xff\xff\x01", Refusal.GARBAGE),
-        (b"", Refusal.GARBAGE),
-        (packet(0x10, bytes(5000)), Refusal.OVERSIZE),
+        (connect_packet(level=5), ConnectRefusal.PROTOCOL),
+        (connect_packet(level=3), ConnectRefusal.PROTOCOL),
+        (connect_packet(name=b"MQIsdp", level=3), ConnectRefusal.PROTOCOL),
+        (connect_packet(name=b"HTTP"), ConnectRefusal.GARBAGE),
+        (connect_packet(flags=0xC3), ConnectRefusal.GARBAGE),
+        (connect_packet(flags=0x42, payload=text(b"17") + text(TOKEN)), ConnectRefusal.GARBAGE),  # [MQTT-3.1.2-22]
+        (connect_packet(flags=0xE2), ConnectRefusal.GARBAGE),  # retain of a will there is not
+        (connect_packet(flags=0xC6, payload=text(b"17") + text(b"t") + text(b"m")), ConnectRefusal.WILL),
+        (connect_packet() + b"\0", ConnectRefusal.GARBAGE),
+        (connect_packet()[:-1], ConnectRefusal.GARBAGE),
+        (connect_packet(payload=text(b"17") + text(b"17") + text(TOKEN) + b"x"), ConnectRefusal.GARBAGE),
+        (connect_packet(payload=text(b"17") + b"\xff\xff17"), ConnectRefusal.GARBAGE),
+        (connect_packet(flags=2, payload=text(b"\xff")), ConnectRefusal.GARBAGE),
+        (connect_packet(flags=2, payload=text(b"1\x007")), ConnectRefusal.GARBAGE),
+        (packet(0x20, b""), ConnectRefusal.GARBAGE),
+        (b"\x10\xff\xff\xff\xff\x01", ConnectRefusal.GARBAGE),
+        (b"", ConnectRefusal.GARBAGE),
+        (packet(0x10, bytes(5000)), ConnectRefusal.OVERSIZE),
     ],
 )
-def test_connect_that_nobody_here_sends_is_refused_by_name(data: bytes, reason: Refusal) -> None:
+def test_connect_that_nobody_here_sends_is_refused_by_name(data: bytes, reason: ConnectRefusal) -> None:
     assert refusal(data) is reason
 
 
@@ -304,17 +304,17 @@ def test_the_right_token_is_admitted_whether_or_not_the_user_name_repeats_the_id
 @pytest.mark.parametrize(
     ("client_id", "username", "password", "reason"),
     [
-        ("18", None, TOKEN, Refusal.IDENTITY),
-        ("", "17", TOKEN, Refusal.IDENTITY),
-        ("17", "18", TOKEN, Refusal.USERNAME),
-        ("17", None, None, Refusal.TOKEN),
-        ("17", None, b"", Refusal.TOKEN),
-        ("17", "17", b"another", Refusal.TOKEN),
-        ("17", "17", METER.token_sha256.encode(), Refusal.TOKEN),
+        ("18", None, TOKEN, ConnectRefusal.IDENTITY),
+        ("", "17", TOKEN, ConnectRefusal.IDENTITY),
+        ("17", "18", TOKEN, ConnectRefusal.USERNAME),
+        ("17", None, None, ConnectRefusal.TOKEN),
+        ("17", None, b"", ConnectRefusal.TOKEN),
+        ("17", "17", b"another", ConnectRefusal.TOKEN),
+        ("17", "17", METER.token_sha256.encode(), ConnectRefusal.TOKEN),
     ],
 )
 def test_who_does_not_prove_an_identity_is_refused(
-    client_id: str, username: str | None, password: bytes | None, reason: Refusal
+    client_id: str, username: str | None, password: bytes | None, reason: ConnectRefusal
 ) -> None:
     with pytest.raises(AdmissionError) as caught:
         judge(Connect(client_id=client_id, username=username, password=password, keepalive_s=0), DEVICES)
@@ -324,13 +324,13 @@ def test_who_does_not_prove_an_identity_is_refused(
 @pytest.mark.parametrize(
     ("proved", "password", "reason"),
     [
-        ("18", None, Refusal.CERTIFICATE),
-        ("18", TOKEN, Refusal.CERTIFICATE),
-        ("17", b"another token", Refusal.TOKEN),
+        ("18", None, ConnectRefusal.CERTIFICATE),
+        ("18", TOKEN, ConnectRefusal.CERTIFICATE),
+        ("17", b"another token", ConnectRefusal.TOKEN),
     ],
 )
 def test_a_certificate_is_of_the_client_id_and_does_not_excuse_a_wrong_token(
-    proved: str, password: bytes | None, reason: Refusal
+    proved: str, password: bytes | None, reason: ConnectRefusal
 ) -> None:
     with pytest.raises(AdmissionError) as caught:
         judge(Connect(client_id="17", username=None, password=password, keepalive_s=0), DEVICES, proved)
@@ -347,7 +347,7 @@ def test_a_revoked_device_is_refused_whatever_it_shows(proved: str | None) -> No
     connect = Connect(client_id="17", username=None, password=TOKEN, keepalive_s=0)
     with pytest.raises(AdmissionError, match="stolen") as caught:
         judge(connect, {"17": replace(METER, revoked="stolen")}, proved)
-    assert caught.value.reason is Refusal.REVOKED
+    assert caught.value.reason is ConnectRefusal.REVOKED
 
 
 @pytest.mark.parametrize("password", [None, b"wrong"])
@@ -355,20 +355,20 @@ def test_who_proves_nothing_is_not_told_that_a_device_was_revoked(password: byte
     connect = Connect(client_id="17", username=None, password=password, keepalive_s=0)
     with pytest.raises(AdmissionError) as caught:
         judge(connect, {"17": replace(METER, revoked="stolen")})
-    assert caught.value.reason is Refusal.TOKEN
+    assert caught.value.reason is ConnectRefusal.TOKEN
 
 
 def test_refusals_are_answered_with_the_codes_of_the_standard() -> None:
-    codes = {reason: answer[3] for reason in Refusal if (answer := connack(reason)) is not None}
+    codes = {reason: answer[3] for reason in ConnectRefusal if (answer := connack(reason)) is not None}
     assert codes == {
-        Refusal.PROTOCOL: 1,
-        Refusal.IDENTITY: 2,
-        Refusal.USERNAME: 4,
-        Refusal.TOKEN: 4,
-        Refusal.WILL: 5,
-        Refusal.CERTIFICATE: 5,
-        Refusal.EXPIRED: 5,
-        Refusal.REVOKED: 5,
+        ConnectRefusal.PROTOCOL: 1,
+        ConnectRefusal.IDENTITY: 2,
+        ConnectRefusal.USERNAME: 4,
+        ConnectRefusal.TOKEN: 4,
+        ConnectRefusal.WILL: 5,
+        ConnectRefusal.CERTIFICATE: 5,
+        ConnectRefusal.EXPIRED: 5,
+        ConnectRefusal.REVOKED: 5,
     }
 
 
@@ -395,7 +395,7 @@ def read(data: bytes, *, ended: bool, timeout_s: float = 5.0) -> tuple[bytes, by
     return asyncio.run(run())
 
 
-def reading_refused(data: bytes, *, ended: bool, timeout_s: float = 5.0) -> Refusal:
+def reading_refused(data: bytes, *, ended: bool, timeout_s: float = 5.0) -> ConnectRefusal:
     with pytest.raises(AdmissionError) as caught:
         read(data, ended=ended, timeout_s=timeout_s)
     return caught.value.reason
@@ -407,16 +407,16 @@ def test_the_guard_takes_the_connect_and_not_a_byte_more() -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 5, 30])
 def test_a_connect_that_does_not_come_whole_in_time_is_refused(length: int) -> None:
-    assert reading_refused(connect_packet()[:length], ended=False, timeout_s=0.01) is Refusal.TIMEOUT
+    assert reading_refused(connect_packet()[:length], ended=False, timeout_s=0.01) is ConnectRefusal.TIMEOUT
 
 
 def test_a_connection_closed_within_its_connect_is_counted_as_closed() -> None:
-    assert reading_refused(connect_packet()[:9], ended=True) is Refusal.CLOSED
+    assert reading_refused(connect_packet()[:9], ended=True) is ConnectRefusal.CLOSED
 
 
 def test_an_oversize_connect_is_refused_before_its_body_comes() -> None:
-    assert reading_refused(b"\x10\xff\xff\xff\x7f", ended=False) is Refusal.OVERSIZE
+    assert reading_refused(b"\x10\xff\xff\xff\x7f", ended=False) is ConnectRefusal.OVERSIZE
 
 
 def test_what_is_no_mqtt_is_refused_at_its_first_byte() -> None:
-    assert reading_refused(b"G", ended=False) is Refusal.GARBAGE
+    assert reading_refused(b"G", ended=False) is ConnectRefusal.GARBAGE

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.amqtt_broker import MAX_BYTES, MAX_MESSAGES, MAX_SENDING, SubscriberQueue
-from broker.embedded import BURST_S, PACKET_BYTES, Allowance
+from broker.embedded import BURST_S, PACKET_BYTES, PacketAllowance
 from broker.packets import (
     MAX_FILTERS,
     MAX_MESSAGE_BYTES,
@@ -303,14 +303,14 @@ def test_a_client_that_waits_as_told_sends_at_its_rate_in_the_long_run(
 
 
 def test_within_rate_and_burst_nobody_waits() -> None:
-    allowance = Allowance(10, now=1000.0)
+    allowance = PacketAllowance(10, now=1000.0)
     assert [allowance.take(1, 20, 1000.0) for _ in range(int(10 * BURST_S))] == [0.0] * int(10 * BURST_S)
     assert allowance.take(1, 20, 1000.0) == 0.1
     assert allowance.take(1, 20, 1000.2) == 0.0
 
 
 def test_bytes_are_bounded_as_packets_are() -> None:
-    allowance = Allowance(10, now=0.0)
+    allowance = PacketAllowance(10, now=0.0)
     burst = int(10 * PACKET_BYTES * BURST_S)
     assert allowance.take(1, burst, 0.0) == 0.0
     assert allowance.take(1, 10 * PACKET_BYTES, 0.0) == 1.0
@@ -323,7 +323,7 @@ def test_a_clock_that_does_not_go_on_gives_nothing() -> None:
 
 
 def test_who_takes_on_without_waiting_is_kept_waiting_no_longer_than_a_burst_takes() -> None:
-    allowance = Allowance(10, now=0.0)
+    allowance = PacketAllowance(10, now=0.0)
     assert max(allowance.take(20, 100, now=0.0) for _ in range(10_000)) == BURST_S
     assert allowance.take(1, 20, now=BURST_S) == 0.1
 

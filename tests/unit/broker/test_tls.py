@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.connect import AdmissionError, Refusal
+from broker.connect import AdmissionError, ConnectRefusal
 from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.packets import Cut
 from broker.tls import BrokerTls, Files
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls
 from harness.care.certificates import DAY_S, authority, certificate, now
@@ -51,14 +51,14 @@ class Listener:
     """A broker's TLS, with handshakes in memory."""
 
     def __init__(self, made: Authority) -> None:
-        broker = certificate(made, Kind.BROKER, "b", file="b/broker.pem")
+        broker = certificate(made, Purpose.BROKER, "b", file="b/broker.pem")
         self.ca = broker.with_name("ca.pem")
         self.files = Files(broker, self.ca, broker.with_name("revoked.pem"))
         self.metrics = BrokerMetrics()
         self.tls = BrokerTls(self.files, self.metrics)
         self.tls.load()
 
-    def judge(self, device: Path) -> str | Refusal:
+    def judge(self, device: Path) -> str | ConnectRefusal:
         """Return whose certificate it is, or why it is refused."""
         up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = ClientTls(self.ca, device).context().wrap_bio(down, up, server_hostname="127.0.0.1")
@@ -71,10 +71,10 @@ class Listener:
                     except ssl.SSLWantReadError:
                         continue
         except ssl.SSLError:
-            return Refusal.CERTIFICATE
+            return ConnectRefusal.CERTIFICATE
         return self.proved(server.getpeercert())
 
-    def proved(self, peer: object, context: ssl.SSLContext | None = None) -> str | Refusal:
+    def proved(self, peer: object, context: ssl.SSLContext | None = None) -> str | ConnectRefusal:
         try:
             return self.tls.proved(cast("Any", Shown(peer, context or self.tls._context))) or ""
         except AdmissionError as refused:
@@ -89,19 +89,21 @@ def test_only_what_was_issued_and_has_neither_expired_nor_been_revoked_gets_in(
     with TemporaryDirectory() as folder:
         made = authority(Path(folder) / "out")
         listener = Listener(made)
-        expected: list[tuple[Path, str, str | Refusal]] = []
+        expected: list[tuple[Path, str, str | ConnectRefusal]] = []
         for number, (step, name, lifetime_s) in enumerate(steps):
             if step == "issue":
-                path = certificate(made, Kind.DEVICE, name, lifetime_s=lifetime_s, file=f"{number}/device.pem")
-                expected.append((path, name, name if lifetime_s > 0 else Refusal.EXPIRED))
+                path = certificate(made, Purpose.DEVICE, name, lifetime_s=lifetime_s, file=f"{number}/device.pem")
+                expected.append((path, name, name if lifetime_s > 0 else ConnectRefusal.EXPIRED))
             elif step == "revoke":
                 made.revoke(name, "lost", now())
-                gone = [(p, n, Refusal.REVOKED if n == name else v) for p, n, v in expected]
+                gone = [(p, n, ConnectRefusal.REVOKED if n == name else v) for p, n, v in expected]
                 expected = list(gone)
             else:
                 renewed = {made.out / entry.file for entry in made.renew(now(), 0)}
                 # What had expired is valid now, but only as long as it would have been: these ended before they began.
-                assert renewed <= {made.out / "b/broker.pem"} | {p for p, _, v in expected if v is Refusal.EXPIRED}
+                assert renewed <= {made.out / "b/broker.pem"} | {
+                    p for p, _, v in expected if v is ConnectRefusal.EXPIRED
+                }
             listener.tls.refresh()
         assert [listener.judge(path) for path, *_ in expected] == [verdict for *_, verdict in expected]
 
@@ -115,18 +117,20 @@ def test_a_microgrids_broker_accepts_a_certificate_for_half_a_year_after_its_end
     own.tls.load()
     # The gateway of 120 days without the utility: its certificate of 90 days ended 30 days ago.
     at = now() - 120 * DAY_S
-    path = certificate(made, Kind.DEVICE, "r001", lifetime_s=90 * DAY_S, at=at)
-    assert (own.judge(path), head_end.judge(path)) == ("r001", Refusal.EXPIRED)
-    old = certificate(made, Kind.DEVICE, "r002", lifetime_s=90 * DAY_S, at=now() - 271 * DAY_S)
-    assert own.judge(old) == Refusal.EXPIRED
+    path = certificate(made, Purpose.DEVICE, "r001", lifetime_s=90 * DAY_S, at=at)
+    assert (own.judge(path), head_end.judge(path)) == ("r001", ConnectRefusal.EXPIRED)
+    old = certificate(made, Purpose.DEVICE, "r002", lifetime_s=90 * DAY_S, at=now() - 271 * DAY_S)
+    assert own.judge(old) == ConnectRefusal.EXPIRED
     made.revoke("r001", "stolen", now())
     own.tls.refresh()
-    assert own.judge(path) == Refusal.REVOKED
+    assert own.judge(path) == ConnectRefusal.REVOKED
 
 
 def test_another_authoritys_certificate_does_not_get_in(tmp_path: Path) -> None:
     listener = Listener(authority(tmp_path / "out"))
-    assert listener.judge(certificate(authority(tmp_path / "other"), Kind.DEVICE, "r001")) is Refusal.CERTIFICATE
+    assert (
+        listener.judge(certificate(authority(tmp_path / "other"), Purpose.DEVICE, "r001")) is ConnectRefusal.CERTIFICATE
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,22 +144,22 @@ def test_another_authoritys_certificate_does_not_get_in(tmp_path: Path) -> None:
     ],
 )
 def test_a_certificate_that_names_nobody_proves_nothing(tmp_path: Path, peer: object) -> None:
-    assert Listener(authority(tmp_path / "out")).proved(peer) is Refusal.CERTIFICATE
+    assert Listener(authority(tmp_path / "out")).proved(peer) is ConnectRefusal.CERTIFICATE
 
 
 def test_a_torn_list_of_revocations_leaves_the_one_before(tmp_path: Path) -> None:
     made = authority(tmp_path / "out")
     listener = Listener(made)
-    device = certificate(made, Kind.DEVICE, "r001")
+    device = certificate(made, Purpose.DEVICE, "r001")
     made.revoke("r001", "lost", now())
     listener.tls.refresh()
-    assert listener.judge(device) is Refusal.REVOKED
+    assert listener.judge(device) is ConnectRefusal.REVOKED
     assert listener.files.clients_revoked is not None
     other = authority(tmp_path / "other")
     for content in ("", "nonsense", (other.out / "authority" / "revoked.pem").read_text()):
         listener.files.clients_revoked.write_text(content)
         listener.tls.refresh()
-        assert listener.judge(device) is Refusal.REVOKED
+        assert listener.judge(device) is ConnectRefusal.REVOKED
     assert listener.metrics.value("commonwatt_broker_tls_file_errors_total") == 3
     with pytest.raises(ConfigError, match=r"revoked\.pem: the list of revocations is not signed by this authority"):
         BrokerTls(listener.files, BrokerMetrics()).load()

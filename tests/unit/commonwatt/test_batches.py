@@ -36,12 +36,12 @@ from commonwatt.protocol.dead_letter_words import counts_of, told, wanted
 from commonwatt.protocol.dead_letters import (
     MAX_DEAD_LETTER_BYTES,
     DeadLetter,
+    DeadLetterFilter,
     DeadLetterSource,
-    Wanted,
     quarantined_blocks,
     source_text,
 )
-from commonwatt.protocol.meter_messages import Level, Put
+from commonwatt.protocol.meter_messages import LiveLevel, Put
 from gateway.store.changes import AddDeadLetters
 from gateway.store.store import Store
 
@@ -321,7 +321,7 @@ def test_a_message_says_what_is_wrong_with_it_and_how_it_begins(source: int, con
 
 
 def test_an_implausible_level_says_how_much_it_claims() -> None:
-    content = Level(state=1, time=NOON, level=99_000_000).pack()
+    content = LiveLevel(state=1, time=NOON, level=99_000_000).pack()
     assert told(dead_letter(DeadLetterSource.LEVEL, content, reason=15)) == "12:00:00, 99000000 mWh"
 
 
@@ -339,8 +339,8 @@ def test_every_door_has_a_name(log: int) -> None:
 
 def test_options_say_which_letters_are_wanted() -> None:
     asked = wanted("7", "Wrong-Meter", "2h", NOON)
-    assert asked == Wanted(meter=7, reasons=(1,), since=NOON - 7200)
-    assert wanted(None, "240", "5", NOON) == Wanted(reasons=(240,), since=5)
+    assert asked == DeadLetterFilter(meter=7, reasons=(1,), since=NOON - 7200)
+    assert wanted(None, "240", "5", NOON) == DeadLetterFilter(reasons=(240,), since=5)
     assert wanted(None, None, "999999d", NOON).since == 0
 
 

@@ -30,8 +30,8 @@ from commonwatt.doctor.checks import (
     warning,
     worst,
 )
-from commonwatt.identity.certificates import Kind
-from commonwatt.model.time import Machine
+from commonwatt.identity.certificates import Purpose
+from commonwatt.model.time import MachineClocks
 from commonwatt.network.http_server import HttpServer
 from commonwatt.network.tls import server_context
 from commonwatt.runtime.clock import Clock, read_machine, wall_clock
@@ -87,7 +87,7 @@ def only(findings: list[Finding]) -> Finding:
 
 def of_clock(monkeypatch: pytest.MonkeyPatch, now: float, *, synchronised: bool, **words: bool) -> Finding:
     clock = Clock(origin=now, monotonic_origin=0.0, speed=1e-9)
-    read: Machine = replace(read_machine(clock), synchronised=synchronised)
+    read: MachineClocks = replace(read_machine(clock), synchronised=synchronised)
     monkeypatch.setattr(checks, "wall_clock", lambda: clock)
     monkeypatch.setattr(checks, "read_machine", lambda _: read)
     return only(list(checks.clock_findings(None, **words)))
@@ -121,21 +121,21 @@ def test_a_folder_that_is_missing_is_bad(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("days", "level"), [(90, Level.GOOD), (20, Level.WARNING), (0, Level.BAD)])
 def test_a_certificate_is_judged_by_its_days_left(days: int, level: Level, tmp_path: Path) -> None:
-    path = certificate(authority(tmp_path), Kind.DEVICE, "r001", lifetime_s=days * DAY_S)
+    path = certificate(authority(tmp_path), Purpose.DEVICE, "r001", lifetime_s=days * DAY_S)
     finding = only(list(certificate_findings("certificate", path, named="r001")))
     assert (finding.level, "r001" in finding.found) == (level, True)
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("10001", "exchange it with the meter"), ("r001", "site init")])
 def test_a_certificate_near_its_end_is_warned_of_with_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:
-    path = certificate(authority(tmp_path), Kind.DEVICE, name, lifetime_s=20 * DAY_S)
+    path = certificate(authority(tmp_path), Purpose.DEVICE, name, lifetime_s=20 * DAY_S)
     finding = only(list(certificate_findings("certificate", path, named=name)))
     assert (finding.level, remedy in finding.remedy) == (Level.WARNING, True)
 
 
 def test_a_certificate_of_another_name_without_its_key_or_revoked_is_bad(tmp_path: Path) -> None:
     made = authority(tmp_path)
-    path = certificate(made, Kind.DEVICE, "r001")
+    path = certificate(made, Purpose.DEVICE, "r001")
     assert "is of r001" in only(list(certificate_findings("certificate", path, named="r002"))).found
     ca, revoked = path.with_name("ca.pem"), path.with_name("revoked.pem")
     assert only(list(certificate_findings("certificate", ca))).level is Level.BAD
@@ -144,7 +144,7 @@ def test_a_certificate_of_another_name_without_its_key_or_revoked_is_bad(tmp_pat
     made.revoke("r001", "stolen", now())
     found = only(list(revocation_findings("head_end_revoked", revoked, ca, path)))
     assert (found.level, "own certificate is revoked" in found.found) == (Level.BAD, True)
-    other = certificate(authority(tmp_path / "other"), Kind.DEVICE, "r001").with_name("ca.pem")
+    other = certificate(authority(tmp_path / "other"), Purpose.DEVICE, "r001").with_name("ca.pem")
     assert "not signed" in only(list(revocation_findings("head_end_revoked", revoked, other, path))).found
 
 
@@ -270,8 +270,8 @@ def test_a_silent_meter_is_shown_with_its_last_message() -> None:
 
 
 def test_over_https_the_certificate_of_its_file_is_believed_and_no_other(tmp_path: Path) -> None:
-    own = certificate(authority(tmp_path / "a"), Kind.BROKER, "utility")
-    other = certificate(authority(tmp_path / "b"), Kind.BROKER, "utility")
+    own = certificate(authority(tmp_path / "a"), Purpose.BROKER, "utility")
+    other = certificate(authority(tmp_path / "b"), Purpose.BROKER, "utility")
     address = f"127.0.0.1:{free_port()}"
     server = HttpServer(address, CollectorRegistry(), lambda: TOLD)
     server.start()

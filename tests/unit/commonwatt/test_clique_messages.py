@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.clique.beats import BEAT_S, FRESH_S, WIDTH, Beat, Bits, Window
+from commonwatt.clique.beats import BEAT_S, FRESH_S, WIDTH, Beat, Bits, NumberWindow
 from commonwatt.clique.datagrams import CliqueSocket
 from commonwatt.clique.messages import (
     GREET_S,
@@ -176,7 +176,7 @@ def test_a_stranger_evokes_one_greeting_a_second_and_none_while_beats_come() -> 
 
 @given(st.lists(st.integers(1, 400), max_size=80))
 def test_each_number_counts_once_and_none_far_behind(numbers: list[int]) -> None:
-    window, counted = Window(), set[int]()
+    window, counted = NumberWindow(), set[int]()
     for number in numbers:
         is_due = number not in counted and number > max(counted, default=0) - WIDTH
         assert window.take(number) == is_due
@@ -184,7 +184,7 @@ def test_each_number_counts_once_and_none_far_behind(numbers: list[int]) -> None
 
 
 def test_a_number_of_any_size_takes_no_memory() -> None:
-    window = Window()
+    window = NumberWindow()
     assert window.take(2**63)
     assert not window.take(2**63)
     assert window.take(2**63 - 1)

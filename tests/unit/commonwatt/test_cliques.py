@@ -17,7 +17,7 @@ from commonwatt.clique.cliques import (
     served,
     write_clique_files,
 )
-from commonwatt.identity.devices import Device, Role, digest, save_devices
+from commonwatt.identity.devices import Device, DeviceRole, digest, save_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.town.loading import load_town
@@ -209,7 +209,7 @@ def test_a_revoked_controller_is_in_no_order_and_comes_back_with_other_keys(tmp_
 
     def registered(token: bytes, revoked: str = "") -> dict[str, CliqueFile]:
         known = [
-            Device(identity=name, role=Role.GATEWAY, microgrid=name, token_sha256=digest(name.encode()))
+            Device(identity=name, role=DeviceRole.GATEWAY, microgrid=name, token_sha256=digest(name.encode()))
             for name in town.microgrids
         ]
         known[1] = replace(known[1], token_sha256=digest(token), revoked=revoked)
@@ -232,7 +232,9 @@ def test_a_revoked_controller_is_in_no_order_and_comes_back_with_other_keys(tmp_
 def test_who_is_left_alone_keeps_its_place_and_the_utility(tmp_path: Path) -> None:
     town, out = town_of(tmp_path, 2), tmp_path / "out"
     (out / "head-end").mkdir(parents=True)
-    device = Device(identity="r002", role=Role.GATEWAY, microgrid="r002", token_sha256=digest(b"x"), revoked="stolen")
+    device = Device(
+        identity="r002", role=DeviceRole.GATEWAY, microgrid="r002", token_sha256=digest(b"x"), revoked="stolen"
+    )
     save_devices(out / "head-end/devices.json", [device])
     (group,) = written(town, out)["r001"].groups
     assert (group.members, group.orders) == (("r001",), {"r001": ("r001",), "r002": ("r001",)})
@@ -243,7 +245,7 @@ def test_a_group_that_has_more_microgrids_than_a_beat_has_bits_is_two(tmp_path: 
     town, out = town_of(tmp_path, 5), tmp_path / "out"
     (out / "head-end").mkdir(parents=True)
     stolen = [
-        Device(identity=name, role=Role.GATEWAY, microgrid=name, token_sha256=digest(b"x"), revoked="stolen")
+        Device(identity=name, role=DeviceRole.GATEWAY, microgrid=name, token_sha256=digest(b"x"), revoked="stolen")
         for name in ("r001", "r004", "r005")
     ]
     save_devices(out / "head-end/devices.json", stolen)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from commonwatt.cli.options import show
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.protocol.commands import KINDS, VERBS, Command, Held, Kind, Outcome, verb
+from commonwatt.protocol.commands import KINDS, VERBS, Command, HeldState, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES, Message, unpack_json
@@ -125,7 +125,7 @@ def test_every_desired_state_has_a_command_that_asks_for_it(kind: Kind, value: s
     cmd, keys = verb(kind, value)
     assert command(cmd=cmd, **keys).desired() == (kind, value)
     assert KINDS[cmd] is kind
-    assert Held(value=value, epoch=(1, 0), seq=1).value == value
+    assert HeldState(value=value, epoch=(1, 0), seq=1).value == value
 
 
 def test_state_ends_at_its_time_or_after_its_duration_or_never() -> None:

@@ -12,7 +12,7 @@ from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
 from commonwatt.config.settings import PARTS, BrokerSettings, GatewaySettings, Settings, command_of, settings_of
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
 from harness.care.certificates import authority, certificate
@@ -441,7 +441,7 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == starts
     (tmp_path / "data").mkdir()
     contents = {"registry": '{"microgrid": "r001"}', "tokens": '{"r001": "x"}'}
-    pem = certificate(authority(tmp_path / "out"), Kind.DEVICE, "r001").read_text()
+    pem = certificate(authority(tmp_path / "out"), Purpose.DEVICE, "r001").read_text()
     contents |= dict.fromkeys(("certificate", "http_certificate"), pem)
     for key in named:
         (tmp_path / "data" / key).write_text(contents.get(key, ""))

@@ -23,12 +23,12 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.demo import running
 from commonwatt.demo.console import TRIES, invited
-from commonwatt.demo.layout import BUILT_IN_TOWN, CEILING_S, CLOCK_FILE, STARTS_AT, Layout
+from commonwatt.demo.layout import BUILT_IN_TOWN, CEILING_S, CLOCK_FILE, STARTS_AT, DemoFolder
 from commonwatt.demo.observer import Observer
-from commonwatt.demo.parts import Part
+from commonwatt.demo.parts import DemoPart
 from commonwatt.demo.running import behind_s, paced
-from commonwatt.demo.stage import ALL, PROGRAMME, Play, Say, Seen, Stage
-from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Step, Tour, order
+from commonwatt.demo.stage import ALL, PROGRAMME, Play, Say, Seen, TourStage
+from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour, TourStep, order
 from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime import clock as module
@@ -205,8 +205,8 @@ def test_lapses_are_counted_over_the_restarts_of_gateways(monkeypatch: pytest.Mo
 
 def test_the_line_of_the_audit_turns_green_again_when_late_readings_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(origin=NOW, monotonic_origin=0, speed=60)
-    part = Part(name="utility", kind="utility", config=Path(), http="127.0.0.1:1", log=Path())
-    observer = Observer(Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=(part,), began=NOW))
+    part = DemoPart(name="utility", kind="utility", config=Path(), http="127.0.0.1:1", log=Path())
+    observer = Observer(DemoFolder(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=(part,), began=NOW))
     monkeypatch.setattr("commonwatt.demo.observer.STORED_EVERY_S", 0)
     said = []
     for minutes, made, stored in ((0, 100, 0), (10, 200, 90), (15, 300, 90), (20, 400, 100), (25, 500, 200)):
@@ -224,7 +224,7 @@ def test_a_part_that_dies_in_the_middle_of_its_answer_is_silent(tmp_path: Path) 
         http = f"127.0.0.1:{server.getsockname()[1]}"
         config = tmp_path / "utility.toml"
         config.write_text(f'[utility]\nhttp = "{http}"\n')
-        part = Part(name="utility", kind="utility", config=config, http=http, log=tmp_path / "log")
+        part = DemoPart(name="utility", kind="utility", config=config, http=http, log=tmp_path / "log")
         observer = Observer(SimpleNamespace(parts=[part]))  # type: ignore[arg-type]
         looking = pool.submit(observer.look)
         connection, _ = server.accept()
@@ -278,7 +278,7 @@ def test_a_slowed_clock_stands_still_between_looks_and_goes_on_from_where_it_sto
     real = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: real[0])
     clock = Clock(origin=0, monotonic_origin=100.0, speed=60)
-    run: Any = running.Run(Layout(data=tmp_path, town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), Event())
+    run: Any = running.TownRun(DemoFolder(data=tmp_path, town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), Event())
     run.observer.close()
     behind = {"r001 meters": {"lag_s": 100.0}}
     run.observer = SimpleNamespace(seen={}, silent=set())
@@ -302,12 +302,12 @@ def test_a_slowed_clock_stands_still_between_looks_and_goes_on_from_where_it_sto
     assert clock.now() == pytest.approx(60 * CEILING_S + 30 + 15 + 7.5), "no leap over the time it stood still"
 
 
-def a_run(monkeypatch: pytest.MonkeyPatch, stop: Any) -> running.Run:
+def a_run(monkeypatch: pytest.MonkeyPatch, stop: Any) -> running.TownRun:
     """Return a run without processes; a test gives it an observer and a supervisor."""
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(running, "set_ceiling", lambda *_: None)
     clock = Clock(origin=0, monotonic_origin=time.monotonic(), speed=60)
-    run = running.Run(Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), stop)
+    run = running.TownRun(DemoFolder(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=()), stop)
     run.observer.close()
     return run
 
@@ -370,7 +370,7 @@ DAY_S = 86_400
 
 def played(begin: int, end: int, step: int = 60, until: int | None = None) -> list[tuple[str, str]]:
     """Return the local times and commands of a run from ``begin`` to ``end``, looked at every ``step`` seconds."""
-    stage = Stage(ZONE, PROGRAMME, until)
+    stage = TourStage(ZONE, PROGRAMME, until)
     return [
         (f"{datetime.fromtimestamp(now, ZONE):%H:%M}", effect.words)
         for now in range(begin, end, step)
@@ -387,7 +387,7 @@ def test_in_a_day_each_scene_comes_once_in_the_same_order_on_a_fast_and_a_slow_m
 
 
 def test_something_happens_every_minute_or_two_at_sixty_times_real_speed() -> None:
-    stage, times = Stage(ZONE, PROGRAMME, None), []
+    stage, times = TourStage(ZONE, PROGRAMME, None), []
     for now in range(STARTS_AT, STARTS_AT + DAY_S, 60):
         times += [now for effect in stage.handle({}, now) if isinstance(effect, Play)]
     waits = [(after - before) / 60 for before, after in zip([STARTS_AT, *times], times, strict=False)]
@@ -410,12 +410,12 @@ def test_no_scene_begins_after_the_meters_have_stopped() -> None:
 
 
 def test_nothing_is_played_in_a_town_without_scenes() -> None:
-    stage = Stage(ZONE, (), None)
+    stage = TourStage(ZONE, (), None)
     assert not [effect for now in range(STARTS_AT, STARTS_AT + DAY_S, 600) for effect in stage.handle({}, now)]
 
 
 def test_sharing_is_said_once_an_hour_at_most_and_islands_when_they_begin_and_end() -> None:
-    stage = Stage(ZONE, (), None)
+    stage = TourStage(ZONE, (), None)
     calm = Seen(phase="connected")
     helped = Seen(phase="connected", donors=["house 1", "house 2"], receivers=["house 5"])
     island = Seen(phase="islanded")
@@ -438,7 +438,7 @@ def test_sharing_is_said_once_an_hour_at_most_and_islands_when_they_begin_and_en
 
 
 def test_a_battery_that_nobody_can_help_is_no_sharing() -> None:
-    assert Stage(ZONE, (), None).handle({"r001": Seen(phase="connected", receivers=["house 5"])}, STARTS_AT) == []
+    assert TourStage(ZONE, (), None).handle({"r001": Seen(phase="connected", receivers=["house 5"])}, STARTS_AT) == []
 
 
 @pytest.mark.parametrize("words", sorted({play.words for _, (_, play) in PROGRAMME}))
@@ -448,7 +448,7 @@ def test_the_commands_of_the_scenes_exist(words: str) -> None:
 
 
 def test_an_island_that_is_seen_only_as_it_returns_is_told_too() -> None:
-    stage, told = Stage(ZONE, (), None), []
+    stage, told = TourStage(ZONE, (), None), []
     for phase in ("connected", "isolating", "resynchronising", "connected"):
         told += stage.handle({"r001": Seen(phase=phase)}, STARTS_AT)
     assert [say.what for say in told if isinstance(say, Say)] == [
@@ -475,7 +475,7 @@ def test_the_check_code_is_one_word_of_the_command_though_it_is_printed_in_group
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step.words], ids=lambda step: step.id)
-def test_the_commands_of_the_steps_exist(step: Step) -> None:
+def test_the_commands_of_the_steps_exist(step: TourStep) -> None:
     words = [*step.words.split(), "--for", str(step.for_s), "--config", "missing.toml"]
     assert "missing.toml" in CliRunner().invoke(make_app(), words).output
 

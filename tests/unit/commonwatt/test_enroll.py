@@ -14,8 +14,8 @@ from broker.mosquitto import rendered
 from commonwatt.cli.enroll import app
 from commonwatt.config.settings import BrokerSettings
 from commonwatt.identity import authority
-from commonwatt.identity.authority import Authority, Wanted
-from commonwatt.identity.certificates import Kind, Signer, expires_at, revoked_serials
+from commonwatt.identity.authority import Authority, WantedCertificate
+from commonwatt.identity.certificates import Purpose, Signer, expires_at, revoked_serials
 from commonwatt.identity.devices import broker_token, load_devices, load_tokens, mosquitto_digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
@@ -52,7 +52,7 @@ def create(out: Path, *places: str) -> None:
     """Make the authority, and certificates of some brokers."""
     Authority.create(out, "test", now())
     for place in places:
-        certificate(Authority.load(out), Kind.BROKER, place, file=f"{place}/broker.pem")
+        certificate(Authority.load(out), Purpose.BROKER, place, file=f"{place}/broker.pem")
 
 
 def renewed(out: Path, within_s: int = 30 * DAY_S, without: tuple[str, ...] = ()) -> list[str]:
@@ -90,7 +90,10 @@ def test_nobody_else_reads_a_key_and_nothing_secret_is_printed(out: Path) -> Non
 
 def test_what_expired_is_renewed_and_then_forgotten(out: Path) -> None:
     made = Authority.create(out, "test", now() - 10 * DAY_S)
-    made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now() - 9 * DAY_S)
+    made.issue(
+        [WantedCertificate(kind=Purpose.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)],
+        now() - 9 * DAY_S,
+    )
     assert [row["state"] for row in listed(out)] == ["expired"]
     renewed(out, 0)
     assert [row["state"] for row in listed(out)] == ["valid"]
@@ -102,7 +105,7 @@ def test_what_an_interrupted_renewal_left_is_issued_by_the_next(
 ) -> None:
     made = Authority.create(out, "test", now() - 60 * DAY_S)
     wanted = [
-        Wanted(kind=Kind.DEVICE, name=name, file=f"{name}/gateway.pem", lifetime_s=90 * DAY_S)
+        WantedCertificate(kind=Purpose.DEVICE, name=name, file=f"{name}/gateway.pem", lifetime_s=90 * DAY_S)
         for name in ("r001", "r002")
     ]
     made.issue(wanted, now() - 60 * DAY_S)
@@ -160,7 +163,10 @@ def test_who_was_revoked_is_refused_everywhere_until_taken_in_again(out: Path, t
 
 def test_what_expired_is_revoked_too_and_not_renewed(out: Path) -> None:
     made = Authority.create(out, "test", now() - 10 * DAY_S)
-    made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now() - 9 * DAY_S)
+    made.issue(
+        [WantedCertificate(kind=Purpose.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)],
+        now() - 9 * DAY_S,
+    )
     assert "1 certificates revoked" in good(out, "revoke", "r001", "--reason", "stolen")
     assert renewed(out) == []
 
@@ -168,8 +174,8 @@ def test_what_expired_is_revoked_too_and_not_renewed(out: Path) -> None:
 def test_a_device_that_was_revoked_before_it_had_a_certificate_of_this_authority_is_not_renewed(out: Path) -> None:
     good(out, "revoke", "r001", "--reason", "stolen")
     made = Authority.create(out, "test", now())
-    made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now())
-    made.issue([Wanted(kind=Kind.BROKER, name="r001", file="r001/broker.pem", lifetime_s=DAY_S)], now())
+    made.issue([WantedCertificate(kind=Purpose.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now())
+    made.issue([WantedCertificate(kind=Purpose.BROKER, name="r001", file="r001/broker.pem", lifetime_s=DAY_S)], now())
     assert renewed(out, without=("r001",)) == ["r001/broker.pem"]
 
 
@@ -298,7 +304,9 @@ def test_there_is_one_authority(out: Path) -> None:
 
 def test_a_certificate_never_outlives_its_authority(out: Path) -> None:
     made = Authority.create(out, "test", now(), lifetime_s=10 * DAY_S)
-    (issued,) = made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="x/d.pem", lifetime_s=90 * DAY_S)], now())
+    (issued,) = made.issue(
+        [WantedCertificate(kind=Purpose.DEVICE, name="r001", file="x/d.pem", lifetime_s=90 * DAY_S)], now()
+    )
     assert issued.expires == made.expires == expires_at((out / "x" / "d.pem").read_bytes())
 
 

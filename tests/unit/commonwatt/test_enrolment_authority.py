@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from broker.metrics import BrokerMetrics
 from broker.tls import BrokerTls, Files
 from commonwatt.identity.authority import Authority, EnrolmentAuthority
-from commonwatt.identity.certificates import Kind, Signer, details_of, key_pem, pem, revoked_serials
+from commonwatt.identity.certificates import Purpose, Signer, details_of, key_pem, pem, revoked_serials
 from commonwatt.identity.chains import check_issued
 from commonwatt.identity.renewing import DUE, SPREAD, CertificateFile
 from commonwatt.model.exceptions import ConfigError
@@ -40,8 +40,8 @@ def office(tmp_path: Path) -> Authority:
     for place in TOWN:
         (made.out / place).mkdir()
         (made.out / place / "registry.json").write_text("{}")
-    certificate(made, Kind.BROKER, "head-end", file="head-end/broker.pem")
-    certificate(made, Kind.DEVICE, "utility", file="utility/utility.pem")
+    certificate(made, Purpose.BROKER, "head-end", file="head-end/broker.pem")
+    certificate(made, Purpose.DEVICE, "utility", file="utility/utility.pem")
     made.enrol(TOWN, now())
     return made
 
@@ -59,7 +59,7 @@ def key_and_request(name: str = "r001") -> tuple[str, bytes]:
     return text, request.public_bytes(serialization.Encoding.PEM)
 
 
-def joined(office: Authority, kind: Kind, name: str = "r001", addresses: Sequence[str] = ()) -> Path:
+def joined(office: Authority, kind: Purpose, name: str = "r001", addresses: Sequence[str] = ()) -> Path:
     """Return the file of a certificate that the enrolment authority issued as it does."""
     key, request = key_and_request()
     path = office.out / f"{kind}-{name}.pem"
@@ -67,7 +67,7 @@ def joined(office: Authority, kind: Kind, name: str = "r001", addresses: Sequenc
     return path
 
 
-def forged(office: Authority, kind: Kind, name: str, addresses: Sequence[str] = (), by: str = "r001") -> Path:
+def forged(office: Authority, kind: Purpose, name: str, addresses: Sequence[str] = (), by: str = "r001") -> Path:
     """Return the file of a certificate that a thief of the enrolment authority's key makes."""
     signer = enrolment(office).signer(by)
     path = office.out / "forged.pem"
@@ -103,12 +103,12 @@ def admit(office: Authority, device: Path) -> str:
 
 
 def test_what_is_issued_for_a_controller_is_believed(office: Authority) -> None:
-    assert admit(office, joined(office, Kind.DEVICE)) == "r001"
-    broker = joined(office, Kind.BROKER, addresses=(AT, LOCAL))
+    assert admit(office, joined(office, Purpose.DEVICE)) == "r001"
+    broker = joined(office, Purpose.BROKER, addresses=(AT, LOCAL))
     client = ClientTls(ca_of(office), None, office.out / "head-end" / "revoked.pem").context()
     for address in (AT, LOCAL):
         shake(client, _server(broker), address)
-    shake(client, _server(joined(office, Kind.BROKER, "r002", ["r002.example.org"])), "r002.example.org")
+    shake(client, _server(joined(office, Purpose.BROKER, "r002", ["r002.example.org"])), "r002.example.org")
 
 
 def _server(broker: Path) -> ssl.SSLContext:
@@ -120,19 +120,19 @@ def _server(broker: Path) -> ssl.SSLContext:
 @pytest.mark.parametrize("name", ["utility", "plant", "head-end", "r009", "r002", "10001", "Commonwatt"])
 def test_a_thief_of_the_key_makes_no_certificate_of_another_name(office: Authority, name: str) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
-        admit(office, forged(office, Kind.DEVICE, name))
+        admit(office, forged(office, Purpose.DEVICE, name))
 
 
 @pytest.mark.parametrize("address", [HEAD_END, "10.1.0.2", "::1", "utility.example.org", "r001.example.org"])
 def test_a_thief_of_the_key_makes_no_broker_of_another_address(office: Authority, address: str) -> None:
-    server = _server(forged(office, Kind.BROKER, "r001", [address]))
+    server = _server(forged(office, Purpose.BROKER, "r001", [address]))
     with pytest.raises(ssl.SSLCertVerificationError, match=r"(permitted|excluded) subtree violation"):
         shake(ClientTls(ca_of(office)).context(), server, address)
 
 
 def test_a_controller_with_a_host_name_has_no_ip_address(office: Authority) -> None:
     for address in (HEAD_END, "example.org", "utility.example.org"):
-        server = _server(forged(office, Kind.BROKER, "r002", [address], by="r002"))
+        server = _server(forged(office, Purpose.BROKER, "r002", [address], by="r002"))
         with pytest.raises(ssl.SSLCertVerificationError, match=r"(permitted|excluded) subtree violation"):
             shake(ClientTls(ca_of(office)).context(), server, address)
 
@@ -153,12 +153,12 @@ def test_the_authority_itself_refuses_other_names_addresses_and_long_lives(offic
     own = enrolment(office)
     for name in ("utility", "r009"):
         with pytest.raises(ConfigError, match=f"{name}: the enrolment authority has no certificate"):
-            own.issue(request, Kind.DEVICE, name, (), now(), 90)
+            own.issue(request, Purpose.DEVICE, name, (), now(), 90)
     with pytest.raises(ConfigError, match=r"r001: the enrolment authority can't issue for the address 10\.0\.0\.1"):
-        own.issue(request, Kind.BROKER, "r001", (AT, HEAD_END), now(), 90)
+        own.issue(request, Purpose.BROKER, "r001", (AT, HEAD_END), now(), 90)
     with pytest.raises(ConfigError, match="no request for a certificate"):
-        own.issue(b"nonsense", Kind.DEVICE, "r001", (), now(), 90)
-    (leaf, _) = details_of(own.issue(request, Kind.DEVICE, "r001", (), now(), 4000).encode())
+        own.issue(b"nonsense", Purpose.DEVICE, "r001", (), now(), 90)
+    (leaf, _) = details_of(own.issue(request, Purpose.DEVICE, "r001", (), now(), 4000).encode())
     assert leaf.names == ("r001",), "whatever the request says"
     assert leaf.ends <= now() + 90 * DAY_S
 
@@ -166,17 +166,17 @@ def test_the_authority_itself_refuses_other_names_addresses_and_long_lives(offic
 def test_revoking_a_controllers_enrolment_ends_all_that_it_issued_and_the_next_does_not_revive_it(
     office: Authority,
 ) -> None:
-    gateway, mate = joined(office, Kind.DEVICE), joined(office, Kind.DEVICE, "r002")
-    broker = joined(office, Kind.BROKER, addresses=[LOCAL])
+    gateway, mate = joined(office, Purpose.DEVICE), joined(office, Purpose.DEVICE, "r002")
+    broker = joined(office, Purpose.BROKER, addresses=[LOCAL])
     lists = office.out / "head-end" / "revoked.pem"
-    assert len(office.revoke("r001", "stolen", now(), Kind.ENROLMENT)) == 1
+    assert len(office.revoke("r001", "stolen", now(), Purpose.ENROLMENT)) == 1
     assert admit(office, gateway) == "revoked"
     assert admit(office, mate) == "r002"
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get certificate CRL"):
         shake(ClientTls(ca_of(office), None, lists).context(), _server(broker))
     office.enrol(TOWN, now())
     old = gateway.read_text()
-    assert admit(office, joined(office, Kind.DEVICE)) == "r001"
+    assert admit(office, joined(office, Purpose.DEVICE)) == "r001"
     new = pem(enrolment(office).signer("r001").certificate)
     leaf = old[: old.rindex("-----BEGIN")]
     gateway.write_text(leaf + new)
@@ -189,7 +189,7 @@ def test_what_an_ended_enrolment_certificate_issues_is_refused(
 ) -> None:
     signer = enrolment(office).signer("r001")
     path = office.out / "long.pem"
-    path.write_text(signer.issue(Kind.DEVICE, "r001", (), now(), 10 * 365 * DAY_S)[1] + pem(signer.certificate))
+    path.write_text(signer.issue(Purpose.DEVICE, "r001", (), now(), 10 * 365 * DAY_S)[1] + pem(signer.certificate))
     assert admit(office, path) == "r001"
     ended = float(now() + 3 * 365 * DAY_S)
     monkeypatch.setattr("time.time", lambda: ended)
@@ -197,8 +197,8 @@ def test_what_an_ended_enrolment_certificate_issues_is_refused(
 
 
 def test_revoking_all_of_it_ends_its_key(office: Authority) -> None:
-    gateway, key = joined(office, Kind.DEVICE), enrolment(office).key
-    serials = {entry.serial for entry in office.issued if entry.kind is Kind.ENROLMENT}
+    gateway, key = joined(office, Purpose.DEVICE), enrolment(office).key
+    serials = {entry.serial for entry in office.issued if entry.kind is Purpose.ENROLMENT}
     assert len(office.revoke_these(serials, "utility broken into", now())) == 2
     assert admit(office, gateway) == "revoked"
     assert serials <= revoked_serials((office.out / "head-end/revoked.pem").read_bytes(), ca_of(office).read_bytes())
@@ -229,11 +229,11 @@ def test_an_authority_of_an_earlier_release_says_that_it_can_not(tmp_path: Path)
 
 def test_a_chain_is_checked_whole(office: Authority) -> None:
     ca, revoked = ca_of(office).read_bytes(), (office.out / "head-end" / "revoked.pem").read_bytes()
-    own = joined(office, Kind.DEVICE).read_bytes()
+    own = joined(office, Purpose.DEVICE).read_bytes()
     check_issued(own, ca, revoked, "r001")
     with pytest.raises(ConfigError, match="not of r002"):
-        check_issued(forged(office, Kind.DEVICE, "r002").read_bytes(), ca, revoked, "r002")
-    office.revoke("r001", "stolen", now(), Kind.ENROLMENT)
+        check_issued(forged(office, Purpose.DEVICE, "r002").read_bytes(), ca, revoked, "r002")
+    office.revoke("r001", "stolen", now(), Purpose.ENROLMENT)
     with pytest.raises(ConfigError, match="was revoked"):
         check_issued(own, ca, (office.out / "head-end" / "revoked.pem").read_bytes(), "r001")
 

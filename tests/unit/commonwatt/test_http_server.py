@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.network import http_server as httpd
-from commonwatt.network.http_server import MAX_BODY_BYTES, HttpServer, Request, Response
+from commonwatt.network.http_server import MAX_BODY_BYTES, HttpRequest, HttpServer, Response
 from harness.care.certificates import authority, certificate
 from harness.network.mqtt import read_to_the_end
 from harness.network.waiting import free_port
@@ -105,7 +105,7 @@ def test_taken_address_is_an_error_a_person_is_told(base: str) -> None:
     second.stop()
 
 
-def echo(request: Request) -> Response | None:
+def echo(request: HttpRequest) -> Response | None:
     if request.path == "/status":
         return None
     text = f"{request.method} {request.path} {request.address} {request.body.decode()}"
@@ -157,7 +157,7 @@ def raw_post(url: str, length: str) -> bytes:
 
 
 def test_a_server_with_a_certificate_speaks_tls_only(tmp_path: Path) -> None:
-    pem = certificate(authority(tmp_path), Kind.BROKER, "r001")
+    pem = certificate(authority(tmp_path), Purpose.BROKER, "r001")
     server = HttpServer("127.0.0.1:0", CollectorRegistry(), lambda: {"connected": True}, certificate=pem)
     server.start()
     assert server._server is not None
@@ -173,7 +173,7 @@ def test_a_server_with_a_certificate_speaks_tls_only(tmp_path: Path) -> None:
     pem.write_text("not a certificate")
     with urllib.request.urlopen(f"https://127.0.0.1:{port}/health", timeout=5, context=trust) as answer:
         assert answer.read() == b"ok\n", "the old certificate stays in use"
-    renewed = certificate(authority(tmp_path / "renewed"), Kind.BROKER, "r001")
+    renewed = certificate(authority(tmp_path / "renewed"), Purpose.BROKER, "r001")
     pem.write_bytes(renewed.read_bytes())
     trust = ssl.create_default_context(cafile=str(renewed.with_name("ca.pem")))
     with urllib.request.urlopen(f"https://127.0.0.1:{port}/health", timeout=5, context=trust) as answer:

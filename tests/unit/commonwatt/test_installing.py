@@ -23,8 +23,8 @@ from commonwatt.care.installing import (
     VERDICT,
     VERDICT_S,
     Installing,
+    InstallRefused,
     Outside,
-    Refused,
     read_state,
 )
 from commonwatt.model.exceptions import CommonwattError
@@ -72,12 +72,12 @@ class Machine:
     def check(self, *_: str) -> None:
         self.act("check")
         if not self.is_signed:
-            raise Refused("the signature does not fit")
+            raise InstallRefused("the signature does not fit")
 
     def install(self, package: Path) -> None:
         self.act(f"install {package.name}")
         if self.is_full and package.name == NEW:
-            raise Refused("dpkg failed: no space left on device")
+            raise InstallRefused("dpkg failed: no space left on device")
         shutil.copy(package, self.disk)
         self.act("installed")
 
@@ -427,7 +427,7 @@ def test_however_long_a_program_says_why_it_failed_the_step_is_read_again(
 
     def fail(package: Path) -> None:
         if package.name == NEW:
-            raise Refused("no space left on device\n" * 10_000)
+            raise InstallRefused("no space left on device\n" * 10_000)
         install(package)
 
     monkeypatch.setattr(machine, "install", fail)

@@ -31,7 +31,7 @@ from commonwatt.demo.large import (
     spread,
 )
 from commonwatt.demo.layout import prepare
-from commonwatt.demo.parts import Part, write_parts, write_targets
+from commonwatt.demo.parts import DemoPart, write_parts, write_targets
 from commonwatt.demo.parts import free_ports as free_ports_of_the_demonstration
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
@@ -158,7 +158,7 @@ class Prepared:
         self.brokers[config] = list(devices)
         return ["mosquitto", "-c", str(config)]
 
-    def of(self, kind: str) -> list[Part]:
+    def of(self, kind: str) -> list[DemoPart]:
         return [part for part in self.parts if part.kind == kind and not part.hosted]
 
 

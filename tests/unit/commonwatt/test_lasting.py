@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.energy.controllers import Rules
+from commonwatt.energy.controllers import ControllerRules
 from commonwatt.energy.lasting import (
     HORIZON_H,
     LEAST_PAST_H,
@@ -19,7 +19,7 @@ from commonwatt.energy.lasting import (
     Band,
     Dark,
     Lasts,
-    Usual,
+    UsualPower,
     band,
     hours_left,
     lasts,
@@ -36,7 +36,7 @@ from commonwatt.town.loading import town_of
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, TownFile
 
 KWH = 10**6
-SPEC = Rules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
+SPEC = ControllerRules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
 
 
 def street(name: str, homes: int, capacity: int = 24 * KWH) -> Microgrid:
@@ -72,7 +72,12 @@ def at_night(places: Places, kwh: float = 1) -> Inputs:
     return Inputs(load=load, generation=np.zeros_like(load))
 
 
-def told(places: Places, level: Array, rules: Rules = Rules(), expected: Inputs | None = None) -> Lasts:  # noqa: B008
+def told(
+    places: Places,
+    level: Array,
+    rules: ControllerRules = ControllerRules(),  # noqa: B008
+    expected: Inputs | None = None,
+) -> Lasts:
     return lasts(places, level, level >= 0, at_night(places) if expected is None else expected, 0, rules)
 
 
@@ -130,7 +135,7 @@ def test_the_usual_day_is_expected_by_weekday_and_hour_as_the_last_day_was() -> 
     use, sun = np.zeros((48, 1, 1)), np.zeros((24, 1, 1))
     use[17], use[24 + 17], sun[12] = 500, 900, 300
     friday_noon = 1_782_475_200  # 2026-06-26 12:00 UTC
-    usual = Usual(use=use, sun=sun)
+    usual = UsualPower(use=use, sun=sun)
     found = usual.ahead(friday_noon, ZoneInfo("UTC"), np.array([1.2]), np.array([0.5]))
     assert found.load[:, 0, 0][[5, 29, 53]].tolist() == [600_000, 1_080_000, 1_080_000]
     assert found.generation[:, 0, 0][[0, 24, 48]].tolist() == [150_000, 300_000, 300_000]
@@ -160,7 +165,7 @@ def test_apartments_have_the_battery_of_their_building() -> None:
     (places,) = streets_of(town.microgrids.values(), 3600)
     load = np.zeros((HORIZON_H, *places.shape), np.int64)
     load[:] = places.users * KWH
-    found = told(places, places.capacity, Rules(), Inputs(load=load, generation=np.zeros_like(load)))
+    found = told(places, places.capacity, ControllerRules(), Inputs(load=load, generation=np.zeros_like(load)))
     turns = 5 / 24  # of the capacity, above the floor: from there on apartments are off in turn
     above = (places.capacity - places.minimum).sum() - places.capacity.sum() * turns
     assert found.first.least[0] == pytest.approx(above / (3 * KWH * WORST_USE), abs=0.01)
@@ -207,7 +212,7 @@ def test_a_past_as_expected_leaves_the_range_as_it_is_and_guests_make_it_wider()
     places = homes(4)
     level = places.capacity // 2
     usual = told(places, level)
-    wide = lasts(places, level, level >= 0, at_night(places), 0, Rules(), [guests])
+    wide = lasts(places, level, level >= 0, at_night(places), 0, ControllerRules(), [guests])
     assert wide.first.low[0] < usual.first.low[0]
     assert wide.first.high[0] > usual.first.high[0]
     assert wide.first.middle[0] == usual.first.middle[0]

@@ -19,7 +19,7 @@ from commonwatt.protocol.meter_messages import (
     MAX_ID,
     MAX_PUT_RANGE,
     MAX_PUT_RECORDS,
-    Level,
+    LiveLevel,
     Put,
     PutAck,
     Refusal,
@@ -63,13 +63,13 @@ acks = st.builds(
     accepted=st.lists(st.tuples(st.integers(0, 255), u32), max_size=5).map(tuple),
     rejected=st.lists(st.tuples(u64, st.sampled_from(Rejection)), max_size=5).map(tuple),
 )
-levels = st.builds(Level, state=st.integers(0, 2**16 - 1), time=u32, level=st.integers(-(2**63), 2**63 - 1))
+levels = st.builds(LiveLevel, state=st.integers(0, 2**16 - 1), time=u32, level=st.integers(-(2**63), 2**63 - 1))
 
 Unpack = Callable[[bytes], object]
 MESSAGES: list[tuple[Unpack, st.SearchStrategy[bytes]]] = [
     (unpack_put, puts().map(Put.pack)),
     (unpack_put_ack, acks.map(PutAck.pack)),
-    (unpack_level, levels.map(Level.pack)),
+    (unpack_level, levels.map(LiveLevel.pack)),
 ]
 every_message = pytest.mark.parametrize(("unpack", "messages"), MESSAGES, ids=["put", "ack", "level"])
 
@@ -89,7 +89,7 @@ def test_acknowledgement_reads_back_as_it_was_sent(ack: PutAck) -> None:
 
 
 @given(levels)
-def test_level_reads_back_as_it_was_sent(level: Level) -> None:
+def test_level_reads_back_as_it_was_sent(level: LiveLevel) -> None:
     assert unpack_level(level.pack()) == level
 
 
@@ -192,7 +192,7 @@ def test_largest_put_the_page_allows_is_taken() -> None:
 @pytest.mark.parametrize("unpack", [unpack_put_ack, unpack_level])
 def test_answer_of_another_version_is_refused(unpack: Unpack) -> None:
     ack = PutAck(log=Log.HISTORY, generation=1, first_id=1, last_id=1, time=1).pack()
-    data = ack if unpack is unpack_put_ack else Level(state=1, time=1, level=1).pack()
+    data = ack if unpack is unpack_put_ack else LiveLevel(state=1, time=1, level=1).pack()
     unpack(data)
     with pytest.raises(ProtocolError) as caught:
         unpack(recrc(b"\x02" + data[1:]))

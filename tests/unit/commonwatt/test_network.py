@@ -10,7 +10,7 @@ import pytest
 from commonwatt.model.units import ByteCount
 from commonwatt.network import lte
 from commonwatt.network.addresses import split_address
-from commonwatt.network.lte import AcceptedSocket, Tally, byte_count_of, interface_byte_count
+from commonwatt.network.lte import AcceptedSocket, ByteTally, byte_count_of, interface_byte_count
 
 
 def test_an_interfaces_counters_are_those_the_kernel_shows_everybody() -> None:
@@ -30,7 +30,7 @@ def test_an_interfaces_counters_are_those_the_kernel_shows_everybody() -> None:
 
 
 def test_a_connection_left_out_costs_nothing_ever() -> None:
-    tally = Tally()
+    tally = ByteTally()
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         socket.create_connection(listening.getsockname()) as there,
@@ -70,7 +70,7 @@ def test_a_connection_that_the_garbage_collector_closes_in_mid_sum_is_counted_on
         gc.collect()
         return byte_count_of(sock, accepted=accepted, closing=closing)
 
-    tally = Tally()
+    tally = ByteTally()
     sums: list[ByteCount] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         there = [socket.create_connection(listening.getsockname()) for _ in range(3)]

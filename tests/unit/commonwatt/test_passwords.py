@@ -19,7 +19,7 @@ from commonwatt.config.files import example
 from commonwatt.config.settings import PARTS, settings_of
 from commonwatt.identity.devices import (
     Device,
-    Role,
+    DeviceRole,
     digest,
     load_devices,
     load_tokens,
@@ -327,7 +327,7 @@ def test_nobody_else_reads_what_a_command_writes(tmp_path: Path) -> None:
 
 
 def device(identity: str, token: str) -> Device:
-    return Device(identity=identity, role=Role.METER, microgrid="r001", token_sha256=digest(token.encode()))
+    return Device(identity=identity, role=DeviceRole.METER, microgrid="r001", token_sha256=digest(token.encode()))
 
 
 def test_only_the_devices_own_token_opens() -> None:

@@ -24,7 +24,7 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from adapters.mapping.readers import readers_of
-from adapters.service import Service, status_of
+from adapters.service import AdapterService, status_of
 from adapters.store import CHANNELS
 from commonwatt.cli.enroll import app as enroll
 from commonwatt.cli.main import config_app
@@ -736,7 +736,7 @@ def test_an_adapter_of_the_site_file_runs_with_the_files_that_were_made(
     assert tokens == {meter: everything[meter] for meter in ("77001", "77002")}
     clock = load_clock(None)
     with closing(open_store(path.with_name("adapter.db"), CHANNELS)) as store:
-        service = Service(
+        service = AdapterService(
             settings=settings,
             readers=readers_of(settings),
             tokens=tokens,

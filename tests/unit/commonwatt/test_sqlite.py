@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.sqlite import Log, open_read_only, read_log, readable_rows, rebuild, write_log_again
+from commonwatt.sqlite import LogFrames, open_read_only, read_log, readable_rows, rebuild, write_log_again
 
 
 def test_log_written_again_is_the_same_log(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_log_with_a_flipped_bit_in_its_header_is_lost_and_says_so(bit: int, he
         found = read_log(header_flips)
     finally:
         log.write_bytes(whole)
-    assert found == Log([], 0, None)
+    assert found == LogFrames([], 0, None)
     assert found.damage == "the header of its log, all of which is lost"
 
 
@@ -132,7 +132,7 @@ def test_a_log_in_which_nothing_is_sound_is_damaged(header_flips: Path) -> None:
     whole = log.read_bytes()
     try:
         log.write_bytes(random.Random(3).randbytes(len(whole)))
-        assert read_log(header_flips) == Log([], 0, None)
+        assert read_log(header_flips) == LogFrames([], 0, None)
         log.write_bytes(bytes(len(whole)))
         assert read_log(header_flips) is None, "it was never written"
     finally:

@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 
 from commonwatt.cli.main import make_app
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.site.bundle import Manifest
-from commonwatt.site.unpack import INSTALLED, Installed
+from commonwatt.site.bundle import BundleManifest
+from commonwatt.site.unpack import INSTALLED, UnpackedLast
 from commonwatt.site.upgrade import LOOK_S, WAIT_S, wait
 
 WORKS = "verdict: working\ntimes: UTC\nbacklog age s: 20\n"
@@ -30,11 +30,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def unpacked(root: Path, place: str) -> None:
-    manifest = Manifest(
+    manifest = BundleManifest(
         place=place, town="Centertown", made=1, version="0.3.0", authority="", mosquitto=False, files={}
     )
     (root / "var/lib/commonwatt").mkdir(parents=True)
-    installed = Installed(manifest=manifest, program="0.3.0")
+    installed = UnpackedLast(manifest=manifest, program="0.3.0")
     (root / "var/lib/commonwatt" / INSTALLED).write_text(installed.model_dump_json())
 
 

@@ -19,7 +19,7 @@ from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime import watchdog as module
 from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import until_stopped
-from commonwatt.runtime.watchdog import EXIT_STUCK, Notifier, Watchdog, Work
+from commonwatt.runtime.watchdog import EXIT_STUCK, Notifier, Watchdog, WorkProgress
 from harness.network.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}
@@ -58,7 +58,7 @@ def the_culprit(condition: object) -> None:
 
 def test_work_that_hangs_is_noticed_and_work_that_goes_on_or_rests_is_not() -> None:
     watchdog = quiet()
-    hanging, busy, resting = Work(), Work(), Work()
+    hanging, busy, resting = WorkProgress(), WorkProgress(), WorkProgress()
     for name, work in (("hanging", hanging), ("busy", busy), ("resting", resting)):
         watchdog.watch(name, work.mark)
 

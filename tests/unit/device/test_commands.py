@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.device.changes import DesiredStates, MeterState, Stored, under_token
+from commonwatt.device.changes import DesiredStates, MeterState, StoredMeter, under_token
 from commonwatt.device.commands import FIRST_BELOW, MAX_OPEN, SAVE_S, Commanded, EpochGuard
-from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.meter import Effects, MeterCore, MeterLimits
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import Log, RecordType, State
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import EPOCH_STEP, RAISES, RAISES_WITHIN_S, Command, Epoch, Outcome
-from commonwatt.protocol.meter_messages import Level, Put, Refusal, unpack_level
+from commonwatt.protocol.meter_messages import LiveLevel, Put, Refusal, unpack_level
 from commonwatt.town.town import Battery
 from harness.surroundings.gateway import CAPACITY, START, World, commands
 from harness.surroundings.messages import SOLAR, ack_of, house_meter
@@ -79,7 +79,7 @@ def test_no_rank_raises_more_than_a_hundred_times_within_any_day(times: list[flo
 
 def restart(bench: Bench, now: float, token: str = "") -> None:
     """Build the meter from what it last wrote."""
-    bench.meter = Meter(bench.description, bench.limits, under_token(stored(bench), token), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, under_token(stored(bench), token), bench.tally)
     bench.do(bench.meter.boot(now, power_lost=True))
 
 
@@ -315,10 +315,14 @@ METER = 3
 GET = Command(id="c1", cmd="get", what="levels", issuer="r001", epoch=(1, 0)).pack()
 
 
-def a_meter(*, push: bool = True) -> Meter:
+def a_meter(*, push: bool = True) -> MeterCore:
     battery = Battery(capacity=CAPACITY, minimum_percent=50)
-    state = Stored(state=MeterState(meter=METER, generation=START), desired_states=DesiredStates(METER, (0, 0), {}))
-    meter = Meter(house_meter(METER, battery=battery, record_types=SOLAR, push=push), Limits(), state, Counter())
+    state = StoredMeter(
+        state=MeterState(meter=METER, generation=START), desired_states=DesiredStates(METER, (0, 0), {})
+    )
+    meter = MeterCore(
+        house_meter(METER, battery=battery, record_types=SOLAR, push=push), MeterLimits(), state, Counter()
+    )
     meter.boot(START, power_lost=True)
     return meter
 
@@ -327,13 +331,13 @@ def percent(value: float) -> int:
     return round(CAPACITY * value / 100)
 
 
-def levels(effects: Effects) -> list[Level]:
+def levels(effects: Effects) -> list[LiveLevel]:
     sent = [e for e in effects if isinstance(e, Publish) and e.topic == topics.meter_up("r001", METER, topics.LEVELS)]
     assert all(not publish.qos for publish in sent)
     return [unpack_level(publish.payload) for publish in sent]
 
 
-def told(meter: Meter, *levels_percent: float, apart_s: int = SLOT_S) -> list[bool]:
+def told(meter: MeterCore, *levels_percent: float, apart_s: int = SLOT_S) -> list[bool]:
     """Let the meter sample these levels; return for each whether it sent it."""
     return [
         bool(levels(meter.report_level(START + n * apart_s, percent(each)))) for n, each in enumerate(levels_percent)

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from commonwatt.device.changes import DesiredStates, LogRow, Made, MeterState, Stored
+from commonwatt.device.changes import DesiredStates, LogRow, MeterState, NewRecords, StoredMeter
 from commonwatt.device.commands import Commanded
-from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.meter import Effects, MeterCore, MeterLimits
 from commonwatt.device.records import Tally
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
 from commonwatt.model.time import Trust
 from commonwatt.protocol import topics
-from commonwatt.protocol.commands import Held, Kind, Outcome
+from commonwatt.protocol.commands import HeldState, Kind, Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put
 from commonwatt.town.town import Battery, Direction, Function
 from commonwatt.town.town import Meter as Description
@@ -41,10 +41,10 @@ class Bench:
         self, *, battery: bool = True, push: bool = True, resolution: int = 100, log_records: int = 10_000
     ) -> None:
         self.description = description(battery=battery, push=push)
-        self.limits = Limits(resolution=resolution, log_records=log_records)
+        self.limits = MeterLimits(resolution=resolution, log_records=log_records)
         self.tally: Tally = Counter()
-        new = Stored(state=MeterState(meter=METER, generation=T), desired_states=DesiredStates(METER, (0, 0), {}))
-        self.meter = Meter(self.description, self.limits, new, self.tally)
+        new = StoredMeter(state=MeterState(meter=METER, generation=T), desired_states=DesiredStates(METER, (0, 0), {}))
+        self.meter = MeterCore(self.description, self.limits, new, self.tally)
         self.sent: list[Publish] = []
         self.events: list[EventRecord] = []
         self.do(self.meter.boot(T, power_lost=True))
@@ -54,7 +54,7 @@ class Bench:
         published = [effect for effect in effects if isinstance(effect, Publish)]
         changes = [effect.change for effect in effects if isinstance(effect, Write)]
         for change in changes:
-            if isinstance(change, Made) and change.log is Log.EVENT:
+            if isinstance(change, NewRecords) and change.log is Log.EVENT:
                 put = Put(log=Log.EVENT, generation=1, first_id=1, last_id=1, records=(change.rows[0].data,))
                 self.events += put.events()
         self.sent += published
@@ -309,10 +309,10 @@ def test_aggregation_that_is_off_stays_in_the_outcome_with_the_pair_that_set_it(
     assert bench.command("get", what="state").held == {}
     bench.command("aggregate", mode="lossy", seq=1)
     held = bench.command("deaggregate", seq=2).held
-    assert held == {Kind.AGGREGATION: Held(value="none", epoch=(1, 0), seq=2)}
+    assert held == {Kind.AGGREGATION: HeldState(value="none", epoch=(1, 0), seq=2)}
     bench.command("aggregate", mode="lossless", seq=3, for_s=60)
     held = bench.command("get", now=T + 60, what="state").held
-    assert held == {Kind.AGGREGATION: Held(value="none", epoch=(1, 0), seq=3)}, "its end has come by itself"
+    assert held == {Kind.AGGREGATION: HeldState(value="none", epoch=(1, 0), seq=3)}, "its end has come by itself"
 
 
 def test_lossy_averages_whole_groups_and_holds_back_the_one_being_measured() -> None:
@@ -472,7 +472,7 @@ def boundary() -> Bench:
     """The meter that measures a microgrid's import."""
     bench = Bench(battery=False)
     bench.description = replace(bench.description, function=Function.BOUNDARY, direction=Direction.INCOMING)
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     return bench
 
 
@@ -493,7 +493,7 @@ def test_an_import_limit_is_durable_before_the_answer_replaced_and_ends_by_itsel
     bench.do(effects)
     assert bench.meter.commanded(T).import_limit_w == 0, "0 is a limit"
     assert bench.command("limit_import", seq=1, **limit).result == "repeated"
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     bench.do(bench.meter.boot(T + 40, power_lost=False))
     assert bench.meter.commanded(T + 40).import_limit_w == 0, "a restart changes nothing"
     outcome = bench.command("limit_import", now=T + 60, seq=2, import_limit_w=5000, until=T + 960)
@@ -674,7 +674,7 @@ def test_junk_commands_are_counted_and_answered_only_by_name() -> None:
 # Loss of power (M9).
 
 
-def stored(bench: Bench) -> Stored:
+def stored(bench: Bench) -> StoredMeter:
     """Return what the meter last wrote, as its store has it."""
     meter = bench.meter
     rows = {
@@ -683,7 +683,7 @@ def stored(bench: Bench) -> Stored:
         ]
         for held in (meter.history, meter.events)
     }
-    return Stored(
+    return StoredMeter(
         state=meter.state,
         desired_states=meter.desired_states.kept(METER),
         history=rows[Log.HISTORY],
@@ -694,7 +694,7 @@ def stored(bench: Bench) -> Stored:
 def test_after_a_loss_of_power_its_events_say_when_it_was_off() -> None:
     bench = Bench()
     bench.slots(4)
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     bench.do(bench.meter.boot(T + 72, power_lost=True))
     assert [(e.previous_state, e.new_state, e.time) for e in bench.events] == [
         (0, UP, T),
@@ -776,7 +776,7 @@ def test_an_event_does_not_wait_for_the_end_of_a_long_period() -> None:
 def test_a_restart_that_missed_nothing_leaves_no_events() -> None:
     bench = Bench()
     bench.slots(4)
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     bench.do(bench.meter.boot(T + 62, power_lost=False))
     assert len(bench.events) == 1
 
@@ -785,7 +785,7 @@ def test_after_a_loss_of_power_states_that_have_not_ended_hold_again() -> None:
     bench = Bench()
     bench.command("share_power_on", seq=3, until=T + 900)
     bench.command("reduce_power_on", seq=3, until=T + 30)
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     bench.do(bench.meter.boot(T + 40, power_lost=True))
     assert bench.events[-1].new_state == UP | State.SHARING
     assert bench.command("share_power_off", now=T + 41, seq=3).result == "repeated"
@@ -795,7 +795,7 @@ def test_after_a_loss_of_power_states_that_have_not_ended_hold_again() -> None:
 def test_a_stopped_meter_stays_stopped_over_a_loss_of_power() -> None:
     bench = Bench()
     bench.command("stop")
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     bench.do(bench.meter.boot(T + 40, power_lost=True))
     bench.slots(1)
     assert bench.meter.state.made == 0
@@ -807,6 +807,6 @@ def test_a_batch_in_flight_is_the_same_after_a_loss_of_power() -> None:
     bench.slots(5)
     put = history(bench.tick(T + 20))
     bench.slots(3)
-    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.meter = MeterCore(bench.description, bench.limits, stored(bench), bench.tally)
     bench.do(bench.meter.boot(T + 70, power_lost=True))
     assert history(bench.tick(T + 80)) == put

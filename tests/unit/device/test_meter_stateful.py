@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from commonwatt.device.changes import Change, DesiredStates, Made, MeterState, Stored
-from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.changes import DesiredStates, MeterChange, MeterState, NewRecords, StoredMeter
+from commonwatt.device.meter import Effects, MeterCore, MeterLimits
 from commonwatt.device.store import open_store
 from commonwatt.model.blocks import Quality, from_records
 from commonwatt.model.effects import Publish, Write
@@ -61,19 +61,19 @@ class MeterMachine(RuleBasedStateMachine):
 
     def build(self) -> None:
         """Make the meter from its store alone, as after a loss of power."""
-        new = Stored(state=MeterState(meter=METER, generation=9), desired_states=DesiredStates(METER, (0, 0), {}))
-        limits = Limits(resolution=1, log_records=self.log_records)
-        self.meter = Meter(DESCRIPTION, limits, self.store.load(METER) or new, Counter())
+        new = StoredMeter(state=MeterState(meter=METER, generation=9), desired_states=DesiredStates(METER, (0, 0), {}))
+        limits = MeterLimits(resolution=1, log_records=self.log_records)
+        self.meter = MeterCore(DESCRIPTION, limits, self.store.load(METER) or new, Counter())
         for delivery in self.meter._deliveries.values():
             delivery._limit = self.limit
         self.perform(self.meter.boot(self.now, power_lost=True), "done")
 
     def perform(self, effects: Effects, fate: str) -> None:
-        changes: list[Change] = [effect.change for effect in effects if isinstance(effect, Write)]
+        changes: list[MeterChange] = [effect.change for effect in effects if isinstance(effect, Write)]
         if fate != "crash before commit" and changes:
             self.store.commit(changes)
             for change in changes:
-                if isinstance(change, Made) and change.log is Log.HISTORY:
+                if isinstance(change, NewRecords) and change.log is Log.HISTORY:
                     self.truth += [unpack_history(row.data) for row in change.rows]
         if fate == "done":
             for effect in effects:

@@ -7,22 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
+from commonwatt.device.changes import (
+    BrokerOrder,
+    Delete,
+    DesiredStates,
+    LogRow,
+    MeterState,
+    NewRecords,
+    Replace,
+    StoredMeter,
+)
 from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log, RecordType
-from commonwatt.protocol.commands import Held, Kind
+from commonwatt.protocol.commands import HeldState, Kind
 from commonwatt.sqlite import quarantined_before
 from harness.surroundings.messages import a_record
 from meter_sim.cli import held_lines, true_lines
-from meter_sim.store import TRUTH, Change, Slot, last_slot, true_records
+from meter_sim.store import TRUTH, FleetChange, Slot, last_slot, true_records
 
 T = 1_790_000_100
 STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
 ORDERS = DesiredStates(
     5,
     (2, 1),
-    {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)},
+    {Kind.SHARING: HeldState(value="on", epoch=(2, 1), seq=4, until=T, weight=2)},
     {1: [0.5, 7.25]},
     own_s=9.5,
     digest="ab",
@@ -42,12 +51,14 @@ def event(number: int) -> LogRow:
 def fill(store: DeviceStore) -> None:
     """Make three slots of one meter and one event; the first slot is acknowledged."""
     for slot in range(3):
-        made = Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(slot + 1, slot, reading=slot),))
+        made = NewRecords(meter=5, log=Log.HISTORY, generation=3, rows=(row(slot + 1, slot, reading=slot),))
         store.commit([Slot(T + 15 * slot + 15, {5: slot}), made, STATE])
-    store.commit([Made(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)), Delete(5, Log.HISTORY, 1), ORDERS])
+    store.commit(
+        [NewRecords(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)), Delete(5, Log.HISTORY, 1), ORDERS]
+    )
 
 
-def meter(store: DeviceStore) -> Stored:
+def meter(store: DeviceStore) -> StoredMeter:
     stored = store.load(5)
     assert stored is not None
     return stored
@@ -73,7 +84,7 @@ def test_records_made_replaced_and_deleted_in_one_step_leave_what_was_left_last(
     store.commit(
         [
             Slot(T + 15, {}),
-            Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(1), row(2), row(3))),
+            NewRecords(meter=5, log=Log.HISTORY, generation=3, rows=(row(1), row(2), row(3))),
             STATE,
             Replace(meter=5, first_id=2, last_id=3, rows=(merged,)),
             Delete(5, Log.HISTORY, 1),
@@ -87,7 +98,7 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     with pytest.raises(sqlite3.IntegrityError):
-        store.commit([Delete(5, Log.HISTORY, 2), Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(3),))])
+        store.commit([Delete(5, Log.HISTORY, 2), NewRecords(meter=5, log=Log.HISTORY, generation=3, rows=(row(3),))])
     stored = store.load(5)
     assert stored is not None
     assert [r.first_id for r in meter(store).history] == [2, 3]
@@ -113,7 +124,10 @@ def test_the_truth_keeps_what_was_acknowledged_and_the_dump_does_not(tmp_path: P
 def test_the_truth_of_meters_with_ids_of_64_bits_is_dumped_by_meter(tmp_path: Path) -> None:
     store = open_store(tmp_path / "meters.db", TRUTH)
     ids = (5, 2**60 + 5, 2**64 - 1)
-    made = [Made(meter=i, log=Log.HISTORY, generation=3, rows=(row(1, reading=n, meter=i),)) for n, i in enumerate(ids)]
+    made = [
+        NewRecords(meter=i, log=Log.HISTORY, generation=3, rows=(row(1, reading=n, meter=i),))
+        for n, i in enumerate(ids)
+    ]
     store.commit([Slot(T + 15, {}), *made])
     found = [json.loads(line) for line in true_lines(store)]
     assert [(one["meter"], one["values"][0]) for one in found] == [(str(i), n) for n, i in enumerate(ids)]
@@ -153,10 +167,10 @@ def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
 def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: Path) -> None:
     """As after a failed sync: an error, and the frames are in the log when the file is opened again."""
     store = open_store(tmp_path / "meters.db", TRUTH)
-    changes: list[Change] = [
+    changes: list[FleetChange] = [
         Slot(T + 15, {5: 1}),
-        Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(1), row(2))),
-        Made(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)),
+        NewRecords(meter=5, log=Log.HISTORY, generation=3, rows=(row(1), row(2))),
+        NewRecords(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)),
         Replace(meter=5, first_id=1, last_id=2, rows=(LogRow(1, 2, row(1).data),)),
     ]
     store.commit(changes)
@@ -258,7 +272,7 @@ def test_damage_in_a_large_table_is_found_at_the_opening_after_a_commit_that_fai
     data[4096 * (root - 1) : 4096 * root] = bytes(4096)
     path.write_bytes(data)
     store = open_checked(path, 200, TRUTH)
-    made = Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(9, 9),))
+    made = NewRecords(meter=5, log=Log.HISTORY, generation=3, rows=(row(9, 9),))
     with pytest.raises(sqlite3.DatabaseError):
         store.commit([Slot(T + 150, {}), made])
     store.close()

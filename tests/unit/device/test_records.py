@@ -14,8 +14,8 @@ from commonwatt.device.records import (
     TOLERANCE_S,
     Aggregation,
     MeterLog,
-    Reported,
     ReportedTime,
+    TimeReport,
     average,
     consolidate,
     next_put,
@@ -306,5 +306,5 @@ def test_the_group_being_measured_waits_and_one_far_off_does_not() -> None:
 def test_of_a_told_time_what_is_certain_is_taken(behind_s: int, asked_s_ago: int | None, by_s: int) -> None:
     for offset_s in (0, 500):
         since = None if asked_s_ago is None else NOW - asked_s_ago
-        told = Reported(int(NOW) + offset_s + behind_s, Trust.NETWORK, since)
+        told = TimeReport(int(NOW) + offset_s + behind_s, Trust.NETWORK, since)
         assert ReportedTime().step_s(told, Trust.NONE, offset_s, NOW) == by_s

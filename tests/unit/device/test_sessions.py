@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.clique.revocation import Check, check_of
+from commonwatt.clique.revocation import SignatureCheck, check_of
 from commonwatt.device.changes import BrokerOrder, DesiredStates, KeptRevoked, MeterState
 from commonwatt.device.meter import Effects
 from commonwatt.device.sessions import (
@@ -21,9 +21,9 @@ from commonwatt.device.sessions import (
     STABLE_S,
     VISIT_EVERY_S,
     VISIT_S,
-    Arrived,
+    BrokerArrival,
     Brokers,
-    Installed,
+    MeterBroker,
     Sessions,
 )
 from commonwatt.device.store import open_checked, open_store
@@ -39,7 +39,7 @@ from tests.unit.device.test_meter import METER, Bench, T, command
 
 NOW_S = 1_000.0
 NAMES = ("r001", "r002", "r003", "r004")
-WARM_THIRD = [Installed(name=name, rank=n + 1, warm=name == "r003") for n, name in enumerate(NAMES)]
+WARM_THIRD = [MeterBroker(name=name, rank=n + 1, warm=name == "r003") for n, name in enumerate(NAMES)]
 ANY_METER = 0  # no jitter
 
 
@@ -188,7 +188,7 @@ def test_a_broker_is_dialled_for_a_question() -> None:
     assert it.sessions == {"r001", "r003"}
 
 
-INSTALLED = [Installed(name=name, rank=n + 1, warm=name == "r002") for n, name in enumerate(NAMES)]
+INSTALLED = [MeterBroker(name=name, rank=n + 1, warm=name == "r002") for n, name in enumerate(NAMES)]
 
 Sent = list[tuple[str, str]]
 
@@ -205,7 +205,7 @@ class Town(Bench):
         return [(message.via, message.topic.rpartition("/")[2]) for message in self.do(effects)]
 
     def hear(self, via: str, leaf: str, payload: bytes = b"", now: float = T) -> Sent:
-        return self.see(self.sessions.handle(Arrived(METER, via, leaf, payload), now))
+        return self.see(self.sessions.handle(BrokerArrival(METER, via, leaf, payload), now))
 
     def commanded(self, via: str, cmd: str, now: float = T, **fields: Any) -> tuple[Sent, Outcome]:
         """Command over a broker; return what was sent, and the last outcome."""
@@ -313,14 +313,14 @@ def test_commands_of_another_clique_or_rank_are_refused_and_counted(via: str, ra
 def test_the_manager_sets_the_order_of_brokers_durably() -> None:
     town = Town()
     order = command("initialize", epoch=[1, 1], brokers=["r003", "r001"])
-    effects = town.sessions.handle(Arrived(METER, "r001", topics.COMMANDS, order), T)
+    effects = town.sessions.handle(BrokerArrival(METER, "r001", topics.COMMANDS, order), T)
     assert isinstance(effects[0], Write)
     assert effects[0].change == BrokerOrder(METER, ("r003", "r001"))
     assert [e.via for e in effects if isinstance(e, Publish)] == ["r001"]
     assert town.sessions.brokers.order == ("r003", "r001")
     assert "r003" in town.sessions.brokers.sessions
     assert Town(("r003", "r001")).sessions.brokers.data == "r003", "after a restart"
-    again = town.sessions.handle(Arrived(METER, "r001", topics.COMMANDS, order), T)
+    again = town.sessions.handle(BrokerArrival(METER, "r001", topics.COMMANDS, order), T)
     assert not any(isinstance(e, Write) and isinstance(e.change, BrokerOrder) for e in again), "nothing is new"
 
 
@@ -378,7 +378,7 @@ def _signs(text: str) -> str:
 class Guarded(Town):
     """A meter with the authority's key; a signature here is the text itself."""
 
-    def __init__(self, order: tuple[str, ...] = (), revoked: str = "", is_signed: Check | None = None) -> None:
+    def __init__(self, order: tuple[str, ...] = (), revoked: str = "", is_signed: SignatureCheck | None = None) -> None:
         super().__init__(order)
         kept = RevokedList.read(revoked) if revoked else None
         check = is_signed or (lambda text, signature: signature == _signs(text))
@@ -508,7 +508,7 @@ def test_an_order_of_revoked_brokers_alone_is_not_used() -> None:
 def test_it_is_kept_before_the_answer_and_over_a_restart(tmp_path: Path) -> None:
     town = Guarded()
     fields: dict[str, Any] = {"revoked": "7 r002:2 r009:9", "signature": _signs("7 r002:2 r009:9")}
-    effects = town.sessions.handle(Arrived(METER, "r001", topics.COMMANDS, command("revoked", **fields)), T)
+    effects = town.sessions.handle(BrokerArrival(METER, "r001", topics.COMMANDS, command("revoked", **fields)), T)
     assert isinstance(effects[0], Write)
     assert effects[0].change == KeptRevoked(METER, RevokedList(7, {"r002": 2, "r009": 9}))
     store = open_store(tmp_path / "meters.db")

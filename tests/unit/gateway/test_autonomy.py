@@ -14,12 +14,12 @@ from commonwatt.energy.strategies import rangers_plan_alone
 from commonwatt.model.control import BLOCK_S, BLOCKS, SupplyState, return_delay_s
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
-from commonwatt.protocol.sharing_words import Why
+from commonwatt.protocol.sharing_words import RoleReason
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Conditions, load
 from commonwatt.town.town import Function, Town
-from gateway.control.islanding import Boundary, Phase, Sensor, wish
-from gateway.control.modes import NO_ANSWER_S, Contact
+from gateway.control.islanding import ObservedBoundary, Phase, Sensor, wish
+from gateway.control.modes import NO_ANSWER_S, UtilityContact
 from harness.strategies.properties import COMMON
 from harness.strategies.reference import random_batteries
 from harness.surroundings.gateway import World, batches, commands, readings
@@ -95,7 +95,7 @@ def test_the_first_answer_of_the_utility_ends_it(world: World, strategy: str, en
 
 
 def test_a_gateway_that_has_just_started_or_relays_seldom_waits_longer() -> None:
-    contact = Contact(heard=1000)
+    contact = UtilityContact(heard=1000)
     assert not contact.is_lost(1000 + NO_ANSWER_S, relay_s=60)
     assert contact.is_lost(1001 + NO_ANSWER_S, relay_s=60)
     assert not contact.is_lost(1000 + 2700, relay_s=900)
@@ -105,7 +105,7 @@ def test_a_gateway_that_has_just_started_or_relays_seldom_waits_longer() -> None
 def test_a_battery_that_is_ready_says_why(world: World) -> None:
     world.ask(cmd="sharing", strategy="rangers")
     live(world, world.now + 900)
-    assert world.core.manager.reasons(world.core.now)[1] is Why.READY
+    assert world.core.manager.reasons(world.core.now)[1] is RoleReason.READY
 
 
 def test_the_plan_of_a_microgrid_alone_keeps_the_properties_of_every_strategy() -> None:
@@ -180,7 +180,7 @@ def test_the_public_microgrid_is_first_and_all_are_back_within_half_an_hour(dela
 @pytest.mark.parametrize("seed", range(5))
 def test_each_switch_closes_at_its_time_and_not_before(delays: dict[str, int], seed: int) -> None:
     name = random.Random(seed).choice(sorted(delays))
-    boundary = Boundary()
+    boundary = ObservedBoundary()
     for time in range(0, STABLE_S + WITHIN_S + 1, 15):
         boundary = boundary.observe(Sensor(voltage=True, is_open=True, heard=time))
         wanted = wish(boundary, time, commanded=False, isolated=False, stable_s=STABLE_S, delay_s=delays[name])

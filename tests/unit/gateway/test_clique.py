@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from commonwatt.clique.beats import Signs
-from commonwatt.clique.cliques import Clique, CliqueFile, Other, save_cliques
+from commonwatt.clique.cliques import Clique, CliqueFile, CliquePeer, save_cliques
 from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
@@ -20,8 +20,8 @@ from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, UTILITY, meter_down
 from commonwatt.sqlite import SqliteError
-from commonwatt.town.registry import REVOKED_FILE, Controller, Registry, SignedList, save_registry
-from gateway.clique.effects import Kept, Post
+from commonwatt.town.registry import REVOKED_FILE, RegisteredController, Registry, SignedList, save_registry
+from gateway.clique.effects import EpochPair, Post
 from gateway.clique.kept import AGAIN_S, AT_ONCE, FORGET_S, Hooks, Registries, RevokedOffer
 from gateway.clique.member import Member
 from gateway.clique.shell import CliqueShell
@@ -82,7 +82,7 @@ def test_without_a_list_nothing_is_sent() -> None:
 
 def clique_of(folder: Path) -> CliqueShell:
     """Return the clique of r001, which stands by in r003, with the list in its folder."""
-    others = (Other(name="r003", rank=3, address="127.0.0.1:9", key="00" * 32),)
+    others = (CliquePeer(name="r003", rank=3, address="127.0.0.1:9", key="00" * 32),)
     orders = {"r001": ("r001", "r003"), "r003": ("r003", "r001")}
     save_cliques(
         folder / "clique.json",
@@ -94,7 +94,7 @@ def clique_of(folder: Path) -> CliqueShell:
             path,
             Registry(
                 microgrid=name,
-                controller=Controller(number=1, address="10.0.0.1"),
+                controller=RegisteredController(number=1, address="10.0.0.1"),
                 meters=tuple(map(registered, meters)),
             ),
         )
@@ -208,7 +208,7 @@ def test_a_microgrid_is_commanded_after_its_epoch_is_durable_and_not_if_the_stor
         clique.leave()
 
     asyncio.run(play())
-    assert asked == [[Setting("clique:r003", Kept(EPOCH, EPOCH).text())]]
+    assert asked == [[Setting("clique:r003", EpochPair(EPOCH, EPOCH).text())]]
     member = clique.members["r003"]
     if error is None:
         assert began == ["r003"]
@@ -226,7 +226,7 @@ NOW = Now(START, Trust.NETWORK)
 def successor() -> Member:
     """Return the part of r002 in the microgrid of r001."""
     post = Post(microgrid="r001", own="r002", order=("r001", "r002"), ranks={"r001": 1, "r002": 2}, meters=4)
-    return Member(post, Kept((0, 2), (0, 0)), Signs(("r001", UTILITY), 0.0), 0.0, 1)
+    return Member(post, EpochPair((0, 2), (0, 0)), Signs(("r001", UTILITY), 0.0), 0.0, 1)
 
 
 def test_a_grant_initializes_also_the_meters_that_named_the_manager_before(world: World) -> None:
@@ -235,7 +235,7 @@ def test_a_grant_initializes_also_the_meters_that_named_the_manager_before(world
     for meter in (1, 2):
         manager.epochs.reported(meter, (1, 1))
     manager.epochs.reported(3, (9, 3))
-    member.kept, member.sure = Kept((3, 2), (3, 2)), True
+    member.kept, member.sure = EpochPair((3, 2), (3, 2)), True
     sent = [effect for effect in manager.begin(NOW) if isinstance(effect, Publish)]
     assert [(effect.topic.split("/")[2], one.cmd) for effect in sent for one in commands([effect])] == [
         ("1", "initialize"),

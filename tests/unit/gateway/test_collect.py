@@ -11,7 +11,7 @@ from commonwatt.model.time import Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, PutAck, Refusal, unpack_put_ack
+from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, LiveLevel, Put, PutAck, Refusal, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
 from gateway.collect import (
@@ -326,7 +326,7 @@ def test_a_live_level_nobody_can_believe_shares_nothing_and_is_kept(
     world.introduce(1)
     world.introduce(2)
     world.level(2, 10)
-    sent = Level(**{"state": 1, "time": START, "level": CAPACITY, **level}).pack()
+    sent = LiveLevel(**{"state": 1, "time": START, "level": CAPACITY, **level}).pack()
     assert commands(world.meter_says(1, "lvl", sent)) == []
     (dead_letter,) = world.store.dead_letters()
     assert (dead_letter.reason, dead_letter.content) == (reason, sent)
@@ -340,13 +340,13 @@ def test_state_bits_of_a_later_version_are_kept_counted_and_change_nothing(world
     event = EventRecord(previous_state=1, new_state=0x4001, record_id=1, meter_id=1, time=START)
     world.put(1, 1, [event])
     assert world.store.event(1, 1, 1) == event
-    sent = Level(state=0x8001, time=START, level=CAPACITY).pack()
+    sent = LiveLevel(state=0x8001, time=START, level=CAPACITY).pack()
     assert [command.cmd for command in commands(world.meter_says(1, "lvl", sent))] == ["share_power_on"]
     assert world.core.manager.counts.unknown_states == 2
 
 
 def test_a_level_of_a_meter_without_a_battery_is_kept_as_a_dead_letter(world: World) -> None:
-    world.meter_says(4, "lvl", Level(state=1, time=START, level=5).pack())
+    world.meter_says(4, "lvl", LiveLevel(state=1, time=START, level=5).pack())
     (dead_letter,) = world.store.dead_letters()
     assert (dead_letter.meter, dead_letter.reason) == (4, Rejection.TYPE_NOT_REGISTERED)
 
@@ -356,7 +356,7 @@ def test_a_level_of_the_future_does_not_shut_out_those_after_it(world: World) ->
     world.introduce(2)
     world.level(2, 10)
     world.forget_time()
-    world.meter_says(1, "lvl", Level(state=1, time=2**32 - 1, level=0).pack())
+    world.meter_says(1, "lvl", LiveLevel(state=1, time=2**32 - 1, level=0).pack())
     world.core.time.network(world.now, world.now, 0)
     assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
 

@@ -18,7 +18,7 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, ByteCount
 from commonwatt.sqlite import LOG_BYTES, is_damage, quarantined_before, ready_of
-from gateway.events import Counted
+from gateway.events import LineCounted
 from gateway.relay.outbox import load
 from gateway.store.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from gateway.store.recovery import open_checked, replace
@@ -356,8 +356,8 @@ def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
     _is_the_first(world)
     assert world.store.store_id == 6290965058799535099
     assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 500)]
-    world.handle(Counted("utility", "a", ByteCount()))
-    world.handle(Counted("utility", "a", ByteCount(5, 6)))
+    world.handle(LineCounted("utility", "a", ByteCount()))
+    world.handle(LineCounted("utility", "a", ByteCount(5, 6)))
     world.crash()
     assert world.quarantined == 0
     assert world.controller.line.month(world.now) is not None, "what is new is kept in it, too"

@@ -15,7 +15,7 @@ from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.service import only_one
 from commonwatt.runtime.watchdog import Notifier, Watchdog
-from commonwatt.town.registry import Controller, Registry, save_registry
+from commonwatt.town.registry import RegisteredController, Registry, save_registry
 from gateway.host.doctor import judge
 from gateway.host.host import HostedController, host_metrics, hosted, status
 from gateway.store.store import Store
@@ -32,7 +32,7 @@ def make(folder: Path, *names: str, **more: str) -> Path:
         meters = (registered(number),)
         save_registry(
             own / "registry.json",
-            Registry(microgrid=name, controller=Controller(number=number, address="10.0.0.1"), meters=meters),
+            Registry(microgrid=name, controller=RegisteredController(number=number, address="10.0.0.1"), meters=meters),
         )
         nowhere = f'broker = "127.0.0.1:{free_port()}"\nhead_end = "127.0.0.1:{free_port()}"\n'
         (own / "gateway.toml").write_text(f'[gateway]\nmicrogrid = "{name}"\n{nowhere}{more.get(name, "")}\n')

@@ -28,11 +28,11 @@ from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.loop import work as module
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
-from gateway.loop.machine import Disk
+from gateway.loop.machine import StoreDisk
 from gateway.loop.work import Work
 from gateway.relay import utility_commands
 from gateway.relay.utility_commands import UtilityCommands
-from gateway.shown.metrics import Figures, gateway_metrics
+from gateway.shown.metrics import ShellFigures, gateway_metrics
 from gateway.store.store import Store
 from harness.network.waiting import become
 from harness.surroundings.gateway import START, World, end_work, readings, registered
@@ -55,7 +55,7 @@ class Controlled:
         controller = Controller(settings, store.store, {METERS[HOME]: registered(METERS[HOME])})
         clock = Clock(origin=START, monotonic_origin=0, speed=0)
         self.inbox = Inbox()
-        self.work = Work(controller, store, self.inbox, clock, Disk(settings.store), self.sent.append)
+        self.work = Work(controller, store, self.inbox, clock, StoreDisk(settings.store), self.sent.append)
         asyncio.run(self.work.host(OTHER, folder / "r002.db", {METERS[OTHER]: registered(METERS[OTHER])}))
 
     def play(self, *events: Event, until: str = "") -> list[Publish]:
@@ -229,14 +229,14 @@ def test_a_step_of_the_time_shifts_the_deadlines_of_both(controlled: Controlled)
 def test_metrics_and_status_name_a_hosted_microgrid_and_are_as_ever_without_one(controlled: Controlled) -> None:
     controlled.play(put(HOME), put(OTHER), until="/2/d/ack")
     work = controlled.work
-    figures = Figures(stores={n: s.figures for n, s in work.stores.items()})
+    figures = ShellFigures(stores={n: s.figures for n, s in work.stores.items()})
     registry = registry_of(lambda: gateway_metrics(work.controller, figures))
     name, kind = "commonwatt_gateway_records_total", {"type": "through"}
     assert registry.get_sample_value(name, kind) == 4
     assert registry.get_sample_value(name, kind | {"microgrid": OTHER}) == 4
     assert work.controller.view(OTHER, START)["microgrid"] == OTHER
     alone = Controller(GatewaySettings(microgrid=HOME), work.own.store, {1: registered(1)})
-    assert not _labelled(registry_of(lambda: gateway_metrics(alone, Figures())))
+    assert not _labelled(registry_of(lambda: gateway_metrics(alone, ShellFigures())))
 
 
 def _labelled(registry: CollectorRegistry) -> list[str]:

@@ -24,7 +24,7 @@ from commonwatt.town.town import Direction, Function
 from gateway import household as totals
 from gateway.controller import Controller
 from gateway.core import RETRY, RETRY_S
-from gateway.household import MOST_BYTES, BatteryLevel, Town, discovery, state, topics_of
+from gateway.household import MOST_BYTES, BatteryLevel, TownRequests, discovery, state, topics_of
 from gateway.links import HouseholdLink
 from gateway.store.store import Store
 from harness.surroundings.gateway import CAPACITY, START, World, batches, readings, registered
@@ -154,7 +154,7 @@ def test_ids_of_a_place_are_fit_for_topics_stay_and_differ(place: str, name: str
 
 def test_numbers_are_exact_decimal_text() -> None:
     batteries = BatteryLevel(level=14_400_001, capacity=28_800_000, sharing=True)
-    town = Town(
+    town = TownRequests(
         use_less=True,
         use_less_until=START,
         island=False,

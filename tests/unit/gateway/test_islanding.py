@@ -19,10 +19,10 @@ from commonwatt.town.town import Direction, Function
 from gateway.control.islanding import (
     PHASE,
     REPORT_GOOD_FOR_S,
-    Boundary,
+    ObservedBoundary,
     Phase,
     Sensor,
-    Wish,
+    SwitchWish,
     contradiction,
     disagreement,
     kept_phase,
@@ -38,17 +38,17 @@ from harness.surroundings.gateway import World, commands, registered
 STABLE_S, DELAY_S = 300, 60
 
 
-def seen(*reports: tuple[int, bool, bool]) -> Boundary:
+def seen(*reports: tuple[int, bool, bool]) -> ObservedBoundary:
     """What was observed after reports of (time, voltage, switch open)."""
-    boundary = Boundary()
+    boundary = ObservedBoundary()
     for heard, voltage, is_open in reports:
         boundary = boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=heard))
     return boundary
 
 
 def wanted(
-    boundary: Boundary, now: int, *, commanded: bool = False, isolated: bool = False, released: bool = False
-) -> Wish:
+    boundary: ObservedBoundary, now: int, *, commanded: bool = False, isolated: bool = False, released: bool = False
+) -> SwitchWish:
     return wish(
         boundary,
         now,
@@ -115,14 +115,14 @@ def test_the_sensor_is_right_against_a_notice_and_the_contradiction_is_told() ->
     assert "power is back, but the boundary sensor has no voltage" in str(contradiction(dead, notice=False))
     assert contradiction(live, notice=False) is None
     assert contradiction(dead, notice=True) is None
-    assert contradiction(Boundary(), notice=True) is None
+    assert contradiction(ObservedBoundary(), notice=True) is None
     assert contradiction(live, notice=None) is None
 
 
 def test_the_time_being_set_changes_no_wait() -> None:
     boundary = seen(*((t, True, True) for t in range(0, 61, 15)))
     assert wanted(boundary.shift(3600), 3660).reason == wanted(boundary, 60).reason
-    assert Boundary().shift(5) == Boundary()
+    assert ObservedBoundary().shift(5) == ObservedBoundary()
 
 
 @settings(max_examples=300)
@@ -136,11 +136,11 @@ def test_it_never_closes_without_observed_stable_voltage(
     steps: list[tuple[int, bool, bool, bool, bool]],
 ) -> None:
     """Whatever comes, in whatever order, with restarts: closing needs reports without a gap for the whole wait."""
-    now, boundary, good = 0, Boundary(), list[int]()
+    now, boundary, good = 0, ObservedBoundary(), list[int]()
     for after_s, voltage, is_open, commanded, restarts in steps:
         now += after_s
         if restarts:
-            boundary, good = Boundary(), []
+            boundary, good = ObservedBoundary(), []
         boundary = boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=now))
         good = [*good, now] if voltage and (not good or now - good[-1] <= REPORT_GOOD_FOR_S) else [now] * voltage
         it = wanted(boundary, now, commanded=commanded)
@@ -440,8 +440,8 @@ def test_the_first_report_of_the_closed_switch_does_not_open_it_again(world: Wor
     assert world.core.modes.view(world.core.now).phase is Phase.CONNECTED
 
 
-def observed(*reports: tuple[int, bool]) -> Boundary:
-    boundary = Boundary()
+def observed(*reports: tuple[int, bool]) -> ObservedBoundary:
+    boundary = ObservedBoundary()
     for heard, good in reports:
         boundary = boundary.observe(Sensor(voltage=True, is_open=True, heard=heard, good=good))
     return boundary
@@ -452,9 +452,9 @@ def test_together_the_oldest_report_and_the_latest_excursion_count() -> None:
     both = together([one, other])
     assert both.sensor is not None
     assert (both.sensor.heard, both.stable_since) == (20, 15)
-    assert together([one, Boundary()]).stable_since is None
-    assert together([]) == together([Boundary()]) == Boundary()
-    assert disagreement({4: one, 5: Boundary()}) is None
+    assert together([one, ObservedBoundary()]).stable_since is None
+    assert together([]) == together([ObservedBoundary()]) == ObservedBoundary()
+    assert disagreement({4: one, 5: ObservedBoundary()}) is None
 
 
 # Voltage and frequency.

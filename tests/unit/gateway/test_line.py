@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.control import Relayed
+from commonwatt.model.control import RelayedDays
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import LOW_BYTES, ByteCount
@@ -20,8 +20,8 @@ from commonwatt.protocol.batches import SLOW_S
 from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.controller import carried
-from gateway.events import Counted, FromMeter
-from gateway.line.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
+from gateway.events import FromMeter, LineCounted
+from gateway.line.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, LineCounter, LineDay, forecast
 from gateway.line.saving import Saving, Sight
 from gateway.store.changes import Change, Setting
 from gateway.store.store import Store
@@ -56,7 +56,7 @@ class Account:
 
     def begin(self) -> None:
         """Begin, or begin again as after a restart."""
-        self.line = Line(self.store, ZONE, 2 * GB, by_interface=self.by_interface)
+        self.line = LineCounter(self.store, ZONE, 2 * GB, by_interface=self.by_interface)
 
     def look(self, side: str, run: str, up: int, down: int, time: str) -> None:
         effects: list[Effect[Change]] = self.line.look(side, run, ByteCount(up, down), at(time))
@@ -100,10 +100,10 @@ def test_byte_counts_are_stored_every_quarter_of_an_hour_and_at_the_end(store: S
     account.look(METERS, "a", 0, 0, "2026-07-04T10:00")
     for minute, stored in ((1, 0), (14, 0), (15, 15), (16, 15), (29, 15), (30, 30)):
         account.look(METERS, "a", minute, 0, f"2026-07-04T10:{minute:02}")
-        assert Line(store, ZONE, GB, by_interface=False).days()[0].sent == stored
+        assert LineCounter(store, ZONE, GB, by_interface=False).days()[0].sent == stored
     account.look(METERS, "a", 31, 0, "2026-07-04T10:31")
     store.commit([effect.change for effect in account.line.keep() if isinstance(effect, Write)])
-    assert Line(store, ZONE, GB, by_interface=False).days()[0].sent == 31
+    assert LineCounter(store, ZONE, GB, by_interface=False).days()[0].sent == 31
     account.look(METERS, "a", 35, 0, "2026-07-04T10:35")
     account.begin()
     account.look(METERS, "a", 40, 0, "2026-07-04T10:40")
@@ -266,8 +266,8 @@ def test_the_core_counts_what_its_broker_tells_and_says_it_in_the_heartbeat(tmp_
     for sent in (100, 1100):
         told = LineByteCount(run=7, sent=sent, received=2 * sent).pack()
         world.handle(FromMeter("cw1/r001/0/u/lte", told))
-    world.handle(Counted(UTILITY, "b", ByteCount()))
-    world.handle(Counted(UTILITY, "b", ByteCount(5, 6)))
+    world.handle(LineCounted(UTILITY, "b", ByteCount()))
+    world.handle(LineCounted(UTILITY, "b", ByteCount(5, 6)))
     world.do(world.controller.line.keep())
     world.crash()
     (heartbeat,) = (p.payload for p in world.tick("heartbeat") if p.topic.endswith("/stat"))
@@ -282,7 +282,7 @@ SAVES = (0.05, 0.08, 0.06)  # what each step saves of the line
 # Byte counts that are forged once: whose, by how much, on which day, beside which part of the allowance.
 FORGED = [*product((METERS, UTILITY), (GB // 10, GB, 2**53, 2**63), (3, 10, 12, 30), (0.5, 0.93, 0.99, 1.04))]
 BYTE_COUNTS = int(os.environ.get("BYTE_COUNTS", "16"))  # how many of them are tried; ``make soak`` tries all
-RELAYED = Relayed(seconds=DAY_S, batches=1_440, blocks=60_000, slots=200_000, size=3_000_000)
+RELAYED = RelayedDays(seconds=DAY_S, batches=1_440, blocks=60_000, slots=200_000, size=3_000_000)
 
 
 class Kept:
@@ -314,7 +314,7 @@ class Controller:
 
     def begin(self) -> None:
         """Begin, or begin again as after a restart."""
-        self.line = Line(self.kept, "America/New_York", 2 * GB, by_interface=False)
+        self.line = LineCounter(self.kept, "America/New_York", 2 * GB, by_interface=False)
         self.saving = Saving(self.kept, "r017", self.saves)
 
     def look(self) -> None:

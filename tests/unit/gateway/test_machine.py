@@ -15,11 +15,11 @@ from commonwatt.model.records import Log
 from commonwatt.model.units import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.runtime.clock import load_clock
 from gateway.line.line import INTERFACE, UTILITY
-from gateway.loop.machine import BALLAST_BYTES, Ballast, Disk, LineWatch, Threads
+from gateway.loop.machine import BALLAST_BYTES, Ballast, LineWatch, StoreDisk, StoreThreads
 from gateway.shell import Shell
 from gateway.store.changes import AddDeadLetters
 from harness.network.waiting import become
@@ -31,7 +31,7 @@ def test_calls_that_hang_leave_room_for_the_others(monkeypatch: pytest.MonkeyPat
     answers = threading.Event()
 
     async def play() -> None:
-        threads = Threads()
+        threads = StoreThreads()
         hanging = [asyncio.create_task(threads.run(answers.wait)) for _ in range(2 * module.AT_ONCE)]
         assert await asyncio.wait_for(threads.run(lambda: "done"), 60) == "done"
         assert not any(each.done() for each in hanging)
@@ -43,7 +43,7 @@ def test_calls_that_hang_leave_room_for_the_others(monkeypatch: pytest.MonkeyPat
 
 def test_a_failure_reaches_the_caller_and_the_thread_is_used_again() -> None:
     async def play() -> None:
-        threads = Threads()
+        threads = StoreThreads()
         with pytest.raises(OSError, match="no disk"):
             await threads.run(_fails)
         first = await threads.run(threading.current_thread)
@@ -65,7 +65,7 @@ def test_a_call_whose_caller_is_cancelled_ends() -> None:
         ended.set()
 
     async def play() -> None:
-        task = asyncio.create_task(Threads().run(call))
+        task = asyncio.create_task(StoreThreads().run(call))
         await become(begun.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -143,7 +143,7 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
 ) -> None:
     disk_space = iter([0, LOW_BYTES - 1, PLENTY, PLENTY])
     monkeypatch.setattr(Ballast, "space", lambda _: (next(disk_space), PLENTY))
-    disk = Disk(tmp_path / "gateway.db")
+    disk = StoreDisk(tmp_path / "gateway.db")
     said = []
     for free in (0, LOW_BYTES - 1, PLENTY, PLENTY):
         caplog.clear()
@@ -181,9 +181,9 @@ def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is
     work.own.store.close()
 
 
-FINE = Month(used=(1, 1), expected=(2, 2), allowance=1_000_000_000)
-AT_RISK = Month(used=(1, 1), expected=(2_000_000_000, 2), allowance=1_000_000_000)
-EXCEEDED = Month(used=(1_500_000_000, 1), expected=(2_000_000_000, 2), allowance=1_000_000_000)
+FINE = LineMonth(used=(1, 1), expected=(2, 2), allowance=1_000_000_000)
+AT_RISK = LineMonth(used=(1, 1), expected=(2_000_000_000, 2), allowance=1_000_000_000)
+EXCEEDED = LineMonth(used=(1_500_000_000, 1), expected=(2_000_000_000, 2), allowance=1_000_000_000)
 
 
 def test_a_person_is_warned_once_each_time_the_allowance_will_not_do(caplog: pytest.LogCaptureFixture) -> None:

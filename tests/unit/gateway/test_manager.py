@@ -13,7 +13,7 @@ from commonwatt.protocol.batches import BatchAck
 from commonwatt.protocol.commands import Command, Kind, Outcome, Stage
 from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.sharing_words import Why, reason_of_code
+from commonwatt.protocol.sharing_words import RoleReason, reason_of_code
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.meter_view import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.sharing import RENEWED_S
@@ -636,27 +636,27 @@ def codes(world: World) -> dict[int, str]:
 
 
 def test_a_heartbeat_says_why_each_battery_shares_or_not(world: World) -> None:
-    assert set(codes(world).values()) == {Why.NO_ANSWER}
+    assert set(codes(world).values()) == {RoleReason.NO_ANSWER}
     households(world, 80, 70, 48)
     found = codes(world)
     assert (found[1], found[2], found[3]) == ("helps?", "helps?", "low"), "no meter has confirmed yet"
     world.now += 600
     world.level(3, 48)
-    assert codes(world)[1] == Why.OLD_LEVEL
+    assert codes(world)[1] == RoleReason.OLD_LEVEL
 
 
 def test_the_page_and_the_heartbeat_say_alike_why_a_battery_can_not_take_part(world: World) -> None:
     households(world, 80, 70)
     world.introduce(3)
-    assert codes(world)[3] == Why.NO_LEVEL
+    assert codes(world)[3] == RoleReason.NO_LEVEL
     world.introduce(3, minimum=None)
     world.level(1, 80, State.INITIALIZED | State.ISOLATED)
     world.level(2, 70, State(0))
     world.level(3, 48)
     found = codes(world)
-    assert [found[meter] for meter in (1, 2, 3)] == [Why.ISOLATED, Why.SHUT_DOWN, Why.NO_MINIMUM]
+    assert [found[meter] for meter in (1, 2, 3)] == [RoleReason.ISOLATED, RoleReason.SHUT_DOWN, RoleReason.NO_MINIMUM]
     world.core.manager.epochs.fenced[3] = (2, 1)
-    assert codes(world)[3] == Why.FENCED
+    assert codes(world)[3] == RoleReason.FENCED
     shown = {meter: battery["why"] for meter, battery in world.view()["batteries"].items()}
     assert shown == {str(meter): reason_of_code(code, 10).why for meter, code in codes(world).items()}
 
@@ -664,18 +664,18 @@ def test_the_page_and_the_heartbeat_say_alike_why_a_battery_can_not_take_part(wo
 def test_before_a_boundary_meter_reports_a_battery_says_that_sharing_waits_for_it(world: World) -> None:
     world.core.manager.waits = True
     households(world, 80, 48)
-    assert codes(world)[1] == Why.WAITS_BOUNDARY
+    assert codes(world)[1] == RoleReason.WAITS_BOUNDARY
 
 
 def test_each_reason_is_a_sentence_and_one_of_a_later_version_says_so() -> None:
-    for why in Why:
+    for why in RoleReason:
         assert reason_of_code(why, 20).why.endswith(".")
         assert "{" not in reason_of_code(why, 20).why
     assert reason_of_code("waits-band", 20).why.startswith("Less than 2 % of its capacity")
     assert reason_of_code("helps?", 20).why.endswith("it is sent again.")
     assert reason_of_code("by-the-moon", 20).role == "out"
     with pytest.raises(ValueError, match="by-the-moon"):
-        Why("by-the-moon")
+        RoleReason("by-the-moon")
 
 
 def state(stage: Stage, failsafe: str = "watchdog") -> dict[str, object]:
@@ -702,7 +702,7 @@ def test_others_give_at_once_and_it_is_told_again_after_longer_and_longer_waits(
     before = len(world.sent)
     answers(world, 1, Kind.SHARING, "share_power_on", Stage.DISOBEYS)
     assert "1" in told(world, before, "share_power_off")
-    assert codes(world)[1] == Why.DISOBEYS
+    assert codes(world)[1] == RoleReason.DISOBEYS
     assert set(world.core.manager.decision.donors) == {2}
     at = []
     for _ in range(8 * 60):
@@ -719,7 +719,7 @@ def test_others_give_at_once_and_it_is_told_again_after_longer_and_longer_waits(
     for meter, percent in ((1, 80), (2, 80), (3, 30)):
         world.level(meter, percent)
     answers(world, 1, Kind.SHARING, "share_power_on", Stage.OBEYS, "done")
-    assert codes(world)[1] == Why.HELPS
+    assert codes(world)[1] == RoleReason.HELPS
 
 
 def test_a_load_that_does_not_reduce_is_not_told_each_minute(world: World) -> None:

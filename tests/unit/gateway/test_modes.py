@@ -14,7 +14,7 @@ from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS, MOST_LISTED, ControllerCommand, Strategy
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
-from commonwatt.protocol.meter_messages import Level
+from commonwatt.protocol.meter_messages import LiveLevel
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
@@ -462,11 +462,11 @@ def test_a_meter_with_a_wrong_clock_neither_blocks_nor_starts_sharing(world: Wor
     for meter, percent in ((1, 90), (2, 80), (3, 30)):
         world.level(meter, percent)
     assert set(world.core.manager.decision.donors) == {1, 2}
-    ahead = Level(state=UP, time=world.now + 3000, level=CAPACITY)
+    ahead = LiveLevel(state=UP, time=world.now + 3000, level=CAPACITY)
     world.meter_says(3, "lvl", ahead.pack())
     assert set(world.core.manager.decision.donors) == {1, 2}, "a level from the future counts for nothing"
     world.now += 15
-    behind = Level(state=UP, time=world.now - 7200, level=CAPACITY)
+    behind = LiveLevel(state=UP, time=world.now - 7200, level=CAPACITY)
     world.meter_says(3, "lvl", behind.pack())
     assert set(world.core.manager.decision.donors) == {1, 2}, "an older level does not replace a newer one"
 

@@ -10,7 +10,7 @@ import pytest
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.guesses import BY_ADDRESS
 from commonwatt.identity.passwords import Cost, PasswordHash
-from commonwatt.network.http_server import Request, Response
+from commonwatt.network.http_server import HttpRequest, Response
 from gateway.page import PAGE, Site
 from harness.surroundings.page import add_meter, empty
 
@@ -55,7 +55,7 @@ class Visitor:
 
     def get(self, path: str, method: str = "GET", address: str = "10.1.0.7", login: str = "") -> Response | None:
         headers = {"authorization": login} if login else {}
-        return self.site.answer(Request(method=method, path=path, address=address, headers=headers))
+        return self.site.answer(HttpRequest(method=method, path=path, address=address, headers=headers))
 
     def sees(self, password: str = RIGHT, address: str = "10.1.0.7") -> bool:
         return PLACE in self.ask(address=address, login=basic(password)).body

@@ -13,12 +13,12 @@ from commonwatt.model.blocks import Keys, Quality, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import Batch, BatchFlag, Mark
-from commonwatt.protocol.heartbeats import Heartbeat, Month, Refilling
+from commonwatt.protocol.heartbeats import Heartbeat, LineMonth, RefillProgress
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Function
 from gateway.relay.outbox import LATE_S, WINDOW, WINDOW_BYTES, Turns
-from gateway.relay.refill import LINE_BYTES_S, MONTH_S, OTHERS_WAIT_S, SHARE, Pace
-from gateway.store.changes import DONE, KEPT, AppendParts, Lost, Part, Stretch, grown, lost
+from gateway.relay.refill import LINE_BYTES_S, MONTH_S, OTHERS_WAIT_S, SHARE, RefillPace
+from gateway.store.changes import DONE, KEPT, AckStretch, AppendParts, LostData, Part, grown, lost
 from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 from harness.surroundings.messages import a_heartbeat
 from utility.readings.columns import Gateway, refilling
@@ -45,7 +45,7 @@ def lose(world: World) -> None:
         settle(world, world.tick("retry"))
 
 
-def said(world: World) -> Refilling:
+def said(world: World) -> RefillProgress:
     sent = world.tick("heartbeat")
     settle(world, sent)
     (payload,) = (publish.payload for publish in sent if publish.topic.endswith("/stat"))
@@ -108,13 +108,13 @@ def test_live_data_does_not_wait_for_a_refill(world: World) -> None:
 
 
 def test_in_a_month_that_is_used_up_a_refill_takes_its_share_of_the_allowance() -> None:
-    pace, allowance = Pace(), 2_000_000_000
-    pace.look(Month(used=(allowance + 1, 0), allowance=allowance))
+    pace, allowance = RefillPace(), 2_000_000_000
+    pace.look(LineMonth(used=(allowance + 1, 0), allowance=allowance))
     pace.sent(37_500, START)
     share_s = 37_500 * SHARE * MONTH_S / allowance
     assert pace.waits(int(START + share_s) - 20)
     assert not pace.waits(int(START + share_s))
-    pace.look(Month(used=(1, 0), allowance=allowance))
+    pace.look(LineMonth(used=(1, 0), allowance=allowance))
     pace.sent(int(LINE_BYTES_S / SHARE) * 60, START + 9_000)
     assert not pace.waits(START + 9_060)
     assert not pace.waits(START - 10**6), "the time was set back"
@@ -171,12 +171,12 @@ def test_who_is_not_heard_is_listed_first(world: World) -> None:
     assert (row.state, row.parts, row.end) == ("not heard", 10, None)
 
 
-def gateway(world: World, heard: int, told: Refilling | None = None) -> Gateway:
+def gateway(world: World, heard: int, told: RefillProgress | None = None) -> Gateway:
     beat = a_heartbeat(refilling={"r001": told or said(world)})
     return Gateway(controller="r001", kind="residential", heard=heard, heartbeat=beat)
 
 
-def shown(world: World, now: int, told: Refilling | None = None, heard: int | None = None) -> Refill:
+def shown(world: World, now: int, told: RefillProgress | None = None, heard: int | None = None) -> Refill:
     """Return the line of the list at the utility."""
     (row,) = refilling([gateway(world, heard or now, told)], now)
     return row
@@ -293,7 +293,7 @@ def test_each_acknowledgement_that_a_database_lost_is_in_what_is_sent_again(
     steps: list[tuple[int, bool]], back_to: int
 ) -> None:
     """Each acknowledgement comes some hours after the last, in a new run or not; the database keeps the first few."""
-    found: list[Stretch] = []
+    found: list[AckStretch] = []
     acknowledged: list[Mark] = []
     run, counter, hour = 1, 0, 0
     for part, (hours, restarted) in enumerate(steps):
@@ -313,11 +313,11 @@ def test_each_acknowledgement_that_a_database_lost_is_in_what_is_sent_again(
 
 
 def test_what_is_no_longer_remembered_is_not_taken_for_kept() -> None:
-    found: list[Stretch] = []
+    found: list[AckStretch] = []
     for hour in range(KEPT + 10):
         found = grown(found, (A, hour), hour, hour + 1)
-    assert lost(found, {A: 5}) == Lost(0, 0)
-    assert lost(found, {A: 50}) == Lost(52, 41)
+    assert lost(found, {A: 5}) == LostData(0, 0)
+    assert lost(found, {A: 50}) == LostData(52, 41)
 
 
 RATE = 125_000  # bytes a second: 1 Mbit/s

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.care.connection import CareRefused, CareUnreachable
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.certificates import Kind, details_of
+from commonwatt.identity.certificates import Purpose, details_of
 from commonwatt.model.time import Now, Trust
 from commonwatt.network.http_server import HttpServer
 from commonwatt.network.tls import ClientTls, stamp
@@ -161,7 +161,7 @@ def test_a_clock_that_leapt_ahead_renews_once_a_day_at_most(controller: Controll
 
 def test_a_brokers_certificate_counts_once_the_broker_shows_it(tmp_path: Path) -> None:
     town = CareTown(tmp_path, ["r001"], now() - 300 * DAY_S)
-    device, broker = town.file("r001"), town.file("r001", Kind.BROKER)
+    device, broker = town.file("r001"), town.file("r001", Purpose.BROKER)
     address = f"127.0.0.1:{free_port()}"
     settings = GatewaySettings(
         microgrid="r001",

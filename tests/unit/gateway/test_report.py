@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.certificates import Kind as CertificateKind
+from commonwatt.identity.certificates import Purpose as CertificateKind
 from commonwatt.identity.certificates import Signer
 from commonwatt.identity.devices import new_token, save_tokens
 from commonwatt.model.effects import Publish
@@ -31,8 +31,8 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.reports import MOST_TEXT_BYTES, read_report, report_of
 from commonwatt.runtime.clock import load_clock, wall_clock
 from commonwatt.runtime.service import LAST_LINES, start_log, without_secrets
-from commonwatt.town.registry import Controller, Registry, save_registry
-from gateway.alarms import KINDS, Alarm, alarms, byte_size
+from commonwatt.town.registry import RegisteredController, Registry, save_registry
+from gateway.alarms import KINDS, GatewayAlarm, alarms, byte_size
 from gateway.care import report
 from gateway.care.report import SAVING_BYTES, fitted, make_report
 from gateway.events import FromUtility, Reported
@@ -76,7 +76,9 @@ def status(**changes: Any) -> dict[str, Any]:
 def settings(tmp_path: Path) -> GatewaySettings:
     save_tokens(tmp_path / "tokens.json", {"r001": new_token()})
     registry = Registry(
-        microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=tuple(map(registered, (1, 2, 3)))
+        microgrid="r001",
+        controller=RegisteredController(number=1, address="10.0.0.1"),
+        meters=tuple(map(registered, (1, 2, 3))),
     )
     save_registry(tmp_path / "registry.json", registry)
     paths = {"store": "gateway.db", "tokens": "tokens.json", "registry": "registry.json"}
@@ -330,7 +332,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def named(found: list[Alarm]) -> list[tuple[str, str]]:
+def named(found: list[GatewayAlarm]) -> list[tuple[str, str]]:
     return [(alarm.alert, alarm.severity) for alarm in found]
 
 

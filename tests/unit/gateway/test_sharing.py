@@ -22,7 +22,7 @@ from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
-from commonwatt.protocol.sharing_words import Why, reason_of_code
+from commonwatt.protocol.sharing_words import RoleReason, reason_of_code
 from commonwatt.town.loading import load_town
 from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import SHARE_FOR_S
@@ -34,11 +34,11 @@ from gateway.control.plausibility import (
     WINDOW_SLOTS,
     Doubt,
     History,
-    Recorded,
+    RecordedBattery,
     recorded_of,
 )
 from gateway.control.rotation import Rotation
-from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
+from gateway.control.sharing import BatteryState, SharingDecision, decide, near_minimum, reasons
 from gateway.shown.status import view
 from gateway.store.changes import AppendParts, Part
 from harness.energy.worlds import Alone
@@ -101,7 +101,7 @@ def test_a_town_decides_as_its_microgrids_one_by_one(strategy: str) -> None:
         expected = {place + 1: int(weight) for place, weight in enumerate(plan.weights[row]) if weight}
         assert donors == expected
         found = reasons(mirrored, strategy, town.band_permille, island=island)
-        assert {meter for meter, why in found.items() if why in (Why.HELPS, Why.READY)} == set(donors)
+        assert {meter for meter, why in found.items() if why in (RoleReason.HELPS, RoleReason.READY)} == set(donors)
 
 
 def test_every_strategy_can_be_chosen_and_has_properties() -> None:
@@ -157,9 +157,9 @@ def test_in_an_island_a_battery_is_helped_only_when_it_is_nearly_empty(strategy:
 
 def test_the_reasons_in_an_island_are_those_of_an_island() -> None:
     waits = reasons(town((60, 25), (70, 75)), "spec", BAND, island=True)
-    assert waits == {1: Why.NO_NEED, 2: Why.LOW_IN_ISLAND}
+    assert waits == {1: RoleReason.NO_NEED, 2: RoleReason.LOW_IN_ISLAND}
     helped = reasons(town((60, 25), (0, 75)), "spec", BAND, island=True)
-    assert helped == {1: Why.HELPS, 2: Why.NEARLY_EMPTY}
+    assert helped == {1: RoleReason.HELPS, 2: RoleReason.NEARLY_EMPTY}
 
 
 def after(strategy: str, *percents: int) -> list[int]:
@@ -203,13 +203,13 @@ def test_batteries_that_already_share_come_before_larger_surpluses() -> None:  #
 
 
 def test_aces_acts_only_when_a_battery_is_empty() -> None:  # req: A5
-    assert decide(town((1, 50), (80, 50)), "aces", BAND) == Decision()
+    assert decide(town((1, 50), (80, 50)), "aces", BAND) == SharingDecision()
     assert decide(town((0, 50), (80, 50), (60, 50)), "aces", BAND).donors.keys() == {2, 3}
 
 
 def test_aces_goes_on_until_no_battery_requires_power() -> None:  # req: A5
     assert decide(town((1, 50), (80, 50), sharing=(2,)), "aces", BAND).donors.keys() == {2}
-    assert decide(town((50, 50), (80, 50), sharing=(2,)), "aces", BAND) == Decision()
+    assert decide(town((50, 50), (80, 50), sharing=(2,)), "aces", BAND) == SharingDecision()
 
 
 def test_weights_are_those_that_the_members_agreed_to() -> None:  # req: C2
@@ -236,7 +236,7 @@ def test_battery_whose_minimum_is_within_the_band_is_helped_when_it_is_empty() -
 
 
 def test_full_battery_with_a_minimum_of_all_it_holds_is_done_receiving() -> None:
-    assert decide(town((100, 100), (90, 50), sharing=(2,)), "spec", BAND) == Decision()
+    assert decide(town((100, 100), (90, 50), sharing=(2,)), "spec", BAND) == SharingDecision()
 
 
 def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  # req: C2, K5
@@ -244,9 +244,9 @@ def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  
         1: BatteryState(level=900, capacity=SMALL_CAPACITY, minimum=500, shares=False),
         2: BatteryState(level=100, capacity=SMALL_CAPACITY, minimum=500, shares=False),
     }
-    assert decide(batteries, "spec", BAND) == Decision({}, frozenset({2}))
+    assert decide(batteries, "spec", BAND) == SharingDecision({}, frozenset({2}))
     batteries[3] = BatteryState(level=800, capacity=SMALL_CAPACITY, minimum=500)
-    assert decide(batteries, "spec", BAND) == Decision({3: 1}, frozenset({2}))
+    assert decide(batteries, "spec", BAND) == SharingDecision({3: 1}, frozenset({2}))
 
 
 @pytest.mark.parametrize("strategy", NAMES)
@@ -254,7 +254,7 @@ def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  
 def test_battery_with_a_level_that_can_not_be_neither_gives_nor_receives(strategy: str, level: int) -> None:
     batteries = {1: state(level, sharing=True), 2: state(0), 3: state(900)}
     assert decide(batteries, strategy, BAND).donors.keys() == {3}
-    assert reasons(batteries, strategy, BAND)[1] is Why.IMPOSSIBLE
+    assert reasons(batteries, strategy, BAND)[1] is RoleReason.IMPOSSIBLE
 
 
 def test_batteries_near_their_minimum_are_watched_closely() -> None:
@@ -407,8 +407,8 @@ def test_each_strategy_explains_itself() -> None:
 def test_a_battery_whose_level_can_not_be_says_why() -> None:
     view = sharing_town()
     add_battery(view, "5", "house 5", 90, available=False)
-    view["batteries"]["5"] |= {"role": "out", "why": reason_of_code(Why.FROZEN, 0).why}
-    assert why(view)["house 5"] == ("out", reason_of_code(Why.FROZEN, 0).why)
+    view["batteries"]["5"] |= {"role": "out", "why": reason_of_code(RoleReason.FROZEN, 0).why}
+    assert why(view)["house 5"] == ("out", reason_of_code(RoleReason.FROZEN, 0).why)
     assert words(view).endswith("1 battery can't take part.")
 
 
@@ -422,8 +422,8 @@ def test_batteries_that_are_ready_to_share_without_the_utility_say_so() -> None:
 
 def test_a_battery_without_level_or_minimum_says_why() -> None:
     view = empty()
-    add_unknown(view, "5", "house 5", Why.NO_LEVEL)
-    assert why(view)["house 5"] == ("out", reason_of_code(Why.NO_LEVEL, 0).why)
+    add_unknown(view, "5", "house 5", RoleReason.NO_LEVEL)
+    assert why(view)["house 5"] == ("out", reason_of_code(RoleReason.NO_LEVEL, 0).why)
     assert "not known or too old" in words(view)
 
 
@@ -495,7 +495,7 @@ def test_a_live_level_is_compared_with_the_stored_one() -> None:
     assert stored.judge(HALF, START + 15) is None
     assert stored.judge(CAPACITY, START + 15) is Doubt.TOO_FAST
     assert stored.judge(CAPACITY, START + 3600) is None, "an hour without a record: nothing speaks against it"
-    assert Recorded().judge(CAPACITY, START) is None
+    assert RecordedBattery().judge(CAPACITY, START) is None
 
 
 @pytest.mark.parametrize("hour", [3, 12, 18])
@@ -549,7 +549,7 @@ def test_no_donor_is_emptied_below_its_floor_on_a_number_that_cannot_be(fault: s
     true = [[rng.randrange(FLOOR - CAPACITY // 5, FLOOR + CAPACITY // 6)] for _ in range(3)]
     true[0] = [FLOOR + CAPACITY // 12]
     seen: list[list[tuple[int, int, int]]] = [[], [], []]
-    recorded = [Recorded(), Recorded(), Recorded()]
+    recorded = [RecordedBattery(), RecordedBattery(), RecordedBattery()]
     sharing = [False] * 3
     last: list[tuple[int, int]] = [(0, -(10**6))] * 3
     for slot in range(600):
@@ -603,7 +603,7 @@ def test_the_gateway_says_why_and_a_restart_changes_nothing(tmp_path: Path) -> N
             assert isinstance(view["batteries"], dict)
             assert (view["batteries"]["1"]["role"], view["batteries"]["1"]["why"]) == (
                 "out",
-                reason_of_code(Why.FROZEN, 0).why,
+                reason_of_code(RoleReason.FROZEN, 0).why,
             )
             assert view["donors"] == ["2"]
             world.crash()
@@ -717,12 +717,12 @@ def test_a_battery_is_shown_as_told_to_share_until_the_commands_end(world: World
 
 def test_a_battery_that_rests_is_at_its_minimum_or_too_close_to_it() -> None:
     found = reasons(town((80, 50), (50, 50), (51, 50), (30, 50)), "spec", 20)
-    assert found == {1: Why.HELPS, 2: Why.NOTHING_ABOVE, 3: Why.TOO_CLOSE, 4: Why.LOW}
+    assert found == {1: RoleReason.HELPS, 2: RoleReason.NOTHING_ABOVE, 3: RoleReason.TOO_CLOSE, 4: RoleReason.LOW}
 
 
 def test_a_battery_in_need_that_nobody_helps_yet_waits_for_the_band_or_as_an_island() -> None:
-    assert reasons(town((60, 50), (49, 50)), "spec", 20)[2] is Why.WAITS_BAND
-    assert reasons(town((60, 25), (4, 75)), "spec", 20, island=True)[2] is Why.WAITS_ISLAND
+    assert reasons(town((60, 50), (49, 50)), "spec", 20)[2] is RoleReason.WAITS_BAND
+    assert reasons(town((60, 25), (4, 75)), "spec", 20, island=True)[2] is RoleReason.WAITS_ISLAND
 
 
 def test_outcomes_of_the_minutes_question_displace_no_others(world: World) -> None:

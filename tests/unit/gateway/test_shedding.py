@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from commonwatt.energy.places import blocks_of
-from commonwatt.energy.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, ranks, shed
+from commonwatt.energy.shedding import GROUPS, LADDER, TURN_S, Islands, PlacePriority, hours_left, ranks, shed
 from commonwatt.energy.step import Boundary, Inputs, step_alone
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
@@ -17,7 +17,7 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.town import Function
 from harness.surroundings.gateway import World, commands
 
-KEPT, APARTMENT, HOUSE = Priority.KEPT, Priority.APARTMENT, Priority.HOUSE
+KEPT, APARTMENT, HOUSE = PlacePriority.KEPT, PlacePriority.APARTMENT, PlacePriority.HOUSE
 PLACES = (KEPT, *[APARTMENT] * 6, *[HOUSE] * 6)
 
 
@@ -42,7 +42,7 @@ def island(hours: float, *, off: bool = False, number: int = 0, known: bool = Tr
 def counts(islands: Islands, time: int = 0) -> tuple[int, int, int]:
     """How many kept places, apartments and houses are off."""
     flags = shed(islands, time)
-    kept, apartments, houses = (int((flags & (islands.priority == each)).sum()) for each in Priority)
+    kept, apartments, houses = (int((flags & (islands.priority == each)).sum()) for each in PlacePriority)
     return kept, apartments, houses
 
 

@@ -16,7 +16,7 @@ from commonwatt.model.records import Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import Clock, load_clock
 from commonwatt.runtime.watchdog import Notifier, Watchdog
-from commonwatt.town.registry import Controller, Registry, save_registry
+from commonwatt.town.registry import RegisteredController, Registry, save_registry
 from gateway.controller import JOBS
 from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
@@ -35,7 +35,8 @@ def shell(tmp_path: Path) -> Shell:
     paths = {name: tmp_path / file for name, file in names.items()}
     save_tokens(paths["tokens"], {"r001": new_token()})
     save_registry(
-        paths["registry"], Registry(microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=())
+        paths["registry"],
+        Registry(microgrid="r001", controller=RegisteredController(number=1, address="10.0.0.1"), meters=()),
     )
     settings = GatewaySettings.model_validate({"microgrid": "r001", "http": None, **paths})
     return Shell.open(settings, load_clock(None))
@@ -118,7 +119,9 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
-    registry = Registry(microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=(registered(1),))
+    registry = Registry(
+        microgrid="r001", controller=RegisteredController(number=1, address="10.0.0.1"), meters=(registered(1),)
+    )
     save_registry(tmp_path / "registry.json", registry)
     (tmp_path / "tokens.json").write_text('{"r001": "a token"}')
     return GatewaySettings(

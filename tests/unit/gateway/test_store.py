@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from commonwatt.codec.packing import pack
 from commonwatt.device.commands import EpochGuard
-from commonwatt.device.sessions import Brokers, Installed
+from commonwatt.device.sessions import Brokers, MeterBroker
 from commonwatt.model.blocks import from_records, join
 from commonwatt.model.effects import Write
 from commonwatt.model.exceptions import ConfigError
@@ -370,7 +370,7 @@ def test_meters_of_both_releases_obey_the_epoch(folder: Path) -> None:
     with closing(Store.open(folder / "gateway.db")) as store:
         epoch = Epochs(store, [METER]).of(METER)
     assert epoch == (HIGHEST[0] + FURTHER, 0)
-    assert Brokers(METER, [Installed(name=MICROGRID, rank=1)]).why_not(MICROGRID, epoch) is None
+    assert Brokers(METER, [MeterBroker(name=MICROGRID, rank=1)]).why_not(MICROGRID, epoch) is None
     # One that obeyed the last manager, one that was away since the upgrade, and one that heard a later manager.
     for held in (HIGHEST, (1, 0), (HIGHEST[0] + 200, 3), (0, 0)):
         assert EpochGuard(epoch=held).why_not(epoch, 0) is None

@@ -15,7 +15,7 @@ from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import State
 from commonwatt.model.time import Now, Trust
-from commonwatt.protocol.commands import Command, Held, Kind, Name, Outcome
+from commonwatt.protocol.commands import Command, HeldState, Kind, Name, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.control.manager import Manager
 from gateway.store.changes import Change, Desired, MeterInfo, Setting
@@ -60,7 +60,7 @@ class Microgrid:
     def __init__(self, strategy: str) -> None:
         self.settings = GatewaySettings.model_validate({"microgrid": "r001", "sharing": strategy})
         self.now = Now(START, Trust.NETWORK)
-        self.held: dict[int, Held] = {}
+        self.held: dict[int, HeldState] = {}
         self.levels: dict[int, float] = {}
         self.sent: list[Sent] = []
         self.start(Kept())
@@ -116,7 +116,7 @@ class Microgrid:
             return
         self.sent.append((meter, command.cmd, command.weight, command.until))
         on = command.cmd == "share_power_on"
-        self.held[meter] = Held(
+        self.held[meter] = HeldState(
             value="on" if on else "off",
             epoch=command.epoch,
             seq=command.seq or 0,

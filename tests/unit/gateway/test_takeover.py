@@ -28,10 +28,10 @@ from commonwatt.protocol.commands import EPOCH_STEP, RAISES, Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level, Refusal
+from commonwatt.protocol.meter_messages import LiveLevel, Refusal
 from commonwatt.protocol.topics import UTILITY
 from gateway.clique.core import CliqueCore
-from gateway.clique.effects import Begin, Kept, Means, Post, TakeStates
+from gateway.clique.effects import Begin, EpochPair, Means, Post, TakeStates
 from gateway.clique.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing, Reports
 from gateway.clique.member import STEP_S, Member
 from gateway.collect import LEAVING_S, UNANSWERED_S, Departures
@@ -51,7 +51,7 @@ class Cliqued(World):
 
     def new_core(self) -> None:
         post = Post(microgrid="r001", own="r001", order=ORDER, ranks=RANKS, meters=len(self.meters))
-        self.member = Member(post, Kept((1, 1), (1, 1)), Signs((*ORDER[1:], UTILITY), 0), 0, 1)
+        self.member = Member(post, EpochPair((1, 1), (1, 1)), Signs((*ORDER[1:], UTILITY), 0), 0, 1)
         self.controller = Controller(self.settings, self.store, self.meters, {"r001": self.member})
         self.core = self.controller.own
         self.core.time.network(self.now, self.now, 0)
@@ -132,7 +132,7 @@ def test_the_manager_names_the_order_of_brokers(world: Cliqued) -> None:
     world.confirmed()
     assert {one.brokers for one in commands(world.tick(RETRY))} == {()}, "as installed"
     post = Post(microgrid="r001", own="r002", order=ORDER, ranks=RANKS, meters=3)
-    epochs = GrantedEpochs(Member(post, Kept((1, 2), (1, 2)), Signs(("r001", "r003", UTILITY), 0), 0, 1))
+    epochs = GrantedEpochs(Member(post, EpochPair((1, 2), (1, 2)), Signs(("r001", "r003", UTILITY), 0), 0, 1))
     assert epochs.brokers == ("r002", "r003", "r001")
 
 
@@ -156,7 +156,7 @@ def test_a_new_grant_begins_with_initialize_and_forgets_what_was_desired(world: 
     world.command(id="1", cmd="reduce", state="on", for_s=3600)
     assert {desired.kind for desired in world.store.desired()} == {"reducing"}
 
-    world.member.kept = Kept((7, 1), (7, 1))
+    world.member.kept = EpochPair((7, 1), (7, 1))
     world.sent.clear()
     sent = commands(world.handle(Granted("r001")))
     assert {(command.cmd, command.epoch) for command in sent} == {("initialize", (7, 1))}
@@ -201,7 +201,7 @@ def test_the_heartbeat_names_the_managed_microgrids_with_their_epochs(world: Cli
 def test_the_heartbeat_has_minima_and_levels_of_what_is_managed_for_another(world: Cliqued, tmp_path: Path) -> None:
     world.confirmed()
     post = Post(microgrid="r002", own="r001", order=("r002", "r001"), ranks=RANKS, meters=1)
-    member = Member(post, Kept((3, 1), (3, 1)), Signs(("r002", UTILITY), 0), 0, 1)
+    member = Member(post, EpochPair((3, 1), (3, 1)), Signs(("r002", UTILITY), 0), 0, 1)
     controller = Controller(world.settings, world.store, world.meters, {"r001": world.member, "r002": member})
     store = Store.open(tmp_path / "other.db")
     controller.host("r002", store, {9: registered(9)})
@@ -217,7 +217,7 @@ def test_the_heartbeat_has_minima_and_levels_of_what_is_managed_for_another(worl
     assert 9 not in beat().minima, "it does not manage r002"
     assert beat().hosted == {}
     member.meter_said(9, (3, 1), 0)
-    level = Level(state=1, time=world.now // SLOT_S * SLOT_S, level=4_000_000)
+    level = LiveLevel(state=1, time=world.now // SLOT_S * SLOT_S, level=4_000_000)
     controller.handle("r002", FromMeter("cw1/r002/9/u/lvl", level.pack()), world.now)
     assert beat().minima[9][0] == 30
     energy = beat().hosted["r002"]
@@ -232,7 +232,7 @@ def test_a_phase_stored_under_an_earlier_grant_is_not_that_of_the_next(world: Cl
     epochs = world.core.manager.epochs
     assert isinstance(epochs, GrantedEpochs)
     assert epochs.own == (1, 1)
-    world.member.kept = Kept((1, 1), (2, 2))
+    world.member.kept = EpochPair((1, 1), (2, 2))
     assert (epochs.commands, epochs.deposed_by) == (False, (2, 2))
 
 
@@ -411,7 +411,7 @@ def test_an_epoch_that_one_meter_made_up_is_not_believed_because_another_exceeds
 THIEF = "r003"
 
 
-def controller(own: ControllerId, kept: Kept, *, sure: bool = True) -> CliqueCore:
+def controller(own: ControllerId, kept: EpochPair, *, sure: bool = True) -> CliqueCore:
     """Return the part of a controller in microgrid r001, at second 100, with lines that are known."""
     post = Post(microgrid="r001", own=own, order=ORDER, ranks=RANKS, meters=6)
     it = CliqueCore(own, [post], {"r001": kept}, 0)
@@ -423,7 +423,7 @@ def controller(own: ControllerId, kept: Kept, *, sure: bool = True) -> CliqueCor
     return it
 
 
-OWNER = Kept((1, 1), (1, 1))
+OWNER = EpochPair((1, 1), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -445,14 +445,14 @@ def test_no_message_of_a_mate_deposes_a_living_manager(message: CliqueMessage) -
 
 
 def test_only_the_utility_grants() -> None:
-    mate = controller("r002", Kept((0, 2), (1, 1)))
+    mate = controller("r002", EpochPair((0, 2), (1, 1)))
     grant = Grant(microgrid="r001", epoch=(2, 2), replaces=(1, 1))
     assert mate.handle(THIEF, grant, 100.1) == []
     assert [effect for effect in mate.handle(UTILITY, grant, 100.1) if isinstance(effect, Begin)]
 
 
 def test_a_lying_vote_ends_no_manager_that_the_asker_hears() -> None:
-    mate = controller("r002", Kept((0, 2), (1, 1)))
+    mate = controller("r002", EpochPair((0, 2), (1, 1)))
     member = mate.members["r001"]
     for tenth in range(1, 150):
         now = 100 + tenth / 10
@@ -467,17 +467,17 @@ def test_a_lying_vote_ends_no_manager_that_the_asker_hears() -> None:
 
 
 def test_it_may_give_away_what_it_manages_and_nothing_else() -> None:
-    mate = controller("r002", Kept((0, 2), (1, 1)))
+    mate = controller("r002", EpochPair((0, 2), (1, 1)))
     effects = mate.handle(THIEF, Yield(microgrid="r001", epoch=(2, 2)), 100.1)
     assert not [effect for effect in effects if isinstance(effect, Begin)]
-    mate = controller("r002", Kept((0, 2), (1, 3)))
+    mate = controller("r002", EpochPair((0, 2), (1, 3)))
     effects = mate.handle(THIEF, Yield(microgrid="r001", epoch=(2, 2)), 100.1)
     assert [effect.epoch for effect in effects if isinstance(effect, Begin)] == [(2, 2)]
 
 
 @pytest.mark.parametrize("step", [1, EPOCH_STEP])
 def test_its_word_raises_a_counter_a_step_a_day_and_a_hundred_times(step: int) -> None:
-    mate = controller("r002", Kept((0, 2), (1, 3)))
+    mate = controller("r002", EpochPair((0, 2), (1, 3)))
     for day in (0, 1):
         for n in range(1_000):
             counter = mate.members["r001"].kept.highest[0] + step
@@ -486,7 +486,7 @@ def test_its_word_raises_a_counter_a_step_a_day_and_a_hundred_times(step: int) -
 
 
 def test_its_own_beats_may_keep_its_own_microgrid_and_make_no_takeover_of_another() -> None:
-    mate = controller("r002", Kept((0, 2), (1, 1)))
+    mate = controller("r002", EpochPair((0, 2), (1, 1)))
     says = Bits(able=frozenset(ORDER), manages=frozenset(ORDER))
     for tenth in range(1, 300):
         effects = mate.beat(THIEF, Beat(says, tenth), 100 + tenth / 10)
@@ -507,7 +507,7 @@ def calm_at(now: float) -> CliqueCore:
     posts = [
         Post(microgrid=name, own="r001", order=order, ranks=PAIR_RANKS, meters=4) for name, order in ORDERS.items()
     ]
-    takeover = CliqueCore("r001", posts, {"r001": Kept((1, 1), (1, 1)), "r002": Kept((0, 1), (1, 2))}, now)
+    takeover = CliqueCore("r001", posts, {"r001": EpochPair((1, 1), (1, 1)), "r002": EpochPair((0, 1), (1, 2))}, now)
     for member in takeover.members.values():
         member.means = Means(able=True, commits=True, connected=4)
     for meter in (1, 2):
@@ -523,7 +523,7 @@ def test_it_rests_until_the_next_beat() -> None:
 
 def test_in_doubt_it_rests_no_longer_than_between_two_probes() -> None:
     takeover = calm_at(100.0)
-    takeover.members["r001"].restore(Kept((1, 1), (1, 1)))
+    takeover.members["r001"].restore(EpochPair((1, 1), (1, 1)))
     assert takeover.rests_until(100.1) == 100.1 + STEP_S
 
 

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from commonwatt.model.time import Machine, Trust
+from commonwatt.model.time import MachineClocks, Trust
 from gateway.timekeeper import CONFIRMED_FOR_S, DRIFT, KEEP_EVERY_S, MAX_ERROR_S, METER_GOOD_FOR_S, Timekeeper
 
 NOW = 1_790_000_000
 HOUR = 3600
-MACHINE = Machine(raw=NOW, wall=NOW, since_boot_s=1000.0, boot="this", synchronised=False, has_hardware_clock=False)
+MACHINE = MachineClocks(
+    raw=NOW, wall=NOW, since_boot_s=1000.0, boot="this", synchronised=False, has_hardware_clock=False
+)
 
 
 def keeper(*meters: float) -> Timekeeper:

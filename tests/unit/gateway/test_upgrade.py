@@ -12,15 +12,15 @@ import pytest
 from commonwatt.care import release as releases
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
 from commonwatt.care.installing import INSTALLED, ORDER, PACKAGE, RESULT
-from commonwatt.care.release import Manifest
+from commonwatt.care.release import ReleaseManifest
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.authority import Authority
 from commonwatt.protocol.controller_commands import ControllerOutcome
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.care import upgrade
-from gateway.care.upgrade import FETCH, FRESH_S, PART, Facts, Fetching, Meters, is_affordable, verdict
-from gateway.events import Ended, Upgraded, Wanted
+from gateway.care.upgrade import FETCH, FRESH_S, PART, Fetching, GatewayFacts, Meters, is_affordable, verdict
+from gateway.events import Upgraded, UpgradeEnded, WantedRelease
 from harness.surroundings.gateway import World
 
 SHA = "a" * 64
@@ -32,7 +32,7 @@ def ask(world: World, name: str, release: str = "0.4.1") -> list[ControllerOutco
     return [unpack_json(ControllerOutcome, each.payload) for each in sent if each.topic == "cw1/r001/u/out"]
 
 
-def wanted(world: World) -> Wanted | None:
+def wanted(world: World) -> WantedRelease | None:
     return world.core.utility_commands.upgrade
 
 
@@ -40,14 +40,14 @@ def test_it_is_taken_once_and_kept_over_a_restart(world: World) -> None:
     assert [one.result for one in ask(world, "upgrade-1")] == ["partial"]
     assert [one.result for one in ask(world, "upgrade-1")] == ["partial"], "the same again is the same command"
     world.crash()
-    assert wanted(world) == Wanted(id="upgrade-1", release="0.4.1", sha256=SHA)
+    assert wanted(world) == WantedRelease(id="upgrade-1", release="0.4.1", sha256=SHA)
 
 
 def test_the_release_that_runs_then_tells_how_it_ended_also_when_it_is_asked_again(world: World) -> None:
     ask(world, "upgrade-1")
     world.crash()
     why = "went back to 0.4.0: no verdict within 10 minutes"
-    (sent,) = world.handle(Upgraded(Ended(id="upgrade-1", result="refused", why=why)))
+    (sent,) = world.handle(Upgraded(UpgradeEnded(id="upgrade-1", result="refused", why=why)))
     told = unpack_json(ControllerOutcome, sent.payload)
     assert (told.id, told.result, told.reason) == ("upgrade-1", "refused", why)
     world.crash()
@@ -60,8 +60,8 @@ def test_a_later_command_takes_the_place_of_an_earlier_one(world: World) -> None
     first, second = ask(world, "upgrade-2", "0.4.2")
     assert (first.id, first.result, first.reason) == ("upgrade-1", "superseded", "0.4.2 is wanted")
     assert (second.id, second.result) == ("upgrade-2", "partial")
-    assert world.handle(Upgraded(Ended(id="upgrade-1", result="done"))) == [], "it does not count any more"
-    assert wanted(world) == Wanted(id="upgrade-2", release="0.4.2", sha256=SHA)
+    assert world.handle(Upgraded(UpgradeEnded(id="upgrade-1", result="done"))) == [], "it does not count any more"
+    assert wanted(world) == WantedRelease(id="upgrade-2", release="0.4.2", sha256=SHA)
 
 
 PIECE = 1000  # bytes of a piece
@@ -105,7 +105,7 @@ class Place:
         self.root.mkdir()
         town = Authority.create(folder / "town", "Town", 1_000_000)
         other = Authority.create(folder / "other", "Other", 1_000_000)
-        text = Manifest(
+        text = ReleaseManifest(
             package="commonwatt-controller", version="9.0", architecture="amd64", sha256=SHA256, size_bytes=len(CONTENT)
         ).model_dump_json()
         signature = (town if signed_by == "town" else other).signature(releases.PURPOSE, text.encode()).hex()
@@ -117,9 +117,9 @@ class Place:
             care=None,
         )
         self.folder = folder / "upgrade"
-        self.wanted = Wanted(id="upgrade-1", release="9.0", sha256=SHA256)
+        self.wanted = WantedRelease(id="upgrade-1", release="9.0", sha256=SHA256)
 
-    def steps(self, count: int, month: Month | None = None) -> Ended | None:
+    def steps(self, count: int, month: LineMonth | None = None) -> UpgradeEnded | None:
         """Do so many steps, each by a gateway that was started again."""
         for _ in range(count):
             if (ended := Fetching(self.settings, self.root, self.care).step(self.wanted, month)) is not None:
@@ -178,7 +178,7 @@ def test_a_release_that_went_back_for_another_gateway_of_the_machine_is_not_hand
     os.utime(place.folder / FETCH, (1_000, 1_000))
     result = {"id": "upgrade-9", "version": "9.0", "result": "failed", "why": "went back to 8.0: no verdict"}
     (place.root / RESULT).write_text(json.dumps(result))
-    assert place.steps(1) == Ended(id="upgrade-1", result="refused", why="went back to 8.0: no verdict")
+    assert place.steps(1) == UpgradeEnded(id="upgrade-1", result="refused", why="went back to 8.0: no verdict")
 
 
 @pytest.mark.parametrize("kept", ["", "8.0", "9.0"])
@@ -188,7 +188,7 @@ def test_the_installed_release_is_fetched_only_if_its_package_is_not_kept(
     place = Place(tmp_path)
     monkeypatch.setattr(upgrade, "own_release", lambda: "9.0")
     monkeypatch.setattr(upgrade, "version_of", lambda path: kept if path == place.root / INSTALLED else "")
-    assert place.steps(100) == (Ended(id="upgrade-1", result="done", why="") if kept == "9.0" else None)
+    assert place.steps(100) == (UpgradeEnded(id="upgrade-1", result="done", why="") if kept == "9.0" else None)
     assert (place.folder / ORDER).exists() == (kept != "9.0")
 
 
@@ -199,7 +199,7 @@ def test_a_refusal_of_the_utility_is_the_outcome(tmp_path: Path, monkeypatch: py
         raise CareRefused("there is no such release")
 
     monkeypatch.setattr(place.care, "post", refuse)
-    assert place.steps(1) == Ended(id="upgrade-1", result="refused", why="there is no such release")
+    assert place.steps(1) == UpgradeEnded(id="upgrade-1", result="refused", why="there is no such release")
 
 
 def test_the_result_of_roots_unit_is_the_outcome(tmp_path: Path) -> None:
@@ -208,25 +208,25 @@ def test_the_result_of_roots_unit_is_the_outcome(tmp_path: Path) -> None:
     result = {"id": "upgrade-1", "version": "9.0", "result": "failed", "why": "went back to 8.0: no verdict"}
     (place.root / RESULT).write_text(json.dumps(result))
     (place.folder / ORDER).unlink()
-    assert place.steps(1) == Ended(id="upgrade-1", result="refused", why="went back to 8.0: no verdict")
+    assert place.steps(1) == UpgradeEnded(id="upgrade-1", result="refused", why="went back to 8.0: no verdict")
     assert not list(place.folder.iterdir())
 
 
 def test_a_line_at_risk_fetches_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    place.steps(10, Month(used=(0, 900), expected=(0, 1_100), allowance=1_000))
+    place.steps(10, LineMonth(used=(0, 900), expected=(0, 1_100), allowance=1_000))
     assert place.care.asked == []
 
 
 def test_a_fetch_takes_at_most_a_quarter_of_what_the_month_leaves() -> None:
-    month = Month(used=(0, 100), expected=(0, 600), allowance=1_000)
+    month = LineMonth(used=(0, 100), expected=(0, 600), allowance=1_000)
     assert is_affordable(100, month)
     assert not is_affordable(101, month)
-    assert not is_affordable(1, Month(used=(0, 1_001), expected=None, allowance=1_000))
+    assert not is_affordable(1, LineMonth(used=(0, 1_001), expected=None, allowance=1_000))
     assert is_affordable(10**9, None)
 
 
-GOOD = Facts(meters=Meters(served=20, before=20), backlog=40, backlog_age_s=10)
+GOOD = GatewayFacts(meters=Meters(served=20, before=20), backlog=40, backlog_age_s=10)
 
 
 def test_it_is_given_at_the_end_of_the_time_though_all_is_well_at_once() -> None:
@@ -242,7 +242,7 @@ def test_it_is_given_at_the_end_of_the_time_though_all_is_well_at_once() -> None
         (replace(GOOD, bad=frozenset({"store"})), "an alarm of store"),
     ],
 )
-def test_what_is_worse_than_before_has_until_the_end_and_is_then_named(now: Facts, why: str) -> None:
+def test_what_is_worse_than_before_has_until_the_end_and_is_then_named(now: GatewayFacts, why: str) -> None:
     assert verdict(GOOD, now, 600, 480, 600) is None
     assert verdict(GOOD, now, 600, 570, 600) == (False, why)
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.certificates import Kind, check_signed
+from commonwatt.identity.certificates import Purpose, check_signed
 from commonwatt.identity.chains import chain_of
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
@@ -33,7 +33,7 @@ MONTH, ONE, OTHER = "2026-11", "1" * 64, "2" * 64
 
 @pytest.fixture(name="own", scope="module")
 def _own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return certificate(authority(tmp_path_factory.mktemp("office")), Kind.DEVICE, "r001")
+    return certificate(authority(tmp_path_factory.mktemp("office")), Purpose.DEVICE, "r001")
 
 
 @pytest.fixture(name="witness")

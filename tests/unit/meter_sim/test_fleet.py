@@ -12,7 +12,7 @@ import pytest
 
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device import shell as shell_module
-from commonwatt.device.changes import Change, Delete
+from commonwatt.device.changes import Delete, MeterChange
 from commonwatt.device.records import Tally
 from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.effects import Publish, Write
@@ -241,7 +241,7 @@ def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, mo
     assert bench.store is not None
     commit, failures = bench.store.commit, [sqlite3.OperationalError("database or disk is full")] * 3
 
-    def failing(changes: list[Change]) -> None:
+    def failing(changes: list[MeterChange]) -> None:
         if failures:
             tried.append(bench.meters.figures().dropped)
             raise failures.pop()

@@ -30,7 +30,7 @@ from meter_sim.load import (
     seed_of,
 )
 from meter_sim.physics import Circumstances, MeteredTown
-from meter_sim.world import World
+from meter_sim.world import FleetWorld
 
 TOWN = TownTable()
 DAY = 20_454  # 2026-01-01
@@ -300,12 +300,12 @@ def test_a_place_that_loses_its_energy_while_it_is_cold_is_cold_again_after_it(p
 def test_emulated_houses_take_three_times_as_much_after_an_outage_also_over_a_restart(town: Town) -> None:
     empty = {meter.id: 0 for meter in town.microgrids["r"].meters if meter.battery}
     physics = MeteredTown(town, town.microgrids.values())
-    world, usual = (World(physics, NIGHT, {"r": empty}, {}) for _ in range(2))
+    world, usual = (FleetWorld(physics, NIGHT, {"r": empty}, {}) for _ in range(2))
     percent: list[int] = []
     logged = ""
     for slot in range(400):
         if slot == 200:
-            world = World(physics, world.slot_end, world.levels, {"r": json.loads(logged)["cold"]})
+            world = FleetWorld(physics, world.slot_end, world.levels, {"r": json.loads(logged)["cold"]})
         step = world.step({"r": DEAD if slot < 160 else Circumstances()}).steps["r"]
         logged = json.dumps(step.energy())
         ordinary = sum(usual.step({"r": Circumstances()}).steps["r"].served.values())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from commonwatt.device.commands import Commanded
 from commonwatt.energy.places import Places, blocks_of
-from commonwatt.energy.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
+from commonwatt.energy.plant import Need, Plant, PlantOrder, PlantStep, plant_of, price_factor, run_plant
 from commonwatt.energy.splits import Array
 from commonwatt.energy.step import (
     NO_LIMIT_W,
@@ -31,7 +31,7 @@ from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, To
 from harness.energy.compare import check, imbalances, town_imbalances
 from harness.energy.worlds import Alone
 from meter_sim.load import Surroundings, Weather
-from meter_sim.physics import Circumstances, Step
+from meter_sim.physics import Circumstances, PhysicsStep
 
 TOWN_FILE = """
 [[microgrid]]
@@ -115,7 +115,7 @@ def boundary(kind: str, direction: Direction) -> Meter:
     return next(m for m in grid(kind).meters if m.function is Function.BOUNDARY and m.direction is direction)
 
 
-def through(step: Step, meter: Meter) -> int:
+def through(step: PhysicsStep, meter: Meter) -> int:
     return step.readings[meter.id][RecordType.THROUGH]
 
 
@@ -154,7 +154,7 @@ def is_isolated(kind: str, location: str, commanded: dict[MeterId, Commanded]) -
     )
 
 
-def check_places(kind: str, levels: Levels, step: Step, commanded: dict[MeterId, Commanded]) -> int:
+def check_places(kind: str, levels: Levels, step: PhysicsStep, commanded: dict[MeterId, Commanded]) -> int:
     """Check every place's balance; return what buildings and the farm took in through no meter."""
     unmetered = 0
     for location in dict.fromkeys(m.location for m in own_meters(kind) if m.function is not Function.BOUNDARY):
@@ -575,9 +575,9 @@ def test_town_battery_serves_before_the_line_and_keeps_the_reserve_for_the_publi
     plant = plant_of(whole_town())
     _, result = town_step(0, PlantInputs(level=plant.capacity))
     assert (result.discharged, result.bought) == (290_000, 0)
-    _, result = town_step(0, PlantInputs(level=KWH, order=Order(keep=KWH)))
+    _, result = town_step(0, PlantInputs(level=KWH, order=PlantOrder(keep=KWH)))
     assert (result.discharged, result.needed) == (0, 290_000)
-    steps, result = town_step(0, PlantInputs(level=KWH, order=Order(keep=KWH), supply=SupplyState.EMPTY))
+    steps, result = town_step(0, PlantInputs(level=KWH, order=PlantOrder(keep=KWH), supply=SupplyState.EMPTY))
     assert (result.discharged, result.bought) == (15_000, 0)
     assert not steps[PUBLIC].flows.unserved.any()
     assert not steps[RESIDENTIAL].flows.served.any()
@@ -598,15 +598,15 @@ def test_surplus_charges_the_town_battery_then_is_sold_and_without_the_line_curt
 def test_ordered_purchase_is_cancelled_where_it_finds_no_room() -> None:
     plant = plant_of(whole_town())
     nothing = Need(wanted=0, public=0, offered=0)
-    bought = run_plant(plant, 0, nothing, Order(buy=50_000), SupplyState.NORMAL)
+    bought = run_plant(plant, 0, nothing, PlantOrder(buy=50_000), SupplyState.NORMAL)
     assert (bought.ordered, bought.level) == (50_000, 50_000)
-    nearly = run_plant(plant, plant.capacity - 10, nothing, Order(buy=50_000), SupplyState.NORMAL)
+    nearly = run_plant(plant, plant.capacity - 10, nothing, PlantOrder(buy=50_000), SupplyState.NORMAL)
     assert (nearly.ordered, nearly.level, nearly.sold) == (10, plant.capacity, 0)
     assert (
-        run_plant(plant, 0, nothing, Order(buy=10**12), SupplyState.CRITICAL).ordered
+        run_plant(plant, 0, nothing, PlantOrder(buy=10**12), SupplyState.CRITICAL).ordered
         == plant.line[SupplyState.CRITICAL]
     )
-    assert run_plant(plant, 0, nothing, Order(buy=50_000), SupplyState.NORMAL, alive=False).bought == 0
+    assert run_plant(plant, 0, nothing, PlantOrder(buy=50_000), SupplyState.NORMAL, alive=False).bought == 0
 
 
 def test_plant_has_twelve_hours_of_storage_and_a_line_by_supply_state() -> None:  # req: T5 A8

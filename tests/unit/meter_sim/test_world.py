@@ -18,7 +18,7 @@ from commonwatt.device.store import reading_store
 from commonwatt.model.control import BLOCK_S, BLOCKS, STABLE_S, UNMANAGED_S, SupplyState, return_delay_s
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import RecordType, State
-from commonwatt.protocol.commands import Held
+from commonwatt.protocol.commands import HeldState
 from commonwatt.protocol.topics import RECORDS, meter_up
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.loading import load_town
@@ -28,12 +28,23 @@ from commonwatt.town.town import Microgrid, Town
 from harness.surroundings.fleet import NAMES, FleetBench, T
 from meter_sim import meters as backup_module
 from meter_sim.cli import app
-from meter_sim.faults import BoundarySwitch, Factor, Faults, FaultsFile, Kept, MeterFault, Shortage, load, path_of, save
+from meter_sim.faults import (
+    BoundarySwitch,
+    Factor,
+    Faults,
+    FaultsFile,
+    KeptSwitch,
+    MeterFault,
+    Shortage,
+    load,
+    path_of,
+    save,
+)
 from meter_sim.fleet import Fleet
 from meter_sim.meters import RUNS_S, Backup
 from meter_sim.physics import Circumstances, MeteredTown
 from meter_sim.store import Slot, true_events
-from meter_sim.world import MAX_CATCH_UP_S, Failures, OutsideWorld, World, levels_after
+from meter_sim.world import MAX_CATCH_UP_S, Failures, FleetWorld, OutsideWorld, levels_after
 
 START_S = 1_790_000_100
 
@@ -44,14 +55,16 @@ def town(tmp_path: Path) -> Town:
     return load_town(tmp_path / "town.toml")
 
 
-def world(town: Town, slot: Slot | None) -> World:
+def world(town: Town, slot: Slot | None) -> FleetWorld:
     microgrid: Microgrid = town.microgrids["r"]
     physics = MeteredTown(town, [microgrid])
     initial = physics.microgrids["r"].initial_levels(START_S)
-    return World(physics, START_S if slot is None else slot.slot_end, {"r": levels_after(slot, microgrid, initial)}, {})
+    return FleetWorld(
+        physics, START_S if slot is None else slot.slot_end, {"r": levels_after(slot, microgrid, initial)}, {}
+    )
 
 
-def stepped(world: World) -> Slot:
+def stepped(world: FleetWorld) -> Slot:
     world.step({"r": Circumstances()})
     return Slot(world.slot_end, world.levels["r"])
 
@@ -414,11 +427,11 @@ def delay(returned: int) -> int:
     return DELAY_S if returned % 15 == 0 else 0
 
 
-def held(value: str, seq: int, until: int | None = None) -> Held:
-    return Held(value=value, epoch=(1, 0), seq=seq, until=until)
+def held(value: str, seq: int, until: int | None = None) -> HeldState:
+    return HeldState(value=value, epoch=(1, 0), seq=seq, until=until)
 
 
-def opened_at(switch: BoundarySwitch, steps: Iterable[tuple[int, bool, Held | None]]) -> list[int]:
+def opened_at(switch: BoundarySwitch, steps: Iterable[tuple[int, bool, HeldState | None]]) -> list[int]:
     """Step the switch; return the times at which it is open."""
     times = []
     for at, voltage, desired in steps:
@@ -428,7 +441,7 @@ def opened_at(switch: BoundarySwitch, steps: Iterable[tuple[int, bool, Held | No
 
 
 def test_it_trips_in_the_slot_without_voltage_and_tells_so() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=False))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=False))
     switch.step(voltage=True, held=None, at=0)
     assert switch.bits == State(0)
     switch.step(voltage=False, held=None, at=15)
@@ -438,25 +451,25 @@ def test_it_trips_in_the_slot_without_voltage_and_tells_so() -> None:
 
 
 def test_without_a_manager_it_closes_after_fifteen_stable_minutes_and_its_delay() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=False))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=False))
     steps = [(0, False, held("off", 3)), *((t, True, held("off", 3)) for t in range(15, 3000, 15))]
     assert opened_at(switch, steps)[-1] == 15 + UNMANAGED_S + DELAY_S - 15
 
 
 def test_a_manager_closes_it_by_a_later_command_after_a_stable_voltage_alone() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=False))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=False))
     steps = [(0, False, held("off", 3)), *((t, True, held("off", 4)) for t in range(15, 3000, 15))]
     assert opened_at(switch, steps)[-1] == STABLE_S
 
 
 def test_an_excursion_begins_the_wait_again() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=False))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=False))
     steps = [(t, t not in (0, 150), held("off", 4 if t else 3)) for t in range(0, 3000, 15)]
     assert opened_at(switch, steps)[-1] == 150 + STABLE_S
 
 
 def test_a_command_opens_it_until_its_end_and_an_ended_command_is_no_release() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=False))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=False))
     during = [(t, True, held("on", 5, until=600)) for t in range(0, 600, 15)]
     after = [(t, True, held("off", 5)) for t in range(600, 3000, 15)]
     last = during[-1][0]
@@ -464,21 +477,21 @@ def test_a_command_opens_it_until_its_end_and_an_ended_command_is_no_release() -
 
 
 def test_a_late_renewal_of_the_command_to_open_finds_the_switch_still_open() -> None:
-    switch = BoundarySwitch(lambda _: DELAY_S, Kept(is_open=False))
+    switch = BoundarySwitch(lambda _: DELAY_S, KeptSwitch(is_open=False))
     # The voltage is stable for hours; each command lasts 900 s, and each renewal comes 300 s after its end.
     steps = [(t, True, held("on", 5 + t // 1200, until=t // 1200 * 1200 + 900)) for t in range(0, 14_400, 15)]
     assert opened_at(switch, steps) == [t for t, *_ in steps]
 
 
 def test_after_a_restart_an_open_switch_stays_open_for_the_wait() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=True))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=True))
     assert (
         opened_at(switch, [(t, True, None) for t in range(9000, 12_000, 15)])[-1] == 9000 + UNMANAGED_S + DELAY_S - 15
     )
 
 
 def test_after_a_restart_only_a_command_after_the_one_that_opened_it_releases_it() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=False))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=False))
     switch.step(voltage=True, held=held("on", 5, until=15), at=0)
     ended = [(t, True, held("off", 5)) for t in range(15, 3000, 15)]
     again = BoundarySwitch(delay, switch.kept)
@@ -488,14 +501,14 @@ def test_after_a_restart_only_a_command_after_the_one_that_opened_it_releases_it
 
 
 def test_a_clock_that_was_set_back_makes_no_wait_longer() -> None:
-    switch = BoundarySwitch(delay, Kept(is_open=True))
+    switch = BoundarySwitch(delay, KeptSwitch(is_open=True))
     switch.step(voltage=True, held=None, at=90_000)
     back = [(t, True, None) for t in range(0, 3000, 15)]
     assert opened_at(switch, back)[-1] == UNMANAGED_S + DELAY_S - 15
 
 
 def test_without_a_manager_each_return_has_its_own_delay() -> None:
-    switch, closed = BoundarySwitch(partial(return_delay_s, "r001", is_public=False), Kept(is_open=False)), set()
+    switch, closed = BoundarySwitch(partial(return_delay_s, "r001", is_public=False), KeptSwitch(is_open=False)), set()
     for outage in range(40):
         begin = outage * 6000
         steps = [(begin, False, None), *((t, True, None) for t in range(begin + 15, begin + 6000, 15))]
@@ -510,7 +523,7 @@ def test_without_a_manager_each_return_has_its_own_delay() -> None:
 def test_whatever_is_commanded_it_is_open_without_voltage_and_closes_after_stable_voltage(
     steps: list[tuple[bool, str, int]], was_open: bool
 ) -> None:
-    switch, stable = BoundarySwitch(delay, Kept(was_open)), 0
+    switch, stable = BoundarySwitch(delay, KeptSwitch(was_open)), 0
     for n, (voltage, value, seq) in enumerate(steps):
         before = switch.is_open
         desired = None if value == "none" else held(value, seq, until=10**9 if value == "on" else None)

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from commonwatt.energy.controllers import Rules
-from commonwatt.energy.figures import MECHANISMS, NOTHING, Decided, Tally, behind, equal_rows, fairness, jain
+from commonwatt.energy.controllers import ControllerRules
+from commonwatt.energy.figures import MECHANISMS, NOTHING, Decided, EnergyTally, behind, equal_rows, fairness, jain
 from commonwatt.energy.places import Places, blocks_of
-from commonwatt.energy.step import Flows, Inputs, within
+from commonwatt.energy.step import Inputs, StepFlows, within
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Conditions, load
 from commonwatt.town.town import Town, TownFile
@@ -137,7 +137,7 @@ def test_equal_rows_say_why() -> None:
 def test_rows_are_equal_because_nothing_acted() -> None:
     town, conditions = small_town("normal")
     idle = POLICIES["none"]
-    both = {"none": idle, "no-sharing": replace(idle, rules=Rules(reduces=True, sheds=True))}
+    both = {"none": idle, "no-sharing": replace(idle, rules=ControllerRules(reduces=True, sheds=True))}
     runs = {name: emulated(town, conditions, each).run(1) for name, each in both.items()}
     reason = f"the same decisions in every step on nothing; never acted: {', '.join(MECHANISMS)}"
     assert equal(runs) == [f"no-sharing is equal to none: {reason}."]
@@ -163,14 +163,14 @@ def two_microgrids() -> Places:
     return places
 
 
-def still(places: Places, level: NDArray[np.int64]) -> Flows:
+def still(places: Places, level: NDArray[np.int64]) -> StepFlows:
     nothing = np.zeros(places.shape, dtype=np.int64)
     return within(places, level, Inputs(load=nothing, generation=nothing))
 
 
 def test_a_tally_counts_demand_and_what_batteries_gave_of_their_surplus() -> None:
     places = two_microgrids()
-    tally = Tally(places)
+    tally = EnergyTally(places)
     surplus = np.array([[4000, 2000, -500], [1000, 1000, 1000]])
     given = np.array([[1000, 1000, 0], [0, 0, 0]])
     before = places.minimum + surplus

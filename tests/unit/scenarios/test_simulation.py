@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.energy.controllers import Controllers, Situation
-from commonwatt.energy.figures import KINDS, Figures
+from commonwatt.energy.controllers import Controllers, StepSituation
+from commonwatt.energy.figures import KINDS, RunFigures
 from commonwatt.energy.places import Places, blocks_of
 from commonwatt.energy.shedding import GROUPS, TURN_S
 from commonwatt.energy.step import NO_LIMIT_W, Inputs
@@ -40,7 +40,7 @@ def conditions(name: str) -> Conditions:
 
 
 @cache
-def figures(name: str, policy: str, days: int | None = None) -> Figures:
+def figures(name: str, policy: str, days: int | None = None) -> RunFigures:
     return emulated(town(), conditions(name), POLICIES[policy]).run(days)
 
 
@@ -212,7 +212,7 @@ def off(
     rows = places.shape[0]
     nothing = np.zeros(places.shape, dtype=np.int64)
     controllers = Controllers(places, POLICIES[policy].rules)
-    seen = Situation(
+    seen = StepSituation(
         level=nothing,
         islands=np.full(rows, island),
         managed=np.full(rows, managed),
@@ -245,7 +245,7 @@ def test_within_a_limit_no_more_are_off_than_it_leaves_without_power() -> None: 
 def test_within_a_limit_all_reduce_though_the_supply_is_normal() -> None:  # req: P5
     places = block("residential")
     rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
-    seen = Situation(
+    seen = StepSituation(
         level=places.capacity,
         islands=np.zeros(rows, dtype=np.bool_),
         managed=np.ones(rows, dtype=np.bool_),
@@ -267,7 +267,7 @@ def test_short_steps_do_not_end_sharing_in_its_first_five_minutes_but_an_island_
     places = block("residential")
     rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
     controllers = Controllers(places, POLICIES["spec"].rules)
-    seen = Situation(
+    seen = StepSituation(
         level=places.capacity.copy(),
         islands=np.zeros(rows, dtype=np.bool_),
         managed=np.ones(rows, dtype=np.bool_),

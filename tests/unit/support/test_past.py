@@ -27,7 +27,7 @@ from utility.billing.store.runs import bills_of_run, runs
 from utility.customers.store import newest_contacts, office_key
 from utility.database.database import open_database
 from utility.energy.quarters import Quantity
-from utility.ledger.entry import Kind as EntryKind
+from utility.ledger.entry import LedgerKind as EntryKind
 from utility.ledger.store import C, balances, entries_where
 from utility.registry.store.accounts import load_dated_registry
 from utility.registry.store.statements import moves_to_come

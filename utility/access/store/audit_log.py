@@ -17,7 +17,7 @@ MAX_TEXT = 20_000  # most characters of a stored value before or after a change;
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class AuditFilter:
     """Which entries to return; empty texts select nothing."""
 
     person: str = ""  # the person's name
@@ -69,7 +69,7 @@ def record(
     )
 
 
-def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+def entries(connection: Connection, wanted: AuditFilter, limit: int) -> list[dict[str, Any]]:
     """Return entries, newest first."""
     conditions: list[ColumnElement[bool]] = []
     if wanted.person:
@@ -90,7 +90,7 @@ def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - SQLAlchemy's public name
 
 
-def all_entries(database: Database, wanted: Wanted) -> Iterator[dict[str, Any]]:
+def all_entries(database: Database, wanted: AuditFilter) -> Iterator[dict[str, Any]]:
     """Yield entries, newest first, however many."""
     while True:
         found = database.read(entries, wanted, AT_ONCE)

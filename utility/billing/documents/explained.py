@@ -14,8 +14,8 @@ import numpy as np
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
-from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind, price_units
-from utility.billing.documents.statement import DOLLARS, Hours, Writing, over_meters
+from utility.billing.bill import LINE_ROWS, Bill, BillLine, LineKind, price_units
+from utility.billing.documents.statement import DOLLARS, HourEnergies, Writing, over_meters
 from utility.billing.inputs import RunInputs
 from utility.billing.proof import MeterQuarters
 from utility.billing.rules.policies import POLICIES, CreditGoesTo
@@ -31,7 +31,7 @@ DRAWN = (
 """What the plot shows: the quantity, the flow whose color it has, and its side of the axis."""
 
 
-def hours_plot(by_hour: Hours) -> dict[str, Any]:
+def hours_plot(by_hour: HourEnergies) -> dict[str, Any]:
     """Return an account's energies by local hour, kWh; what is given lies below 0."""
     return {
         "series": [
@@ -59,7 +59,7 @@ class HeatDay(NamedTuple):
     cells: list[tuple[int, float, float]]  # of each hour: tenths of the greatest one, local hour, length in hours
 
 
-def heat_of(by_hour: Hours, zone: ZoneInfo) -> tuple[list[HeatDay], tuple[EpochSeconds, MilliwattHours]]:
+def heat_of(by_hour: HourEnergies, zone: ZoneInfo) -> tuple[list[HeatDay], tuple[EpochSeconds, MilliwattHours]]:
     """Return an account's hours by local day, and the greatest one; two that the clocks repeat share a cell's place."""
     taken = (by_hour.energies[Quantity.IMPORTED] + by_hour.energies[Quantity.SHARED_IN]).tolist()
     most = max(taken, default=0)
@@ -129,7 +129,7 @@ def worth_of_sharing(bill: Bill, received_kwh: Decimal) -> Decimal | None:
     return received_kwh * sum(energy * rate for energy, rate in imports) / sum(energy for energy, _ in imports)
 
 
-def _sum(lines: Iterable[Line], kind: LineKind) -> Decimal:
+def _sum(lines: Iterable[BillLine], kind: LineKind) -> Decimal:
     return sum((line.amount for line in lines if line.kind is kind), Decimal(0))
 
 
@@ -139,7 +139,7 @@ _SHOWN = (Quantity.IMPORTED, Quantity.EXPORTED, Quantity.SHARED_IN, Quantity.SHA
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class BillStep:
     """A day, an hour or a quarter-hour of a bill."""
 
     start: Quarter  # its first quarter
@@ -150,7 +150,7 @@ class Step:
     quality: dict[SettledQuality, int]  # how many quarters are of which quality
 
 
-class Explained:
+class ExplainedBill:
     """The quarter-hours of a bill with their prices, from its inputs and the quarter-hours of the account's meters."""
 
     def __init__(self, inputs: RunInputs, bill: Bill, meters: Sequence[MeterQuarters]) -> None:
@@ -161,16 +161,16 @@ class Explained:
         self._amounts = np.zeros(len(self._quality), np.int64)
         self._price(inputs, bill)
 
-    def by_day(self) -> list[Step]:
+    def by_day(self) -> list[BillStep]:
         """Return the local days."""
         return [self._step([place for place, _ in quarters]) for quarters in self._days.values()]
 
-    def by_hour(self, day: date) -> list[Step]:
+    def by_hour(self, day: date) -> list[BillStep]:
         """Return the hours of a local day; one that the clocks repeat is there twice."""
         hours = groupby(self._days.get(day, ()), key=lambda quarter: (quarter[1].hour, quarter[1].utcoffset()))
         return [self._step([place for place, _ in quarters]) for _, quarters in hours]
 
-    def by_quarter(self, day: date, hour: int) -> list[Step]:
+    def by_quarter(self, day: date, hour: int) -> list[BillStep]:
         """Return the quarter-hours of a local hour."""
         return [self._step([place]) for place, time in self._days.get(day, ()) if time.hour == hour]
 
@@ -180,7 +180,7 @@ class Explained:
         times = (datetime.fromtimestamp((self._first + n) * QUARTER_S, self._zone) for n in range(len(self._amounts)))
         return {day: [*quarters] for day, quarters in groupby(enumerate(times), key=lambda each: each[1].date())}
 
-    def local(self, step: Step) -> datetime:
+    def local(self, step: BillStep) -> datetime:
         """Return the local time at which a step begins."""
         return datetime.fromtimestamp(step.start * QUARTER_S, self._zone)
 
@@ -200,11 +200,11 @@ class Explained:
             if policy.credit_goes_to is CreditGoesTo.PLACES:
                 self._amounts[span] -= self._energies[Quantity.EXPORTED][span] * earned[places]
 
-    def _step(self, places: Sequence[int]) -> Step:
+    def _step(self, places: Sequence[int]) -> BillStep:
         span = slice(places[0], places[-1] + 1)
         imported, exported, shared_in, shared_out = (int(self._energies[quantity][span].sum()) for quantity in _SHOWN)
         found, counts = np.unique(self._quality[span], return_counts=True)
-        return Step(
+        return BillStep(
             start=self._first + places[0],
             quarters=len(places),
             periods=tuple(dict.fromkeys(self._periods[span])),
@@ -214,7 +214,7 @@ class Explained:
         )
 
 
-def rows_within(explained: Explained, day: date | None = None, hour: int | None = None) -> list[Row]:
+def rows_within(explained: ExplainedBill, day: date | None = None, hour: int | None = None) -> list[Row]:
     """Return the rows of a bill's days, of a day's hours, or of an hour's quarter-hours."""
     if day is None:
         return list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
@@ -222,7 +222,7 @@ def rows_within(explained: Explained, day: date | None = None, hour: int | None 
     return list(rows_of(explained, steps, "%Y-%m-%d %H:%M %z"))
 
 
-def rows_of(explained: Explained, steps: Sequence[Step], form: str) -> Iterator[Row]:
+def rows_of(explained: ExplainedBill, steps: Sequence[BillStep], form: str) -> Iterator[Row]:
     """Yield the rows of a table: ``form`` is that of the local time."""
     for step in steps:
         imported, exported, shared_in, shared_out = (f"{Decimal(each).scaleb(-6):.6f}" for each in step.energies)

@@ -23,7 +23,7 @@ from utility.billing.documents.statement import (
     DOLLARS,
     LINES_HEAD,
     TOTALS_HEAD,
-    Hours,
+    HourEnergies,
     Letter,
     Row,
     Statement,
@@ -329,7 +329,7 @@ class _Page:
                 self._pdf.line(_EDGE, self._y, _RIGHT, self._y)
         self._y += _LEADING * 0.4
 
-    def plot(self, found: Hours, zone: ZoneInfo) -> None:
+    def plot(self, found: HourEnergies, zone: ZoneInfo) -> None:
         """Draw the plot."""
         scale, say, number = (_RIGHT - _EDGE) / WIDTH, self._writing.say, self._writing.number
         self._room((HEIGHT * scale + 6 * _LEADING) * self._pdf.all_letters)
@@ -376,7 +376,9 @@ class _Page:
             self._y = _EDGE
 
 
-def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float, writing: Writing = DOLLARS) -> None:
+def draw(
+    pdf: Canvas, found: HourEnergies, zone: ZoneInfo, top: float, scale: float, writing: Writing = DOLLARS
+) -> None:
     """Draw the areas of a plot, marks at hours with estimates or without data, the axis, and words at its edges."""
     of, left = found.energies, _EDGE + LEFT * scale
     above = int((of[Quantity.IMPORTED] + of[Quantity.SHARED_IN]).max(initial=0))

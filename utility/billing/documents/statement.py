@@ -20,7 +20,7 @@ from commonwatt.model.calendar import local_day, local_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
-from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, BillLine, LineKind
 from utility.billing.proof import Course, Json, MeterQuarters, check_code
 from utility.customers.people import Contact
 from utility.energy.quarters import Quantity, SettledQuality
@@ -178,7 +178,7 @@ class Statement:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Hours:
+class HourEnergies:
     """The account's energy by local hour."""
 
     starts: tuple[int, ...]  # the first second of each hour, UTC
@@ -222,13 +222,13 @@ def over_meters(bill: Bill, meters: Sequence[MeterQuarters]) -> tuple[Mapping[Qu
     return found, worst
 
 
-def hours(statement: Statement) -> Hours:
+def hours(statement: Statement) -> HourEnergies:
     """Return the account's energy by local hour, over all its meters."""
     bill = statement.bill
     starts = _hour_starts(bill.start, bill.end, statement.zone)
     edges = np.array([start // QUARTER_S for start in starts], np.int64).clip(bill.start) - bill.start
     found, worst = over_meters(bill, statement.meters)
-    return Hours(
+    return HourEnergies(
         starts=starts,
         energies={quantity: np.add.reduceat(energy, edges) for quantity, energy in found.items()},
         worst=np.minimum.reduceat(worst, edges),
@@ -293,7 +293,7 @@ def kwh(energy: MilliwattHours | None) -> str:
     return "" if energy is None else f"{Decimal(energy) / KWH:,.3f}"
 
 
-def _line(line: Line, writing: Writing) -> Row:
+def _line(line: BillLine, writing: Writing) -> Row:
     text = line.text if LINE_ROWS[line.kind].is_entered else writing.line(line.text)
     if line.kind is LineKind.CORRECTION:
         text = line.text.replace("Correction of", writing.say("Correction of"), 1)

@@ -8,7 +8,7 @@ from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
 from utility.billing.bill import (
     LINE_ROWS,
     Bill,
-    Line,
+    BillLine,
     LineKind,
     base_amount,
     dollars,
@@ -19,15 +19,15 @@ from utility.billing.bill import (
     to_cents,
 )
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.rules.policies import POLICIES, Policy
-from utility.billing.rules.sums import AccountSums, Flow, whole_cents
+from utility.billing.rules.policies import POLICIES, BillingPolicy
+from utility.billing.rules.sums import AccountSums, BilledFlow, whole_cents
 from utility.tariffs.tariff import Tariff
 
 _CREDITS = {
-    Flow.CREDIT: "Credit",
-    Flow.BUILDING_CREDIT: "Credit, part of the building's",
-    Flow.FARM_CREDIT: "Credit, part of the solar farm's",
-    Flow.MICROGRID_CREDIT: "Credit, part of the microgrid's",
+    BilledFlow.CREDIT: "Credit",
+    BilledFlow.BUILDING_CREDIT: "Credit, part of the building's",
+    BilledFlow.FARM_CREDIT: "Credit, part of the solar farm's",
+    BilledFlow.MICROGRID_CREDIT: "Credit, part of the microgrid's",
 }
 
 
@@ -65,12 +65,12 @@ def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
     return policy.next_base(last, policy.base(last, own), cents)
 
 
-class Writer:
+class BillWriter:
     """Writes bills of one month."""
 
     def __init__(self, inputs: RunInputs) -> None:
         self._inputs = inputs
-        self._policy: Policy = POLICIES[inputs.used[0].policy.name]
+        self._policy: BillingPolicy = POLICIES[inputs.used[0].policy.name]
         self._rates: dict[Segment, tuple[list[int], list[int], tuple[Decimal, ...]]] = {}
 
     def bills(self, accounts: Mapping[AccountNumber, AccountSums]) -> dict[AccountNumber, Billed]:
@@ -105,12 +105,12 @@ class Writer:
         segments, own = self._segments(number, sums), inputs.bases.get(number)
         total, cents = rounded([draft.amount for draft in drafts], inputs.length)
         lines = [
-            Line(kind=d.kind, text=d.text, period=d.period, energy=d.energy, rate=d.rate, amount=dollars(part))
+            BillLine(kind=d.kind, text=d.text, period=d.period, energy=d.energy, rate=d.rate, amount=dollars(part))
             for d, part in zip(drafts, cents, strict=True)
         ]
         if total < 0:
             text = "Credit beyond the other lines lapses"
-            lines.append(Line(kind=LineKind.LAPSED, text=text, amount=dollars(-total)))
+            lines.append(BillLine(kind=LineKind.LAPSED, text=text, amount=dollars(-total)))
         taxes = _taxes(drafts, cents)
         lines += [*taxes, *_information(sums)]
         provisional, estimated, missing = (0, 0, 0) if sums.flags is None else sums.flags.counts()
@@ -162,7 +162,7 @@ class Writer:
         for segment in segments:
             imports, credits_, earned = self._prices(segment)
             suffix = self._suffix(segments, segment)
-            taken = sums.energies.get((segment, Flow.IMPORT), ())
+            taken = sums.energies.get((segment, BilledFlow.IMPORT), ())
             for price, rate, energy in zip(segment.tariff.prices, imports, taken, strict=False):
                 text = f"Import, {price.name}{suffix}"
                 amount = energy_amount(energy, rate, length)
@@ -175,7 +175,7 @@ class Writer:
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
                         draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, earned[number], amount)
-                        found.append(replace(draft, is_building=flow is Flow.BUILDING_CREDIT))
+                        found.append(replace(draft, is_building=flow is BilledFlow.BUILDING_CREDIT))
         return found
 
     def _prices(self, segment: Segment) -> tuple[list[int], list[int], tuple[Decimal, ...]]:
@@ -191,7 +191,7 @@ class Writer:
         return f", {segment.tariff.label}" if len(segments) > 1 else ""
 
 
-def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[Line]:
+def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[BillLine]:
     """Return the taxes of each version of a tariff, on the cents of its own lines."""
     tariffs, found = {draft.tariff.label: draft.tariff for draft in drafts}, []
     for label, tariff in tariffs.items():
@@ -208,17 +208,17 @@ def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[Line]:
                 on = max(0, on + credit)
             amounts[tax.name] = tax_cents(tax, on, energy)
             text = tax.name + (f", {label}" if len(tariffs) > 1 else "")
-            line = Line(kind=LineKind.TAX, text=text, amount=dollars(amounts[tax.name]), rate=tax.per_kwh)
+            line = BillLine(kind=LineKind.TAX, text=text, amount=dollars(amounts[tax.name]), rate=tax.per_kwh)
             words = f"{tax.percent} % of {dollars(on)}"
             found.append(replace(line, reason=words) if tax.percent is not None else replace(line, energy=energy))
     return found
 
 
-def _information(sums: AccountSums) -> list[Line]:
+def _information(sums: AccountSums) -> list[BillLine]:
     """Return the lines without an amount: what was shared inside the microgrid, only as totals (C4)."""
     each = (("taken from neighbours", sums.shared_in), ("given to neighbours", sums.shared_out))
     return [
-        Line(kind=LineKind.INFORMATION, text=f"Shared within the microgrid, without charge: {words}", energy=energy)
+        BillLine(kind=LineKind.INFORMATION, text=f"Shared within the microgrid, without charge: {words}", energy=energy)
         for words, energy in each
         if energy
     ]

@@ -50,7 +50,7 @@ def no_base(_: Tariff, __: Decimal, ___: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class BillingPolicy:
     """A policy, as functions; the sentence of its source is in its module."""
 
     name: str  # its name
@@ -69,7 +69,7 @@ def spec_credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:
     return tuple(price.credit for price in tariff.prices)
 
 
-SPEC = Policy(name="spec", credit_goes_to=CreditGoesTo.PLACES, credit_prices=spec_credit_prices)  # the policy
+SPEC = BillingPolicy(name="spec", credit_goes_to=CreditGoesTo.PLACES, credit_prices=spec_credit_prices)  # the policy
 
 
 def rangers_credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:
@@ -77,7 +77,9 @@ def rangers_credit_prices(tariff: Tariff) -> tuple[Decimal, ...]:
     return tuple(price.import_ for price in tariff.prices)
 
 
-RANGERS = Policy(name="rangers", credit_goes_to=CreditGoesTo.UNITS, credit_prices=rangers_credit_prices)  # the policy
+RANGERS = BillingPolicy(
+    name="rangers", credit_goes_to=CreditGoesTo.UNITS, credit_prices=rangers_credit_prices
+)  # the policy
 
 _FALL, _RISE = Decimal("0.75"), Decimal("1.25")
 
@@ -113,7 +115,7 @@ def aces_next_base(tariff: Tariff, current: Decimal, cents: int) -> Decimal:
     return to_cents(changed) * CENT
 
 
-ACES = Policy(
+ACES = BillingPolicy(
     name="aces",
     credit_goes_to=CreditGoesTo.PLACES,
     credit_prices=aces_credit_prices,
@@ -122,5 +124,5 @@ ACES = Policy(
 )
 """The policy."""
 
-POLICIES: dict[str, Policy] = {policy.name: policy for policy in (SPEC, ACES, RANGERS)}
+POLICIES: dict[str, BillingPolicy] = {policy.name: policy for policy in (SPEC, ACES, RANGERS)}
 """The policies by name."""

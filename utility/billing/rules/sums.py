@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import AccountNumber, MicrogridId, Quarter
 from commonwatt.town.town import Function
 from utility.billing.bill import cent_amount, divided, in_cents, rounded
-from utility.billing.inputs import PUBLIC, UNITS, Place, RunInputs, Segment, places_of
+from utility.billing.inputs import PUBLIC, UNITS, BilledPlace, RunInputs, Segment, places_of
 from utility.billing.rules.policies import POLICIES, CreditGoesTo
 from utility.energy.quarters import Energies, Quantity, SettledQuality, SettledQuarters
 from utility.registry.accounts import Installed
@@ -66,7 +66,7 @@ class Columns:
         return self._by_period[segment]
 
 
-class Table:
+class SumTable:
     """Sums of rows by run, with those by period and of the month, which most rows need, for all rows at once."""
 
     def __init__(self, columns: Columns, by_run: Energies) -> None:
@@ -117,7 +117,7 @@ class Chunk:
         # The row of each meter.
         self.rows: Mapping[int, int] = {int(meter): row for row, meter in enumerate(settled.meters)}
         self._settled = settled
-        self._tables: dict[Quantity, Table] = {}
+        self._tables: dict[Quantity, SumTable] = {}
         self._first = inputs.first
         month = inputs.first, inputs.until
         spans = {self.rows[meter.id]: meter.within(*month) for meter in meters}
@@ -125,14 +125,14 @@ class Chunk:
         bad = (settled.quality <= SettledQuality.ESTIMATED) | settled.provisional
         self._flagged = np.asarray(bad.any(axis=1)).tolist()
 
-    def table(self, quantity: Quantity) -> Table:
+    def table(self, quantity: Quantity) -> SumTable:
         """Return the sums of a quantity."""
         if quantity not in self._tables:
             sums = self.columns.sums(self._settled.of(quantity))
             for row, span in self._parts.items():
                 runs = self.columns.runs(*span)
                 sums[row, : runs.start] = sums[row, runs.stop :] = 0
-            self._tables[quantity] = Table(self.columns, sums)
+            self._tables[quantity] = SumTable(self.columns, sums)
         return self._tables[quantity]
 
     def energy(self, quantity: Quantity, rows: Sequence[int]) -> Energies:
@@ -228,7 +228,7 @@ def _same(active: Active) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-class Flow(IntEnum):
+class BilledFlow(IntEnum):
     """What energy is on a bill for."""
 
     IMPORT = 1
@@ -245,7 +245,7 @@ class AccountSums:
     # When it had a meter: first quarter, quarter after.
     spans: list[tuple[Quarter, Quarter]] = field(default_factory=list)
     # Milliwatt-hours by number of the segment and flow, one for each period of the segment's tariff.
-    energies: dict[tuple[Segment, Flow], list[int]] = field(default_factory=dict)
+    energies: dict[tuple[Segment, BilledFlow], list[int]] = field(default_factory=dict)
     shared_in: int = 0  # taken from other places of the microgrid, milliwatt-hours
     shared_out: int = 0  # given to other places of the microgrid, milliwatt-hours
     flags: Flags | None = None  # quarters that are provisional, estimated or missing; ``None``: there are none
@@ -300,9 +300,9 @@ class Summing:
                 it.shared_in += chunk.table(Quantity.SHARED_IN).between(row, start, end)
                 it.shared_out += chunk.table(Quantity.SHARED_OUT).between(row, start, end)
                 if not split_import:
-                    self._take(it, account, Flow.IMPORT, chunk.table(Quantity.IMPORTED), row, start, end)
+                    self._take(it, account, BilledFlow.IMPORT, chunk.table(Quantity.IMPORTED), row, start, end)
                 if not to_units and meter.function not in _POOLED:
-                    self._take(it, account, Flow.CREDIT, chunk.table(Quantity.EXPORTED), row, start, end)
+                    self._take(it, account, BilledFlow.CREDIT, chunk.table(Quantity.EXPORTED), row, start, end)
         self._count(members, chunk, pooled=to_units)
         for pool in self._pools(places, chunk, split_import=split_import, to_units=to_units):
             self._divide(pool, chunk)
@@ -314,8 +314,8 @@ class Summing:
         self,
         it: AccountSums,
         number: AccountNumber,
-        flow: Flow,
-        table: Table,
+        flow: BilledFlow,
+        table: SumTable,
         row: int,
         start: Quarter,
         end: Quarter,
@@ -341,29 +341,31 @@ class Summing:
             # What a pool divides is taken off again as it is divided.
             self.sums.kept += given
 
-    def _pools(self, places: Sequence[Place], chunk: Chunk, *, split_import: bool, to_units: bool) -> Iterator["_Pool"]:
+    def _pools(
+        self, places: Sequence[BilledPlace], chunk: Chunk, *, split_import: bool, to_units: bool
+    ) -> Iterator["_Pool"]:
         units = [place for place in places if place.function in UNITS]
         if to_units:
-            yield _Pool(flow=Flow.MICROGRID_CREDIT, sources=places, takers=units)
+            yield _Pool(flow=BilledFlow.MICROGRID_CREDIT, sources=places, takers=units)
             if split_import:
-                yield _Pool(flow=Flow.IMPORT, sources=units, takers=units)
+                yield _Pool(flow=BilledFlow.IMPORT, sources=units, takers=units)
             return
         for place in places:
             if place.function is Function.BUILDING:
                 inside = [unit for unit in units if unit.building == place.name and unit.function is Function.APARTMENT]
-                yield _Pool(flow=Flow.BUILDING_CREDIT, sources=[place], takers=inside)
+                yield _Pool(flow=BilledFlow.BUILDING_CREDIT, sources=[place], takers=inside)
         if farms := [place for place in places if place.function is Function.SOLAR_FARM]:
             public = [place for place in places if place.function in PUBLIC]
             weights = None
             if getattr(self._settings, "farm", "equal") == "import":
                 table = chunk.table(Quantity.IMPORTED)
                 weights = [sum(table.total(chunk.rows[m.id]) for m in place.meters) for place in public]
-            yield _Pool(flow=Flow.FARM_CREDIT, sources=farms, takers=public, weights=weights)
+            yield _Pool(flow=BilledFlow.FARM_CREDIT, sources=farms, takers=public, weights=weights)
 
     def _divide(self, pool: "_Pool", chunk: Chunk) -> None:
         """Divide a pool's energy among the accounts that have its places."""
         first, until = self._inputs.first, self._inputs.until
-        quantity = Quantity.IMPORTED if pool.flow is Flow.IMPORT else Quantity.EXPORTED
+        quantity = Quantity.IMPORTED if pool.flow is BilledFlow.IMPORT else Quantity.EXPORTED
         rows = [chunk.rows[meter.id] for place in pool.sources for meter in place.meters]
         energy = chunk.energy(quantity, rows)
         if not pool.takers or not energy.any():
@@ -373,14 +375,14 @@ class Summing:
         if self._settings.vacant == "occupied":
             active &= owners > 0
         parts = evenly(energy, active, first) if pool.weights is None else by_weight(energy, active, pool.weights)
-        table = Table(chunk.columns, chunk.columns.sums(parts))
+        table = SumTable(chunk.columns, chunk.columns.sums(parts))
         for row, of in enumerate(owners):
             for account, start, end in _stretches(of, first):
-                if pool.flow is not Flow.IMPORT:
+                if pool.flow is not BilledFlow.IMPORT:
                     self.sums.kept -= table.between(row, start, end)
                 it = self._account(account)
                 it.flags = chunk.flagged(it.flags, rows, start, end)
-                if pool.flow is Flow.BUILDING_CREDIT and it.building is None:
+                if pool.flow is BilledFlow.BUILDING_CREDIT and it.building is None:
                     it.building = pool.sources[0].meters[0].microgrid, pool.sources[0].name
                 self._take(it, account, pool.flow, table, row, start, end)
 
@@ -389,9 +391,9 @@ class Summing:
 class _Pool:
     """Energy that is divided among places."""
 
-    flow: Flow  # what it is for
-    sources: Sequence[Place]  # the places that gave or took it
-    takers: Sequence[Place]  # the places among which it is divided
+    flow: BilledFlow  # what it is for
+    sources: Sequence[BilledPlace]  # the places that gave or took it
+    takers: Sequence[BilledPlace]  # the places among which it is divided
     weights: Sequence[int] | None = None  # their weights; ``None``: equally
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.calendar import month_quarters
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter
-from utility.billing.bill import Bill, Entry, EntryKind, LineKind, to_cents
+from utility.billing.bill import Bill, BillEntry, EntryKind, LineKind, to_cents
 from utility.billing.inputs import rules_of
 from utility.billing.proof import HASH_BYTES, bill_of, canonical, check_code, digest_of
 from utility.billing.rules.lines import Billed
@@ -317,12 +317,12 @@ def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     return rest | {"root": head.get("root"), "figures": json.loads(row["figures"])}
 
 
-def _open_entries(connection: Connection) -> tuple[Entry, ...]:
+def _open_entries(connection: Connection) -> tuple[BillEntry, ...]:
     """Return what two people entered and no issued bill has yet, by number."""
     c = bill_entry.c
     rows = connection.execute(select(bill_entry).where(c.state == "approved", c.left_cents != 0).order_by(c.no))
     return tuple(
-        Entry(no=row.no, account=row.subject, kind=EntryKind(row.kind), cents=row.left_cents, reason=row.reason)
+        BillEntry(no=row.no, account=row.subject, kind=EntryKind(row.kind), cents=row.left_cents, reason=row.reason)
         for row in rows
     )
 

@@ -19,7 +19,7 @@ from utility.registry.tables import holding, meter
 _FEW = 2  # bills that are listed for each reason
 
 
-class Order(StrEnum):
+class BillOrder(StrEnum):
     """The order of a run's bills."""
 
     ACCOUNT = "account"
@@ -94,15 +94,15 @@ def _listed(connection: Connection, number: int, rows: Sequence[Row[Any]]) -> li
 
 
 def bills_page(
-    connection: Connection, number: int, other: int | None, order: Order, limit: int, skipped: int
+    connection: Connection, number: int, other: int | None, order: BillOrder, limit: int, skipped: int
 ) -> list[BillRow]:
     """Return some bills of a run: by account, or by the change from another run, the largest fall or rise first."""
     statement, was = _beside(number, other)
     change = bill.c.cents - func.coalesce(was, bill.c.cents)
-    orders: dict[Order, tuple[Any, ...]] = {
-        Order.ACCOUNT: (bill.c.account,),
-        Order.LESS: (change, bill.c.account),
-        Order.MORE: (change.desc(), bill.c.account),
+    orders: dict[BillOrder, tuple[Any, ...]] = {
+        BillOrder.ACCOUNT: (bill.c.account,),
+        BillOrder.LESS: (change, bill.c.account),
+        BillOrder.MORE: (change.desc(), bill.c.account),
     }
     statement = statement.order_by(*orders[order]).limit(limit).offset(skipped)
     return [_bill_row(row) for row in connection.execute(statement)]

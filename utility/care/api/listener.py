@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.care.connection import MAX_REQUEST_BYTES
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.network.http_server import HttpServer, Request, Response
+from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.runtime.clock import machine_now
 
 _KEPT_S = 86_400  # seconds for which a refused request is an alarm
@@ -20,7 +20,7 @@ _KEPT_S = 86_400  # seconds for which a refused request is an alarm
 log = logging.getLogger(__name__)
 
 
-class Refused(CommonwattError):  # noqa: N818 - a decision, no error of the program
+class CareRefusal(CommonwattError):  # noqa: N818 - a decision, no error of the program
     """A request is refused; the text is the reason, and is told to the controller."""
 
     def __init__(self, text: str, result: str = "refused", of: str | None = None) -> None:
@@ -40,10 +40,10 @@ class CareRequest:
 
 
 Handler: TypeAlias = Callable[[CareRequest], dict[str, Any] | bytes]
-"""Answers a request by a JSON object or by bytes, on the listener's threads; raises ``Refused``."""
+"""Answers a request by a JSON object or by bytes, on the listener's threads; raises ``CareRefusal``."""
 
 
-class Listener:
+class CareListener:
     """The HTTPS server of the care of controllers.
 
     Args:
@@ -88,7 +88,7 @@ class Listener:
         found = [value for key, value in self._refusals.copy().items() if key[0] == path and value[0] > since]
         return tuple(text for _, text in sorted(found))
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: HttpRequest) -> Response:
         _, first, *rest = f"{request.path}/".split("/")[:8]
         handler = self._routes.get((request.method, first))
         if handler is None:
@@ -96,7 +96,7 @@ class Listener:
         try:
             content = _content(request.body) if request.method == "POST" else {}
             answer = handler(CareRequest(address=request.address, rest=tuple(filter(None, rest)), content=content))
-        except Refused as error:
+        except CareRefusal as error:
             log.warning("%s of %s is refused: %s", first, request.address, error)
             if error.of is not None:
                 said = (machine_now(), f"{error} (from {request.address})")
@@ -120,7 +120,7 @@ def _content(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"the body is no JSON: {error}") from error
+        raise CareRefusal(f"the body is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise Refused("the body is no JSON object")
+        raise CareRefusal("the body is no JSON object")
     return found

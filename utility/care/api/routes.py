@@ -29,9 +29,9 @@ from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity import renewing
 from commonwatt.identity.authority import DAYS, ENDED_DAYS, ENROLMENT_FILE, EnrolmentAuthority
-from commonwatt.identity.certificates import Kind, authoritys_list, check_signed, details_of, pem, revoked_serials
+from commonwatt.identity.certificates import Purpose, authoritys_list, check_signed, details_of, pem, revoked_serials
 from commonwatt.identity.chains import check_issued, kind_of, permitted, requested
-from commonwatt.identity.devices import Role, digest, load_devices
+from commonwatt.identity.devices import DeviceRole, digest, load_devices
 from commonwatt.identity.enrolment import DEVICES_FILE
 from commonwatt.identity.guesses import Guesses, network_of
 from commonwatt.identity.renewing import PURPOSE, signed_content
@@ -42,16 +42,16 @@ from commonwatt.network.tls import Stamp, stamp
 from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.fair_queue import Bucket
 from commonwatt.runtime.files import read_object
-from commonwatt.runtime.metric_families import Row, counter, families
+from commonwatt.runtime.metric_families import MetricRow, counter, families
 from commonwatt.site.bundle import JOINS_FILE
-from utility.care.api.listener import CareRequest, Handler, Listener, Refused
+from utility.care.api.listener import CareListener, CareRefusal, CareRequest, Handler
 from utility.care.store import Use, routes_of, use_code
 from utility.database.database import Database
 from utility.database.metrics import PREFIX
 from utility.settings import UtilitySettings
 
 AGAIN_S = 3_600  # seconds in which the same keys may ask again
-_KINDS = {"gateway": Kind.DEVICE, "broker": Kind.BROKER}
+_KINDS = {"gateway": Purpose.DEVICE, "broker": Purpose.BROKER}
 
 
 class _Open(Settings):
@@ -81,31 +81,31 @@ class Joining:
         """
         asked, now = request.content, self.now()
         if wrong := [key for key in ("code", "signature", *_KINDS) if not isinstance(asked.get(key), str)]:
-            raise Refused(f"the request has no text {wrong[0]}", "malformed")
+            raise CareRefusal(f"the request has no text {wrong[0]}", "malformed")
         if not self.is_trusted():
-            raise Refused("the utility's clock is not synchronized; ask again later", "clock")
+            raise CareRefusal("the utility's clock is not synchronized; ask again later", "clock")
         # A guess counts as wrong until its signature is right.
         if wait_s := self._guesses.guess(network_of(request.address), request.address, now):
-            raise Refused(f"too many wrong codes; try again in {wait_s:.0f} s", "guesses", of="")
+            raise CareRefusal(f"too many wrong codes; try again in {wait_s:.0f} s", "guesses", of="")
         code = self._code(asked["code"])
         place, key = code.place, Ed25519PublicKey.from_public_bytes(bytes.fromhex(code.public_key))
         try:
             key.verify(bytes.fromhex(asked["signature"]), signed_text(asked))
         except (ValueError, InvalidSignature) as error:
             text = f"wrong signature: a machine that knows of the code of {place} does not have it"
-            raise Refused(text, "wrong_signature", of=place) from error
+            raise CareRefusal(text, "wrong_signature", of=place) from error
         self._guesses.give_back(network_of(request.address), request.address, now)
         if code.ends <= now:
-            raise Refused(f"the code of {place} ended {moment(code.ends)}; get a new label", "ended")
+            raise CareRefusal(f"the code of {place} ended {moment(code.ends)}; get a new label", "ended")
         return {"sealed": base64.b64encode(self._issued(code, request, now)).decode()}
 
     def _code(self, lookup: str) -> _Open:
         path = self.folder / JOINS_FILE
         if not path.exists():
-            raise Refused("the utility has no labels yet; unpack its newest bundle there", "unknown_code")
+            raise CareRefusal("the utility has no labels yet; unpack its newest bundle there", "unknown_code")
         known = read_object(path, "a file of codes", "unpack the utility's bundle again")
         if not isinstance(fields := known.get(lookup), dict):
-            raise Refused("unknown code: of an older label, or the utility lacks its newest bundle", "unknown_code")
+            raise CareRefusal("unknown code: of an older label, or the utility lacks its newest bundle", "unknown_code")
         return check_model(path, _Open, fields)
 
     def _issued(self, code: _Open, request: CareRequest, now: EpochSeconds) -> bytes:
@@ -117,16 +117,16 @@ class Joining:
                 name, keys[kind] = requested(text)
                 if name not in ("", place):
                     why = f"another's name: {name!r} was asked for with the code of {place}"
-                    raise Refused(why, "another_name", of=place)
+                    raise CareRefusal(why, "another_name", of=place)
             authority = EnrolmentAuthority.load(self.folder)
             addresses = permitted(authority.signer(place).certificate)[1]
             self._use_up(place, request, digest(f"{[key.public_numbers().x for key in keys.values()]}".encode()), now)
             got = {
-                name: authority.issue(texts[name], kind, place, addresses * (kind is Kind.BROKER), now, DAYS[kind])
+                name: authority.issue(texts[name], kind, place, addresses * (kind is Purpose.BROKER), now, DAYS[kind])
                 for name, kind in _KINDS.items()
             }
         except ConfigError as error:
-            raise Refused(f"no certificates for {place}: {error}", "not_issued") from error
+            raise CareRefusal(f"no certificates for {place}: {error}", "not_issued") from error
         return seal(keys["gateway"], json.dumps({"bundle": code.bundle, **got}).encode())
 
     def _use_up(self, place: str, request: CareRequest, keys: str, now: EpochSeconds) -> None:
@@ -138,7 +138,7 @@ class Joining:
         is_same = first.keys == keys
         other = "the same key, too late" if is_same else "another key: one of both may be a thief's"
         when = f"it was used {moment(first.used)} from {first.address}"
-        raise Refused(f"used code of {place}, by {other}; {when}", "used_code", of=None if is_same else place)
+        raise CareRefusal(f"used code of {place}, by {other}; {when}", "used_code", of=None if is_same else place)
 
 
 AT_ONCE, EACH_S = 4, 6 * 3_600  # renewals of one certificate without a wait, and seconds for one more
@@ -154,7 +154,7 @@ class Renewals:
     settings: UtilitySettings  # where the files are
     is_trusted: Callable[[], bool]  # returns whether the time is synchronized
     now: Callable[[], EpochSeconds] = machine_s  # returns the time, epoch seconds
-    _allowances: dict[tuple[Kind, str], Bucket] = field(default_factory=dict)  # of registered names alone
+    _allowances: dict[tuple[Purpose, str], Bucket] = field(default_factory=dict)  # of registered names alone
     _lock: Lock = field(default_factory=Lock)
 
     def renew(self, request: CareRequest) -> dict[str, Any]:
@@ -174,26 +174,26 @@ class Renewals:
             check_issued(chain, ca, None, own.names[0])
             kind = kind_of(chain)
         except (ConfigError, ValueError, IndexError) as error:
-            raise Refused(f"no request of this town: {error}", "malformed") from error
+            raise CareRefusal(f"no request of this town: {error}", "malformed") from error
         if not self.is_trusted():
-            raise Refused("the utility's clock is not synchronized; ask again later", "clock")
+            raise CareRefusal("the utility's clock is not synchronized; ask again later", "clock")
         who = f"{kind} {own.names[0]}"
         if own.names[0] != name:
-            raise Refused(f"{who} asks in the name of {name[:64]!r}", "name", of=own.names[0])
+            raise CareRefusal(f"{who} asks in the name of {name[:64]!r}", "name", of=own.names[0])
         try:
             revocations = None if settings.head_end_revoked is None else settings.head_end_revoked.read_bytes()
             revoked = frozenset() if revocations is None else revoked_serials(revocations, ca)
             if revoked & {one.serial for one in (own, *issuers)}:
-                raise Refused(f"{who}: its certificate was revoked", "revoked", of=name)
+                raise CareRefusal(f"{who}: its certificate was revoked", "revoked", of=name)
             self._check_registered(name, kind)
             if now - own.ends > ENDED_DAYS * 86_400:
-                raise Refused(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended", of=name)
+                raise CareRefusal(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended", of=name)
             self._take(name, kind, now)
             authority = EnrolmentAuthority.load(settings.tokens.parent, revoked)
-            addresses = permitted(authority.signer(name).certificate)[1] if kind is Kind.BROKER else ()
+            addresses = permitted(authority.signer(name).certificate)[1] if kind is Purpose.BROKER else ()
             issued = authority.issue(asked.encode(), kind, name, addresses, now, DAYS[kind])
         except (ConfigError, OSError, ValueError) as error:
-            raise Refused(f"{who} can't be issued: {error}", "authority", of=name) from error
+            raise CareRefusal(f"{who} can't be issued: {error}", "authority", of=name) from error
         log.info("renewed: the certificate of %s, for %s", who, request.address)
         if revocations is None or not isinstance(wanted := request.content.get("lists"), list):
             return {"certificate": issued}
@@ -201,21 +201,21 @@ class Renewals:
         lists = authoritys_list(revocations) + authority.lists(names)
         return {"certificate": issued, "revoked": lists, "issuers": "".join(map(pem, authority.of(names)))}
 
-    def _check_registered(self, name: str, kind: Kind) -> None:
+    def _check_registered(self, name: str, kind: Purpose) -> None:
         """Refuse what is no registered controller, or is revoked."""
         assert self.settings.care_certificate is not None
         device = load_devices(self.settings.care_certificate.with_name(DEVICES_FILE)).get(name)
-        if device is None or device.role is not Role.GATEWAY:
-            raise Refused(f"{kind} {name} is no registered controller", "unregistered", of=name)
+        if device is None or device.role is not DeviceRole.GATEWAY:
+            raise CareRefusal(f"{kind} {name} is no registered controller", "unregistered", of=name)
         if device.revoked:
-            raise Refused(f"{kind} {name} was revoked: {device.revoked}", "revoked", of=name)
+            raise CareRefusal(f"{kind} {name} was revoked: {device.revoked}", "revoked", of=name)
 
-    def _take(self, name: str, kind: Kind, now: EpochSeconds) -> None:
+    def _take(self, name: str, kind: Purpose, now: EpochSeconds) -> None:
         """Refuse a name that asks too often."""
         with self._lock:
             bucket = self._allowances.setdefault((kind, name), Bucket(1 / EACH_S, AT_ONCE, AT_ONCE, now))
             if replace(bucket).take(1, now):
-                raise Refused(f"{kind} {name} asks more often than {AT_ONCE} times a day", "often")
+                raise CareRefusal(f"{kind} {name} asks more often than {AT_ONCE} times a day", "often")
             bucket.take(1, now)
 
 
@@ -223,7 +223,7 @@ def care_of(
     settings: UtilitySettings,
     database: Database,
     is_trusted: Callable[[], bool],
-) -> Listener | None:
+) -> CareListener | None:
     """Return the listener of the settings, not yet started; ``None``: the town has none.
 
     Args:
@@ -242,7 +242,7 @@ def care_of(
         ("POST", renewing.PATH): Renewals(settings, is_trusted).renew,
         **routes_of(settings.packages),
     }
-    return Listener(settings.care, settings.care_certificate, routes)
+    return CareListener(settings.care, settings.care_certificate, routes)
 
 
 def enrolment_ends(settings: UtilitySettings) -> EpochSeconds | None:
@@ -259,7 +259,7 @@ def _ends(folder: Path, seen: Stamp) -> EpochSeconds:
     return EnrolmentAuthority.load(folder).ends
 
 
-_ROWS: tuple[Row[Mapping[tuple[str, str], int]], ...] = (
+_ROWS: tuple[MetricRow[Mapping[tuple[str, str], int]], ...] = (
     counter("care_requests", "Requests of controllers at the care listener, by the first part of the path, and result.",
             lambda counts: dict(sorted(counts.items())), "path result"),
 )  # fmt: skip

@@ -8,17 +8,17 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.corrections.checked_days import (
     DayOf,
-    Judged,
+    JudgedDay,
     Series,
     judged,
     layout_of,
     members_in,
     outages_of,
 )
-from utility.corrections.correction import Finding
+from utility.corrections.correction import OpenFinding
 from utility.corrections.store.estimating import ends_of, members_of
 from utility.corrections.tables import checked_day, finding
-from utility.corrections.validation import Check, Limits
+from utility.corrections.validation import CheckLimits, ReadingCheck
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.energy.quarters import QUARTERS_A_DAY
@@ -53,11 +53,11 @@ def owners(connection: Connection) -> list[int]:
 class Checker:
     """Checks a microgrid's day in one database."""
 
-    def __init__(self, database: Database, limits: Limits) -> None:
+    def __init__(self, database: Database, limits: CheckLimits) -> None:
         self._database = database
         self._limits = limits
 
-    def judged(self, owner: int, day: int) -> Judged:
+    def judged(self, owner: int, day: int) -> JudgedDay:
         """Return what the checks find in a microgrid's UTC day."""
         first = day * QUARTERS_A_DAY
         with self._database.reads.begin() as connection:
@@ -82,7 +82,7 @@ class Checker:
         connection.execute(delete(checked_day).where(checked_day.c.day < day - 2 * self._limits.reference_days))
 
 
-def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> None:
+def save(connection: Connection, found: JudgedDay, day: int, now: EpochSeconds) -> None:
     """Store what was found in a microgrid's day. A repeated check changes nothing."""
     numbers = numbers_of(connection, sorted({one.meter for one in found.findings}))
     rows = [
@@ -126,7 +126,9 @@ def close_filled(connection: Connection, now: EpochSeconds) -> None:
         g.record_type == c.record_type,
         g.quarter.between(c.first_quarter, c.until_quarter - 1),
     )
-    filled = finding.update().where(c.closed.is_(None), c.check_name == Check.GAP.value, c.first_quarter >= oldest)
+    filled = finding.update().where(
+        c.closed.is_(None), c.check_name == ReadingCheck.GAP.value, c.first_quarter >= oldest
+    )
     filled = filled.where(looked.exists(), ~still.exists())
     connection.execute(filled.values(closed=now, closed_by="", why="the readings came"))
 
@@ -143,9 +145,9 @@ def open_findings(
     connection: Connection,
     limit: int,
     numbers: Sequence[int] | None = None,
-    check: Check | None = None,
+    check: ReadingCheck | None = None,
     skipped: int = 0,
-) -> list[Finding]:
+) -> list[OpenFinding]:
     """Return the oldest open findings after the first ``skipped``."""
     c = finding.c
     columns = (
@@ -160,7 +162,7 @@ def open_findings(
         statement = statement.where(c.meter_no.in_(numbers))
     if check is not None:
         statement = statement.where(c.check_name == check.value)
-    return read(Finding, connection.execute(statement))
+    return read(OpenFinding, connection.execute(statement))
 
 
 def _second(quarter: ColumnElement[int]) -> ColumnElement[int]:
@@ -172,7 +174,7 @@ def count_open(connection: Connection) -> dict[str, int]:
     """Return the number of open findings by check; 0 for checks without."""
     c = finding.c
     statement = select(c.check_name, func.count()).where(c.closed.is_(None)).group_by(c.check_name)
-    return {check.value: 0 for check in Check} | dict(connection.execute(statement).all())
+    return {check.value: 0 for check in ReadingCheck} | dict(connection.execute(statement).all())
 
 
 def _began(connection: Connection, numbers: Sequence[int]) -> dict[Series, Quarter]:

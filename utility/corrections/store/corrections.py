@@ -19,7 +19,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import moment
 from commonwatt.model.units import SLOTS, EpochSeconds, MeterId, Quarter, unsigned64
-from utility.corrections.correction import IN_FORCE, STEPS, Action, State, before, summaries
+from utility.corrections.correction import IN_FORCE, STEPS, CorrectionState, Review, before, summaries
 from utility.corrections.estimates import Method
 from utility.corrections.tables import correction, correction_step
 from utility.database.bulk import is_one_of, listed
@@ -69,7 +69,7 @@ class Corrections:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class ChosenCorrections:
     """Which corrections are meant; ``None``: any."""
 
     meters: Collection[int] | None = None  # numbers of meters
@@ -77,7 +77,7 @@ class Chosen:
     until: Quarter | None = None  # the quarter after the last
     method: Method | None = None  # the method
     record_type: int | None = None  # the record type
-    state: State | None = None  # the state
+    state: CorrectionState | None = None  # the state
 
     def condition(self) -> ColumnElement[bool]:
         """Return the condition on the table ``correction``."""
@@ -92,7 +92,7 @@ class Chosen:
         )
 
 
-def key_of(text: str) -> tuple[Chosen, int]:
+def key_of(text: str) -> tuple[ChosenCorrections, int]:
     """Return which corrections a line's ``key`` names (``summaries``), and how many they were when it was made.
 
     Raises:
@@ -101,21 +101,21 @@ def key_of(text: str) -> tuple[Chosen, int]:
     if not re.fullmatch(r"(\d{1,9}\.){3}[a-z]+(\.\d{1,9}){3}", text, re.ASCII):
         raise ConfigError("the key names no corrections")
     number, kind, method, state, first, until, count = text.split(".")
-    if int(method) not in list(Method) or state not in list(State):
+    if int(method) not in list(Method) or state not in list(CorrectionState):
         raise ConfigError("the key names no corrections")
-    chosen = Chosen(
+    chosen = ChosenCorrections(
         meters=[int(number)],
         first=int(first),
         until=int(until),
         method=Method(int(method)),
         record_type=int(kind),
-        state=State(state),
+        state=CorrectionState(state),
     )
     return chosen, int(count)
 
 
 @dataclass(frozen=True, kw_only=True)
-class By:
+class StepBy:
     """The person who takes a step, the time and the reason."""
 
     person: str  # the person; ``JOB``: the utility's job
@@ -123,7 +123,7 @@ class By:
     why: str = ""  # the reason, at most 200 characters
 
 
-def add(connection: Connection, new: Corrections, state: State, by: By) -> list[int]:
+def add(connection: Connection, new: Corrections, state: CorrectionState, by: StepBy) -> list[int]:
     """Store corrections in a first state; return their numbers."""
     take(connection, Lock.STEPS)
     versions = _versions(connection, new)
@@ -170,7 +170,7 @@ def propose(connection: Connection, new: Corrections, now: EpochSeconds) -> int:
         return 0
     blocks = make_blocks(new.blocks.keys(), new.blocks.values, quality)
     left = replace(new, blocks=blocks).take(rows)
-    return len(add(connection, left, State.PROPOSED, By(person=JOB, time=now)))
+    return len(add(connection, left, CorrectionState.PROPOSED, StepBy(person=JOB, time=now)))
 
 
 def covered(connection: Connection, keys: Sequence[tuple[int, int, int]]) -> dict[tuple[int, int, int], int]:
@@ -184,7 +184,7 @@ def covered(connection: Connection, keys: Sequence[tuple[int, int, int]]) -> dic
     return found
 
 
-def decide(connection: Connection, chosen: Chosen, action: Action, by: By) -> list[Row[Any]]:
+def decide(connection: Connection, chosen: ChosenCorrections, action: Review, by: StepBy) -> list[Row[Any]]:
     """Take a step with every chosen correction that is in a state for it; return them as they were.
 
     Raises:
@@ -194,13 +194,13 @@ def decide(connection: Connection, chosen: Chosen, action: Action, by: By) -> li
     states = sorted(before(action))
     rows = found(connection, chosen, states, MAX_AT_ONCE + 1)
     if not rows:
-        others = found(connection, replace(chosen, state=None), list(State), MAX_AT_ONCE)
+        others = found(connection, replace(chosen, state=None), list(CorrectionState), MAX_AT_ONCE)
         there = f"those chosen are {_decided(connection, others)}" if others else "none was chosen"
         raise ConfigError(f"nothing to {action}: {there}; {action} needs {' or '.join(states)}")
     if len(rows) > MAX_AT_ONCE:
         raise ConfigError(f"more than {MAX_AT_ONCE} corrections; choose fewer, by meter and time")
     _change(connection, rows, action)
-    _record(connection, [(row.no, row.state, STEPS[State(row.state), action]) for row in rows], by)
+    _record(connection, [(row.no, row.state, STEPS[CorrectionState(row.state), action]) for row in rows], by)
     return rows
 
 
@@ -211,17 +211,21 @@ def _decided(connection: Connection, rows: Sequence[Row[Any]]) -> str:
     return ", ".join(sorted({row.state for row in rows})) + by
 
 
-def _change(connection: Connection, rows: Sequence[Row[Any]], action: Action) -> None:
+def _change(connection: Connection, rows: Sequence[Row[Any]], action: Review) -> None:
     c = correction.c
     for state in {row.state for row in rows}:
         for some in chunks([row.no for row in rows if row.state == state]):
             ours = correction.update().where(c.no.in_(some), c.state == state)
-            if connection.execute(ours.values(state=STEPS[State(state), action].value)).rowcount != len(some):
+            if connection.execute(ours.values(state=STEPS[CorrectionState(state), action].value)).rowcount != len(some):
                 raise ConfigError(f"{MEANWHILE}, try again")
 
 
 def found(
-    connection: Connection, chosen: Chosen, states: Sequence[str], limit: int | None, after: SeriesKey | None = None
+    connection: Connection,
+    chosen: ChosenCorrections,
+    states: Sequence[str],
+    limit: int | None,
+    after: SeriesKey | None = None,
 ) -> list[Row[Any]]:
     """Return corrections with their meter's id and microgrid, by meter, record type and time.
 
@@ -271,7 +275,7 @@ def overlay(connection: Connection, meters: Collection[MeterId] | None, first: Q
     numbers = None
     if meters is not None and len(meters) <= MAX_IN:
         numbers = numbers_of(connection, list(meters)).values()
-    rows = found(connection, Chosen(meters=numbers, first=first, until=until), sorted(IN_FORCE), None)
+    rows = found(connection, ChosenCorrections(meters=numbers, first=first, until=until), sorted(IN_FORCE), None)
     if meters is not None and numbers is None:
         wanted = set(meters)
         rows = [row for row in rows if unsigned64(row.meter_id) in wanted]
@@ -287,7 +291,7 @@ def joined(rows: Sequence[Row[Any]]) -> Overlay:
         StoreError: One is damaged.
     """
     blocks = blocks_of(rows)
-    edited = np.array([row.state == State.EDITED for row in rows])
+    edited = np.array([row.state == CorrectionState.EDITED for row in rows])
     method = np.array([row.method for row in rows], np.uint8)
     order = np.lexsort(([row.no for row in rows], edited))
     keys = sorted(set(blocks.keys()))
@@ -343,7 +347,7 @@ def take_changed(connection: Connection) -> set[tuple[int, int]]:
 
 def count_proposed(connection: Connection) -> int:
     """Return how many corrections wait for a person."""
-    return count_rows(connection, correction, correction.c.state == State.PROPOSED.value)
+    return count_rows(connection, correction, correction.c.state == CorrectionState.PROPOSED.value)
 
 
 def _versions(connection: Connection, new: Corrections) -> dict[tuple[int, int, int], int]:
@@ -357,7 +361,7 @@ def _versions(connection: Connection, new: Corrections) -> dict[tuple[int, int, 
     }
 
 
-def _record(connection: Connection, steps: Sequence[tuple[int, str, State]], by: By) -> None:
+def _record(connection: Connection, steps: Sequence[tuple[int, str, CorrectionState]], by: StepBy) -> None:
     take(connection, Lock.STEPS)
     rows = [
         {
@@ -386,7 +390,7 @@ class Page:
 
 
 def corrections_page(
-    connection: Connection, chosen: Chosen, states: Sequence[str], limit: int, after: str = ""
+    connection: Connection, chosen: ChosenCorrections, states: Sequence[str], limit: int, after: str = ""
 ) -> Page:
     """Return lines of corrections, by meter and time.
 

@@ -14,9 +14,17 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
 from commonwatt.model.validation import limits_of
 from commonwatt.town.town import Direction, Function
-from utility.corrections.checked_days import Layout, Member, Series, days_in, layout_of, members_in, outages_of
+from utility.corrections.checked_days import (
+    Series,
+    SeriesLayout,
+    SeriesMeter,
+    days_in,
+    layout_of,
+    members_in,
+    outages_of,
+)
 from utility.corrections.estimates import FARTHEST_DAYS, estimated, like_quarters, nearest, typical
-from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans, window_of
+from utility.corrections.evidence import Gap, KnownWindow, as_blocks, proposals, spans, window_of
 from utility.corrections.store.corrections import Corrections, covered
 from utility.database.database import Database
 from utility.energy.quarters import QUARTERS_A_DAY
@@ -36,7 +44,7 @@ _Typical = dict[Series, tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class EstimateRules:
     """How gaps are estimated."""
 
     zone: ZoneInfo  # time zone of like hours
@@ -44,13 +52,13 @@ class Rules:
     final_s: int  # seconds after which a slot that no gateway answered for is estimated too
 
 
-def members_of(connection: Connection, owner: int) -> list[Member]:
+def members_of(connection: Connection, owner: int) -> list[SeriesMeter]:
     """Return the meters that a microgrid has or had, by the number of its controller, with their dates."""
     i = installed.c
     statement = select(meter, i.place, i.since, i.until).outerjoin(installed, i.meter == meter.c.id)
     statement = statement.join(controller, controller.c.id == meter.c.microgrid).where(controller.c.number == owner)
     return [
-        Member(
+        SeriesMeter(
             no=row.no,
             id=unsigned64(row.id),
             location=row.location if row.place is None else row.place,
@@ -66,14 +74,14 @@ def members_of(connection: Connection, owner: int) -> list[Member]:
     ]
 
 
-def member_at(connection: Connection, number: int) -> tuple[list[Member], int]:
+def member_at(connection: Connection, number: int) -> tuple[list[SeriesMeter], int]:
     """Return the meters of the microgrid of a meter, and the number of its controller."""
     of = select(controller.c.number).join(meter, meter.c.microgrid == controller.c.id).where(meter.c.no == number)
     owner = int(connection.execute(of).scalar_one())
     return members_of(connection, owner), owner
 
 
-def owners_with_gaps(connection: Connection, now: EpochSeconds, rules: Rules) -> list[int]:
+def owners_with_gaps(connection: Connection, now: EpochSeconds, rules: EstimateRules) -> list[int]:
     """Return the numbers of the controllers of microgrids with final gaps."""
     statement = (
         select(controller.c.number)
@@ -85,7 +93,9 @@ def owners_with_gaps(connection: Connection, now: EpochSeconds, rules: Rules) ->
     return sorted(connection.execute(statement).scalars())
 
 
-def final_gaps(connection: Connection, series: Collection[Series], now: EpochSeconds, rules: Rules) -> dict[Gap, int]:
+def final_gaps(
+    connection: Connection, series: Collection[Series], now: EpochSeconds, rules: EstimateRules
+) -> dict[Gap, int]:
     """Return the masks of some series' slots that no gateway will send any more, and that have no correction yet.
 
     Final are slots that the gateway answered not to have, and all slots of a quarter older than ``rules.final_s``.
@@ -104,11 +114,11 @@ def final_gaps(connection: Connection, series: Collection[Series], now: EpochSec
     return {key: mask for key, mask in left.items() if mask}
 
 
-def _old(now: EpochSeconds, rules: Rules) -> Quarter:
+def _old(now: EpochSeconds, rules: EstimateRules) -> Quarter:
     return (now - rules.final_s) // QUARTER_S
 
 
-def _is_final(now: EpochSeconds, rules: Rules) -> ColumnElement[bool]:
+def _is_final(now: EpochSeconds, rules: EstimateRules) -> ColumnElement[bool]:
     youngest = (now - MAX_AGE_DAYS * _DAY_S) // QUARTER_S
     return (gap.c.quarter >= youngest) & or_(gap.c.absent != 0, gap.c.quarter < _old(now, rules))
 
@@ -116,7 +126,7 @@ def _is_final(now: EpochSeconds, rules: Rules) -> ColumnElement[bool]:
 class Estimator:
     """Estimates the final gaps of one database's microgrids."""
 
-    def __init__(self, database: Database, rules: Rules) -> None:
+    def __init__(self, database: Database, rules: EstimateRules) -> None:
         self._database = database
         self._rules = rules
 
@@ -139,7 +149,7 @@ class Estimator:
     def _estimates(
         self,
         owner: int,
-        members: Sequence[Member],
+        members: Sequence[SeriesMeter],
         gaps: Mapping[Gap, int],
         windows: Sequence[tuple[Quarter, Quarter]],
     ) -> Corrections | None:
@@ -161,7 +171,7 @@ class Estimator:
         )
 
     def like_days(
-        self, members: Sequence[Member], series: Series, span: tuple[Quarter, Quarter]
+        self, members: Sequence[SeriesMeter], series: Series, span: tuple[Quarter, Quarter]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the energy of a series' quarters on like days, and where it is known; of a level, its last value."""
         with self._database.reads.begin() as connection:
@@ -169,8 +179,8 @@ class Estimator:
             return self._typical(connection, span, {series}, outages)[series]
 
     def _known(
-        self, members: Sequence[Member], layout: Layout, span: tuple[Quarter, Quarter], gappy: set[Series]
-    ) -> Known:
+        self, members: Sequence[SeriesMeter], layout: SeriesLayout, span: tuple[Quarter, Quarter], gappy: set[Series]
+    ) -> KnownWindow:
         numbers = [m.no for m in members]
         quarters = list(range(*span))
         wanted = select_parts(
@@ -187,10 +197,10 @@ class Estimator:
             outages = self._outages(connection, members, span)
             means = self._typical(connection, span, gappy, outages)
             loss = loss_permille(connection)
-        return Known(blocks=blocks, outages=outages, typical=means, loss_permille=loss)
+        return KnownWindow(blocks=blocks, outages=outages, typical=means, loss_permille=loss)
 
     def _outages(
-        self, connection: Connection, members: Sequence[Member], span: tuple[Quarter, Quarter]
+        self, connection: Connection, members: Sequence[SeriesMeter], span: tuple[Quarter, Quarter]
     ) -> dict[int, list[Interval]]:
         margin = FARTHEST_DAYS + 1
         first, last = (span[0] - margin * QUARTERS_A_DAY) * QUARTER_S, (span[1] + margin * QUARTERS_A_DAY) * QUARTER_S
@@ -224,7 +234,7 @@ class Estimator:
         return found
 
 
-def ends_of(members: Sequence[Member]) -> list[int]:
+def ends_of(members: Sequence[SeriesMeter]) -> list[int]:
     """Return the numbers of the boundary's meters."""
     return [m.no for m in members if m.function is Function.BOUNDARY]
 

@@ -23,15 +23,15 @@ from utility.billing.store.documents import issued_bill, refuse_altered
 from utility.billing.store.runs import bills_of_run, issued_run, stored_run
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
-from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
+from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, ExportTable, Rows
 from utility.exports.customer import AccountQuarters, CostedBill, costed, from_readings, from_settled
 from utility.exports.rows import Grids, bill_rows, quarters_at_a_time, settled_rows, slot_rows, sum_rows
 from utility.exports.selection import (
     ExportedMeter,
-    Held,
+    ExportSelection,
+    HeldMeter,
     Piece,
     Resolution,
-    Selection,
     asked_quarters,
     check_registered,
     cut,
@@ -83,7 +83,7 @@ class BlockSource:
         database: Database,
         meters: Sequence[ExportedMeter],
         registered: int | None = None,
-        held: Sequence[Held] | None = None,
+        held: Sequence[HeldMeter] | None = None,
     ) -> None:
         """Prepare the reading of some meters' blocks.
 
@@ -174,7 +174,7 @@ _ROWS_AT_A_TIME = 100_000  # events in one piece of rows
 class Export:
     """An export that is ready to be written."""
 
-    table: Table  # the table of its rows
+    table: ExportTable  # the table of its rows
     name: str  # the beginning of its files' names
     described: Mapping[str, object]  # what it is of, for the manifest
     pieces: Callable[[], Sequence[Piece]]  # returns its files, in order of time
@@ -186,12 +186,12 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedExport:
     """What a person or program asks for."""
 
     start: EpochSeconds  # the first second
     end: EpochSeconds  # the second after the last
-    selection: Selection = field(default_factory=Selection)  # which meters
+    selection: ExportSelection = field(default_factory=ExportSelection)  # which meters
     resolution: Resolution = Resolution.QUARTER  # the length of a row's interval
     # The names of the options for start, end, meter, microgrid and account, for errors.
     names: tuple[str, str, str, str, str] = ("--from", "--to", "--meter", "--microgrid", "--account")
@@ -202,7 +202,7 @@ class Asked:
         with database.reads.begin() as connection:
             registered = exported_meters(connection)
             dated = load_dated_registry(connection) if accounts else None
-        held: list[Held] | None = None
+        held: list[HeldMeter] | None = None
         if dated is not None:
             check_registered(self.names[4], zip(accounts, accounts, strict=True), dated.accounts)
             held = held_by(dated, accounts, self.start // QUARTER_S, -(-self.end // QUARTER_S))
@@ -229,7 +229,7 @@ class Picked:
 
     meters: list[ExportedMeter]  # the meters
     registered: int  # how many are registered
-    held: list[Held] | None  # when the selected accounts had their meters; ``None``: no account was selected
+    held: list[HeldMeter] | None  # when the selected accounts had their meters; ``None``: no account was selected
 
     @property
     def grids(self) -> Grids:
@@ -237,7 +237,7 @@ class Picked:
         return Grids.of({one.id: one.microgrid for one in self.meters})
 
 
-def readings_export(database: Database, asked: Asked) -> Export:
+def readings_export(database: Database, asked: AskedExport) -> Export:
     """Return the export of readings.
 
     Raises:
@@ -270,7 +270,7 @@ def readings_export(database: Database, asked: Asked) -> Export:
     )
 
 
-def events_export(database: Database, asked: Asked) -> Export:
+def events_export(database: Database, asked: AskedExport) -> Export:
     """Return the export of events; the resolution plays no part."""
     zone = town_zone(database)
     asked_quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
@@ -288,7 +288,7 @@ def events_export(database: Database, asked: Asked) -> Export:
     )
 
 
-def settled_export(database: Database, asked: Asked) -> Export:
+def settled_export(database: Database, asked: AskedExport) -> Export:
     """Return the export of settled quarter-hours, or of their sums.
 
     Raises:
@@ -326,7 +326,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
     )
 
 
-def bills_export(database: Database, asked: Asked) -> Export:
+def bills_export(database: Database, asked: AskedExport) -> Export:
     """Return the export of the lines of issued bills of the months in the time range; meters play no part."""
     zone = town_zone(database)
     asked_quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
@@ -354,7 +354,7 @@ def bills_export(database: Database, asked: Asked) -> Export:
     )
 
 
-def account_quarters(database: Database, asked: Asked, *, settled: bool) -> AccountQuarters:
+def account_quarters(database: Database, asked: AskedExport, *, settled: bool) -> AccountQuarters:
     """Return the quarter-hours of the one account that is asked for, settled, or as sums of its readings.
 
     Raises:
@@ -397,7 +397,7 @@ def event_rows(
     database: Database,
     meters: Sequence[ExportedMeter],
     piece: Piece,
-    held: Sequence[Held] | None,
+    held: Sequence[HeldMeter] | None,
     tell: Callable[[Any], object],
 ) -> Iterator[Rows]:
     """Yield the rows of ``EVENTS_TABLE`` of some meters in a piece's time, and in the periods of ``held``.

@@ -20,9 +20,9 @@ from commonwatt.runtime.files import read_object, replace_file, replacing
 from commonwatt.runtime.service import keep_freed_memory, only_one
 from commonwatt.sqlite import is_full
 from utility.database.database import Database, open_database
-from utility.exports.columns import Rows, Table, count_of
+from utility.exports.columns import ExportTable, Rows, count_of
 from utility.exports.selection import Piece
-from utility.exports.store.exports import Asked, Export, events_export, readings_export, settled_export
+from utility.exports.store.exports import AskedExport, Export, events_export, readings_export, settled_export
 from utility.exports.writers import Format, make_writer, require
 from utility.statistics.months import Span, month_number, span_around
 from utility.statistics.store.usage import Scope
@@ -74,7 +74,13 @@ class ExportFolder:
             self._save(complete=True)
 
     def write(
-        self, name: str, piece: Piece, rows: Iterable[Rows], table: Table, form: Format, is_final: Callable[[], bool]
+        self,
+        name: str,
+        piece: Piece,
+        rows: Iterable[Rows],
+        table: ExportTable,
+        form: Format,
+        is_final: Callable[[], bool],
     ) -> Finished:
         """Write a file, which gets its name when it is complete.
 
@@ -140,7 +146,7 @@ def _short(described: object) -> str:
     return json.dumps(described)[:300]
 
 
-KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
+KINDS: Mapping[str, Callable[[Database, AskedExport], Export]] = {
     "settled": settled_export,
     "readings": readings_export,
     "events": events_export,
@@ -227,7 +233,7 @@ def make(task: Mapping[str, object]) -> str:
             return counted(write_usage(database, str(task["month"]), out), "row")
         form = Format(str(task["format"]))
         require(form)
-        export = KINDS[str(task["kind"])](database, Asked(start=start, end=end))
+        export = KINDS[str(task["kind"])](database, AskedExport(start=start, end=end))
         done = write_files(export, form, out, now)
         if export.damaged():
             raise StoreError(

@@ -10,7 +10,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import Expiry
 from commonwatt.protocol.topics import PLANT, UTILITY
 from utility.access.people import Actor, Right
-from utility.overview.store.devices import Connected, devices_of_others, gateways, meters_of, microgrid_of
+from utility.overview.store.devices import ConnectedDevice, devices_of_others, gateways, meters_of, microgrid_of
 from utility.registry.store.enrolment import Enrolment
 from utility.webkit.console.answers import address
 from utility.webkit.console.console import Console, RequestConsole
@@ -38,7 +38,7 @@ def devices(
     """Return what connects to the head-end, some at a time, and the service's own certificates."""
     found = console.database.read(gateways, search, after, SHOWN + 1)
     enrolled, is_last = _read(_enrolment(console)), len(found) <= SHOWN
-    others = [Connected(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
+    others = [ConnectedDevice(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
     content = _shared(console, request) | {
         "devices": [*found[:SHOWN], *(one for one in others if is_last and one.id.startswith(search))],
         "others": console.database.read(devices_of_others),

@@ -14,7 +14,7 @@ from utility.jobs import store as listing
 from utility.jobs.plans import SHORTEST_S, Seconds, catalogue
 from utility.jobs.store import newest_periods
 from utility.overview.api import ACTIONS, JobName, job_of
-from utility.overview.system import BACKUP, Known, parts
+from utility.overview.system import BACKUP, SystemFacts, parts
 from utility.readings.store.gateways import unanswered
 from utility.webkit.console.answers import ROWS
 from utility.webkit.console.console import Console, RequestConsole
@@ -71,7 +71,7 @@ def system(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLR
     """Return the parts with their states, and the jobs."""
     jobs = jobs_now(console)
     backups = [job for job in jobs["rows"] if job.name == BACKUP]
-    known = Known(
+    known = SystemFacts(
         version=version("commonwatt"),
         schema=console.database.schema[1],
         jobs=len(jobs["rows"]),

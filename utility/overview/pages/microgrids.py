@@ -21,7 +21,7 @@ from utility.overview.microgrids import (
     ISLAND,
     ROWS,
     BatteryFacts,
-    Facts,
+    MicrogridFacts,
     battery_lines,
     cell,
     island_words,
@@ -133,7 +133,7 @@ def _cost(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.
     )
 
 
-def _facts(console: Console, name: str) -> Facts:
+def _facts(console: Console, name: str) -> MicrogridFacts:
     refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
     found = console.database.read(microgrids, console.now(), refused, name, unmanaged_of(console.api))
     if not found:
@@ -141,7 +141,7 @@ def _facts(console: Console, name: str) -> Facts:
     return found[0]
 
 
-def _live(console: Console, facts: Facts) -> dict[str, Any]:
+def _live(console: Console, facts: MicrogridFacts) -> dict[str, Any]:
     now = console.now()
     with console.database.reads.begin() as connection:
         meters = meters_of(connection, facts.microgrid)

@@ -9,9 +9,9 @@ from commonwatt.model.calendar import month_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, parse_id, quarter_of
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.dead_letter_words import row_of
-from commonwatt.protocol.dead_letters import Kept, Wanted
+from commonwatt.protocol.dead_letters import DeadLetterFilter, KeptDeadLetter
 from utility.billing.store.runs import issued_run
-from utility.corrections.correction import Finding, figure
+from utility.corrections.correction import OpenFinding, figure
 from utility.corrections.decisions import meter_number
 from utility.corrections.pages import Meter
 from utility.corrections.store.checking import open_findings
@@ -50,7 +50,7 @@ def readings(
     before: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> HTMLResponse:
     """List quarantined readings, the newest first."""
-    wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
+    wanted = DeadLetterFilter(meter=parse_id(meter) if meter else None, state=QUARANTINED)
     rows = console.database.read(dead_letters, ROWS + 1, wanted, before or None)
     later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
     content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
@@ -83,7 +83,7 @@ def findings(
     with console.database.reads.begin() as connection:
         numbers = [found(lambda: meter_number(connection, meter))] if meter else None
         rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
-    content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
+    content = {"rows": rows[:ROWS], "columns": columns_of(OpenFinding), "meter": meter}
     content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
     return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
 
@@ -123,7 +123,7 @@ def tabs(console: Console, here: str) -> dict[str, Any]:
     return {"counts": town.counts(console.database), "tab": here}
 
 
-def _judging(console: Console, kept: Kept) -> dict[str, Any]:
+def _judging(console: Console, kept: KeptDeadLetter) -> dict[str, Any]:
     """Return whose reading it is, what it says and what a decision does; nothing of a meter that is not registered."""
     with console.database.reads.begin() as connection:
         facts = meter_facts(connection, kept.dead_letter.meter)
@@ -136,7 +136,7 @@ def _judging(console: Console, kept: Kept) -> dict[str, Any]:
     return {"facts": facts, "one": one, "account": account, "done": done}
 
 
-def _kept(console: Console, no: int) -> Kept:
+def _kept(console: Console, no: int) -> KeptDeadLetter:
     kept = console.database.read(find_dead_letter, no)
     if kept is None or not kept.state:
         raise HTTPException(404, f"there are no quarantined readings with the number {no}")

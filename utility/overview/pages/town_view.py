@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.calendar import midnight, month_of, month_quarters
 from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from utility.alarms.board import Counts
+from utility.alarms.board import AlarmCounts
 from utility.alarms.decisions import alarms_of
 from utility.cliques.jobs import unmanaged_of
 from utility.database.base import Connection
@@ -18,7 +18,7 @@ from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUARTERS_A_DAY
 from utility.lasting.jobs import lasting_of
 from utility.overview.inbox import Item, items
-from utility.overview.microgrids import Cell, Condition, cell, count, helping
+from utility.overview.microgrids import Cell, MicrogridCondition, cell, count, helping
 from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.town import counts, microgrids
 from utility.overview.town import (
@@ -40,7 +40,7 @@ from utility.registry.layout import Day
 from utility.supply.store import quarters_between, supply_view
 from utility.tariffs.store import published
 from utility.tariffs.tariff import Tariff
-from utility.webkit.console.live import Shared
+from utility.webkit.console.live import SharedValue
 from utility.webkit.services import Api
 
 EVERY_S = 4  # seconds for which the town's state is good: browsers ask every five
@@ -77,12 +77,12 @@ class TownState:
     connected: bool  # whether the utility is connected to the head-end
     alarms: tuple[str, ...]  # the utility's own alarms
     items: tuple[Item, ...]  # what needs a person
-    alarming: Counts  # the alarms that stand
+    alarming: AlarmCounts  # the alarms that stand
     empty: int  # batteries that are empty
     lasting: dict[str, Any]  # how long it lasts if the line fails now
 
     @property
-    def counts(self) -> dict[Condition, int]:
+    def counts(self) -> dict[MicrogridCondition, int]:
         """How many microgrids are in each state."""
         return count(self.cells)
 
@@ -91,14 +91,14 @@ class TownState:
         """Whether all is well, else what is not; and how pages mark it."""
         counts, alarms = self.counts, self.alarming.critical + self.alarming.warning
         told = [f"{number} {each.words}" for each, number in counts.items() if number]
-        told = [] if counts[Condition.FRESH] == len(self.cells) else told
+        told = [] if counts[MicrogridCondition.FRESH] == len(self.cells) else told
         told += [counted(alarms, "alarm")] if alarms else []
         told += [f"{self.empty} of the batteries empty"] if self.empty else []
         alone = sum(gets for _, gives, gets in self.helping if not gives)
         told += [f"{alone} {'battery' if alone == 1 else 'batteries'} without help"] if alone else []
         if not told:
             return f"All {len(self.cells)} microgrids well", "good"
-        return ", ".join(told), "bad" if counts[Condition.ALARM] or self.alarming.critical else "warning"
+        return ", ".join(told), "bad" if counts[MicrogridCondition.ALARM] or self.alarming.critical else "warning"
 
 
 class TownView:
@@ -108,10 +108,10 @@ class TownView:
         self._api = api
         self._energy = DayEnergy()
         self._last: TownState | None = None
-        self._shared = Shared(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
-        self._waiting = Shared(lambda: counts(api.database), every_s=WAITING_S, at_most_s=30, now=api.machine_s)
-        self._ahead = Shared(self._outlook, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
-        self._days = Shared(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
+        self._shared = SharedValue(self._state, every_s=EVERY_S, at_most_s=AT_MOST_S, now=api.machine_s)
+        self._waiting = SharedValue(lambda: counts(api.database), every_s=WAITING_S, at_most_s=30, now=api.machine_s)
+        self._ahead = SharedValue(self._outlook, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
+        self._days = SharedValue(self._completeness, every_s=COMPLETENESS_S, at_most_s=3_600, now=api.machine_s)
 
     def get(self) -> TownState:
         """Return the state; it is at most some seconds old."""

@@ -17,7 +17,7 @@ _FEW = 500  # ids in one statement
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connected:
+class ConnectedDevice:
     """What connects to the head-end: a controller's gateway, the plant or the utility."""
 
     id: str  # its identity
@@ -58,7 +58,7 @@ def devices_of_others(connection: Connection, of: MicrogridId | None = None) -> 
     return sorted(found, key=lambda one: not any(state.finding for state in one.device.states.values()))
 
 
-def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Connected]:
+def gateways(connection: Connection, search: str, after: str, limit: int) -> list[ConnectedDevice]:
     """Return gateways whose name begins with ``search``, after a name, by name."""
     counts = select(meter.c.microgrid, func.count().label("meters")).group_by(meter.c.microgrid).subquery()
     several = func.coalesce(counts.c.meters, 0).label("meters")
@@ -67,7 +67,7 @@ def gateways(connection: Connection, search: str, after: str, limit: int) -> lis
     statement = statement.outerjoin(counts, counts.c.microgrid == controller.c.id)
     its = (controller.c.id > after) & controller.c.id.startswith(search, autoescape=True)
     rows = connection.execute(statement.where(its).order_by(controller.c.id).limit(limit))
-    return [Connected(**row) for row in rows.mappings()]
+    return [ConnectedDevice(**row) for row in rows.mappings()]
 
 
 def meters_of(connection: Connection, microgrid: MicrogridId) -> Sequence[Any]:

@@ -17,8 +17,8 @@ from commonwatt.model.units import (
 from utility.billing.store.witnesses import WITNESS
 from utility.database.database import Database
 from utility.outbox.tables import command
-from utility.overview.microgrids import Change
-from utility.readings.flows import Level, newest_levels
+from utility.overview.microgrids import StateChange
+from utility.readings.flows import StoredLevel, newest_levels
 from utility.readings.store.gaps import GAP_PREFIX, events_around, sound_events
 from utility.readings.store.parts import reading, select_parts
 from utility.registry.tables import installed, meter, present_minimum
@@ -51,7 +51,7 @@ def is_there(row: Mapping[str, Any], quarter: Quarter) -> bool:
     return (row["since"] or 0) <= quarter and (row["until"] is None or quarter < row["until"])
 
 
-def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[MeterId, Level]:
+def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[MeterId, StoredLevel]:
     """Return the last reported level of each battery of the last two hours, by the id of its meter."""
     if not numbers:
         return {}
@@ -82,7 +82,7 @@ def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) 
 
 def changes_of_state(
     connection: Connection, numbers: Sequence[int], begin: EpochSeconds, end: EpochSeconds
-) -> list[Change]:
+) -> list[StateChange]:
     """Return the changes of some meters' states in ``[begin, end)``, with the last one before."""
     rows = sound_events(events_around(connection, numbers, begin, end))
-    return [Change(meter=row.meter_no, time=row.time, bits=row.new_state) for row in rows]
+    return [StateChange(meter=row.meter_no, time=row.time, bits=row.new_state) for row in rows]

@@ -33,14 +33,14 @@ _BY_MONTH = (usage_month, usage_batteries, usage_projection)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptRecords:
     """What is kept."""
 
     month: str  # the first local month whose runs of bills and usage are kept
     day: Day  # the first UTC day whose records are kept
 
 
-def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
+def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> KeptRecords:
     """Return what is to be kept.
 
     If the newest reading is older than ``now``, its month counts as the present one: a clock that is years ahead drops
@@ -60,10 +60,10 @@ def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
         named = oldest
         for _ in range(CORRECTED_MONTHS):
             named = month_before(named)
-    return Kept(month=first, day=month_quarters(min(named, first), zone)[0] // QUARTERS_A_DAY)
+    return KeptRecords(month=first, day=month_quarters(min(named, first), zone)[0] // QUARTERS_A_DAY)
 
 
-def drop_months(database: Database, keep: Kept) -> None:
+def drop_months(database: Database, keep: KeptRecords) -> None:
     """Delete the usage of months and the runs of bills that are not kept."""
     with database.writes.begin() as connection:
         for table in _BY_MONTH:
@@ -74,14 +74,14 @@ def drop_months(database: Database, keep: Kept) -> None:
             connection.execute(bill_run.delete().where(bill_run.c.no == number))
 
 
-def old_runs(connection: Connection, keep: Kept) -> list[int]:
+def old_runs(connection: Connection, keep: KeptRecords) -> list[int]:
     """Return the runs of bills of months that are not kept, but for those that a kept run names."""
     c = bill_run.c
     named = select(c.previous_no).where(c.month >= keep.month)
     return list(connection.execute(select(c.no).where(c.month < keep.month, c.no.not_in(named))).scalars())
 
 
-def drop_days(database: Database, keep: Kept) -> bool:
+def drop_days(database: Database, keep: KeptRecords) -> bool:
     """Delete the records of the oldest days that are not kept; return whether there may be more."""
     with database.writes.begin() as connection:
         oldest = oldest_day(connection)

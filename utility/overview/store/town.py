@@ -18,7 +18,7 @@ from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import MAX_BLOCKS, Page, block_of, count_proposed, series_of
 from utility.database.bulk import is_one_of, listed
 from utility.database.database import Database
-from utility.overview.microgrids import Facts
+from utility.overview.microgrids import MicrogridFacts
 from utility.readings.store.gaps import sound_events
 from utility.readings.store.gateways import heartbeat_of
 from utility.readings.store.quarantine import count_quarantined
@@ -86,7 +86,7 @@ def microgrids(
     refused: Mapping[str, tuple[int, str]] | None = None,
     only: str | None = None,
     unmanaged: Mapping[str, float] | None = None,
-) -> list[Facts]:
+) -> list[MicrogridFacts]:
     """Return what was last received of each microgrid, in the order of the controllers' numbers.
 
     Args:
@@ -114,7 +114,7 @@ def microgrids(
         bits, since = boundary.get(row.id, (0, None))
         at, why = (refused or {}).get(row.id, (0, ""))
         found.append(
-            Facts(
+            MicrogridFacts(
                 microgrid=row.id,
                 number=row.number,
                 kind=row.kind,

@@ -63,14 +63,16 @@ class Filters:
     since: _Text = ""  # the first local day
     until: _Text = ""  # the local day after the last
 
-    def wanted(self, zone: ZoneInfo) -> audit_log.Wanted:
+    def wanted(self, zone: ZoneInfo) -> audit_log.AuditFilter:
         """Return the same for the log.
 
         Raises:
             HTTPException: A day is none.
         """
         since, until = _midnight("since", self.since, zone), _midnight("until", self.until, zone)
-        return audit_log.Wanted(person=self.person, action=self.action, subject=self.subject, since=since, until=until)
+        return audit_log.AuditFilter(
+            person=self.person, action=self.action, subject=self.subject, since=since, until=until
+        )
 
 
 _Filters = Annotated[Filters, Depends()]

@@ -187,7 +187,7 @@ def _person_page(console: Console, request: Request, actor: ManagesPeople, name:
             raise HTTPException(404, f"there is no person called {name}")
         sessions = access.sessions_of(connection, name, machine_s)
         made = tokens(connection, name, SHOWN)
-        entries = audit_log.entries(connection, audit_log.Wanted(subject=name, action="person."), 20)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(subject=name, action="person."), 20)
     entries = [one for one in entries if one["subject"] == name]
     content = {
         "one": found,
@@ -244,7 +244,7 @@ def token(console: RequestConsole, request: Request, actor: UsesConsole, number:
     """Return what was done with a token of the actor; for an administrator with any."""
     with console.database.reads.begin() as connection:
         found = tokens(connection, None if actor.has(Role.ADMIN) else actor.name, 1, number)
-        entries = audit_log.entries(connection, audit_log.Wanted(token=number), SHOWN_TOKENS)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(token=number), SHOWN_TOKENS)
     if not found:
         raise HTTPException(404, "you have no token of this number")
     content = {"token": found[0], "entries": with_changes(entries, console.zone())}

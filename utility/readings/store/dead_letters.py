@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
 from commonwatt.model.units import ControllerId, signed64, unsigned64
 from commonwatt.protocol.dead_letter_words import text_of
-from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, Kept, Wanted
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterFilter, KeptDeadLetter
 from utility.readings.tables import dead_letter
 
 
@@ -18,19 +18,19 @@ def dead_letter_row(sender: ControllerId, kept: DeadLetter, state: str = "") -> 
     return vars(kept) | ids | {"crc": zlib.crc32(content), "sender": sender, "content": content, "state": state}
 
 
-def dead_letter_of(row: Row[Any]) -> Kept:
+def dead_letter_of(row: Row[Any]) -> KeptDeadLetter:
     """Return the dead letter of a row."""
     same = {name: getattr(row, name) for name in ("log", "reason", "generation", "time", "content")}
     found = DeadLetter(meter=unsigned64(row.meter), record_id=unsigned64(row.record_id), **same)
     decided = text_of(row.decided, row.decided_by, row.why)
-    return Kept(no=row.no, sender=row.sender, dead_letter=found, state=row.state, decided=decided)
+    return KeptDeadLetter(no=row.no, sender=row.sender, dead_letter=found, state=row.state, decided=decided)
 
 
 def dead_letters(
-    connection: Connection, limit: int, wanted: Wanted | None = None, before: int | None = None
-) -> list[Kept]:
+    connection: Connection, limit: int, wanted: DeadLetterFilter | None = None, before: int | None = None
+) -> list[KeptDeadLetter]:
     """Return at most ``limit`` dead letters that match ``wanted``, newest first; only numbers below ``before``."""
-    which = _which(wanted or Wanted())
+    which = _which(wanted or DeadLetterFilter())
     if before is not None:
         which &= dead_letter.c.no < before
     return [
@@ -39,13 +39,13 @@ def dead_letters(
     ]
 
 
-def find_dead_letter(connection: Connection, no: int) -> Kept | None:
+def find_dead_letter(connection: Connection, no: int) -> KeptDeadLetter | None:
     """Return a dead letter, or ``None``."""
     row = connection.execute(select(dead_letter).where(dead_letter.c.no == no)).one_or_none()
     return None if row is None else dead_letter_of(row)
 
 
-def _which(wanted: Wanted) -> ColumnElement[bool]:
+def _which(wanted: DeadLetterFilter) -> ColumnElement[bool]:
     conditions = [dead_letter.c.time >= wanted.since]
     if wanted.meter is not None:
         conditions.append(dead_letter.c.meter == signed64(wanted.meter))

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Connection, and_, bindparam, case, cast, func
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, MicrogridId
 from commonwatt.town.town import Direction, Function
-from utility.readings.flows import LINES, Flags, GridFlows, Line, Measured, Numbers, measured_of
+from utility.readings.flows import LINES, EnergyLine, Flags, GridFlows, Measured, Numbers, measured_of
 from utility.readings.store.parts import chunks
 from utility.readings.tables import compacted
 from utility.registry.tables import controller, installed, meter
@@ -98,7 +98,9 @@ def flows(connection: Connection, quarters: range, only: MicrogridId | None = No
             for name in names:
                 sums[name][row.quarter - quarters.start] = getattr(row, name)
     expected = _expected(members, quarters, sums["boundaries"] > 0)
-    lines = {name: Line(energy=sums[name], slots=sums[f"{name}_slots"], expected=expected[name]) for name in LINES}
+    lines = {
+        name: EnergyLine(energy=sums[name], slots=sums[f"{name}_slots"], expected=expected[name]) for name in LINES
+    }
     return GridFlows(first=quarters.start, between=sums["between"], blocks=sums["blocks"], **lines)
 
 

@@ -40,7 +40,7 @@ from utility.readings.gaps import (
     MAX_ASKED,
     WHY_WORDS,
     Interval,
-    Wanted,
+    WantedSlots,
     Why,
     absent_at_all,
     backoff_s,
@@ -270,7 +270,7 @@ class GapRun:
     touched: dict[Key, int] = field(default_factory=dict)
     new: set[Key] = field(default_factory=set)  # incomplete blocks that were not watched yet
     # Slots to request, with the number of earlier requests for the block.
-    wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
+    wanted: list[tuple[Key, int, WantedSlots]] = field(default_factory=list)
     # Slots that controllers' stores don't have, since they need not be asked: block, controller, slots, why.
     excused: list[tuple[Key, ControllerId, int, Why]] = field(default_factory=list)
     absent: dict[Key, int] = field(default_factory=dict)  # slots that no store has
@@ -406,7 +406,7 @@ class GapFinder:
                 run.absent[key] = absent_at_all(lacks, several)
                 ask = left_to_ask(mask & ~run.absent[key], lacks, several)
             for name, left in ask.items():
-                wanted = Wanted(
+                wanted = WantedSlots(
                     microgrid=microgrid, controller=name, meter=meter_id, record_type=key[1], quarter=key[2], mask=left
                 )
                 run.wanted.append((key, times, wanted))
@@ -527,7 +527,7 @@ def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
         forget(connection, some)
 
 
-def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds, store_id: int) -> None:
+def _give_out(connection: Connection, wanted: Sequence[WantedSlots], now: EpochSeconds, store_id: int) -> None:
     """Add the commands. Their ids contain the store's id, so that a new database repeats no id a gateway has seen."""
     first = int(read_setting(connection, _NUMBER) or 1)
     ids = (f"{GAP_PREFIX}{store_id:x}-{number}" for number in count(first))

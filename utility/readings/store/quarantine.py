@@ -13,12 +13,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import Log, RecordType, unpack_event
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MeterId, signed64
 from commonwatt.protocol.dead_letter_words import text_of
-from commonwatt.protocol.dead_letters import Kept, LocalReason, quarantined_blocks
+from commonwatt.protocol.dead_letters import KeptDeadLetter, LocalReason, quarantined_blocks
 from utility.access.people import MACHINE
 from utility.database.bulk import is_one_of, listed
 from utility.database.checks import is_sound
 from utility.database.database import Database, count_rows
-from utility.outbox.changes import Append, Change
+from utility.outbox.changes import Append, UtilityChange
 from utility.readings.flows import masks
 from utility.readings.store.dead_letters import dead_letter_of, is_in
 from utility.readings.store.parts import chunks
@@ -44,7 +44,7 @@ _QUARANTINED = (
 
 
 @dataclass(frozen=True)
-class Decision:
+class QuarantineDecision:
     """A person's decision on a dead letter with quarantined readings."""
 
     no: int  # the dead letter's number
@@ -63,7 +63,7 @@ def note_slots(connection: Connection, letter_no: int, number: int, blocks: Bloc
     connection.execute(quarantined.insert(), rows)
 
 
-def decide(connection: Connection, decision: Decision) -> Blocks:
+def decide(connection: Connection, decision: QuarantineDecision) -> Blocks:
     """Release a dead letter's readings into the blocks, or refuse them for good; return the readings.
 
     Raises:
@@ -163,7 +163,7 @@ log = logging.getLogger(__name__)
 
 def release_confirmed(
     database: Database,
-    commit: Callable[[Sequence[Change]], object],
+    commit: Callable[[Sequence[UtilityChange]], object],
     after: int,
     *,
     latest: EpochSeconds,
@@ -190,18 +190,18 @@ def release_confirmed(
     with database.writes.begin() as connection:
         for no, end in ends.items():
             state = RELEASED if end <= latest else REFUSED
-            _decide(connection, Decision(no, state, MACHINE, WHY, now), is_event=no in events)
+            _decide(connection, QuarantineDecision(no, state, MACHINE, WHY, now), is_event=no in events)
     return kept[-1].no if len(kept) == AT_ONCE else None
 
 
-def _end(kept: Kept) -> EpochSeconds:
+def _end(kept: KeptDeadLetter) -> EpochSeconds:
     if kept.dead_letter.log == Log.EVENT:
         return unpack_event(kept.dead_letter.content).time
     blocks = quarantined_blocks(kept.dead_letter, RecordType)
     return 0 if blocks is None else (int(blocks.quarter.max()) + 1) * QUARTER_S
 
 
-def _event(kept: Kept, owner: str, now: EpochSeconds) -> Append:
+def _event(kept: KeptDeadLetter, owner: str, now: EpochSeconds) -> Append:
     none, event = make_blocks([], [], []), unpack_event(kept.dead_letter.content)
     events = [(kept.dead_letter.generation, event)]
     return Append(
@@ -209,7 +209,7 @@ def _event(kept: Kept, owner: str, now: EpochSeconds) -> Append:
     )
 
 
-def _decide(connection: Connection, decision: Decision, *, is_event: bool) -> None:
+def _decide(connection: Connection, decision: QuarantineDecision, *, is_event: bool) -> None:
     if is_event:
         values = {"state": decision.state, "decided": decision.time, "decided_by": decision.who, "why": decision.why}
         connection.execute(update(dead_letter).where(dead_letter.c.no == decision.no).values(values))

@@ -49,10 +49,10 @@ from utility.database.database import (
     upsert,
 )
 from utility.database.engines import Lock, take
-from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
+from utility.outbox.changes import Append, CloseCommand, CommittedCounts, KeepDeadLetter, SawGateway, UtilityChange
 from utility.outbox.store import write_plant
 from utility.outbox.tables import command, controller_report
-from utility.readings.core import MOST_RUNS, Earlier, Marks
+from utility.readings.core import MOST_RUNS, EarlierRun, Marks
 from utility.readings.store.batches import Parts, insert_batches
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.store.gaps import note_absent
@@ -103,14 +103,14 @@ def begin(connection: Connection, marks: Marks, draw: Callable[[int], int] = sec
     Returns:
         The new marks; and the id of the store, a new one if commits of this service are missing: 0: none is.
     """
-    earlier = {int(run): Earlier(*one) for run, one in json.loads(read_setting(connection, RUNS) or "{}").items()}
+    earlier = {int(run): EarlierRun(*one) for run, one in json.loads(read_setting(connection, RUNS) or "{}").items()}
     # A commit without an answer may still hold the row; this waits for its end.
     run, last = map(int, (connection.execute(_KEPT).scalar() or "0 0").split())
     if last:
-        earlier[run] = Earlier(last)
-    kept, store_id = earlier.get(marks.run, Earlier(0)).last, 0
+        earlier[run] = EarlierRun(last)
+    kept, store_id = earlier.get(marks.run, EarlierRun(0)).last, 0
     if kept < marks.counter:
-        earlier[marks.run] = Earlier(kept, noticed=True)
+        earlier[marks.run] = EarlierRun(kept, noticed=True)
         store_id = new_store_id(connection, draw(63), forget=False)
         log.warning(
             "the database went back by %d commits while this service ran: nothing of them is taken for stored, and the "
@@ -129,7 +129,7 @@ def notice(connection: Connection, marks: Marks, mark: Mark, draw: Callable[[int
     """Note that the database lacks a commit that a gateway saw, as after a restore; return the store's new id."""
     run, counter = mark
     log.warning("the database lacks commit %d of run %x, which a gateway saw: it went back", counter, run)
-    marks.earlier[run] = replace(marks.earlier.get(run, Earlier(0)), noticed=True)
+    marks.earlier[run] = replace(marks.earlier.get(run, EarlierRun(0)), noticed=True)
     _save_earlier(connection, marks)
     return new_store_id(connection, draw(63), forget=False)
 
@@ -175,7 +175,7 @@ class Writer:
             with self._writes.begin() as connection:
                 self._database.store_id = notice(connection, self.marks, mark, self._draw)
 
-    def commit(self, changes: Sequence[Change]) -> Committed:
+    def commit(self, changes: Sequence[UtilityChange]) -> CommittedCounts:
         """Commit all changes, or none.
 
         Raises:
@@ -188,7 +188,7 @@ class Writer:
             self._moved = True
             raise
 
-    def _commit(self, changes: Sequence[Change]) -> Committed:
+    def _commit(self, changes: Sequence[UtilityChange]) -> CommittedCounts:
         appends = _of(Append, changes)
         until = self._relayed.due(appends)
         with self._writes.begin() as connection:
@@ -239,10 +239,10 @@ class _Transaction:
         self._connection = connection
         self._registry = registry
         self._first = first
-        self._tallies: dict[str, Committed] = defaultdict(Committed)
+        self._tallies: dict[str, CommittedCounts] = defaultdict(CommittedCounts)
         self._last_batch: dict[str, int] = {}
 
-    def do(self, changes: Sequence[Change]) -> Committed:
+    def do(self, changes: Sequence[UtilityChange]) -> CommittedCounts:
         """Write every change; return the counts."""
         appends = _of(Append, changes)
         self._append_parts(appends)
@@ -407,8 +407,8 @@ class _Transaction:
             take(self._connection, Lock.GAPS)
             note_absent(self._connection, closing.controller, absent, "store" if closing.has_no_store else "said")
 
-    def _save_tallies(self) -> Committed:
-        total = Committed()
+    def _save_tallies(self) -> CommittedCounts:
+        total = CommittedCounts()
         rows = []
         for name, counts in self._tallies.items():
             total.add(counts)
@@ -443,12 +443,12 @@ def _add_tallies(dialect: str) -> Insert:
     """Return an insert that adds to the running counts; without a batch, the last batch's time stays."""
     statement = insert_in(dialect, tally)
     new = statement.excluded
-    changed: dict[str, ColumnElement[int]] = {name: tally.c[name] + new[name] for name in vars(Committed())}
+    changed: dict[str, ColumnElement[int]] = {name: tally.c[name] + new[name] for name in vars(CommittedCounts())}
     changed["last_batch"] = case((new.last_batch > 0, new.last_batch), else_=tally.c.last_batch)
     return statement.on_conflict_do_update(index_elements=list(tally.primary_key), set_=changed)
 
 
-def _of(kind: type[_C], changes: Sequence[Change]) -> list[_C]:
+def _of(kind: type[_C], changes: Sequence[UtilityChange]) -> list[_C]:
     return [change for change in changes if isinstance(change, kind)]
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from commonwatt.clique.cliques import beside, orders_of, served
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.identity.authority import FOLDER, ISSUED_FILE, Authority, Issued
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.devices import (
     AUTHORITY_FOLDER,
     Device,
-    Role,
+    DeviceRole,
     broker_token,
     digest,
     load_devices,
@@ -29,7 +29,7 @@ from commonwatt.identity.devices import (
 from commonwatt.identity.enrolment import (
     DEVICES_FILE,
     METER_SECRETS,
-    Revoked,
+    Revocation,
     all_devices,
     alone,
     devices_in,
@@ -146,7 +146,7 @@ def _enrol(
         mates = list(dict.fromkeys((*served(orders, microgrid.id), *town.collected_by(microgrid.id))))
         foreign = [
             replace(
-                _device(meter, Role.METER, mate, broker_token(secret, microgrid.id)),
+                _device(meter, DeviceRole.METER, mate, broker_token(secret, microgrid.id)),
                 revoked=revoked[mate].get(meter, ""),
             )
             for mate in mates
@@ -162,15 +162,15 @@ def _enrol(
     for secrets in meters_of.values():
         secrets.save()
     utility, plant = (_Tokens(out / file, [identity]) for identity, file in _OWN_TOKENS.items())
-    devices = [_device(identity, Role.GATEWAY, identity, token) for identity, token in gateways.items()]
-    devices.append(_device(UTILITY, Role.UTILITY, "", utility.of[UTILITY]))
-    devices.append(_device(PLANT, Role.PLANT, PLANT, plant.of[PLANT]))
+    devices = [_device(identity, DeviceRole.GATEWAY, identity, token) for identity, token in gateways.items()]
+    devices.append(_device(UTILITY, DeviceRole.UTILITY, "", utility.of[UTILITY]))
+    devices.append(_device(PLANT, DeviceRole.PLANT, PLANT, plant.of[PLANT]))
     path = _folder(out / HEAD_END) / DEVICES_FILE
     # Gateways are in two devices files: the revocations of a lost one are in the other.
     known = load_devices(path) if path.exists() else all_devices(out)
     for file in (path, out / _SECOND / DEVICES_FILE):
         if file.parent.exists():
-            _save(file, devices, [device for device in known.values() if device.role is not Role.METER])
+            _save(file, devices, [device for device in known.values() if device.role is not DeviceRole.METER])
     return made + utility.save() + plant.save()
 
 
@@ -197,8 +197,8 @@ def _enrol_microgrid(
     """Write the files of one microgrid; return its gateway's token and how many tokens are new."""
     meters = _Tokens(folder / _METER_TOKENS, [str(m.id) for m in microgrid.meters])
     gateway = _Tokens(folder / _GATEWAY_TOKENS, [microgrid.id])
-    devices = [_device(str(m.id), Role.METER, microgrid.id, meters.of[str(m.id)]) for m in microgrid.meters]
-    owner = _device(microgrid.id, Role.GATEWAY, microgrid.id, gateway.of[microgrid.id])
+    devices = [_device(str(m.id), DeviceRole.METER, microgrid.id, meters.of[str(m.id)]) for m in microgrid.meters]
+    owner = _device(microgrid.id, DeviceRole.GATEWAY, microgrid.id, gateway.of[microgrid.id])
     devices += [replace(owner, serves=tuple(serves)), *foreign]
     path = folder / DEVICES_FILE
     _save(path, devices, load_devices(path).values() if path.exists() else ())
@@ -222,7 +222,7 @@ class _Tokens:
         return len(self._new)
 
 
-def _device(identity: str, role: Role, microgrid: MicrogridId, token: str) -> Device:
+def _device(identity: str, role: DeviceRole, microgrid: MicrogridId, token: str) -> Device:
     secret = token.encode()
     return Device(
         identity=identity,
@@ -287,7 +287,7 @@ class Enrolment:
         current = {}
         if (self.out / FOLDER / ISSUED_FILE).exists():
             certificates = Authority.load(self.out).current()
-            current = {entry.name: entry for entry in certificates if entry.kind is Kind.DEVICE}
+            current = {entry.name: entry for entry in certificates if entry.kind is Purpose.DEVICE}
         found = devices_in(paths)
         return {i: Enrolled(device=device, certificate=current.get(i)) for i, device in sorted(found.items())}
 
@@ -303,7 +303,7 @@ class Enrolment:
         path = self.out / made.file
         return [path, path.with_name("ca.pem"), path.with_name("revoked.pem")]
 
-    def revoke(self, identity: str, reason: str, now: EpochSeconds, *, with_meters: bool) -> Revoked:
+    def revoke(self, identity: str, reason: str, now: EpochSeconds, *, with_meters: bool) -> Revocation:
         """Revoke a device's certificates and its token; return what changed.
 
         Raises:

@@ -24,7 +24,7 @@ from utility.registry.tables import collector, controller, holding, meter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registered:
+class RegisteredCounts:
     """Counts of the rows that a registration added or changed."""
 
     new_controllers: int
@@ -32,7 +32,7 @@ class Registered:
     changed: int
 
 
-def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> Registered:
+def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> RegisteredCounts:
     """Add the town's controllers and meters to the database, and update the columns that may change.
 
     The accounts of a new town have their meters from the beginning; those of meters added later, from ``now`` on.
@@ -56,7 +56,7 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
     if new_controllers or new_meters or changed or changed_meters or read_setting(connection, TOWN) != figures:
         save_setting(connection, TOWN, figures)
         registry_changed(connection)
-    return Registered(new_controllers=new_controllers, new_meters=new_meters, changed=changed + changed_meters)
+    return RegisteredCounts(new_controllers=new_controllers, new_meters=new_meters, changed=changed + changed_meters)
 
 
 def _fill(

@@ -20,13 +20,13 @@ from commonwatt.model.calendar import iso
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import cell_of, line_of
 from commonwatt.runtime.files import sync_folder
-from utility.research.documents import Column, Facts, FileFacts, licence, manifest, readme
+from utility.research.documents import FileColumn, FileFacts, ReleaseFacts, licence, manifest, readme
 
 _MWH = 1000  # milliwatt-hours in a watt-hour
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Block:
+class EnergyBlock:
     """Energies of some names by step."""
 
     names: Sequence[str]  # groups or pseudonyms, (n,)
@@ -40,9 +40,9 @@ class DataFile:
     """A file to write."""
 
     stem: str  # its name without its ending
-    columns: Sequence[Column]  # its columns
+    columns: Sequence[FileColumn]  # its columns
     rows: Sequence[Sequence[object]] = ()  # its rows, of texts and numbers; or
-    blocks: Callable[[], Iterable[Block]] | None = None  # its energies
+    blocks: Callable[[], Iterable[EnergyBlock]] | None = None  # its energies
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     sync_folder(out.parent)
 
 
-def write_release(folder: Path, facts: Facts, files: Sequence[DataFile]) -> list[FileFacts]:
+def write_release(folder: Path, facts: ReleaseFacts, files: Sequence[DataFile]) -> list[FileFacts]:
     """Write all files of a release into a folder; return those of data."""
     written: list[FileFacts] = []
     for one in files:

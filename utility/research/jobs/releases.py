@@ -19,23 +19,23 @@ from utility.database.database import open_database
 from utility.readings.store.parts import count_fresh
 from utility.research import store
 from utility.research.coarsening import Coarsening, coarsened, sampled
-from utility.research.documents import Facts, data_columns, measures_of, name_columns
+from utility.research.documents import ReleaseFacts, data_columns, measures_of, name_columns
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import (
     HALF_HOUR_S,
+    HomeMeasure,
     HomeMeter,
     Homes,
-    Measure,
     digest_of,
     meters_of,
     pseudonym,
     quarters_of,
     random_of,
 )
-from utility.research.jobs.files import Block, DataFile, new_folder, write_release
-from utility.research.jobs.source import Result, Source, code_version, homes_in, keep, place_of, source_of
+from utility.research.jobs.files import DataFile, EnergyBlock, new_folder, write_release
+from utility.research.jobs.source import ReleaseResult, ReleaseSource, code_version, homes_in, keep, place_of, source_of
 from utility.research.release import (
-    Asked,
+    AskedRelease,
     OpenRelease,
     Tier,
     attacks_on_pseudonyms,
@@ -52,7 +52,7 @@ HOMES_AT_A_TIME = 200  # homes whose slots of a day are in memory at once
 _DAY_S = 86_400
 
 
-def agreement_of(source: Source, asked: Asked) -> store.Agreement:
+def agreement_of(source: ReleaseSource, asked: AskedRelease) -> store.Agreement:
     """Return the agreement under which identifiable data is released."""
     add = "add one with: commonwatt do agreements name=NAME until=DATE"
     if not asked.agreement:
@@ -65,7 +65,9 @@ def agreement_of(source: Source, asked: Asked) -> store.Agreement:
     return found
 
 
-def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[HomeMeter], out: Path | None) -> Result:
+def release_homes(
+    source: ReleaseSource, asked: AskedRelease, homes: Homes, meters: Sequence[HomeMeter], out: Path | None
+) -> ReleaseResult:
     """Write a release of single homes.
 
     Args:
@@ -84,7 +86,7 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
     release = id_of(asked, digest, source.secret, code_version())
     random = random_of(source.secret, "attack", release)
     attacks = attacks_on_pseudonyms(homes.in_steps(HALF_HOUR_S), seen, source.zone, random)
-    facts = Facts(
+    facts = ReleaseFacts(
         id=release,
         town=str(source.figures.get("name", "")),
         asked=asked,
@@ -101,11 +103,11 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
     files += slots.files(named) if asked.is_by_slot else [named.file("readings")]
     place = place_of(source, out, release)
     if out is None and place.exists():
-        return Result(facts=facts, written=True, out=place)  # the same id has the same bytes
+        return ReleaseResult(facts=facts, written=True, out=place)  # the same id has the same bytes
     with new_folder(place) as folder:
         write_release(folder, facts, files)
         keep(source, facts, "released")
-    return Result(facts=facts, written=True, out=place)
+    return ReleaseResult(facts=facts, written=True, out=place)
 
 
 class _Named:
@@ -132,10 +134,10 @@ class _Named:
         )
 
 
-def block_of(homes: Homes, names: Sequence[str]) -> Block:
+def block_of(homes: Homes, names: Sequence[str]) -> EnergyBlock:
     """Return homes' energies under names."""
     measures = measures_of(Tier.HOMES)
-    return Block(
+    return EnergyBlock(
         names=names,
         times=homes.times,
         values=[homes.values[measure] for measure in measures],
@@ -147,8 +149,8 @@ def block_of(homes: Homes, names: Sequence[str]) -> Block:
 class _Slots:
     """Readings by slot of 15 s, some homes of a day at a time: once for the attacks, once for the files."""
 
-    source: Source  # where they come from
-    asked: Asked  # what is asked
+    source: ReleaseSource  # where they come from
+    asked: AskedRelease  # what is asked
     homes: Homes  # all homes of the period
     chosen: Homes  # the released ones
     meters: Sequence[HomeMeter]  # the meters of all homes
@@ -156,7 +158,7 @@ class _Slots:
     def half_hours(self) -> tuple[Homes, str]:
         """Return the released homes in half-hours after coarsening, for the attacks; and a digest of the readings."""
         shape = (len(self.chosen.homes), (self.asked.end - self.asked.start) // HALF_HOUR_S)
-        values = {measure: np.zeros(shape, np.int64) for measure in Measure}
+        values = {measure: np.zeros(shape, np.int64) for measure in HomeMeasure}
         known, digests = np.zeros(shape, np.bool_), []
         everyone = list(range(shape[0]))
         for start, end in self._days():
@@ -166,7 +168,7 @@ class _Slots:
                 at = (part.start - self.asked.start) // HALF_HOUR_S
                 place = np.ix_(np.array(rows), np.arange(at, at + part.known.shape[1]))
                 known[place] = part.known
-                for measure in Measure:
+                for measure in HomeMeasure:
                     values[measure][place] = part.values[measure]
         seen = replace(self.chosen, start=self.asked.start, step_s=HALF_HOUR_S, values=values, known=known)
         return seen, " ".join(digests)
@@ -182,7 +184,7 @@ class _Slots:
             for start, end in self._days()
         ]
 
-    def _blocks(self, named: _Named, start: EpochSeconds, end: EpochSeconds) -> Iterator[Block]:
+    def _blocks(self, named: _Named, start: EpochSeconds, end: EpochSeconds) -> Iterator[EnergyBlock]:
         for rows, loaded in self._chunks(named.order, start, end):
             yield block_of(self._coarse(loaded), [named.name_of(row) for row in rows])
 
@@ -209,7 +211,7 @@ class _Slots:
         return coarsened(loaded, self.asked.coarsening, np.random.default_rng(0))
 
 
-def release_open(source: Source, asked: Asked, homes: Homes, out: Path | None) -> Result:
+def release_open(source: ReleaseSource, asked: AskedRelease, homes: Homes, out: Path | None) -> ReleaseResult:
     """Write an open release, or keep it until a second person approves it.
 
     Raises:
@@ -225,17 +227,17 @@ def release_open(source: Source, asked: Asked, homes: Homes, out: Path | None) -
     is_free |= kept is not None and kept.state in ("approved", "released")
     place = place_of(source, out, made.id)
     if is_free and out is None and place.exists():
-        return Result(facts=facts, written=True, out=place)  # the same id has the same bytes
+        return ReleaseResult(facts=facts, written=True, out=place)  # the same id has the same bytes
     if is_free:
         with new_folder(place) as folder:
             write_release(folder, facts, _files(made))
             keep(source, facts, "released", made.digests, earlier)
     else:
         keep(source, facts, "waiting", made.digests)
-    return Result(facts=facts, written=is_free, out=place)
+    return ReleaseResult(facts=facts, written=is_free, out=place)
 
 
-def earlier_sums(source: Source, asked: Asked) -> list[dict[str, str]]:
+def earlier_sums(source: ReleaseSource, asked: AskedRelease) -> list[dict[str, str]]:
     """Return the digests of the groups in earlier releases of the same sums."""
     first, until = quarters_of(asked.start, asked.end)
     found = source.database.read(store.released_over, Tier.OPEN, first, until)
@@ -249,7 +251,7 @@ def earlier_sums(source: Source, asked: Asked) -> list[dict[str, str]]:
     return [dict(one.groups) for one in found]
 
 
-def _nothing(asked: Asked, homes: Homes, made: OpenRelease) -> str:
+def _nothing(asked: AskedRelease, homes: Homes, made: OpenRelease) -> str:
     if made.withheld:
         return "every group has changed since an earlier release of this period; nothing can be released again"
     return (
@@ -258,9 +260,9 @@ def _nothing(asked: Asked, homes: Homes, made: OpenRelease) -> str:
     )
 
 
-def _facts(source: Source, asked: Asked, homes: Homes, made: OpenRelease) -> Facts:
+def _facts(source: ReleaseSource, asked: AskedRelease, homes: Homes, made: OpenRelease) -> ReleaseFacts:
     rows = sum(len(group.rows) for group in made.sums.groups)
-    return Facts(
+    return ReleaseFacts(
         id=made.id,
         town=str(source.figures.get("name", "")),
         asked=asked,
@@ -278,7 +280,7 @@ def _facts(source: Source, asked: Asked, homes: Homes, made: OpenRelease) -> Fac
 def _files(made: OpenRelease) -> list[DataFile]:
     sums, measures = made.sums, measures_of(Tier.OPEN)
     times = sums.start + sums.step_s * np.arange(next(iter(sums.values.values())).shape[1], dtype=np.int64)
-    block = Block(
+    block = EnergyBlock(
         names=[group.name for group in sums.groups],
         times=times,
         values=[sums.values[measure] for measure in measures],
@@ -304,7 +306,7 @@ def asked_of(
     coarsening: Coarsening,
     min_homes: int = MIN_HOMES,
     agreement: str = "",
-) -> Asked:
+) -> AskedRelease:
     """Return what is asked, checked."""
     for name, time in (("from", start), ("to", end)):
         if time % _HOUR_S:
@@ -328,10 +330,10 @@ def asked_of(
         raise ConfigError(
             f"{wrong[0]}: not an option of {tier}{'' if is_coarse else f' in steps of {step_s} s' if step_s else ''}"
         )
-    return Asked(tier=tier, start=start, end=end, min_homes=min_homes, coarsening=whole, agreement=agreement)
+    return AskedRelease(tier=tier, start=start, end=end, min_homes=min_homes, coarsening=whole, agreement=agreement)
 
 
-def make_release(source: Source, asked: Asked, out: Path | None, tell: store.Tell) -> Result:
+def make_release(source: ReleaseSource, asked: AskedRelease, out: Path | None, tell: store.Tell) -> ReleaseResult:
     """Make a release; ``out`` as of ``place_of``."""
     _check_before_reading(source, asked)
     what = f"{asked.tier} {iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip()
@@ -343,7 +345,7 @@ def make_release(source: Source, asked: Asked, out: Path | None, tell: store.Tel
     return release_homes(source, asked, found, meters, out)
 
 
-def _check_before_reading(source: Source, asked: Asked) -> None:
+def _check_before_reading(source: ReleaseSource, asked: AskedRelease) -> None:
     """Refuse what can't be released, before a home's readings are read."""
     if asked.tier is not Tier.OPEN:
         agreement_of(source, asked)
@@ -358,8 +360,12 @@ def _check_before_reading(source: Source, asked: Asked) -> None:
 
 
 def make_apart(
-    settings: UtilitySettings, now: EpochSeconds, actor: Actor, asked: Asked, progress: Callable[[int, int], object]
-) -> Result:
+    settings: UtilitySettings,
+    now: EpochSeconds,
+    actor: Actor,
+    asked: AskedRelease,
+    progress: Callable[[int, int], object],
+) -> ReleaseResult:
     """Make a release in a process of its own: all homes of a period may be larger than the service's memory.
 
     Args:
@@ -370,7 +376,7 @@ def make_apart(
     child = spawn.Process(target=_make, args=(theirs, settings, now, actor, asked), daemon=True)
     child.start()
     theirs.close()
-    said: float | Result | CommonwattError = 0.0
+    said: float | ReleaseResult | CommonwattError = 0.0
     try:
         while isinstance(said, float):
             progress(round(100 * said), 100)
@@ -387,7 +393,7 @@ def make_apart(
     return said
 
 
-def _make(to: Connection, settings: UtilitySettings, now: EpochSeconds, actor: Actor, asked: Asked) -> None:
+def _make(to: Connection, settings: UtilitySettings, now: EpochSeconds, actor: Actor, asked: AskedRelease) -> None:
     database = open_database(settings.database, create=False, named="the utility's database")
     with suppress(BrokenPipeError):  # it was cancelled
         try:

@@ -20,9 +20,9 @@ from utility.database.engines import Lock, take
 from utility.readings.store import reads
 from utility.registry.store.accounts import load_dated_registry
 from utility.research import store as store
-from utility.research.documents import Facts
+from utility.research.documents import ReleaseFacts
 from utility.research.homes import HomeMeter, Homes, homes_of, quarters_of
-from utility.research.release import Asked, as_json
+from utility.research.release import AskedRelease, as_json
 from utility.settings import UtilitySettings
 
 _SECRET_BYTES = 32
@@ -42,7 +42,7 @@ def load_secret(path: Path) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class ReleaseSource:
     """Where releases come from."""
 
     database: Database  # the utility's database
@@ -62,27 +62,27 @@ class Source:
         return ZoneInfo(str(self.figures.get("timezone", "UTC")))
 
 
-def source_of(database: Database, settings: UtilitySettings, now: EpochSeconds, actor: Actor) -> Source:
+def source_of(database: Database, settings: UtilitySettings, now: EpochSeconds, actor: Actor) -> ReleaseSource:
     """Return the source of releases; a missing secret is made."""
     secret = load_secret(settings.research.secret)
-    return Source(database=database, secret=secret, settings=settings, now=now, actor=actor)
+    return ReleaseSource(database=database, secret=secret, settings=settings, now=now, actor=actor)
 
 
-def place_of(source: Source, out: Path | None, release: str) -> Path:
+def place_of(source: ReleaseSource, out: Path | None, release: str) -> Path:
     """Return the folder of a release: ``out``, else one in the folder from which researchers download."""
     return out or source.settings.research.releases / release
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
+class ReleaseResult:
     """What came of a release."""
 
-    facts: Facts  # what its documents tell
+    facts: ReleaseFacts  # what its documents tell
     written: bool  # whether its files were written; else a second person has to approve it
     out: Path  # their folder
 
 
-def homes_in(source: Source, asked: Asked, tell: store.Tell) -> tuple[Homes, list[HomeMeter]]:
+def homes_in(source: ReleaseSource, asked: AskedRelease, tell: store.Tell) -> tuple[Homes, list[HomeMeter]]:
     """Return the homes of a period by quarter-hour, and their meters.
 
     Raises:
@@ -105,8 +105,8 @@ def code_version() -> str:
 
 
 def keep(
-    source: Source,
-    facts: Facts,
+    source: ReleaseSource,
+    facts: ReleaseFacts,
     state: str,
     groups: Mapping[str, str] | None = None,
     earlier: Sequence[Mapping[str, str]] = (),
@@ -131,7 +131,7 @@ def keep(
             if [dict(one.groups) for one in known] != list(earlier):
                 raise ConfigError("another release of this period was made meanwhile; make it again")
         before = store.find_release(connection, facts.id)
-        kept = store.Kept(
+        kept = store.KeptRelease(
             id=facts.id,
             tier=facts.asked.tier,
             since=first,

@@ -27,7 +27,7 @@ from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
 from utility.settlement.packed import MeterDays, content_of, contents, days_of, packed, unpacked
-from utility.settlement.residual import DayResidual, Stretch
+from utility.settlement.residual import DayResidual, SlotStretch
 from utility.settlement.store.readings import DueDay, Owner
 from utility.settlement.tables import settled
 
@@ -281,7 +281,11 @@ def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:
         one = _residual(days[0].residual)
         for before, after in pairwise(days):
             # A day without a settlement ends a stretch.
-            one = one if before.day == after.day - 1 else one.then(DayResidual(head=Stretch(), tail=Stretch(), fixed=0))
+            one = (
+                one
+                if before.day == after.day - 1
+                else one.then(DayResidual(head=SlotStretch(), tail=SlotStretch(), fixed=0))
+            )
             one = one.then(_residual(after.residual))
         cumulated = (one.tail or one.head).residual
         found.append(Residual(microgrid=name, cumulated=cumulated, excess=one.excess, days=len(days)))
@@ -322,8 +326,8 @@ def counts(connection: Connection) -> Mapping[str, int]:
 
 def _residual(kept: str) -> DayResidual:
     it = json.loads(kept)
-    tail = None if it["tail"] is None else Stretch(**it["tail"])
-    return DayResidual(head=Stretch(**it["head"]), tail=tail, worst=it["worst"], fixed=it["fixed"])
+    tail = None if it["tail"] is None else SlotStretch(**it["tail"])
+    return DayResidual(head=SlotStretch(**it["head"]), tail=tail, worst=it["worst"], fixed=it["fixed"])
 
 
 _DAY_S = 86_400

@@ -15,7 +15,7 @@ from utility.jobs.store import unmark
 from utility.jobs.tables import sharing_due
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, meter
-from utility.settlement.shared_quarter import Shared, SharedQuarter
+from utility.settlement.shared_quarter import QuarterShare, SharedQuarter
 from utility.settlement.tables import sharing, sharing_quarter
 
 MAX_DUE = 200  # most microgrid quarters computed in one step; other jobs' steps come between
@@ -103,7 +103,7 @@ def recorded(
     return [_shown(connection, row) for row in connection.execute(statement).all()]
 
 
-def shared_by_meter(connection: Connection, microgrids: Collection[MicrogridId], quarters: range) -> list[Shared]:
+def shared_by_meter(connection: Connection, microgrids: Collection[MicrogridId], quarters: range) -> list[QuarterShare]:
     """Return what the batteries of some microgrids gave and received, by the newest versions of their quarters."""
     c, s = sharing_quarter.c, sharing.c
     owners = connection.execute(select(controller.c.number).where(controller.c.id.in_(microgrids))).scalars().all()
@@ -115,7 +115,7 @@ def shared_by_meter(connection: Connection, microgrids: Collection[MicrogridId],
     statement = select(*columns).join(of, key).join(meter, meter.c.no == s.meter_no)
     statement = statement.join(controller, controller.c.number == s.owner_no)
     return [
-        Shared(
+        QuarterShare(
             quarter=row.quarter,
             meter=unsigned64(row.id),
             place=(row.microgrid, row.location),

@@ -46,7 +46,16 @@ from utility.statistics.series import (
     no_days,
 )
 from utility.statistics.tables import usage_batteries, usage_day, usage_month
-from utility.statistics.usage import MICROGRID, QUANTITIES, Change, Stretch, Usage, seconds_on, stretches_of, usage_of
+from utility.statistics.usage import (
+    MICROGRID,
+    QUANTITIES,
+    BitChange,
+    MonthUsage,
+    UsageStretch,
+    seconds_on,
+    stretches_of,
+    usage_of,
+)
 
 
 def mark_settled(connection: Connection, first: Day, last: Day) -> None:
@@ -166,7 +175,7 @@ def seconds_in_state(
         statement = select(event).where(c.meter_no.in_(some), within, differs)
         rows = sound_events(connection.execute(statement.order_by(c.meter_no, c.time, c.generation, c.record_id)))
         for number, changes in groupby(rows, key=lambda row: int(row.meter_no)):
-            known = [Change(time=row.time, is_on=bool(row.new_state & bits)) for row in changes]
+            known = [BitChange(time=row.time, is_on=bool(row.new_state & bits)) for row in changes]
             found[number] = seconds_on(known, start, meters[number])
     return {number: seconds for number, seconds in found.items() if seconds}
 
@@ -330,18 +339,18 @@ def microgrid_rows(
 
 def _usage(
     connection: Connection, town: TownUsage, some: Sequence[int], columns: MonthColumns
-) -> tuple[dict[tuple[int, int], int], Usage | None]:
+) -> tuple[dict[tuple[int, int], int], MonthUsage | None]:
     """Return the subjects of some microgrids, with their numbers, and their usage; ``None``: there are none."""
     members = {number: town.owners[number].meters for number in some}
     ids = sorted({meter.id for each in members.values() for meter in each})
     rows = {meter_id: row for row, meter_id in enumerate(ids)}
     subjects: dict[tuple[int, int], int] = {}
 
-    def stretches(first: Quarter, until: Quarter) -> list[Stretch]:
+    def stretches(first: Quarter, until: Quarter) -> list[UsageStretch]:
         return [one for n, of in members.items() for one in stretches_of(of, rows, subjects, n, first, until)]
 
     stretches(columns.first, columns.until)  # Numbers all subjects.
-    usage: Usage | None = None
+    usage: MonthUsage | None = None
     for part in columns.parts(DAYS_AT_A_TIME) if subjects else ():
         loaded = load_settled(connection, ids, part.first, part.until)
         found = usage_of(loaded, stretches(part.first, part.until), len(subjects), part)

@@ -62,7 +62,7 @@ class Projectable(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ProjectedUsage:
     """The projections of one quantity."""
 
     rows: Sequence[Mapping[str, Any]]  # rows of ``usage_projection``, without the time
@@ -70,7 +70,9 @@ class Made:
     held: float  # the part of them that the band held
 
 
-def projected(panel: Panel, subjects: Sequence[tuple[Scope, int]], quantity: Projectable, month: Month) -> Made:
+def projected(
+    panel: Panel, subjects: Sequence[tuple[Scope, int]], quantity: Projectable, month: Month
+) -> ProjectedUsage:
     """Return the projections of the month after the present one, from the months before the present one.
 
     Classes and the town, which people look at from the first month on, have without enough past their last known month
@@ -87,7 +89,7 @@ def projected(panel: Panel, subjects: Sequence[tuple[Scope, int]], quantity: Pro
         elif scope in (Scope.CLASS, Scope.TOWN) and np.isfinite(panel.values[row]).any():
             last = panel.values[row][np.isfinite(panel.values[row])][-1]
             rows.append(key | {"low": None, "middle": round(float(last)), "high": None})
-    return Made(rows=rows, tested=tested, held=held)
+    return ProjectedUsage(rows=rows, tested=tested, held=held)
 
 
 def energy_panel(
@@ -161,7 +163,7 @@ def year_before(connection: Connection, present: Month) -> YearBefore | None:
     )
 
 
-def save_projections(connection: Connection, made: Sequence[Made], month: Month, now: EpochSeconds) -> None:
+def save_projections(connection: Connection, made: Sequence[ProjectedUsage], month: Month, now: EpochSeconds) -> None:
     """Replace the projections of a month that has not begun."""
     rows = [{**row, "made": now} for one in made for row in one.rows]
     connection.execute(usage_projection.delete().where(usage_projection.c.month == month))
@@ -173,7 +175,7 @@ def save_summary(
     connection: Connection,
     month: Month,
     now: EpochSeconds,
-    made: Mapping[Projectable, Made],
+    made: Mapping[Projectable, ProjectedUsage],
     told: Mapping[str, object],
     last: YearBefore | None,
 ) -> None:

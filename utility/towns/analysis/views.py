@@ -14,7 +14,7 @@ from utility.research.groups import MAX_SHARE_PERCENT, MIN_HOMES, UNIT
 MIN_METERS = 2 * MIN_HOMES
 
 
-class Column(NamedTuple):
+class ViewColumn(NamedTuple):
     """A column of a table."""
 
     name: str  # its name, with the unit
@@ -28,7 +28,7 @@ class View:
     """A table that SQL may read."""
 
     about: str  # what a row is
-    columns: tuple[Column, ...]  # its columns, in order
+    columns: tuple[ViewColumn, ...]  # its columns, in order
     ending: str = ""  # the end of the statement that makes it
 
     def made_from(self, rows: str) -> str:
@@ -47,26 +47,26 @@ def _sum(source: str, rule: str = "true") -> str:
     return f"CASE WHEN count(*) >= {MIN_METERS} AND ({rule}) THEN {source} END"
 
 
-def _energy(name: str, source: str, meaning: str) -> Column:
+def _energy(name: str, source: str, meaning: str) -> ViewColumn:
     """Return a sum by the rules of open releases: rounded, and left out if one meter has too much of it."""
     rounded = f"(sum({source}) + {UNIT // 2}) // {UNIT} * {UNIT}"
     rule = f"100 * max(abs({source})) <= {MAX_SHARE_PERCENT} * sum({source}) OR {rounded} = 0"
-    return Column(f"{name}_milliwatt_hours", "BIGINT", _sum(rounded, rule), meaning)
+    return ViewColumn(f"{name}_milliwatt_hours", "BIGINT", _sum(rounded, rule), meaning)
 
 
-def _count(name: str, source: str, meaning: str) -> Column:
-    return Column(name, "BIGINT", _sum(f"sum({source})"), meaning)
+def _count(name: str, source: str, meaning: str) -> ViewColumn:
+    return ViewColumn(name, "BIGINT", _sum(f"sum({source})"), meaning)
 
 
 _GROUPED = "GROUP BY ALL ORDER BY ALL"
-_METERS = Column("meters", "BIGINT", "count(*)", f"Meters; below {MIN_METERS} the following columns are empty.")
+_METERS = ViewColumn("meters", "BIGINT", "count(*)", f"Meters; below {MIN_METERS} the following columns are empty.")
 _START = "Start of the quarter-hour, UTC."
 
 VIEWS: Mapping[str, View] = {
     "settled": View(
         "A row for each settled quarter-hour of the town, from its exports.",
         (
-            Column("start_utc", "TIMESTAMP", "start_utc AT TIME ZONE 'UTC'", _START),
+            ViewColumn("start_utc", "TIMESTAMP", "start_utc AT TIME ZONE 'UTC'", _START),
             _METERS,
             _energy("imported", "imported_milliwatt_hours", "Taken from the town."),
             _energy("shared_in", "shared_in_milliwatt_hours", "Taken from other places of the microgrid."),
@@ -80,13 +80,13 @@ VIEWS: Mapping[str, View] = {
     "open_sums": View(
         "A row for each group and step of each open release.",
         (
-            Column("release", "VARCHAR", "release", "The release's id."),
-            Column("group_name", "VARCHAR", '"group"', "The group; the same in all releases of the town."),
-            Column("function", "VARCHAR", "function", "house, apartment, or home: both."),
-            Column("homes", "BIGINT", "homes", "Homes of the group."),
-            Column("start_utc", "TIMESTAMP", "start", "Start of the step, UTC."),
-            Column("used_wh", "DOUBLE", "used_wh", "Used, Wh; empty: not published."),
-            Column("generated_wh", "DOUBLE", "generated_wh", "Generated, Wh; empty: not published."),
+            ViewColumn("release", "VARCHAR", "release", "The release's id."),
+            ViewColumn("group_name", "VARCHAR", '"group"', "The group; the same in all releases of the town."),
+            ViewColumn("function", "VARCHAR", "function", "house, apartment, or home: both."),
+            ViewColumn("homes", "BIGINT", "homes", "Homes of the group."),
+            ViewColumn("start_utc", "TIMESTAMP", "start", "Start of the step, UTC."),
+            ViewColumn("used_wh", "DOUBLE", "used_wh", "Used, Wh; empty: not published."),
+            ViewColumn("generated_wh", "DOUBLE", "generated_wh", "Generated, Wh; empty: not published."),
         ),
     ),
 }

@@ -17,7 +17,7 @@ from utility.webkit import requests
 ROWS = 100  # rows of a page of a list
 
 
-class Faults(dict[str, str]):
+class FormFaults(dict[str, str]):
     """What is wrong with a form, by the field's name; a field without a fault has an empty text."""
 
     def __missing__(self, field: str) -> str:
@@ -35,7 +35,7 @@ def plain(error: Exception) -> str:
     return error.text if isinstance(error, ConfigError) else str(error)
 
 
-def faults_of(error: Exception, fields: Iterable[str], **others: str) -> Faults:
+def faults_of(error: Exception, fields: Iterable[str], **others: str) -> FormFaults:
     """Return an error by the field of a form whose name it begins with; under the empty name if it names none.
 
     Args:
@@ -46,7 +46,7 @@ def faults_of(error: Exception, fields: Iterable[str], **others: str) -> Faults:
     text = plain(error)
     name = text.replace(":", " ").split(" ", 1)[0]
     field = others.get(name, name)
-    return Faults({field: text.partition(": ")[2] or text} if field in fields else {"": f"{text}."})
+    return FormFaults({field: text.partition(": ")[2] or text} if field in fields else {"": f"{text}."})
 
 
 def refusing(status: int = 409) -> AbstractContextManager[None]:

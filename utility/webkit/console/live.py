@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(eq=False)
-class Shared(Generic[_T]):
+class SharedValue(Generic[_T]):
     """A value that is computed at most once in some seconds, and only while somebody asks for it.
 
     A request that finds it a little old gets it as it is, and has the next one computed beside; the first request, and

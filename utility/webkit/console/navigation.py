@@ -10,7 +10,7 @@ _WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
 
 
 @dataclass(frozen=True)
-class Entry:
+class NavigationEntry:
     """One page of the navigation."""
 
     group: str  # the group that it is a segment of, for people
@@ -30,7 +30,7 @@ class PageGroup:
 
     title: str  # for people
     icon: str  # the name of its icon
-    entries: tuple[Entry, ...]  # its pages; the link leads to the first
+    entries: tuple[NavigationEntry, ...]  # its pages; the link leads to the first
 
     def holds(self, here: str) -> bool:
         """Return whether a page is one of it, or below one."""
@@ -49,46 +49,46 @@ _ICONS = {
 }
 
 NAVIGATION = (
-    Entry("Town", "Town", "/console/town", STAFF),
-    Entry("Town", "Microgrids", "/console/microgrids", STAFF),
-    Entry("Town", "Meters", "/console/meters", STAFF),
-    Entry("Town", "Statistics", "/console/statistics", STAFF),
-    Entry("Town", "Completeness", "/console/completeness", STAFF),
-    Entry("Alarms", "Alarms", "/console/alarms", STAFF),
-    Entry("Operation", "Schedules", "/console/schedules", STAFF),
-    Entry("Operation", "Hours left", "/console/lasting", STAFF),
-    Entry("Operation", "Not cut", "/console/spared", RIGHTS[Right.READ_SPARED]),
-    Entry("Operation", "Fleet", "/console/fleet", STAFF),
-    Entry("Operation", "System", "/console/system", _WATCH, below="/console/jobs"),
-    Entry("Operation", "Requests", "/console/requests", _WATCH),
-    Entry("Operation", "Devices", "/console/devices", RIGHTS[Right.READ_DEVICES]),
-    Entry("Billing", "Months", "/console/runs", STAFF),
-    Entry("Billing", "Bills", "/console/bills", RIGHTS[Right.READ_BILLS]),
-    Entry("Billing", "Accounts", "/console/accounts", RIGHTS[Right.KEEP_ACCOUNTS]),
-    Entry("Billing", "Mail", "/console/mail", RIGHTS[Right.SEND_MAIL]),
-    Entry("Billing", "Ledger", "/console/ledger", RIGHTS[Right.READ_LEDGER]),
-    Entry("Billing", "Entries", "/console/entries", RIGHTS[Right.READ_BILLS]),
-    Entry("Billing", "Rates", "/console/rates", STAFF),
-    Entry("Billing", "Replay", "/console/replay", STAFF),
-    Entry("Billing", "Quarantine", "/console/quarantine", STAFF),
-    Entry("Research", "Research", "/console/research", RIGHTS[Right.READ_RESEARCH]),
-    Entry("Home", "Home", "/console/home", RIGHTS[Right.READ_OWN_HOME]),
-    Entry("Settings", "Settings", "/console/settings", RIGHTS[Right.READ_OWN_HOME]),
-    Entry("People", "People", "/console/users", RIGHTS[Right.MANAGE_PEOPLE]),
-    Entry("People", "Audit log", "/console/audit", RIGHTS[Right.READ_AUDIT]),
+    NavigationEntry("Town", "Town", "/console/town", STAFF),
+    NavigationEntry("Town", "Microgrids", "/console/microgrids", STAFF),
+    NavigationEntry("Town", "Meters", "/console/meters", STAFF),
+    NavigationEntry("Town", "Statistics", "/console/statistics", STAFF),
+    NavigationEntry("Town", "Completeness", "/console/completeness", STAFF),
+    NavigationEntry("Alarms", "Alarms", "/console/alarms", STAFF),
+    NavigationEntry("Operation", "Schedules", "/console/schedules", STAFF),
+    NavigationEntry("Operation", "Hours left", "/console/lasting", STAFF),
+    NavigationEntry("Operation", "Not cut", "/console/spared", RIGHTS[Right.READ_SPARED]),
+    NavigationEntry("Operation", "Fleet", "/console/fleet", STAFF),
+    NavigationEntry("Operation", "System", "/console/system", _WATCH, below="/console/jobs"),
+    NavigationEntry("Operation", "Requests", "/console/requests", _WATCH),
+    NavigationEntry("Operation", "Devices", "/console/devices", RIGHTS[Right.READ_DEVICES]),
+    NavigationEntry("Billing", "Months", "/console/runs", STAFF),
+    NavigationEntry("Billing", "Bills", "/console/bills", RIGHTS[Right.READ_BILLS]),
+    NavigationEntry("Billing", "Accounts", "/console/accounts", RIGHTS[Right.KEEP_ACCOUNTS]),
+    NavigationEntry("Billing", "Mail", "/console/mail", RIGHTS[Right.SEND_MAIL]),
+    NavigationEntry("Billing", "Ledger", "/console/ledger", RIGHTS[Right.READ_LEDGER]),
+    NavigationEntry("Billing", "Entries", "/console/entries", RIGHTS[Right.READ_BILLS]),
+    NavigationEntry("Billing", "Rates", "/console/rates", STAFF),
+    NavigationEntry("Billing", "Replay", "/console/replay", STAFF),
+    NavigationEntry("Billing", "Quarantine", "/console/quarantine", STAFF),
+    NavigationEntry("Research", "Research", "/console/research", RIGHTS[Right.READ_RESEARCH]),
+    NavigationEntry("Home", "Home", "/console/home", RIGHTS[Right.READ_OWN_HOME]),
+    NavigationEntry("Settings", "Settings", "/console/settings", RIGHTS[Right.READ_OWN_HOME]),
+    NavigationEntry("People", "People", "/console/users", RIGHTS[Right.MANAGE_PEOPLE]),
+    NavigationEntry("People", "Audit log", "/console/audit", RIGHTS[Right.READ_AUDIT]),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 
-TOUR = Entry("Town", "Tour", "/console/tour", STAFF)  # the page that only a demonstration has
+TOUR = NavigationEntry("Town", "Tour", "/console/tour", STAFF)  # the page that only a demonstration has
 
 
-def entries_for(actor: Actor, is_demonstration: bool) -> list[Entry]:
+def entries_for(actor: Actor, is_demonstration: bool) -> list[NavigationEntry]:
     """Return the pages that a person is offered."""
     pages = sorted([*NAVIGATION, TOUR], key=lambda entry: entry.group != "Town") if is_demonstration else NAVIGATION
     return [entry for entry in pages if actor.has(*entry.roles)]
 
 
-def groups_of(entries: Iterable[Entry]) -> list[PageGroup]:
+def groups_of(entries: Iterable[NavigationEntry]) -> list[PageGroup]:
     """Return pages by their groups, in order."""
     by_group = groupby(entries, key=lambda entry: entry.group)
     return [PageGroup(title=title, icon=_ICONS[title], entries=tuple(some)) for title, some in by_group]

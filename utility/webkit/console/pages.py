@@ -6,7 +6,7 @@ from fastapi.responses import RedirectResponse
 from utility.webkit.console.answers import refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ReadsTown
-from utility.webkit.works import Work
+from utility.webkit.works import LongWork
 
 router = APIRouter(include_in_schema=False)
 
@@ -37,7 +37,7 @@ def cancel(console: RequestConsole, actor: ReadsTown, work_id: str) -> RedirectR
     return console.see_other(actor, f"/console/works/{work_id}")
 
 
-def _found(console: Console, work_id: str) -> Work:
+def _found(console: Console, work_id: str) -> LongWork:
     work = console.api.works.find(work_id)
     if work is None:
         raise HTTPException(

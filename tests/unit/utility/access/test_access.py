@@ -272,7 +272,7 @@ def test_code_and_recovery_code_are_used_once_by_parallel_requests(
         assert proofs.count(second_factors.Proof(True)) == 1
     with database.reads.begin() as connection:
         factor = second_factors.in_force(connection, "ann")
-        entries = audit_log.entries(connection, audit_log.Wanted(subject="ann"), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(subject="ann"), 9)
     assert factor == second_factors.Factor(since=NOW, recovery_codes=9)
     assert [one["action"] for one in entries] == ["person.recovery-code", "person.second-factor"]
 

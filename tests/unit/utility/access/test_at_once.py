@@ -21,9 +21,9 @@ from utility.access.store import access, audit_log
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing import decisions as runs
-from utility.corrections.correction import Action
+from utility.corrections.correction import Review
 from utility.corrections.decisions import decide_chosen
-from utility.corrections.store.corrections import Chosen, propose
+from utility.corrections.store.corrections import ChosenCorrections, propose
 from utility.database.database import Database
 from utility.database.health import Health
 from utility.readings.decisions import decide_letters
@@ -40,7 +40,7 @@ def publish(database: Database, actor: Actor) -> object:
 
 
 def approve(database: Database, actor: Actor) -> object:
-    return decide_chosen(database, Chosen(), Action.APPROVE, actor, "", NOW)
+    return decide_chosen(database, ChosenCorrections(), Review.APPROVE, actor, "", NOW)
 
 
 def release(database: Database, actor: Actor) -> object:
@@ -77,7 +77,7 @@ def waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("decision", [publish, approve, release, issue])
 def test_one_of_two_people_decides_and_the_other_one_is_told(database: Database, decision: Decision) -> None:
     with database.reads.begin() as connection:
-        before = len(audit_log.entries(connection, audit_log.Wanted(), 100))
+        before = len(audit_log.entries(connection, audit_log.AuditFilter(), 100))
     begin, told, done = Barrier(2), [], []
 
     def decide(name: str) -> None:
@@ -95,7 +95,7 @@ def test_one_of_two_people_decides_and_the_other_one_is_told(database: Database,
         thread.join()
     assert (len(done), len(told)) == (1, 1), told
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(), 100)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(), 100)
     new = entries[: len(entries) - before]
     assert {entry["person"] for entry in new} == set(done)
     assert len(new) == (2 if decision is release else 1)

@@ -160,7 +160,7 @@ def test_refused_attempt_is_an_alarm_until_an_administrator_has_seen_it(browser:
         issue(anna)
     with database.reads.begin() as connection:
         assert counted(connection, NOW).refused == ("anna: run 1",)
-        entries = audit_log.entries(connection, audit_log.Wanted(action="second."), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="second."), 9)
     assert [(one["person"], one["subject"]) for one in entries] == [("anna", "run 1")], "once, however often"
     root = browser(Role.ADMIN, name="root")
     assert "anna: run 1" in text_of(root.get("/console/audit"))

@@ -15,11 +15,20 @@ from commonwatt.runtime.clock import Clock
 from harness.surroundings import databases
 from harness.surroundings.messages import a_heartbeat
 from utility.access.people import Actor, Role, Via
-from utility.access.store.audit_log import Wanted, entries
+from utility.access.store.audit_log import AuditFilter, entries
 from utility.alarms import store
 from utility.alarms.alarm import KINDS, Condition, Severity
-from utility.alarms.board import LONGEST_S, State
-from utility.alarms.conditions import Count, Counted, Counting, Facts, JobFacts, Past, conditions, is_judged
+from utility.alarms.board import LONGEST_S, AlarmState
+from utility.alarms.conditions import (
+    Count,
+    Counting,
+    DatabaseCounts,
+    JobFacts,
+    Past,
+    UtilityFacts,
+    conditions,
+    is_judged,
+)
 from utility.alarms.decisions import Alarms, Board
 from utility.corrections.tables import finding
 from utility.database.database import Database
@@ -29,7 +38,7 @@ from utility.settings import UtilitySettings
 NOW = 1_800_000_000
 ANN = Actor(name="ann", roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.7")
 BEN = Actor(name="ben", roles=frozenset({Role.OPERATOR}), account=None, via=Via.SESSION, address="10.0.0.8")
-SILENT = Facts(silent_s={"r001": 4_000.0, "r002": 10.0})
+SILENT = UtilityFacts(silent_s={"r001": 4_000.0, "r002": 10.0})
 KEY = "CommonwattGatewaySilent|r001|gateway"
 
 
@@ -45,8 +54,8 @@ class World:
     def restart(self) -> None:
         self.alarms = Alarms(self.database, self.clock, self._seen, plans=catalogue(UtilitySettings()))
 
-    def _seen(self, counted: Counted | None) -> Facts:
-        return Facts(**(vars(self.facts) | {"counted": counted or Counted()}))
+    def _seen(self, counted: DatabaseCounts | None) -> UtilityFacts:
+        return UtilityFacts(**(vars(self.facts) | {"counted": counted or DatabaseCounts()}))
 
     def pass_s(self, seconds: int) -> Board:
         """Let time pass, and look."""
@@ -58,7 +67,7 @@ class World:
 
     def audit(self) -> list[tuple[object, ...]]:
         with self.database.reads.begin() as connection:
-            found = entries(connection, Wanted(), 100)
+            found = entries(connection, AuditFilter(), 100)
         return [(row["person"], row["action"], row["subject"]) for row in reversed(found)]
 
 
@@ -73,8 +82,8 @@ def world(database: Database) -> World:
 @databases.on_both_kinds
 def test_alarm_stands_since_its_beginning_also_after_a_restart_and_is_kept_when_over(world: World) -> None:
     (row,) = world.pass_s(15).rows
-    assert (row.alarm.key, row.alarm.since, row.state) == (KEY, NOW + 200, State.ACTIVE)
-    world.facts = Facts()
+    assert (row.alarm.key, row.alarm.since, row.state) == (KEY, NOW + 200, AlarmState.ACTIVE)
+    world.facts = UtilityFacts()
     world.restart()
     # The service has not heard of all yet: nothing is over.
     assert [row.alarm.since for row in world.pass_s(15).rows] == [NOW + 200]
@@ -91,7 +100,7 @@ def test_alarm_stands_since_its_beginning_also_after_a_restart_and_is_kept_when_
 def test_alarm_that_is_over_does_not_come_back_with_a_restart_after_the_clock_was_set_back(world: World) -> None:
     (row,) = world.pass_s(-1_000).rows
     assert row.alarm.since == NOW - 680
-    world.facts = Facts()
+    world.facts = UtilityFacts()
     assert world.pass_s(200).rows == ()
     world.restart()
     assert world.pass_s(15).rows == ()
@@ -104,11 +113,11 @@ def test_alarm_that_is_over_does_not_come_back_with_a_restart_after_the_clock_wa
 def test_acknowledgement_is_a_persons_with_an_end_and_in_the_audit_log(world: World) -> None:
     number = world.alarms.acknowledge(ANN, KEY, "driving there", NOW + 4_000)
     (row,) = world.alarms.board().rows
-    assert (row.state, row.acknowledgement and row.acknowledgement.person) == (State.ACKNOWLEDGED, "ann")
+    assert (row.state, row.acknowledgement and row.acknowledgement.person) == (AlarmState.ACKNOWLEDGED, "ann")
     world.restart()
-    assert world.pass_s(60).rows[0].state is State.ACKNOWLEDGED
+    assert world.pass_s(60).rows[0].state is AlarmState.ACKNOWLEDGED
     world.alarms.withdraw(BEN, number)
-    assert world.alarms.board().rows[0].state is State.ACTIVE
+    assert world.alarms.board().rows[0].state is AlarmState.ACTIVE
     with pytest.raises(ConfigError, match="does not hold"):
         world.alarms.withdraw(BEN, number)
     assert world.audit() == [("ann", "alarm.acknowledge", KEY), ("ben", "alarm.withdraw", KEY)]
@@ -117,13 +126,13 @@ def test_acknowledgement_is_a_persons_with_an_end_and_in_the_audit_log(world: Wo
 def test_silence_shows_at_once_and_holds_until_its_end_or_until_a_person_ends_it(world: World) -> None:
     number = world.alarms.silence(ANN, KEY, "cable work", NOW + 4_000)
     board = world.alarms.board()
-    assert (board.rows[0].state, board.counts.silences, board.counts.critical) == (State.SUPPRESSED, 1, 0)
+    assert (board.rows[0].state, board.counts.silences, board.counts.critical) == (AlarmState.SUPPRESSED, 1, 0)
     world.restart()
-    assert world.pass_s(60).rows[0].state is State.SUPPRESSED
+    assert world.pass_s(60).rows[0].state is AlarmState.SUPPRESSED
     world.alarms.end_silence(BEN, number)
-    assert (world.alarms.board().rows[0].state, world.alarms.board().silences) == (State.ACTIVE, ())
+    assert (world.alarms.board().rows[0].state, world.alarms.board().silences) == (AlarmState.ACTIVE, ())
     second = world.alarms.silence(ANN, KEY, "cable work", NOW + 1_000)
-    assert world.pass_s(1_000).rows[0].state is State.ACTIVE
+    assert world.pass_s(1_000).rows[0].state is AlarmState.ACTIVE
     with pytest.raises(ConfigError, match=f"silence {second} does not hold"):
         world.alarms.end_silence(BEN, second)
     what = "CommonwattGatewaySilent of r001"
@@ -148,7 +157,7 @@ def test_alarm_that_was_seen_before_the_stored_ones_were_read_is_one(world: Worl
     world.restart()
     world.alarms.look()
     assert [row.alarm.since for row in world.pass_s(15).rows] == [NOW + 200]
-    world.facts = Facts()
+    world.facts = UtilityFacts()
     world.pass_s(400)
     world.restart()
     assert world.pass_s(15).rows == ()
@@ -159,9 +168,9 @@ def test_maintenance_holds_from_its_start(world: World) -> None:
     world.alarms.maintain(ANN, "r001", "", NOW + 1_000, NOW + 2_000, "new cable")
     board = world.alarms.board()
     assert ([one.subject for one in board.silences], board.counts.silences) == (["r001"], 0)
-    assert board.rows[0].state is State.ACTIVE
-    assert world.pass_s(700).rows[0].state is State.SUPPRESSED
-    assert world.pass_s(1_000).rows[0].state is State.ACTIVE
+    assert board.rows[0].state is AlarmState.ACTIVE
+    assert world.pass_s(700).rows[0].state is AlarmState.SUPPRESSED
+    assert world.pass_s(1_000).rows[0].state is AlarmState.ACTIVE
 
 
 def test_what_can_not_be_taken_is_refused_and_changes_nothing(world: World) -> None:
@@ -179,7 +188,7 @@ def test_what_can_not_be_taken_is_refused_and_changes_nothing(world: World) -> N
         with pytest.raises(ConfigError):
             refused()
     assert (world.audit(), world.alarms.board().silences) == ([], ())
-    assert world.alarms.board().rows[0].state is State.ACTIVE
+    assert world.alarms.board().rows[0].state is AlarmState.ACTIVE
 
 
 def test_silences_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +204,7 @@ def test_findings_are_alarms(database: Database) -> None:
     with database.writes.begin() as connection:
         connection.execute(finding.insert(), {**one, "figure": 1, "threshold": 1, "found": 5})
     world = World(database)
-    world.facts = Facts()
+    world.facts = UtilityFacts()
     assert world.pass_s(10).rows == ()
     (row,) = world.pass_s(3_600).rows
     assert row.alarm.key == "CommonwattFindingsOpen|utility|utility|check=spike"
@@ -203,7 +212,7 @@ def test_findings_are_alarms(database: Database) -> None:
 
 def test_damaged_database_is_an_alarm_although_nothing_can_be_read(database: Database) -> None:
     world = World(database)
-    world.facts = Facts(damaged=True)
+    world.facts = UtilityFacts(damaged=True)
     world.alarms.look()
     assert [row.alarm.name for row in world.alarms.board().rows] == ["CommonwattStoreDamaged"]
 
@@ -233,7 +242,7 @@ def dark_after(hours: float | None) -> Band:
     return Band(low=0.5, middle=hours, high=None, alone=0.5, least=0.5)
 
 
-WELL = Facts(
+WELL = UtilityFacts(
     silent_s={"r001": 300, "r002": 20},
     managed_by={"r001": ("r002", 1800.0)},
     unmanaged_s={"r001": 60},
@@ -244,7 +253,7 @@ WELL = Facts(
     plant=(300.0, report()),
     disk=(20, 100),
     certificates={"mqtt": 15 * 86_400, "enrolment": 60 * 86_400},
-    counted=Counted(jobs=(JobFacts(name="gaps"),), findings={"spike": 0}),
+    counted=DatabaseCounts(jobs=(JobFacts(name="gaps"),), findings={"spike": 0}),
     past=Past(
         counts={
             ("handovers", "r001"): 3,
@@ -257,7 +266,7 @@ WELL = Facts(
     log_kept_bytes=10**10,
     backups_s={"1": 36.0 * 3_600},
 )
-BAD = Facts(
+BAD = UtilityFacts(
     trusted=False,
     renewals_refused=("device r001 from 10.0.0.9: its certificate was revoked",),
     silent_s={"r001": 301, "r002": 20},
@@ -284,7 +293,7 @@ BAD = Facts(
     waits=True,
     disk=(9, 100),
     certificates={"mqtt": 86_399},
-    counted=Counted(
+    counted=DatabaseCounts(
         jobs=(JobFacts(name="gaps", error="disk I/O error", late_s=5), JobFacts(name="bills", paused_s=86_400)),
         quarantined=3,
         findings={"spike": 4},
@@ -311,13 +320,13 @@ BAD = Facts(
 )
 
 SOON_ENDS = {"release": "0.4", "cert_days": 20}
-SOON = Facts(
+SOON = UtilityFacts(
     said={"r001": a_heartbeat(trust=Trust.HARDWARE, lte=line(GB, GB + 1), program=SOON_ENDS)},
     certificates={"mqtt": 14 * 86_400 - 1},
 )
 
 
-def found(facts: Facts) -> dict[str, Condition]:
+def found(facts: UtilityFacts) -> dict[str, Condition]:
     listed = list(conditions(facts))
     names = {one.alarm.name: one for one in listed}
     assert len({one.alarm.key for one in listed}) == len(listed), "each alarm has a key of its own"
@@ -325,16 +334,16 @@ def found(facts: Facts) -> dict[str, Condition]:
 
 
 GONE = {"10.0.0.1:1884": False, "10.0.0.2:1884": False}
-EVERY = found(BAD) | found(SOON) | found(Facts(head_ends=GONE, plant=(0.0, report(supply=SupplyState.LOW))))
+EVERY = found(BAD) | found(SOON) | found(UtilityFacts(head_ends=GONE, plant=(0.0, report(supply=SupplyState.LOW))))
 
 
 def test_nothing_is_raised_while_all_is_well_or_not_known_yet() -> None:
     assert found(WELL) == {}
-    assert found(Facts()) == {}
+    assert found(UtilityFacts()) == {}
 
 
 def test_silence_is_not_told_of_gateways_while_the_head_end_is_gone() -> None:
-    gone = Facts(head_ends=GONE, silent_s={"r001": 9_999}, plant=(9_999.0, report()))
+    gone = UtilityFacts(head_ends=GONE, silent_s={"r001": 9_999}, plant=(9_999.0, report()))
     assert set(found(gone)) == {"CommonwattUtilityDisconnected"}
     silent = EVERY["CommonwattGatewaySilent"].alarm
     assert (is_judged(silent, gone, 200), is_judged(silent, WELL, 200)) == (False, True)
@@ -345,7 +354,7 @@ def test_alarm_of_what_was_counted_lately_is_not_over_before_the_service_has_cou
     alarm = EVERY["CommonwattDeadLetters"].alarm
     assert (is_judged(alarm, WELL, 3_599), is_judged(alarm, WELL, 3_600)) == (False, True)
     gaps = EVERY["CommonwattGapsGrowing"].alarm
-    assert [is_judged(gaps, Facts(past=Past(none_missing=none)), 60) for none in (False, True)] == [False, True]
+    assert [is_judged(gaps, UtilityFacts(past=Past(none_missing=none)), 60) for none in (False, True)] == [False, True]
 
 
 def test_what_is_grave_is_one_alarm_and_not_its_warning_besides() -> None:
@@ -365,7 +374,7 @@ def test_release_of_a_gateway_differs_from_that_of_most_which_is_named() -> None
 def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_says_how_old_it_is() -> None:
     reports = [(20.0, True), (290.0, True), (310.0, True), (20.0, True), (2_000.0, True), (20.0, False)]
     seen = [
-        found(Facts(plant=(age_s, report(supply=SupplyState.LOW if short else SupplyState.NORMAL))))
+        found(UtilityFacts(plant=(age_s, report(supply=SupplyState.LOW if short else SupplyState.NORMAL))))
         for age_s, short in reports
     ]
     alarms = [one.get("CommonwattSupplyShort") for one in seen]
@@ -383,9 +392,9 @@ def test_an_island_is_an_alarm_after_ten_minutes_and_at_once_the_gravest_when_a_
     assert (island.for_s, island.held_s, island.alarm.severity) == (600, 600, Severity.WARNING)
     assert (dark.for_s, dark.alarm.severity, dark.alarm.labels["controller"]) == (0, Severity.CRITICAL, "r002")
     assert "first home is dark after 1.1 h (0.5 to more than 72 h)" in island.alarm.description
-    (unknown,) = conditions(Facts(islands={"r001": (5.0, None)}))
+    (unknown,) = conditions(UtilityFacts(islands={"r001": (5.0, None)}))
     assert (unknown.alarm.name, "is not known" in unknown.alarm.description) == ("CommonwattIsland", True)
-    (long,) = conditions(Facts(islands={"r001": (5.0, dark_after(None))}))
+    (long,) = conditions(UtilityFacts(islands={"r001": (5.0, dark_after(None))}))
     assert (long.alarm.name, "more than 72 h" in long.alarm.description) == ("CommonwattIsland", True)
 
 
@@ -398,7 +407,7 @@ def test_each_kind_is_raised_in_whole_sentences() -> None:
 
 
 def test_the_enrolment_authority_warns_sixty_days_before_its_end() -> None:
-    (alarm,) = conditions(Facts(certificates={"enrolment": 60 * 86_400 - 1}))
+    (alarm,) = conditions(UtilityFacts(certificates={"enrolment": 60 * 86_400 - 1}))
     assert (alarm.alarm.name, alarm.alarm.labels["use"]) == ("CommonwattCertificateExpiring", "enrolment")
     assert "site init" in alarm.alarm.description
 

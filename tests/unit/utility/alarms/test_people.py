@@ -20,14 +20,14 @@ from commonwatt.model.exceptions import ConfigError
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
-from utility.alarms.alarm import KINDS, Alarm, Condition, Life, Severity, Stage, advance
+from utility.alarms.alarm import KINDS, Alarm, AlarmStage, Condition, Life, Severity, advance
 from utility.alarms.board import (
     FURTHEST_S,
     LONGEST_S,
     Acknowledgement,
-    Row,
+    AlarmRow,
+    AlarmState,
     Silence,
-    State,
     check_note,
     check_place,
     check_window,
@@ -35,9 +35,9 @@ from utility.alarms.board import (
     rows,
 )
 from utility.alarms.calls import CALL_S, Called, after, call, digest, due
-from utility.alarms.conditions import Counted, Facts
+from utility.alarms.conditions import DatabaseCounts, UtilityFacts
 from utility.alarms.decisions import alarms_of
-from utility.alarms.jobs import Notifier
+from utility.alarms.jobs import AlarmNotifier
 from utility.database.database import Database, open_database
 from utility.settings import NotifySettings
 from utility.webkit.console.console import Console
@@ -73,28 +73,31 @@ def acknowledgement(**fields: Any) -> Acknowledgement:
 
 def state(
     *, of: Alarm | None = None, at: int = BOARD_NOW, said: tuple[Any, ...] = (), held: tuple[Any, ...] = ()
-) -> State:
+) -> AlarmState:
     (row,) = rows([of or alarm()], said, held, at)
     return row.state
 
 
 def test_acknowledged_alarm_is_active_again_at_its_end_and_when_it_comes_anew() -> None:
-    assert state() is State.ACTIVE
-    assert state(said=(acknowledgement(),)) is State.ACKNOWLEDGED
-    assert state(said=(acknowledgement(),), at=BOARD_NOW + 60) is State.ACTIVE
-    assert state(of=alarm(since=BOARD_NOW - 30), said=(acknowledgement(),)) is State.ACTIVE
-    assert state(of=alarm(labels={"controller": "r002"}), said=(acknowledgement(),)) is State.ACTIVE
+    assert state() is AlarmState.ACTIVE
+    assert state(said=(acknowledgement(),)) is AlarmState.ACKNOWLEDGED
+    assert state(said=(acknowledgement(),), at=BOARD_NOW + 60) is AlarmState.ACTIVE
+    assert state(of=alarm(since=BOARD_NOW - 30), said=(acknowledgement(),)) is AlarmState.ACTIVE
+    assert state(of=alarm(labels={"controller": "r002"}), said=(acknowledgement(),)) is AlarmState.ACTIVE
 
 
 def test_silenced_alarm_stays_on_the_board_below_the_others_and_ends_with_the_silence() -> None:
     here, there = alarm(), alarm(labels={"controller": "r002"})
     found = rows([here, there], [acknowledgement()], [silence()], BOARD_NOW)
-    assert [(row.alarm.place, row.state) for row in found] == [("r002", State.ACTIVE), ("r001", State.SUPPRESSED)]
+    assert [(row.alarm.place, row.state) for row in found] == [
+        ("r002", AlarmState.ACTIVE),
+        ("r001", AlarmState.SUPPRESSED),
+    ]
     assert [one.note for one in found[1].silences] == ["cable"]
     totals = counted(found, [silence(), silence(start=BOARD_NOW + 5)], BOARD_NOW)
     assert (totals.critical, totals.suppressed, totals.silences) == (1, 1, 1)
-    assert state(held=(silence(),), at=BOARD_NOW + 60) is State.ACTIVE
-    assert state(held=(silence(start=BOARD_NOW + 1),)) is State.ACTIVE
+    assert state(held=(silence(),), at=BOARD_NOW + 60) is AlarmState.ACTIVE
+    assert state(held=(silence(start=BOARD_NOW + 1),)) is AlarmState.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -157,25 +160,25 @@ def test_maintenance_of_what_is_not_there_and_notes_that_say_nothing_are_refused
             check_note(note)
 
 
-def life(lives: dict[str, Life]) -> tuple[Stage, int] | None:
+def life(lives: dict[str, Life]) -> tuple[AlarmStage, int] | None:
     return next(((one.stage, one.alarm.since) for one in lives.values()), None)
 
 
 def test_condition_whose_beginning_is_known_need_not_wait_again_after_a_restart() -> None:
     found = [Condition(alarm=alarm(), for_s=120, held_s=500)]
-    assert life(advance({}, found, BOARD_NOW, lambda _: True)) == (Stage.STANDING, BOARD_NOW - 500)
+    assert life(advance({}, found, BOARD_NOW, lambda _: True)) == (AlarmStage.STANDING, BOARD_NOW - 500)
 
 
 def test_condition_that_passes_in_time_is_no_alarm() -> None:
     found = [Condition(alarm=alarm(), for_s=120)]
     lives = advance({}, found, BOARD_NOW, lambda _: True)
-    assert life(lives) == (Stage.WAITING, BOARD_NOW)
+    assert life(lives) == (AlarmStage.WAITING, BOARD_NOW)
     assert life(advance(lives, [], BOARD_NOW + 60, lambda _: True)) is None
     lives = advance(lives, found, BOARD_NOW + 120, lambda _: True)
-    assert life(lives) == (Stage.STANDING, BOARD_NOW)
-    assert life(advance(lives, [], BOARD_NOW + 150, lambda _: False)) == (Stage.STANDING, BOARD_NOW)
+    assert life(lives) == (AlarmStage.STANDING, BOARD_NOW)
+    assert life(advance(lives, [], BOARD_NOW + 150, lambda _: False)) == (AlarmStage.STANDING, BOARD_NOW)
     ended = advance(lives, [], BOARD_NOW + 150, lambda _: True)
-    assert [(one.stage, one.ended) for one in ended.values()] == [(Stage.ENDED, BOARD_NOW + 150)]
+    assert [(one.stage, one.ended) for one in ended.values()] == [(AlarmStage.ENDED, BOARD_NOW + 150)]
 
 
 @given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=30), for_s=st.integers(0, 300))
@@ -188,18 +191,18 @@ def test_alarm_stands_exactly_from_when_its_condition_has_lasted(steps: list[tup
         found = [Condition(alarm=alarm(), for_s=for_s)] if holds else []
         after = advance(lives, found, now, lambda _: True)
         stands = began is not None and now - began >= for_s
-        assert any(one.stage is Stage.STANDING for one in after.values()) == stands
+        assert any(one.stage is AlarmStage.STANDING for one in after.values()) == stands
         # Whatever stood and does not any more has ended, once.
-        stood = any(one.stage is Stage.STANDING for one in lives.values())
-        assert any(one.stage is Stage.ENDED for one in after.values()) == (stood and not stands)
-        lives = {key: one for key, one in after.items() if one.stage is not Stage.ENDED}
+        stood = any(one.stage is AlarmStage.STANDING for one in lives.values())
+        assert any(one.stage is AlarmStage.ENDED for one in after.values()) == (stood and not stands)
+        lives = {key: one for key, one in after.items() if one.stage is not AlarmStage.ENDED}
 
 
 NOON = int(datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp())
 
 
-def row(kind: str, state: State = State.ACTIVE, **labels: str) -> Row:
-    return Row(alarm=KINDS[kind].alarm("In figures.", **labels), state=state, acknowledgement=None, silences=())
+def row(kind: str, state: AlarmState = AlarmState.ACTIVE, **labels: str) -> AlarmRow:
+    return AlarmRow(alarm=KINDS[kind].alarm("In figures.", **labels), state=state, acknowledgement=None, silences=())
 
 
 SILENT = [row("GatewaySilent", controller=f"r{n:03d}") for n in range(1, 81)]
@@ -221,8 +224,8 @@ def test_each_critical_alarm_has_a_first_step(kind: str) -> None:
     assert "](" not in step
 
 
-@pytest.mark.parametrize("state", [State.ACKNOWLEDGED, State.SUPPRESSED])
-def test_what_a_person_sees_to_or_silenced_and_warnings_make_no_call(state: State) -> None:
+@pytest.mark.parametrize("state", [AlarmState.ACKNOWLEDGED, AlarmState.SUPPRESSED])
+def test_what_a_person_sees_to_or_silenced_and_warnings_make_no_call(state: AlarmState) -> None:
     assert due([row("GatewaySilent", state, controller="r001"), row("BacklogOld", controller="r001")], {}, NOON) == {}
 
 
@@ -260,7 +263,7 @@ def test_no_cause_calls_twice_within_an_hour_however_alarms_come_and_go(
 
 
 def test_the_daily_message_lists_what_waits_and_is_none_without() -> None:
-    rows = [*SILENT[:1], row("BacklogOld", controller="r002"), row("JobLate", State.SUPPRESSED, task="gaps")]
+    rows = [*SILENT[:1], row("BacklogOld", controller="r002"), row("JobLate", AlarmState.SUPPRESSED, task="gaps")]
     message = digest("Sunfield", rows, "https://town.example/console/alarms")
     assert message is not None
     assert message.title == "Sunfield: 2 alarms wait for a person, 1 of them critical"
@@ -308,12 +311,14 @@ def taken() -> Iterator[Taken]:
     made.server.server_close()
 
 
-def notifier(tmp_path: Path, taken: Taken, rows: list[Row], *, is_active: bool = True) -> tuple[Notifier, Database]:
+def notifier(
+    tmp_path: Path, taken: Taken, rows: list[AlarmRow], *, is_active: bool = True
+) -> tuple[AlarmNotifier, Database]:
     database = open_database(f"sqlite:///{tmp_path / 'u.db'}", create=True)
     base = f"127.0.0.1:{taken.port}"
     settings = NotifySettings(to=(f"json://anna:secret@{base}/alarms",), name="Sunfield", dead_man=f"http://{base}/x")
     utc = ZoneInfo("UTC")
-    made = Notifier(settings, database, zone=lambda: utc, rows=lambda: rows, is_active=lambda: is_active)
+    made = AlarmNotifier(settings, database, zone=lambda: utc, rows=lambda: rows, is_active=lambda: is_active)
     return made, database
 
 
@@ -363,7 +368,7 @@ def test_the_dead_mans_address_is_called_and_a_standby_makes_no_call(tmp_path: P
 
 def test_an_alarm_of_unknown_severity_calls() -> None:
     alarm = Alarm(labels={"alertname": "CommonwattX"}, summary="x")
-    rows = [Row(alarm=alarm, state=State.ACTIVE, acknowledgement=None, silences=())]
+    rows = [AlarmRow(alarm=alarm, state=AlarmState.ACTIVE, acknowledgement=None, silences=())]
     assert due(rows, {}, NOON) == {"CommonwattX": [alarm]}
 
 
@@ -374,7 +379,7 @@ KEY = "CommonwattGatewaySilent|r001|gateway"
 def api(app: FastAPI) -> Api:
     console: Console = app.state.console
     api, clock = console.api, console.api.clock
-    facts: Callable[[Counted | None], Facts] = lambda _: Facts(silent_s={"r001": 400.0})  # noqa: E731 - replaces a field
+    facts: Callable[[DatabaseCounts | None], UtilityFacts] = lambda _: UtilityFacts(silent_s={"r001": 400.0})  # noqa: E731 - replaces a field
     object.__setattr__(alarms_of(api), "_facts", facts)
     for _ in range(2):
         alarms_of(api).count()
@@ -541,7 +546,7 @@ def test_page_leads_to_alertmanager_where_there_is_one(api: Api, browser: Callab
 
 
 def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Callable[..., Browser]) -> None:
-    facts = Facts(silent_s={f"r{no:03}": 400.0 for no in range(1, 803)})
+    facts = UtilityFacts(silent_s={f"r{no:03}": 400.0 for no in range(1, 803)})
     object.__setattr__(alarms_of(api), "_facts", lambda _: facts)
     alarms_of(api).look()
     api.clock.origin += 150

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import BatchRefusal
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
@@ -33,7 +33,7 @@ from utility.webkit.services import Api
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
-MONTH = Month(used=(5, 7), allowance=10)
+MONTH = LineMonth(used=(5, 7), allowance=10)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from commonwatt.doctor.running import Running
 from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
-from commonwatt.protocol.heartbeats import Heartbeat, Month
+from commonwatt.protocol.heartbeats import Heartbeat, LineMonth
 from harness.commands import run_as, shown
 from harness.network.waiting import free_port
 from harness.surroundings import messages
@@ -194,7 +194,7 @@ def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
 def test_lines_are_shown_in_gigabytes(
     show: Callable[..., Any], table: Callable[..., str], database: Database
 ) -> None:  # req: C9
-    month = Month(used=(812_000_000, 1_204_000_000), expected=(983_000_000, 2_100_000_000), allowance=2_000_000_000)
+    month = LineMonth(used=(812_000_000, 1_204_000_000), expected=(983_000_000, 2_100_000_000), allowance=2_000_000_000)
     said = Heartbeat(
         time=NOON, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
     )

@@ -433,7 +433,7 @@ def test_recovery_lets_nobody_in_with_a_password_alone_who_had_a_second_factor(
             ("dora", None, "disabled"),
             ("eve", None, "invited"),
         ]
-        entries = audit_log.entries(connection, audit_log.Wanted(action="person.close"), 10)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="person.close"), 10)
         assert [entry["subject"] for entry in entries] == ["eve", "dora", "ben"]
     database.close()
     assert "ben" in command("people", "link", "ben")

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Publish
-from commonwatt.model.time import Machine, Trust
+from commonwatt.model.time import MachineClocks, Trust
 from commonwatt.model.units import LOW_BYTES
 from commonwatt.protocol.topics import ACKS, BATCHES, PLANT, STATUS, gateway_down, gateway_up
 from commonwatt.runtime.clock import Clock
@@ -23,9 +23,9 @@ from harness.network.waiting import become
 from harness.surroundings.messages import append, blocks, ingest_of
 from utility.assembly import jobs as table
 from utility.assembly.head_ends import LINK_SILENT_S, LONGEST_SILENCE_S, WATCH_EVERY_S, HeadEnds
-from utility.assembly.jobs import Jobs
+from utility.assembly.jobs import ServiceJobs
 from utility.assembly.metrics import UtilityMetrics
-from utility.assembly.service import Timekeeper
+from utility.assembly.service import ClockKeeper
 from utility.database.database import Database
 from utility.database.health import Health
 from utility.jobs.plans import LocalDay
@@ -55,7 +55,7 @@ def tick(
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
         ingest = ingest_of(database, CLOCK, metrics=metrics, health=health, trust=trust)
-        jobs = Jobs(settings or UtilitySettings(), database, CLOCK, ingest, metrics)
+        jobs = ServiceJobs(settings or UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
             for _ in range(times):
                 await jobs.tick()
@@ -202,7 +202,7 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
 
     async def play() -> None:
         ingest = ingest_of(database, CLOCK)
-        jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
+        jobs = ServiceJobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
         watchdog = Watchdog(Notifier({}), look_every_s=0.01, stuck_after_s=0.1, end_after_s=3600)
         watchdog.watch("jobs", jobs.reading.mark)
         async with watchdog.watching():
@@ -361,7 +361,7 @@ def test_reasons_of_two_have_their_address(two: Ends) -> None:
 
 MACHINE_NOW = 1_790_000_000
 HOUR = 3600
-MACHINE = Machine(
+MACHINE = MachineClocks(
     raw=MACHINE_NOW, wall=MACHINE_NOW, since_boot_s=9.0, boot="this", synchronised=True, has_hardware_clock=False
 )
 
@@ -380,19 +380,19 @@ def clock() -> Clock:
 
 @pytest.mark.parametrize("by_s", [HOUR, -HOUR, 2])
 def test_the_time_follows_the_machines_clock(clock: Clock, by_s: int) -> None:
-    Timekeeper(clock, is_right=False).look(replace(MACHINE, wall=MACHINE_NOW + by_s))
+    ClockKeeper(clock, is_right=False).look(replace(MACHINE, wall=MACHINE_NOW + by_s))
     assert clock.origin == MACHINE_NOW + by_s
 
 
 def test_the_time_stays_while_the_machines_clock_agrees(clock: Clock) -> None:
-    Timekeeper(clock, is_right=False).look(replace(MACHINE, wall=MACHINE_NOW + 0.5))
+    ClockKeeper(clock, is_right=False).look(replace(MACHINE, wall=MACHINE_NOW + 0.5))
     assert clock.origin == MACHINE_NOW
 
 
 def test_the_time_is_trusted_while_somebody_keeps_the_machines_clock(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = Timekeeper(clock, is_right=False)
+    keeper = ClockKeeper(clock, is_right=False)
     alone = replace(MACHINE, synchronised=False)
     assert [keeper.look(each) for each in (alone, alone, MACHINE, alone)] == [
         Trust.NONE,
@@ -401,4 +401,4 @@ def test_the_time_is_trusted_while_somebody_keeps_the_machines_clock(
         Trust.NONE,
     ]
     assert sum("this machine's clock is not synchronized" in line for line in caplog.messages) == 2, "once each time"
-    assert Timekeeper(clock, is_right=True).look(alone) is Trust.NETWORK
+    assert ClockKeeper(clock, is_right=True).look(alone) is Trust.NETWORK

@@ -29,8 +29,8 @@ from utility.billing.store.run_bills import prepared
 from utility.billing.store.runs import bills_of_run, run_of, runs
 from utility.billing.tables import bill, bill_run
 from utility.database.database import Database
-from utility.exports.selection import Selection
-from utility.exports.store.exports import Asked, bills_export
+from utility.exports.selection import ExportSelection
+from utility.exports.store.exports import AskedExport, bills_export
 
 people, world = _people, _world
 kind = pytest.fixture(lambda: "sqlite")
@@ -94,10 +94,10 @@ EDITS = {"cents": _cents, "base": _base, "line": _line, "total": _total, "delete
 
 
 def exported(database: Database, *accounts: AccountNumber) -> object:
-    asked = Asked(
+    asked = AskedExport(
         start=1_789_999_200,
         end=1_799_999_100,
-        selection=Selection(accounts=accounts),
+        selection=ExportSelection(accounts=accounts),
         names=("start", "end", "", "", "account"),
     )
     export = bills_export(database, asked)

@@ -23,7 +23,7 @@ from harness.surroundings import databases
 from utility.billing import cli as cli_bills
 from utility.billing.bill import steps_of
 from utility.billing.documents.pdf import as_pdf
-from utility.billing.preview import Change, sentences, year
+from utility.billing.preview import BillChange, sentences, year
 from utility.billing.proof import check_code
 from utility.billing.store import billing_sources
 from utility.billing.store.documents import documents_of, issued_documents
@@ -406,8 +406,8 @@ def test_documents_of_one_account_are_those_of_the_whole_run(people: Command, da
         issued_documents(database, ("2026-10", 0), 9999)
 
 
-def change(account: int, before: str | None, after: str) -> Change:
-    return Change(account=account, before=None if before is None else Decimal(before), after=Decimal(after))
+def change(account: int, before: str | None, after: str) -> BillChange:
+    return BillChange(account=account, before=None if before is None else Decimal(before), after=Decimal(after))
 
 
 def test_sentences_say_who_pays_how_much_more() -> None:

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.billing.worlds import World, random_world, tariff
-from utility.billing.audit import Boundary, audit, leaves_file
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.audit import BoundaryMeters, audit, leaves_file
+from utility.billing.bill import Bill, BillLine, LineKind
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.proof import (
     TOWN,
@@ -147,7 +147,7 @@ def test_canonical_json_has_one_form_and_no_floats() -> None:
 
 
 def bill(account: int, total: str = "12.34") -> Bill:
-    line = Line(kind=LineKind.IMPORT, text="Import", energy=1_000_000, amount=Decimal(total))
+    line = BillLine(kind=LineKind.IMPORT, text="Import", energy=1_000_000, amount=Decimal(total))
     return Bill(
         account=account, month="2026-11", start=10, end=14, tariff=("plain",), policy="spec", lines=(line,),
         total=Decimal(total),
@@ -161,13 +161,13 @@ def meter(number: int, imported: int = 1000, *, microgrid: str = "m1", first: in
     )
 
 
-def month(accounts: int = 20, *, customer: str = "house") -> tuple[list[Leaf], list[Boundary]]:
+def month(accounts: int = 20, *, customer: str = "house") -> tuple[list[Leaf], list[BoundaryMeters]]:
     secret = salts(SECRET, range(accounts + 1))
     made = [Leaf(account=TOWN, content=content_of(TOWN, "town", None, [meter(999, 7).stated()]), salt=secret[TOWN])]
     for n in range(1, accounts + 1):
         content = content_of(n, customer, bill(n, f"{n + 90}.00"), [meter(n).stated()])
         made.append(Leaf(account=n, content=content, salt=secret[n]))
-    return made, [Boundary(microgrid="m1", imported=4000 * accounts + 28 + 3, exported=0, allowed=3)]
+    return made, [BoundaryMeters(microgrid="m1", imported=4000 * accounts + 28 + 3, exported=0, allowed=3)]
 
 
 def head(made: Sequence[Leaf]) -> Json:

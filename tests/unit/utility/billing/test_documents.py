@@ -30,10 +30,10 @@ from harness.console import Browser
 from tests.unit.utility.billing.test_billing import publish
 from tests.unit.utility.billing.test_check_bill import SECRET, run_of
 from utility.access.people import Role
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import Bill, BillLine, LineKind
 from utility.billing.documents.explained import (
-    Explained,
-    Step,
+    BillStep,
+    ExplainedBill,
     heat_of,
     parts_of,
     rows_of,
@@ -57,7 +57,7 @@ from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.documents.statement import (
     CODE_WORDS,
     LANGUAGES,
-    Hours,
+    HourEnergies,
     Letter,
     Statement,
     Writing,
@@ -67,7 +67,7 @@ from utility.billing.documents.statement import (
     letter_of,
     texts,
 )
-from utility.billing.inputs import Place
+from utility.billing.inputs import BilledPlace
 from utility.billing.proof import _tells, check_code
 from utility.billing.rules import policies
 from utility.billing.rules.sums import _same, _stretches
@@ -96,9 +96,9 @@ def made(seed: int) -> tuple[World, Computed]:
     return world, computed(run_of(world), world.load)
 
 
-def explained(world: World, bills: Computed, number: int) -> Explained:
+def explained(world: World, bills: Computed, number: int) -> ExplainedBill:
     quarters = quarters_of_accounts(bills.run.inputs(), [number], world.load)[number]
-    return Explained(bills.run.inputs(), bills.billed[number].bill, quarters)
+    return ExplainedBill(bills.run.inputs(), bills.billed[number].bill, quarters)
 
 
 def test_days_hours_and_quarters_of_a_bill_add_up_to_its_lines() -> None:
@@ -160,7 +160,7 @@ def test_printed_correction_is_beside_its_amount_and_the_total_below_a_rule(monk
         "computed again with what is known now: import 1214.567 kWh, billed were 1234.567; with credit 345.678 kWh, "
         "billed were 345.678"
     )
-    line = Line(kind=LineKind.CORRECTION, text="Correction of 2026-09", amount=Decimal("-3.12"), reason=reason)
+    line = BillLine(kind=LineKind.CORRECTION, text="Correction of 2026-09", amount=Decimal("-3.12"), reason=reason)
     written: list[tuple[float, float, float, str]] = []
     rules: list[float] = []
 
@@ -176,7 +176,7 @@ def test_printed_correction_is_beside_its_amount_and_the_total_below_a_rule(monk
     assert [y - 10 for y, _, _, text in written if text == "To pay"] == rules[-1:]
 
 
-def sums(steps: list[Step]) -> tuple[list[int], Decimal, int]:
+def sums(steps: list[BillStep]) -> tuple[list[int], Decimal, int]:
     energies = [sum(step.energies[n] for step in steps) for n in range(4)]
     return energies, sum((step.amount for step in steps), Decimal(0)), sum(step.quarters for step in steps)
 
@@ -203,7 +203,7 @@ TABLE = BillTable(currency="CHF", numbers="1'234.56", language="en")
 def statement() -> Statement:
     bills = made(3)[1]
     bill = max((each.bill for each in bills.billed.values()), key=lambda bill: bill.total)
-    line = Line(kind=LineKind.TAX, text="Credit", amount=Decimal(1300))
+    line = BillLine(kind=LineKind.TAX, text="Credit", amount=Decimal(1300))
     bill = replace(bill, addressee="d" * 64, lines=(*bill.lines, line), total=bill.total + 1300)
     zone = ZoneInfo(bills.run.timezone)
     found = Statement(bill=bill, customer="house", zone=zone, state="issued", head=bills.tree(SECRET).head)
@@ -513,7 +513,7 @@ def test_a_place_exists_from_its_first_meter_to_its_last(
     spans: list[tuple[int | None, int | None]], there: list[bool]
 ) -> None:
     meters = tuple(replace(METER, id=n, start=start, end=end) for n, (start, end) in enumerate(spans))
-    place = Place(name="house 1", function=Function.HOUSE, building=None, meters=meters)
+    place = BilledPlace(name="house 1", function=Function.HOUSE, building=None, meters=meters)
     assert place.exists(100, 106).tolist() == there
 
 
@@ -593,7 +593,7 @@ def test_the_plot_has_its_greatest_hours_at_its_edges_and_marks_estimates() -> N
         [SettledQuality.MEASURED, SettledQuality.ESTIMATED, SettledQuality.ESTIMATED, SettledQuality.MEASURED]
     )
     canvas, edge, top = Mock(spec=Canvas), 50, 100
-    draw(canvas, Hours(starts=(0, 3600, 7200, 10_800), energies=energies, worst=worst), ZoneInfo("UTC"), top, 1)
+    draw(canvas, HourEnergies(starts=(0, 3600, 7200, 10_800), energies=energies, worst=worst), ZoneInfo("UTC"), top, 1)
     hour, low = (WIDTH - LEFT) / 4, HEIGHT - BOTTOM - 4
     canvas.rect.assert_called_once_with(edge + LEFT + hour, top + low, 2 * hour, 3, style="F")
     assert canvas.line.call_args.args[1] == pytest.approx(top + 12 + (low - 12) * 3 / 4)
@@ -603,9 +603,9 @@ ZONE = ZoneInfo("America/New_York")
 KWH = 10**6
 
 
-def hours_from(starts: tuple[int, ...]) -> Hours:
+def hours_from(starts: tuple[int, ...]) -> HourEnergies:
     energies = {quantity: np.zeros(len(starts), np.int64) for quantity in Quantity}
-    return Hours(starts=starts, energies=energies, worst=np.zeros(len(starts), np.int64))
+    return HourEnergies(starts=starts, energies=energies, worst=np.zeros(len(starts), np.int64))
 
 
 @pytest.mark.parametrize(("day", "count"), [(date(2026, 3, 8), 23), (date(2026, 3, 9), 24), (date(2026, 11, 1), 25)])
@@ -627,13 +627,15 @@ def test_a_bill_without_quarter_hours_has_no_cells() -> None:
     assert heat_of(hours_from(()), ZONE) == ([], (0, 0))
 
 
-def bill(month: str, *lines: Line) -> Bill:
+def bill(month: str, *lines: BillLine) -> Bill:
     total = sum((line.amount for line in lines), Decimal(0))
     return Bill(account=1, month=month, start=0, end=1, tariff=("town 1",), policy="spec", lines=lines, total=total)
 
 
-def line(kind: LineKind, amount: str, energy: int | None = None, rate: str | None = None) -> Line:
-    return Line(kind=kind, text="", amount=Decimal(amount), energy=energy, rate=None if rate is None else Decimal(rate))
+def line(kind: LineKind, amount: str, energy: int | None = None, rate: str | None = None) -> BillLine:
+    return BillLine(
+        kind=kind, text="", amount=Decimal(amount), energy=energy, rate=None if rate is None else Decimal(rate)
+    )
 
 
 def test_the_greatest_reason_of_a_difference_comes_first_in_dollars() -> None:

@@ -23,7 +23,7 @@ from tests.unit.utility.billing.test_check_bill import SECRET, _checker, faults,
 from utility.access.people import Actor, Role, Via
 from utility.access.store import audit_log
 from utility.billing.audit import audit, leaves_file
-from utility.billing.bill import LINE_ROWS, Bill, Entry, EntryKind, LineKind, cents_of
+from utility.billing.bill import LINE_ROWS, Bill, BillEntry, EntryKind, LineKind, cents_of
 from utility.billing.decisions import withdraw_entry
 from utility.billing.documents.statement import texts
 from utility.billing.proof import AlteredBillError, Leaf, check_code, salts
@@ -104,9 +104,9 @@ def test_an_entry_of_two_people_is_on_the_next_bill_once(people: Command, databa
     row = database.read(run_row, run)
     assert (row["figures"]["entry"], documents_of_run(database, run, None).run.rules) == ("-4.50", 3)
     assert not entry_lines(bill_of(database, issued(database, people, NOVEMBER), account))
-    actions = [row["action"] for row in database.read(audit_log.entries, audit_log.Wanted(), 99)]
+    actions = [row["action"] for row in database.read(audit_log.entries, audit_log.AuditFilter(), 99)]
     assert {"entry.enter", "entry.approve"} <= set(actions)
-    log = json.dumps([dict(row) for row in database.read(audit_log.entries, audit_log.Wanted(), 99)], default=str)
+    log = json.dumps([dict(row) for row in database.read(audit_log.entries, audit_log.AuditFilter(), 99)], default=str)
     assert "late meter" not in log, "what a clerk writes of a person stays out of the log"
 
 
@@ -267,7 +267,7 @@ def test_a_bill_is_the_sum_of_its_lines_and_negative_only_if_it_is_final(
     plain = run_of(world)
     accounts = sorted(computed(plain, world.load).billed)
     entries = tuple(
-        Entry(no=n, account=data.draw(st.sampled_from(accounts)), kind=kind, reason="why",
+        BillEntry(no=n, account=data.draw(st.sampled_from(accounts)), kind=kind, reason="why",
               cents=cents_of(kind, Decimal(cents).scaleb(-2)))
         for n, (kind, cents) in enumerate(some, 1)
     )  # fmt: skip

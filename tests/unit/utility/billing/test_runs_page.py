@@ -64,7 +64,7 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     rises = anna.get(f"{november}/bills?order=more").text
     assert f"/console/bills/{account}/2" in rises
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="run."), 9)[::-1]
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="run."), 9)[::-1]
     assert [(e["person"], e["action"], e["subject"]) for e in entries[:3]] == [
         ("anna", "run.make", "run 1"),
         ("anna", "run.check", "run 1"),
@@ -119,7 +119,9 @@ def test_wrong_or_repeated_run_is_told(browser: Browsers, database: Database) ->
     first = result_of(clerk, clerk.post("/console/runs", {"month": "2026-10"}).headers["location"])
     assert result_of(clerk, clerk.post("/console/runs", {"month": "2026-10"}).headers["location"]) == first
     with database.reads.begin() as connection:
-        assert len(audit_log.entries(connection, audit_log.Wanted(action="run."), 9)) == 1, "no second run was made"
+        assert len(audit_log.entries(connection, audit_log.AuditFilter(action="run."), 9)) == 1, (
+            "no second run was made"
+        )
     failed = clerk.get(clerk.post("/console/runs/7/check").headers["location"] + "/live")
     for _ in range(1000):
         if "alert" in failed.text:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
-from commonwatt.identity.certificates import Kind, Signer, details_of, pem
+from commonwatt.identity.certificates import Purpose, Signer, details_of, pem
 from commonwatt.identity.chains import chain_of, new_key_pem, request_of, requested
 from commonwatt.identity.devices import digest
 from commonwatt.protocol.controller_commands import WITNESS_PURPOSE, ControllerOutcome, witness_key_text, witnessed_text
@@ -52,7 +52,7 @@ class Streets:
 
     def certificate(self, name: str) -> Path:
         """Return a controller's certificate with its key."""
-        return certificate(self.office, Kind.DEVICE, name)
+        return certificate(self.office, Purpose.DEVICE, name)
 
     @property
     def ca(self) -> Path:
@@ -139,7 +139,7 @@ def behind(pair: bytes, key: str) -> dict[str, str]:
 def issued_by(signer: Signer) -> bytes:
     """Return a certificate for r901, with its key, that a certificate's key signed."""
     key = new_key_pem()
-    made = signer.certify(requested(request_of(key).encode())[1], Kind.DEVICE, "r901", (), NOW, 9**9)
+    made = signer.certify(requested(request_of(key).encode())[1], Purpose.DEVICE, "r901", (), NOW, 9**9)
     return (key + pem(made) + pem(signer.certificate)).encode()
 
 
@@ -153,7 +153,7 @@ def test_a_certificate_of_the_town_for_the_controller_alone_stands_behind_its_ke
     streets: Streets, checker: ModuleType, tmp_path: Path
 ) -> None:
     own, mate = (streets.certificate(name).read_bytes() for name in ("r901", "r902"))
-    strange = certificate(authority(tmp_path / "strange"), Kind.DEVICE, "r901").read_bytes()
+    strange = certificate(authority(tmp_path / "strange"), Purpose.DEVICE, "r901").read_bytes()
     key = streets.each["r901"].sign(MONTH, "1" * 64, None)["signed"][:64]
     other = {"bound": Signer.load(own, own).signature("other", witness_key_text("r901", key)).hex()}
     found = {

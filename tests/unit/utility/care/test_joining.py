@@ -26,7 +26,7 @@ from commonwatt.care.connection import CareConnection, CareRefused, CareUnreacha
 from commonwatt.care.joining import PATH, join
 from commonwatt.care.labels import VALID_S, end_label, make_labels
 from commonwatt.cli.main import make_app
-from commonwatt.identity.certificates import Kind, details_of
+from commonwatt.identity.certificates import Purpose, details_of
 from commonwatt.identity.chains import check_issued, requested
 from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
@@ -41,8 +41,8 @@ from harness.network.waiting import free_port
 from harness.real import forks
 from harness.real.deploy import machine_root
 from tests.unit.commonwatt.test_enrolment_authority import key_and_request
-from utility.alarms.conditions import Facts, conditions
-from utility.care.api.listener import CareRequest, Handler, Listener, Refused
+from utility.alarms.conditions import UtilityFacts, conditions
+from utility.care.api.listener import CareListener, CareRefusal, CareRequest, Handler
 from utility.care.api.routes import AGAIN_S, Joining
 from utility.care.store import use_code
 from utility.database.database import open_database
@@ -102,12 +102,14 @@ class Town:
                 (folder / name.removeprefix("utility/")).write_bytes(content)
         return folder
 
-    def listening(self, folder: Path, own: Path) -> Listener:
+    def listening(self, folder: Path, own: Path) -> CareListener:
         joining = Joining(
             folder, lambda use: self.database.write(use_code, use), lambda: self.trusted, lambda: self.now
         )
         ca = (own.with_name("ca.pem")).read_bytes()
-        made = Listener(f"127.0.0.1:{self.port}", own, {("GET", "ca"): lambda _: ca, ("POST", PATH): joining.answer})
+        made = CareListener(
+            f"127.0.0.1:{self.port}", own, {("GET", "ca"): lambda _: ca, ("POST", PATH): joining.answer}
+        )
         made.start()
         return made
 
@@ -135,7 +137,7 @@ class Town:
         with pytest.raises(CareRefused, match=why):
             join(invitation, machine, "9.9.9", self.now)
         assert not list(machine.state.glob("r0*"))
-        said = [one.alarm.description for one in conditions(Facts(joins_refused=self.listener.refusals(PATH)))]
+        said = [one.alarm.description for one in conditions(UtilityFacts(joins_refused=self.listener.refusals(PATH)))]
         assert [why in text and "(from 127.0.0.1)" in text for text in said] == [True] * alarms
 
 
@@ -203,7 +205,7 @@ def test_a_thief_of_the_utilitys_file_of_codes_joins_in_nobodys_place(town: Town
         secret = bytes.fromhex(stolen)
         signature = Ed25519PrivateKey.from_private_bytes(secret).sign(b"commonwatt " + text)
         for proof in ({"mac": hmac.digest(secret, text, "sha256").hex()}, {"signature": signature.hex()}):
-            with pytest.raises(Refused, match=r"wrong|no text"):
+            with pytest.raises(CareRefusal, match=r"wrong|no text"):
                 joining.answer(CareRequest(address=f"10.9.9.{number}", content=asked | proof))
 
 
@@ -274,7 +276,7 @@ def test_who_asks_in_anothers_name_or_without_the_code_is_refused(town: Town, mo
 
 def test_a_forged_utility_is_refused_by_its_fingerprint(town: Town, tmp_path: Path) -> None:
     town.listener.stop()
-    forged = certificate(authority(tmp_path / "forged"), Kind.BROKER, "head-end")
+    forged = certificate(authority(tmp_path / "forged"), Purpose.BROKER, "head-end")
     town.listener = town.listening(town.utility, forged)
     label = town.label("r001")
     for invitation in (label, Invitation(code=label.code, addresses=label.addresses)):
@@ -291,7 +293,7 @@ def test_a_forged_utility_with_the_towns_own_certificate_is_refused_by_the_code(
         ("GET", "ca"): lambda _: ca,
         ("POST", PATH): lambda asked: answers[-1](asked),
     }
-    town.listener = Listener(f"127.0.0.1:{town.port}", town.site / "head-end/broker.pem", routes)
+    town.listener = CareListener(f"127.0.0.1:{town.port}", town.site / "head-end/broker.pem", routes)
     town.listener.start()
     made = json.dumps({"bundle": base64.b64encode(bytes(99)).decode(), "gateway": "", "broker": ""}).encode()
 
@@ -392,12 +394,12 @@ def test_guesses_of_many_addresses_keep_no_installer_out(town: Town) -> None:
     joining = Joining(town.utility, lambda use: use, lambda: True, lambda: town.now)
     asked = dict.fromkeys(("code", "signature", "gateway", "broker"), "00")
     for number in range(300):
-        with pytest.raises(Refused, match="unknown code"):
+        with pytest.raises(CareRefusal, match="unknown code"):
             joining.answer(CareRequest(address=f"10.0.{number // 250}.{number % 250}", content=asked))
     own = CodeSecrets.of(town.label("r001").code, town.label("r001").fingerprint)
     good = asked | {one: key_and_request("r001")[1].decode() for one in ("gateway", "broker")} | {"code": own.lookup}
     for signature in ("\u00e4", "\ud800", "00", "00" * 64):
-        with pytest.raises(Refused, match="wrong signature"):
+        with pytest.raises(CareRefusal, match="wrong signature"):
             joining.answer(CareRequest(address="10.9.9.9", content=good | {"signature": signature}))
     right = good | {"signature": own.signer.sign(signed_text(good)).hex()}
     assert joining.answer(CareRequest(address="10.9.9.9", content=right))

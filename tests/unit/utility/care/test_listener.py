@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from commonwatt.care import release as releases
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
-from commonwatt.care.release import Manifest
+from commonwatt.care.release import ReleaseManifest
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Purpose
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.site.bundle import JOINS_FILE
 from harness.care.certificates import authority, certificate
 from harness.network.waiting import free_port
-from utility.care.api.listener import CareRequest, Handler, Listener, Refused
+from utility.care.api.listener import CareListener, CareRefusal, CareRequest, Handler
 from utility.care.api.routes import Joining
 from utility.care.store import offer, piece, publish, release_of, routes_of, withdraw
 from utility.fleet.cli import app
@@ -27,31 +27,31 @@ FILE = bytes(range(256)) * 1000
 
 def answer(request: CareRequest) -> dict[str, object]:
     if request.content.get("name") != "r001":
-        raise Refused("r002 is unknown")
+        raise CareRefusal("r002 is unknown")
     return {"echo": request.content["name"], "from": request.address}
 
 
 @pytest.fixture
-def listener(tmp_path: Path) -> Iterator[tuple[Listener, CareConnection]]:
-    broker = certificate(authority(tmp_path / "town"), Kind.BROKER, "head-end")
+def listener(tmp_path: Path) -> Iterator[tuple[CareListener, CareConnection]]:
+    broker = certificate(authority(tmp_path / "town"), Purpose.BROKER, "head-end")
     address = f"127.0.0.1:{free_port()}"
     routes: dict[tuple[str, str], Handler] = {
         ("POST", "join"): answer,
         ("GET", "file"): lambda request: FILE[int(request.rest[0]) :][:65_536],
     }
-    made = Listener(address, broker, routes)
+    made = CareListener(address, broker, routes)
     made.start()
     yield made, CareConnection((f"127.0.0.1:{free_port()}", address), broker.with_name("ca.pem"))
     made.stop()
 
 
-def test_a_request_goes_to_the_first_address_that_answers(listener: tuple[Listener, CareConnection]) -> None:
+def test_a_request_goes_to_the_first_address_that_answers(listener: tuple[CareListener, CareConnection]) -> None:
     made, connection = listener
     assert connection.post("/join", {"name": "r001"}) == {"echo": "r001", "from": "127.0.0.1"}
     assert made.counts == {("join", "done"): 1}
 
 
-def test_a_refusal_comes_with_its_reason_and_is_counted(listener: tuple[Listener, CareConnection]) -> None:
+def test_a_refusal_comes_with_its_reason_and_is_counted(listener: tuple[CareListener, CareConnection]) -> None:
     made, connection = listener
     with pytest.raises(CareRefused, match="r002 is unknown"):
         connection.post("/join", {"name": "r002"})
@@ -59,15 +59,15 @@ def test_a_refusal_comes_with_its_reason_and_is_counted(listener: tuple[Listener
 
 
 def test_what_one_machine_of_the_utility_refuses_the_next_may_grant(
-    listener: tuple[Listener, CareConnection], tmp_path: Path
+    listener: tuple[CareListener, CareConnection], tmp_path: Path
 ) -> None:
     made, connection = listener
 
     def refuse(_: CareRequest) -> dict[str, object]:
-        raise Refused("an old bundle\x1b[2J")
+        raise CareRefusal("an old bundle\x1b[2J")
 
     own = connection.ca.with_name("certificate.pem")
-    other = Listener(f"127.0.0.1:{free_port()}", own, {("POST", "join"): refuse})
+    other = CareListener(f"127.0.0.1:{free_port()}", own, {("POST", "join"): refuse})
     other.start()
     first = other._server._address
     both = CareConnection((first, *connection.addresses), connection.ca)
@@ -85,10 +85,10 @@ def test_a_damaged_file_of_the_utility_is_said_to_the_controller_and_in_the_log(
 ) -> None:
     (tmp_path / f"{'0' * 64}.release").write_text("torn")
     (tmp_path / JOINS_FILE).write_text("{")
-    broker = certificate(authority(tmp_path / "town"), Kind.BROKER, "head-end")
+    broker = certificate(authority(tmp_path / "town"), Purpose.BROKER, "head-end")
     joins = Joining(tmp_path, lambda use: use, lambda: True, lambda: 1_800_000_000)
     routes: dict[tuple[str, str], Handler] = {("POST", "join"): joins.answer, **routes_of(tmp_path)}
-    made = Listener(f"127.0.0.1:{free_port()}", broker, routes)
+    made = CareListener(f"127.0.0.1:{free_port()}", broker, routes)
     made.start()
     connection = CareConnection((made._server._address,), broker.with_name("ca.pem"))
     asked: dict[str, dict[str, object]] = {
@@ -106,14 +106,14 @@ def test_a_damaged_file_of_the_utility_is_said_to_the_controller_and_in_the_log(
     assert "unpack the utility's bundle again" in made.refusals("join")[0], "it is an alarm"
 
 
-def test_what_is_too_large_is_answered_by_no_handler(listener: tuple[Listener, CareConnection]) -> None:
+def test_what_is_too_large_is_answered_by_no_handler(listener: tuple[CareListener, CareConnection]) -> None:
     made, connection = listener
     with pytest.raises(CareUnreachable):
         connection.post("/join", {"name": "r001" * 20_000})
     assert not made.counts
 
 
-def test_a_file_comes_in_pieces(listener: tuple[Listener, CareConnection]) -> None:
+def test_a_file_comes_in_pieces(listener: tuple[CareListener, CareConnection]) -> None:
     _, connection = listener
     found = b""
     while piece := connection.piece("/file", len(found)):
@@ -122,16 +122,16 @@ def test_a_file_comes_in_pieces(listener: tuple[Listener, CareConnection]) -> No
 
 
 def test_a_listener_of_another_authority_is_not_trusted(
-    listener: tuple[Listener, CareConnection], tmp_path: Path
+    listener: tuple[CareListener, CareConnection], tmp_path: Path
 ) -> None:
     _, connection = listener
-    other = certificate(authority(tmp_path / "other"), Kind.BROKER, "head-end").with_name("ca.pem")
+    other = certificate(authority(tmp_path / "other"), Purpose.BROKER, "head-end").with_name("ca.pem")
     with pytest.raises(CareUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
         CareConnection(connection.addresses, other).post("/join", {"name": "r001"})
 
 
 @pytest.mark.parametrize("path", ["/status", "/health", "/", "/console", "/releases"])
-def test_nothing_else_is_served(listener: tuple[Listener, CareConnection], path: str) -> None:
+def test_nothing_else_is_served(listener: tuple[CareListener, CareConnection], path: str) -> None:
     made, connection = listener
     with pytest.raises(CareUnreachable, match="404"):
         connection.piece(path, 0)
@@ -169,10 +169,10 @@ def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     return Authority.create(tmp_path, "Town", 1_000_000)
 
 
-def fetched(folder: Path, sha256: str) -> tuple[Manifest, bytes]:
+def fetched(folder: Path, sha256: str) -> tuple[ReleaseManifest, bytes]:
     """Fetch as a controller does."""
     found = offer(folder, {"sha256": f"{'c' * 64},{sha256}", "architecture": "arm64"})
-    manifest = Manifest.model_validate_json(found["manifest"])
+    manifest = ReleaseManifest.model_validate_json(found["manifest"])
     content = b""
     while len(content) < manifest.size_bytes:
         content += piece(folder, CareRequest(address="", rest=(manifest.sha256, str(len(content))), content={}))
@@ -205,9 +205,9 @@ def test_a_withdrawn_release_is_refused_to_controllers_that_fetch_it(tmp_path: P
     config.write_text(f'[utility]\npackages = "{folder}"\n')
     done = CliRunner().invoke(app, ["withdraw", "0.4.1", "--config", str(config)])
     assert (done.exit_code, "Next: commonwatt do fleet/rollouts/stop" in done.output) == (0, True), done.output
-    with pytest.raises(Refused, match="not any more"):
+    with pytest.raises(CareRefusal, match="not any more"):
         piece(folder, CareRequest(address="", rest=(bad.sha256, "0"), content={}))
-    with pytest.raises(Refused, match="not any more"):
+    with pytest.raises(CareRefusal, match="not any more"):
         offer(folder, asked)
     with pytest.raises(ConfigError, match="is not published"):
         release_of(folder, "0.4.1")
@@ -232,9 +232,9 @@ def test_what_the_authority_did_not_sign_is_not_published(tmp_path: Path, town: 
     "rest", [(), ("..", "0"), ("a" * 64 + ".release", "0"), ("a" * 64, "-1"), ("a" * 64, "0"), ("../ca.pem", "0")]
 )
 def test_a_path_to_no_release_is_refused(tmp_path: Path, rest: tuple[str, ...]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(CareRefusal):
         piece(tmp_path, CareRequest(address="", rest=rest, content={}))
-    with pytest.raises(Refused, match="no such release for arm64 is at the utility"):
+    with pytest.raises(CareRefusal, match="no such release for arm64 is at the utility"):
         offer(tmp_path, {"sha256": "a" * 64, "architecture": "arm64"})
 
 
@@ -256,7 +256,7 @@ def test_a_rollout_of_a_version_names_the_package_of_each_processor(tmp_path: Pa
     assert (version, set(both.split(","))) == ("0.4.0", {one.sha256, other.sha256})
     for each in (one, other):
         found = offer(folder, {"sha256": both, "architecture": each.architecture})
-        assert Manifest.model_validate_json(found["manifest"]) == each
+        assert ReleaseManifest.model_validate_json(found["manifest"]) == each
     publish(releases.sign(make_deb(tmp_path, "0.4.0", b"again"), town), folder, ca)
     with pytest.raises(ConfigError, match="two packages of it are published for one processor"):
         release_of(folder, "0.4.0")

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from commonwatt.identity.certificates import Kind, Signer, authoritys_list, details_of, listed_issuers, pem
+from commonwatt.identity.certificates import Purpose, Signer, authoritys_list, details_of, listed_issuers, pem
 from commonwatt.identity.chains import check_issued, enrolled, kind_of
 from commonwatt.identity.renewing import PURPOSE, CertificateFile, signed_content
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls, own
 from harness.care.certificates import ADDRESSES, DAY_S, CareTown, authority, certificate, now
 from tests.unit.commonwatt.test_tls import shake
-from utility.care.api.listener import CareRequest, Refused
+from utility.care.api.listener import CareRefusal, CareRequest
 from utility.care.api.routes import AT_ONCE, EACH_S, enrolment_ends
 
 T = 1_790_000_000
@@ -37,7 +37,7 @@ def ask(town: CareTown, content: dict[str, Any]) -> dict[str, Any]:
 
 def refused(town: CareTown, content: dict[str, Any], result: str) -> str:
     """Return the text of a request that must be refused, as the alarm and the controller's log have it."""
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(CareRefusal) as refusal:
         ask(town, content)
     assert refusal.value.result == result
     return str(refusal.value)
@@ -45,7 +45,7 @@ def refused(town: CareTown, content: dict[str, Any], result: str) -> str:
 
 @pytest.mark.parametrize(("kind", "name", "days"), [("device", "r001", 90), ("broker", "r002", 365)])
 def test_a_certificate_is_renewed_for_its_own_name(town: CareTown, kind: str, name: str, days: int) -> None:
-    file = town.file(name, Kind(kind))
+    file = town.file(name, Purpose(kind))
     town.now += 61 * DAY_S
     file.take(ask(town, file.request()))
     content = file.path.read_bytes()
@@ -94,7 +94,7 @@ def test_what_is_no_registered_controller_is_refused(town: CareTown, name: str) 
 
 
 def test_the_head_ends_broker_is_not_renewed_from_afar(town: CareTown) -> None:
-    refused(town, town.file("head-end", Kind.BROKER).request(), "unregistered")
+    refused(town, town.file("head-end", Purpose.BROKER).request(), "unregistered")
 
 
 def test_a_revoked_certificate_is_refused(town: CareTown) -> None:
@@ -112,7 +112,7 @@ def test_a_revoked_controller_is_refused(town: CareTown) -> None:
 def test_what_a_revoked_enrolment_certificate_signed_is_refused(town: CareTown) -> None:
     file = town.file("r001")
     file.take(ask(town, file.request()))
-    town.office.revoke("r001", "stolen", T, Kind.ENROLMENT)
+    town.office.revoke("r001", "stolen", T, Purpose.ENROLMENT)
     refused(town, file.request(), "revoked")
 
 
@@ -126,7 +126,7 @@ def test_half_a_year_after_its_end_a_certificate_can_still_be_renewed_and_no_lon
 
 
 def test_a_certificate_of_another_town_is_refused(town: CareTown, tmp_path: Path) -> None:
-    path = certificate(authority(tmp_path / "other", at=T), Kind.DEVICE, "r001", at=T)
+    path = certificate(authority(tmp_path / "other", at=T), Purpose.DEVICE, "r001", at=T)
     refused(town, CertificateFile(path, path.with_name("ca.pem"), "r001").request(), "malformed")
 
 
@@ -193,7 +193,7 @@ def test_malformed_requests_are_refused_by_name_and_raise_no_alarm(town: CareTow
         with pytest.raises(ConfigError, match="no certificate"):
             details_of(garbage())
         return
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(CareRefusal) as refusal:
         ask(town, made(town.file("r001")) | {"certificate": certificate})
     assert (refusal.value.result, refusal.value.of) == ("malformed", None)
 
@@ -221,8 +221,8 @@ def today(tmp_path: Path) -> CareTown:
 
 
 def test_a_renewal_brings_the_lists_of_newer_enrolment_certificates(today: CareTown) -> None:
-    mate = lists(today.file("r002", Kind.BROKER))
-    file = lists(today.file("r001", Kind.BROKER))
+    mate = lists(today.file("r002", Purpose.BROKER))
+    file = lists(today.file("r001", Purpose.BROKER))
     assert file.revoked is not None
     before = file.revoked.read_bytes()
     today.enrol(dict.fromkeys(NAMES, (*ADDRESSES, "10.1.0.9")))
@@ -241,11 +241,11 @@ def test_a_renewal_brings_the_lists_of_newer_enrolment_certificates(today: CareT
 
 
 def test_a_renewal_brings_revocations(today: CareTown) -> None:
-    file, mate = lists(today.file("r001", Kind.BROKER)), lists(today.file("r002", Kind.BROKER))
+    file, mate = lists(today.file("r001", Purpose.BROKER)), lists(today.file("r002", Purpose.BROKER))
     mate.take(ask(today, mate.request()))
     assert file.revoked is not None
     before = file.revoked.read_bytes()
-    today.office.revoke("r002", "stolen", today.now, Kind.ENROLMENT)
+    today.office.revoke("r002", "stolen", today.now, Purpose.ENROLMENT)
     file.revoked.write_bytes(before)
     assert is_believed(replace(mate, revoked=file.revoked))
     file.take(ask(today, file.request()))
@@ -256,12 +256,12 @@ def test_a_renewal_brings_revocations(today: CareTown) -> None:
 def test_an_answer_that_lacks_lists_takes_none_of_a_lawful_controller_away(tmp_path: Path) -> None:
     """Without its mate's list a gateway would refuse the mate's broker."""
     town = CareTown(tmp_path, [*NAMES, "r003"], now())
-    file, mate = lists(town.file("r001", Kind.BROKER)), lists(town.file("r002", Kind.BROKER))
+    file, mate = lists(town.file("r001", Purpose.BROKER)), lists(town.file("r002", Purpose.BROKER))
     mate.take(ask(town, mate.request()))
     assert file.revoked is not None
     before = file.revoked.read_bytes()
     assert enrolled(before) == [*NAMES, "r003"]
-    town.office.revoke("r003", "stolen", town.now, Kind.ENROLMENT)
+    town.office.revoke("r003", "stolen", town.now, Purpose.ENROLMENT)
     file.revoked.write_bytes(before)
     answer = ask(town, file.request())
     file.take(answer | {"revoked": authoritys_list(answer["revoked"].encode()).rstrip()})
@@ -275,9 +275,9 @@ def test_lists_that_are_not_good_are_left_and_the_certificate_is_renewed(
 ) -> None:
     file = lists(today.file("r001"))
     assert file.revoked is not None
-    good = ask(today, lists(today.file("r001", Kind.BROKER)).request())
+    good = ask(today, lists(today.file("r001", Purpose.BROKER)).request())
     foreign = CareTown(tmp_path / "foreign", NAMES, today.now)
-    today.office.revoke("r002", "stolen", today.now, Kind.ENROLMENT)
+    today.office.revoke("r002", "stolen", today.now, Purpose.ENROLMENT)
     present = file.revoked.read_bytes()
     answer = ask(today, file.request())
     root = authoritys_list(present)
@@ -297,13 +297,13 @@ def test_lists_that_are_not_good_are_left_and_the_certificate_is_renewed(
 def test_a_certificate_of_a_revoked_issuer_is_not_taken(today: CareTown) -> None:
     file = lists(today.file("r001"))
     answer = ask(today, file.request())
-    today.office.revoke("r001", "stolen", today.now, Kind.ENROLMENT)
+    today.office.revoke("r001", "stolen", today.now, Purpose.ENROLMENT)
     with pytest.raises(ConfigError, match="was revoked"):
         file.take(answer)
 
 
 def test_nothing_is_issued_under_a_revoked_enrolment_certificate_that_the_utility_still_has(town: CareTown) -> None:
     file, kept = town.file("r001"), (town.folder / "authority/enrolment.pem").read_bytes()
-    town.office.revoke("r001", "stolen", T, Kind.ENROLMENT)
+    town.office.revoke("r001", "stolen", T, Purpose.ENROLMENT)
     (town.folder / "authority/enrolment.pem").write_bytes(kept)
     refused(town, file.request(), "authority")

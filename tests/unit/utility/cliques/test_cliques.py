@@ -18,8 +18,8 @@ from harness.commands import run_as, shown
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
-from utility.cliques.cliques import STOPPED_S, Cliques, Outcome
-from utility.cliques.grants import BEGAN, CLAIMED, FIRST_ALONE_S, GRANTED, RETURNED, Granted, Grants, Handover
+from utility.cliques.cliques import STOPPED_S, Cliques, StepOutcome
+from utility.cliques.grants import BEGAN, CLAIMED, FIRST_ALONE_S, GRANTED, RETURNED, Grants, Handover, KeptGrant
 from utility.cliques.metrics import takeover_metrics
 from utility.cliques.store import KEEP_S, explained, keep_orders, save
 from utility.database.database import Database
@@ -45,7 +45,7 @@ class WatchedTown:
     """Three controllers and the utility."""
 
     now: float = 1_000.0
-    kept: dict[str, Granted] = field(default_factory=dict)
+    kept: dict[str, KeptGrant] = field(default_factory=dict)
     history: list[Handover] = field(default_factory=list)
     answers: int = 0
 
@@ -72,7 +72,7 @@ class WatchedTown:
         bits = Bits(able=frozenset(NAMES), manages=frozenset(one.manages), leaves=leaves)
         self.do(self.groups.beat(0, name, Beat(bits, one.number), self.now))
 
-    def do(self, outcome: Outcome) -> None:
+    def do(self, outcome: StepOutcome) -> None:
         self.kept |= outcome.granted
         self.history += outcome.handovers
         self.answers += sum(isinstance(out.done, SendBeat) and out.done.beat.is_answer for out in outcome.beats)
@@ -292,7 +292,7 @@ def test_two_members_that_say_the_same_are_believed_at_once() -> None:
 def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept: dict[str, Granted] = {}
+    kept: dict[str, KeptGrant] = {}
     others = {f"r10{n}": tuple(f"r10{m % 3}" for m in (n, n + 1, n + 2)) for n in range(3)}
     cliques = [
         Grants(ORDERS, RANKS, kept, 0.0),
@@ -302,7 +302,7 @@ def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minut
     beat = Beat(Bits(able=frozenset(NAMES)))
 
     def fails(*_: object) -> list[object]:
-        cliques[0].granted["r001"] = Granted(top=9, pending=(9, 1))  # what nobody made durable
+        cliques[0].granted["r001"] = KeptGrant(top=9, pending=(9, 1))  # what nobody made durable
         raise KeyError(7)
 
     with monkeypatch.context() as broken:
@@ -315,7 +315,7 @@ def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minut
     now += STOPPED_S
     assert groups.stopped(now) == {}
     assert len(groups.beat(0, "r001", beat, now).beats) == 1
-    assert cliques[0].granted["r001"] == Granted(), "what the rules had in mind is forgotten"
+    assert cliques[0].granted["r001"] == KeptGrant(), "what the rules had in mind is forgotten"
 
 
 WHY = "granted: r001 gave no sign for 4.3 s"
@@ -337,7 +337,7 @@ def taken(database: Database) -> Database:
     with database.writes.begin() as connection:
         keep_orders(connection, {name: names[at:] + names[:at] for at, name in enumerate(names)})
         save(connection, {}, [first], NOW - 86_400)
-        save(connection, {"r001": Granted(adopted=(2, 2), seen=(2, 2), top=2)}, [second], NOW - 600)
+        save(connection, {"r001": KeptGrant(adopted=(2, 2), seen=(2, 2), top=2)}, [second], NOW - 600)
     return database
 
 

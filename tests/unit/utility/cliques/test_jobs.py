@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from commonwatt.clique.beats import Beat, Bits
-from commonwatt.clique.cliques import Clique, CliqueFile, Other, save_cliques
+from commonwatt.clique.cliques import Clique, CliqueFile, CliquePeer, save_cliques
 from commonwatt.clique.messages import Grant, Known, SendBeat, Tell, Who
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
@@ -40,7 +40,8 @@ def town(tmp_path: Path) -> Town:
 
 def cliques(*more: Clique) -> CliqueFile:
     others = tuple(
-        Other(name=name, rank=rank, address="127.0.0.1:1", key=f"{rank:064x}") for rank, name in enumerate(NAMES, 1)
+        CliquePeer(name=name, rank=rank, address="127.0.0.1:1", key=f"{rank:064x}")
+        for rank, name in enumerate(NAMES, 1)
     )
     orders = {name: NAMES[at:] + NAMES[:at] for at, name in enumerate(NAMES)}
     return CliqueFile(own="utility", rank=0, groups=(Clique(members=NAMES, orders=orders, others=others), *more))

@@ -21,7 +21,7 @@ from harness.commands import shown
 from harness.console import Browser
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role, on_machine
-from utility.access.store.audit_log import Wanted, entries
+from utility.access.store.audit_log import AuditFilter, entries
 from utility.collection.balance import ENOUGH, IN_USE, Collected, Order, balanced, line_of, loads
 from utility.collection.decisions import pin
 from utility.collection.jobs import ALIVE_S, STEADY_S, BalanceJob
@@ -230,7 +230,7 @@ def test_a_pin_wins_over_balance_is_told_at_once_and_ends_with_its_release(datab
     pin(database, actor, 30005, [], "", NOW + STEADY_S + 1)
     with database.reads.begin() as connection:
         assert not any(one.collected.pinned for one in load_meters(connection))
-        audited = [(one["action"], one["subject"]) for one in entries(connection, Wanted(), 5)]
+        audited = [(one["action"], one["subject"]) for one in entries(connection, AuditFilter(), 5)]
     assert audited == [("collection.pin", "meter 30005")] * 2
 
 

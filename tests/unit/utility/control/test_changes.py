@@ -17,7 +17,7 @@ from harness.surroundings.gateway import World
 from utility.access.people import Actor, Role, Via
 from utility.access.store import audit_log
 from utility.control import decisions as storms
-from utility.control.changes import Asked, Change, ChangeError, NewerChangeError, Target
+from utility.control.changes import AskedChange, ChangeError, ChangeTarget, ControlChange, NewerChangeError
 from utility.control.commands import FieldsError, answered, before_words, checked_command, in_force, inverse
 from utility.control.decisions import (
     announce_storm,
@@ -59,11 +59,13 @@ def hear(database: Database, microgrid: str = "r001", **fields: Any) -> None:
 
 def ask(
     action: Action, chosen: dict[str, Any] = R001, at: int | None = None, seen: int | None = None, **fields: Any
-) -> Asked:
-    return Asked(action=action, fields=fields, **chosen, at=at, seen=seen)
+) -> AskedChange:
+    return AskedChange(action=action, fields=fields, **chosen, at=at, seen=seen)
 
 
-def tune(seconds: int | None, chosen: dict[str, Any] = R001, at: int | None = None, seen: int | None = None) -> Asked:
+def tune(
+    seconds: int | None, chosen: dict[str, Any] = R001, at: int | None = None, seen: int | None = None
+) -> AskedChange:
     return ask(Action.SCHEDULE, chosen, at, seen, periods={"relay_s": seconds})
 
 
@@ -97,7 +99,7 @@ def answer(database: Database, result: str = "done", microgrid: str | None = Non
         Writer(database).commit([closing])
 
 
-def seen(database: Database, number: int) -> tuple[Change, list[Target]]:
+def seen(database: Database, number: int) -> tuple[ControlChange, list[ChangeTarget]]:
     with database.reads.begin() as connection:
         return find_change(connection, number), targets_of(connection, number, 10)
 
@@ -119,7 +121,7 @@ def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database
     assert (first.state, before_words(first.before)) == ("done", "relay 60 s (as installed)")
     assert (second.state, before_words(second.before)) == ("refused", "relay: not known")
     with database.reads.begin() as connection:
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(), 9)
     assert (entry["person"], entry["action"], entry["subject"]) == ("anna", "command.send", f"change {number}")
 
 
@@ -215,7 +217,7 @@ def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, mo
     assert waiting(database) == {}
     with database.reads.begin() as connection:
         assert newest_changes(connection, 9) == []
-        assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
+        assert audit_log.entries(connection, audit_log.AuditFilter(), 9) == []
 
 
 @databases.on_both_kinds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
@@ -19,7 +19,7 @@ from utility.access.people import Role
 from utility.cliques.grants import GRANTED, RENEWED, Handover
 from utility.cliques.store import save
 from utility.database.database import Database
-from utility.outbox.changes import CloseCommand, Earlier, OpenCommand, SawGateway, to_repeat
+from utility.outbox.changes import CloseCommand, EarlierCommand, OpenCommand, SawGateway, to_repeat
 from utility.outbox.store import add_command, open_commands
 from utility.readings.store.writer import Writer
 from utility.readings.tables import relayed_day
@@ -31,7 +31,7 @@ SLOWER = {"action": "schedule", "which": "all", "relay_s": "900", "when": "now",
 
 
 def test_a_schedule_is_tuned_watched_and_put_back(browser: Browsers, database: Database) -> None:
-    hear(database, lte=Month(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000))
+    hear(database, lte=LineMonth(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000))
     operator = browser(Role.OPERATOR)
     table = text_of(operator.get(PAGE))
     assert "60 60 60 60 900 as it comes each record below the minimum, by weights" in table
@@ -64,7 +64,7 @@ def test_a_schedule_is_tuned_watched_and_put_back(browser: Browsers, database: D
 def test_each_kind_has_a_card_with_its_usual_periods_those_that_differ_and_a_slider(
     browser: Browsers, database: Database
 ) -> None:
-    month = Month(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000)
+    month = LineMonth(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000)
     hear(database, lte=month)
     operator = browser(Role.OPERATOR)
     page = operator.get(PAGE)
@@ -145,7 +145,7 @@ def test_of_a_whole_town_pages_are_small_and_all_are_changed_at_once(
     path.write_text('microgrid = [{id = "r", kind = "residential", count = 802, houses = 2}]\n')
     with database.writes.begin() as connection:
         fill_registry(connection, load_town(path))
-    month = Month(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000)
+    month = LineMonth(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000)
     said = heartbeat(lte=month)
     names = [f"r{number:03d}" for number in range(1, 803)]
     Writer(database).commit([SawGateway(controller=name, time=NOW, heartbeat=said) for name in names])
@@ -210,12 +210,12 @@ def test_a_schedule_that_does_not_say_what_was_seen_is_refused_and_changes_nothi
     assert operator.get("/commands/changes").json() == {"changes": [], "newest": 0}
 
 
-def earlier(cmd: str, ago: int, *, is_done: bool = True, **keys: Any) -> Earlier:
+def earlier(cmd: str, ago: int, *, is_done: bool = True, **keys: Any) -> EarlierCommand:
     message = {"id": f"{cmd}-{ago}", "cmd": cmd, "until": NOW - ago + 900} | keys
-    return Earlier(message=message, created=NOW - ago, is_done=is_done)
+    return EarlierCommand(message=message, created=NOW - ago, is_done=is_done)
 
 
-def repeated(*commands: Earlier) -> list[dict[str, Any]]:
+def repeated(*commands: EarlierCommand) -> list[dict[str, Any]]:
     """Return what is repeated of commands, each without its id and end."""
     return [
         {key: value for key, value in one.items() if key not in ("id", "until")} for one in to_repeat(commands, NOW)

@@ -14,14 +14,14 @@ from commonwatt.model.control import (
     MONTH_S,
     PACKET_BYTES,
     SEGMENT_BYTES,
-    Relayed,
+    RelayedDays,
     Relaying,
     line_of,
     messages_every,
 )
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.controller_commands import Action
-from commonwatt.protocol.heartbeats import Heartbeat, Month
+from commonwatt.protocol.heartbeats import Heartbeat, LineMonth
 from harness.surroundings import databases
 from harness.surroundings import messages as sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
@@ -44,14 +44,14 @@ FIVE_MINUTES = Relaying(relay_s=300, aggregation="none")
 AVERAGES = Relaying(relay_s=60, aggregation="lossy")
 
 
-def relayed(relay_s: int, hours: int = 4) -> Relayed:
+def relayed(relay_s: int, hours: int = 4) -> RelayedDays:
     """Count the messages of a gateway that relays readings of a microgrid, packed as it packs them."""
     rng = np.random.default_rng(3)
     values = 5_000 + rng.integers(-128, 128, (SERIES, hours * 240))
     messages = [_message(values, end, relay_s // 15) for end in range(relay_s // 15, hours * 240 + 1, relay_s // 15)]
     sizes, blocks = zip(*messages, strict=True)
     slots = SERIES * hours * 240
-    return Relayed(seconds=hours * 3600, batches=len(sizes), blocks=sum(blocks), slots=slots, size=sum(sizes))
+    return RelayedDays(seconds=hours * 3600, batches=len(sizes), blocks=sum(blocks), slots=slots, size=sum(sizes))
 
 
 def _message(values: "np.ndarray[Any, Any]", end: int, slots: int) -> tuple[int, int]:
@@ -89,8 +89,8 @@ def test_bytes_at_another_period_are_predicted_within_a_tenth(now_s: int, then_s
     assert up - heads == pytest.approx(packets / really.seconds, rel=0.1)
 
 
-def line(used: int, expected: int, allowance: int = 2_000_000_000) -> Month:
-    return Month(used=(used, used), expected=(expected, expected), allowance=allowance)
+def line(used: int, expected: int, allowance: int = 2_000_000_000) -> LineMonth:
+    return LineMonth(used=(used, used), expected=(expected, expected), allowance=allowance)
 
 
 def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
@@ -109,13 +109,13 @@ def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
 def test_the_prediction_agrees_with_a_line_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten houses of real processes with TLS: the side of the utility for ten minutes at 60 s, then at 300 s."""
     monkeypatch.setattr(control, "HELLO_S", 17.5)  # Gateways looked after 15 s of silence when it was measured.
-    counted = Relayed(seconds=901, batches=21, blocks=593, slots=2045, size=8879)
+    counted = RelayedDays(seconds=901, batches=21, blocks=593, slots=2045, size=8879)
     measured = (36.61 - 42.95, 19.45 - 21.09)
     predicted = [b - a for a, b in zip(*(line_of(counted, one) for one in (MINUTES, FIVE_MINUTES)), strict=True)]
     assert predicted == pytest.approx(measured, rel=0.2)
 
 
-UNKNOWN: dict[str, tuple[Heartbeat | None, Relayed | None, str]] = {
+UNKNOWN: dict[str, tuple[Heartbeat | None, RelayedDays | None, str]] = {
     "no heartbeat": (None, relayed(60, 1), "not reported yet"),
     "no line": (heartbeat(), relayed(60, 1), "its line was not counted"),
     "no batches": (heartbeat(lte=line(0, 5)), None, "its batches were not counted"),
@@ -159,7 +159,7 @@ def test_what_breaks_the_allowance_is_refused_with_the_figure_and_what_saves_is_
         message = sent.append(sent.blocks({0: 1, 1: 2, 2: 3, 3: 4}), received=NOW - 4800 + 60 * minute)
         writer.commit([message.__class__(**{**vars(message), "size": 90_000})])
     with database.reads.begin() as connection:
-        found = Relayed(**relayed_by(connection, ["r001"])["r001"])
+        found = RelayedDays(**relayed_by(connection, ["r001"])["r001"])
     assert (found.seconds, found.batches, found.slots, found.size) == (4500, 75, 300, 75 * 90_000)
     hear(database, lte=line(0, 1_900_000_000), periods={"collect_s": 60, "levels_s": 60, "relay_s": 900})
     assert "carry" in (refused := preview_change(database, tune(15), NOW).refused), refused

@@ -22,15 +22,15 @@ from harness.surroundings.messages import append
 from utility.access.people import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.corrections import jobs as validation
-from utility.corrections.correction import STEPS, Action, State
+from utility.corrections.correction import STEPS, CorrectionState, Review
 from utility.corrections.decisions import Edit, edit
 from utility.corrections.estimates import Method
 from utility.corrections.jobs import validate
 from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import (
-    By,
-    Chosen,
+    ChosenCorrections,
     Corrections,
+    StepBy,
     add,
     decide,
     found,
@@ -41,7 +41,7 @@ from utility.corrections.store.corrections import (
     take_changed,
 )
 from utility.corrections.tables import correction, finding
-from utility.corrections.validation import Limits
+from utility.corrections.validation import CheckLimits
 from utility.database.database import Database
 from utility.energy.quarters import SettledQuality, applied
 from utility.jobs.plans import HERE, Period
@@ -58,8 +58,8 @@ DAY = 20_500  # a UTC day in February 2026, a Monday
 FIRST = DAY * 96
 NOW = (DAY + 1) * 86_400 + 8 * 3600
 OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_OUT, BOUNDARY_IN = range(10001, 10007)
-LIMITS = Limits(reference_days=3, least_days=2)
-ANNA = By(person="anna", time=NOW, why="as on the paper")
+LIMITS = CheckLimits(reference_days=3, least_days=2)
+ANNA = StepBy(person="anna", time=NOW, why="as on the paper")
 LATE = FIRST + 40  # first quarter without readings of both of a house's meters
 
 
@@ -164,17 +164,17 @@ def test_estimate_counts_from_its_approval_until_it_is_taken_back(database: Data
         assert propose(connection, a_correction(database), NOW) == 1
         assert propose(connection, a_correction(database), NOW) == 0, "its slots have a proposal"
     assert in_force(database) == ([], [])
-    chosen = Chosen(first=FIRST, until=FIRST + 1, method=Method.BALANCE)
+    chosen = ChosenCorrections(first=FIRST, until=FIRST + 1, method=Method.BALANCE)
     with database.writes.begin() as connection:
         assert take_changed(connection) == set(), "a proposal changes nothing"
-        decide(connection, chosen, Action.APPROVE, ANNA)
+        decide(connection, chosen, Review.APPROVE, ANNA)
         assert take_changed(connection) == {(DAY, 1)}
         assert take_changed(connection) == set()
         assert newest_step(connection) == 2
     assert in_force(database) == ([50], [SettledQuality.MISSING, SettledQuality.ESTIMATED])
     with database.writes.begin() as connection:
-        decide(connection, chosen, Action.REVERT, ANNA)
-        [row] = found(connection, Chosen(), list(State), 9)
+        decide(connection, chosen, Review.REVERT, ANNA)
+        [row] = found(connection, ChosenCorrections(), list(CorrectionState), 9)
         steps = [(s.person, s.state_before, s.state_after, s.why) for s in steps_of(connection, [row.no])]
     assert in_force(database) == ([], [])
     assert steps == [
@@ -188,37 +188,39 @@ def test_estimate_counts_from_its_approval_until_it_is_taken_back(database: Data
 @databases.on_both_kinds
 def test_value_of_a_person_counts_before_estimates_until_it_is_taken_back(database: Database) -> None:
     with database.writes.begin() as connection:
-        add(connection, a_correction(database, 9, method=Method.EDIT), State.EDITED, ANNA)
+        add(connection, a_correction(database, 9, method=Method.EDIT), CorrectionState.EDITED, ANNA)
         propose(connection, a_correction(database, 5, FIRST + 1), NOW)
-        decide(connection, Chosen(first=FIRST + 1), Action.APPROVE, ANNA)
-        add(connection, a_correction(database, 6, FIRST + 1, Method.EDIT), State.EDITED, ANNA)
+        decide(connection, ChosenCorrections(first=FIRST + 1), Review.APPROVE, ANNA)
+        add(connection, a_correction(database, 6, FIRST + 1, Method.EDIT), CorrectionState.EDITED, ANNA)
     assert in_force(database) == ([90], [SettledQuality.MISSING, SettledQuality.EDITED])
     assert in_force(database, FIRST + 1)[0] == [60]
     with database.writes.begin() as connection:
-        decide(connection, Chosen(first=FIRST + 1, method=Method.BALANCE), Action.REVERT, ANNA)
-        assert [row.version for row in found(connection, Chosen(first=FIRST + 1), list(State), 9)] == [1, 2]
+        decide(connection, ChosenCorrections(first=FIRST + 1, method=Method.BALANCE), Review.REVERT, ANNA)
+        assert [
+            row.version for row in found(connection, ChosenCorrections(first=FIRST + 1), list(CorrectionState), 9)
+        ] == [1, 2]
     assert in_force(database, FIRST + 1)[0] == [60]
     with database.writes.begin() as connection:
-        add(connection, a_correction(database, 1, FIRST + 95, Method.EDIT), State.EDITED, ANNA)
+        add(connection, a_correction(database, 1, FIRST + 95, Method.EDIT), CorrectionState.EDITED, ANNA)
         assert take_changed(connection) == {(DAY, 1), (DAY + 1, 1)}, "its last level is the next day's first"
 
 
 def test_illegal_step_is_named_and_changes_nothing(database: Database) -> None:
     with database.writes.begin() as connection:
-        add(connection, a_correction(database), State.EDITED, ANNA)
-        for action, told in ((Action.APPROVE, "edited, by anna, .*; approve needs"), (Action.REFUSE, "edited")):
+        add(connection, a_correction(database), CorrectionState.EDITED, ANNA)
+        for action, told in ((Review.APPROVE, "edited, by anna, .*; approve needs"), (Review.REFUSE, "edited")):
             with pytest.raises(ConfigError, match=told):
-                decide(connection, Chosen(), action, ANNA)
+                decide(connection, ChosenCorrections(), action, ANNA)
         with pytest.raises(ConfigError, match="none was chosen"):
-            decide(connection, Chosen(first=FIRST + 9), Action.REVERT, ANNA)
-        [row] = found(connection, Chosen(), list(State), 9)
+            decide(connection, ChosenCorrections(first=FIRST + 9), Review.REVERT, ANNA)
+        [row] = found(connection, ChosenCorrections(), list(CorrectionState), 9)
     assert row.state == "edited"
-    assert set(STEPS.values()) <= set(State)
+    assert set(STEPS.values()) <= set(CorrectionState)
 
 
 def test_damaged_correction_is_never_settled_silently(database: Database) -> None:
     with database.writes.begin() as connection:
-        add(connection, a_correction(database), State.EDITED, ANNA)
+        add(connection, a_correction(database), CorrectionState.EDITED, ANNA)
         connection.execute(update(correction).values(payload=b"\x00\x01"))
         with pytest.raises(StoreError, match="correction 1 is damaged; revert it"):
             overlay(connection, None, FIRST, FIRST + 1)
@@ -235,17 +237,19 @@ def test_gap_of_one_place_is_found_estimated_exactly_and_proposed_once(database:
     assert metric(metrics, "open_findings", check="high") == 0
     assert metric(metrics, "proposed_corrections") == 24
     with database.writes.begin() as connection:
-        rows = found(connection, Chosen(), [State.PROPOSED], 99)
+        rows = found(connection, ChosenCorrections(), [CorrectionState.PROPOSED], 99)
         assert {row.method for row in rows} == {Method.BALANCE}
-        decide(connection, Chosen(), Action.APPROVE, ANNA)
+        decide(connection, ChosenCorrections(), Review.APPROVE, ANNA)
         made = overlay(connection, [INTO, OUT], gone.start, gone.stop)
     assert made.blocks.values[made.blocks.meter == INTO].tolist() == readings(gone, (INTO,)).values.tolist()
     with database.writes.begin() as connection:
-        decide(connection, Chosen(), Action.REVERT, ANNA)
-        decide(connection, Chosen(), Action.REFUSE, ANNA)
+        decide(connection, ChosenCorrections(), Review.REVERT, ANNA)
+        decide(connection, ChosenCorrections(), Review.REFUSE, ANNA)
     run(database, NOW + 86_400)
     with database.reads.begin() as connection:
-        assert found(connection, Chosen(), [State.PROPOSED], 99) == [], "what was refused is not proposed again"
+        assert found(connection, ChosenCorrections(), [CorrectionState.PROPOSED], 99) == [], (
+            "what was refused is not proposed again"
+        )
 
 
 @pytest.mark.parametrize(("step", "blocks"), [("save", 1_000), ("propose", 1_000), ("propose", 1), ("_done", 1_000)])
@@ -287,7 +291,7 @@ def test_meter_that_was_removed_has_no_gap_and_no_estimate(database: Database) -
     missing(database, numbers(database, INTO), range(FIRST + 8, FIRST + 88))
     run(database)
     with database.reads.begin() as connection:
-        assert found(connection, Chosen(), list(State), None) == []
+        assert found(connection, ChosenCorrections(), list(CorrectionState), None) == []
         assert [row for row in open_findings(connection, 10) if row.check == "gap"] == []
     start, end = (str((FIRST + quarter) * QUARTER_S) for quarter in (20, 24))
     value = Edit(meter=str(INTO), start=start, until=end, energy_kwh="1", why="by hand")

@@ -14,9 +14,9 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from utility.corrections.estimates import (
     FARTHEST_DAYS,
     Method,
-    Registered,
-    Role,
-    Window,
+    ReadingWindow,
+    RegisterDifference,
+    SeriesRole,
     bent,
     closing,
     estimated,
@@ -143,16 +143,22 @@ QUARTERS = 10
 
 
 def a_microgrid(
-    true: dict[tuple[int, Role], _Array], gone: list[tuple[int, Role]], start: int, end: int, **changed: object
-) -> tuple[Window, list[tuple[int, Role]]]:
+    true: dict[tuple[int, SeriesRole], _Array],
+    gone: list[tuple[int, SeriesRole]],
+    start: int,
+    end: int,
+    **changed: object,
+) -> tuple[ReadingWindow, list[tuple[int, SeriesRole]]]:
     """Return a window of true slots, some series of which miss the slots from ``start`` to before ``end``."""
     keys = list(true)
     values = np.stack([true[key] for key in keys])
     wanted = np.zeros(values.shape, np.bool_)
     for key in gone:
         wanted[keys.index(key), start:end] = True
-    passed = {key: series for key, series in true.items() if key[1] in (Role.INCOMING, Role.OUTGOING)}
-    boundary = sum((v if k[1] is Role.INCOMING else -v for k, v in passed.items()), np.zeros(values.shape[1], np.int64))
+    passed = {key: series for key, series in true.items() if key[1] in (SeriesRole.INCOMING, SeriesRole.OUTGOING)}
+    boundary = sum(
+        (v if k[1] is SeriesRole.INCOMING else -v for k, v in passed.items()), np.zeros(values.shape[1], np.int64)
+    )
     fields: dict[str, object] = {
         "first": 9_600,
         "role": [role for _, role in keys],
@@ -166,22 +172,22 @@ def a_microgrid(
         "typical": np.full((len(keys), QUARTERS), 60_000, np.int64),
         "is_typical": np.ones((len(keys), QUARTERS), np.bool_),
     }
-    return Window(**(fields | changed)), keys  # type: ignore[arg-type]
+    return ReadingWindow(**(fields | changed)), keys  # type: ignore[arg-type]
 
 
-def houses(seed: int, count: int = 3) -> dict[tuple[int, Role], _Array]:
+def houses(seed: int, count: int = 3) -> dict[tuple[int, SeriesRole], _Array]:
     rng = np.random.default_rng(seed)
     found = {}
     for place in range(count):
         net = rng.integers(-3_000, 3_000, QUARTERS * SLOTS)
-        found[place, Role.INCOMING] = np.maximum(net, 0)
-        found[place, Role.OUTGOING] = np.maximum(-net, 0)
+        found[place, SeriesRole.INCOMING] = np.maximum(net, 0)
+        found[place, SeriesRole.OUTGOING] = np.maximum(-net, 0)
     return found
 
 
 def test_one_missing_place_is_found_exactly_by_balance() -> None:
     true = houses(1)
-    window, keys = a_microgrid(true, [(1, Role.INCOMING), (1, Role.OUTGOING)], 60, 540)
+    window, keys = a_microgrid(true, [(1, SeriesRole.INCOMING), (1, SeriesRole.OUTGOING)], 60, 540)
     draft = estimated(window)
     for row, key in enumerate(keys):
         assert (draft.values[row] == true[key]).all()
@@ -189,11 +195,11 @@ def test_one_missing_place_is_found_exactly_by_balance() -> None:
     assert not draft.method[~window.wanted].any()
 
 
-@pytest.mark.parametrize("role", [Role.OUTGOING, Role.INCOMING])
-def test_one_missing_meter_of_a_place_is_found_beside_its_other_one(role: Role) -> None:
+@pytest.mark.parametrize("role", [SeriesRole.OUTGOING, SeriesRole.INCOMING])
+def test_one_missing_meter_of_a_place_is_found_beside_its_other_one(role: SeriesRole) -> None:
     true = houses(2)
-    true[1, Role.OUTGOING] = true[1, Role.OUTGOING] + 500
-    true[1, Role.INCOMING] = true[1, Role.INCOMING] + 300
+    true[1, SeriesRole.OUTGOING] = true[1, SeriesRole.OUTGOING] + 500
+    true[1, SeriesRole.INCOMING] = true[1, SeriesRole.INCOMING] + 300
     window, keys = a_microgrid(true, [(1, role)], 60, 540)
     assert (estimated(window).values[keys.index((1, role))] == true[1, role]).all()
 
@@ -201,28 +207,28 @@ def test_one_missing_meter_of_a_place_is_found_beside_its_other_one(role: Role) 
 def test_one_missing_meter_of_a_direction_is_found_beside_its_others() -> None:
     """At an exchange two meters of a direction stand at one place."""
     true = houses(2)
-    true[1, Role.OUTGOING] = true[1, Role.OUTGOING] * 0
-    true[3, Role.INCOMING] = true[1, Role.INCOMING] + 700
-    window, keys = a_microgrid(true, [(1, Role.INCOMING)], 60, 540)
+    true[1, SeriesRole.OUTGOING] = true[1, SeriesRole.OUTGOING] * 0
+    true[3, SeriesRole.INCOMING] = true[1, SeriesRole.INCOMING] + 700
+    window, keys = a_microgrid(true, [(1, SeriesRole.INCOMING)], 60, 540)
     window = replace(window, place=[place % 3 + place // 3 for place in window.place])
-    assert (estimated(window).values[keys.index((1, Role.INCOMING))] == true[1, Role.INCOMING]).all()
+    assert (estimated(window).values[keys.index((1, SeriesRole.INCOMING))] == true[1, SeriesRole.INCOMING]).all()
 
 
 def test_a_missing_level_is_a_line_between_the_levels_beside_it() -> None:
     level = np.arange(QUARTERS * SLOTS) * 30
-    true = {(0, Role.OUTGOING): level * 0, (0, Role.GENERATION): level * 0, (0, Role.LEVEL): level}
-    window, keys = a_microgrid(true, [(0, Role.LEVEL)], 60, 100, passes=level < 0)
-    assert (estimated(window).values[keys.index((0, Role.LEVEL))] == level).all()
+    true = {(0, SeriesRole.OUTGOING): level * 0, (0, SeriesRole.GENERATION): level * 0, (0, SeriesRole.LEVEL): level}
+    window, keys = a_microgrid(true, [(0, SeriesRole.LEVEL)], 60, 100, passes=level < 0)
+    assert (estimated(window).values[keys.index((0, SeriesRole.LEVEL))] == level).all()
 
 
 def test_a_battery_without_sun_that_has_no_incoming_meter_leaves_its_gap() -> None:
-    true = {(0, Role.OUTGOING): np.arange(QUARTERS * SLOTS), (0, Role.LEVEL): np.arange(QUARTERS * SLOTS)}
-    window, _ = a_microgrid(true, [(0, Role.LEVEL)], 60, 540, is_typical=np.zeros((2, QUARTERS), np.bool_))
+    true = {(0, SeriesRole.OUTGOING): np.arange(QUARTERS * SLOTS), (0, SeriesRole.LEVEL): np.arange(QUARTERS * SLOTS)}
+    window, _ = a_microgrid(true, [(0, SeriesRole.LEVEL)], 60, 540, is_typical=np.zeros((2, QUARTERS), np.bool_))
     assert not estimated(window).there[1, 60:540].any()
 
 
 def test_several_missing_places_are_scaled_until_the_microgrid_closes() -> None:
-    gone = [(place, role) for place in (0, 2) for role in (Role.INCOMING, Role.OUTGOING)]
+    gone = [(place, role) for place in (0, 2) for role in (SeriesRole.INCOMING, SeriesRole.OUTGOING)]
     window, _ = a_microgrid(houses(3), gone, 60, 540)
     draft = estimated(window)
     nets, known = draft.net()
@@ -234,7 +240,7 @@ def test_several_missing_places_are_scaled_until_the_microgrid_closes() -> None:
 def test_gap_of_two_hours_is_no_line_even_when_a_part_of_it_was_found_otherwise() -> None:
     passes = np.zeros(QUARTERS * SLOTS, np.bool_)
     passes[100:500] = True
-    window, _ = a_microgrid(houses(4), [(1, Role.INCOMING)], 60, 560, passes=passes)
+    window, _ = a_microgrid(houses(4), [(1, SeriesRole.INCOMING)], 60, 560, passes=passes)
     assert set(np.unique(estimated(window).method[window.wanted])) == {Method.BALANCE, Method.LIKE_DAYS}
 
 
@@ -242,8 +248,8 @@ def test_gap_of_two_hours_is_no_line_even_when_a_part_of_it_was_found_otherwise(
 @given(st.integers(0, 10**9), st.integers(1, 479))
 def test_register_difference_over_a_gap_is_kept_to_the_milliwatt_hour(energy: int, length: int) -> None:
     true = houses(5, count=2)
-    one = Registered(row=0, start=60, end=60 + length, energy=energy)
-    gone = [(place, Role.INCOMING) for place in (0, 1)]
+    one = RegisterDifference(row=0, start=60, end=60 + length, energy=energy)
+    gone = [(place, SeriesRole.INCOMING) for place in (0, 1)]
     window, _ = a_microgrid(true, gone, 60, 60 + length, registers=[one])
     assert int(estimated(window).values[0, 60 : 60 + length].sum()) == energy
 
@@ -253,9 +259,9 @@ def test_register_difference_is_kept_beside_readings_and_by_what_the_balance_gav
     """The register was read ``more`` slots before and after the gap; the readings there are subtracted."""
     true = houses(5, count=2)
     span = slice(120 - more, 200 + more)
-    energy = int(true[0, Role.INCOMING][span].sum()) + 12_345
-    one = Registered(row=0, start=span.start, end=span.stop, energy=energy)
-    window, _ = a_microgrid(true, [(0, Role.INCOMING)], 120, 200, registers=[one])
+    energy = int(true[0, SeriesRole.INCOMING][span].sum()) + 12_345
+    one = RegisterDifference(row=0, start=span.start, end=span.stop, energy=energy)
+    window, _ = a_microgrid(true, [(0, SeriesRole.INCOMING)], 120, 200, registers=[one])
     draft = estimated(window)
     assert int(draft.values[0, span].sum()) == energy
     assert (draft.values[window.known] == window.values[window.known]).all()
@@ -264,9 +270,9 @@ def test_register_difference_is_kept_beside_readings_and_by_what_the_balance_gav
 def test_register_alone_is_spread_evenly() -> None:
     unknown = np.zeros((4, QUARTERS), np.bool_)
     passes = np.zeros(QUARTERS * SLOTS, np.bool_)
-    one = Registered(row=0, start=60, end=560, energy=1_003)
+    one = RegisterDifference(row=0, start=60, end=560, energy=1_003)
     window, _ = a_microgrid(
-        houses(5, count=2), [(0, Role.INCOMING)], 60, 560, is_typical=unknown, passes=passes, registers=[one]
+        houses(5, count=2), [(0, SeriesRole.INCOMING)], 60, 560, is_typical=unknown, passes=passes, registers=[one]
     )
     draft = estimated(window)
     assert int(draft.values[0, 60:560].sum()) == 1_003
@@ -275,10 +281,10 @@ def test_register_alone_is_spread_evenly() -> None:
 
 
 def test_readings_are_never_changed_and_slots_not_wanted_stay_missing() -> None:
-    window, _ = a_microgrid(houses(6), [(0, Role.INCOMING), (1, Role.INCOMING)], 60, 120)
+    window, _ = a_microgrid(houses(6), [(0, SeriesRole.INCOMING), (1, SeriesRole.INCOMING)], 60, 120)
     known = window.known.copy()
     known[2, 300:360] = False
-    window, _ = a_microgrid(houses(6), [(0, Role.INCOMING), (1, Role.INCOMING)], 60, 120, known=known)
+    window, _ = a_microgrid(houses(6), [(0, SeriesRole.INCOMING), (1, SeriesRole.INCOMING)], 60, 120, known=known)
     draft = estimated(window)
     assert (draft.values[window.known] == window.values[window.known]).all()
     assert not draft.there[2, 300:360].any()
@@ -287,7 +293,7 @@ def test_readings_are_never_changed_and_slots_not_wanted_stay_missing() -> None:
 def test_nothing_to_estimate_from_leaves_the_gap() -> None:
     unknown = np.zeros((6, QUARTERS), np.bool_)
     passes = np.zeros(QUARTERS * SLOTS, np.bool_)
-    window, _ = a_microgrid(houses(7), [(0, Role.INCOMING)], 60, 560, is_typical=unknown, passes=passes)
+    window, _ = a_microgrid(houses(7), [(0, SeriesRole.INCOMING)], 60, 560, is_typical=unknown, passes=passes)
     assert not estimated(window).there[0, 60:560].any()
 
 
@@ -300,15 +306,15 @@ def test_battery_without_an_incoming_meter_closes_with_its_level() -> None:
     level = 5_000_000 + np.cumsum(net + sun)
     apartment = rng.integers(0, 2_000, slots)
     true = {
-        (0, Role.OUTGOING): np.maximum(-net, 0),
-        (0, Role.GENERATION): sun,
-        (0, Role.LEVEL): level,
-        (1, Role.INCOMING): apartment,
+        (0, SeriesRole.OUTGOING): np.maximum(-net, 0),
+        (0, SeriesRole.GENERATION): sun,
+        (0, SeriesRole.LEVEL): level,
+        (1, SeriesRole.INCOMING): apartment,
     }
-    gone = [(0, role) for role in (Role.OUTGOING, Role.GENERATION, Role.LEVEL)]
+    gone = [(0, role) for role in (SeriesRole.OUTGOING, SeriesRole.GENERATION, SeriesRole.LEVEL)]
     window, keys = a_microgrid(true, gone, 60, 540, boundary=net + apartment)
     draft = estimated(window)
-    assert (draft.values[keys.index((0, Role.OUTGOING))] == np.maximum(-net, 0)).all()
+    assert (draft.values[keys.index((0, SeriesRole.OUTGOING))] == np.maximum(-net, 0)).all()
     nets, known = draft.net()
     assert known[:, 1:].all()
     assert (nets.sum(axis=0)[1:] == window.boundary[1:]).all()
@@ -317,8 +323,8 @@ def test_battery_without_an_incoming_meter_closes_with_its_level() -> None:
 
 def test_an_empty_battery_is_estimated_as_empty() -> None:
     none = np.zeros(QUARTERS * SLOTS, np.int64)
-    true = {(0, role): none for role in (Role.OUTGOING, Role.GENERATION, Role.LEVEL)}
-    window, _ = a_microgrid(true, [(0, Role.GENERATION), (0, Role.LEVEL)], 60, 540)
+    true = {(0, role): none for role in (SeriesRole.OUTGOING, SeriesRole.GENERATION, SeriesRole.LEVEL)}
+    window, _ = a_microgrid(true, [(0, SeriesRole.GENERATION), (0, SeriesRole.LEVEL)], 60, 540)
     assert not estimated(window).values.any()
 
 

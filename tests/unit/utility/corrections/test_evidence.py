@@ -17,10 +17,10 @@ from commonwatt.town.town import Direction, Function, Microgrid, Town
 from harness.energy.worlds import Alone
 from utility.corrections.checked_days import (
     DayOf,
-    Judged,
-    Layout,
-    Member,
+    JudgedDay,
     Series,
+    SeriesLayout,
+    SeriesMeter,
     days_in,
     judged,
     layout_of,
@@ -28,19 +28,19 @@ from utility.corrections.checked_days import (
     outages_of,
     slots_in,
 )
-from utility.corrections.estimates import Method, Registered, Role, estimated
-from utility.corrections.evidence import MAX_QUARTERS, Known, as_blocks, proposals, spans, window_of
-from utility.corrections.validation import Check, Limits
+from utility.corrections.estimates import Method, RegisterDifference, SeriesRole, estimated
+from utility.corrections.evidence import MAX_QUARTERS, KnownWindow, as_blocks, proposals, spans, window_of
+from utility.corrections.validation import CheckLimits, ReadingCheck
 from utility.readings.flows import measured_of
 from utility.readings.gaps import ALL_SLOTS
 
 FIRST_CHECKED = 96_000
-LIMITS = Limits(reference_days=3, least_days=2)
+LIMITS = CheckLimits(reference_days=3, least_days=2)
 _Array = NDArray[np.int64]
 
 
-def a_member(no: int, direction: Direction, types: set[int], function: Function = Function.HOUSE) -> Member:
-    return Member(no=no, id=100 + no, location="house 1", function=function, direction=direction,
+def a_member(no: int, direction: Direction, types: set[int], function: Function = Function.HOUSE) -> SeriesMeter:
+    return SeriesMeter(no=no, id=100 + no, location="house 1", function=function, direction=direction,
                   record_types=frozenset(types), capacity=None)  # fmt: skip
 
 
@@ -68,14 +68,14 @@ def flat(energy: int) -> _Array:
     return np.full(97, energy, np.int64)
 
 
-def found(members: list[Member], tables: list[_Array], **known: object) -> Judged:
+def found(members: list[SeriesMeter], tables: list[_Array], **known: object) -> JudgedDay:
     began = {(m.no, kind): FIRST_CHECKED for m in members for kind in m.record_types}
     measured = measured_of(np.concatenate(tables), FIRST_CHECKED - 1, 97)
     fields: dict[str, object] = {"first": FIRST_CHECKED, "measured": measured, "began": began} | known
     return judged(members, layout_of(members), DayOf(**fields), LIMITS)  # type: ignore[arg-type]
 
 
-def checks(result: Judged) -> set[tuple[int, Check]]:
+def checks(result: JudgedDay) -> set[tuple[int, ReadingCheck]]:
     return {(one.meter, one.check) for one in result.findings}
 
 
@@ -94,9 +94,9 @@ def test_use_of_a_house_is_judged_under_its_incoming_meter() -> None:
     assert result.ordinary == {(1, 1): 96 * 600, (2, 3): 96 * (900 + 600 - 100 - 300)}
     usual = {(2, 3): [96 * 1_100] * 3}
     assert checks(found(HOUSE, house(), before=usual)) == set()
-    assert checks(found(HOUSE, house(incoming=5_000), before=usual)) == {(102, Check.HIGH)}
+    assert checks(found(HOUSE, house(incoming=5_000), before=usual)) == {(102, ReadingCheck.HIGH)}
     # A battery that discharges what its level does not show makes the use too low.
-    assert checks(found(HOUSE, house(charge=1_190), before=usual)) == {(102, Check.LOW)}
+    assert checks(found(HOUSE, house(charge=1_190), before=usual)) == {(102, ReadingCheck.LOW)}
 
 
 def test_use_goes_on_under_the_meter_that_replaces_another_one() -> None:
@@ -109,7 +109,7 @@ def test_use_goes_on_under_the_meter_that_replaces_another_one() -> None:
     assert checks(result) == set(), "neither has a gap"
     assert result.ordinary[4, 3] == 96 * (900 + 600 - 100 - 300)
     late = found(members, [*tables[:3], house()[3][np.arange(97) < 39], tables[4]])
-    assert checks(late) == {(102, Check.GAP)}, "a gap before the exchange is one"
+    assert checks(late) == {(102, ReadingCheck.GAP)}, "a gap before the exchange is one"
 
 
 def test_gap_of_one_series_leaves_the_day_out() -> None:
@@ -122,7 +122,7 @@ def test_gap_of_one_series_leaves_the_day_out() -> None:
 
 def test_gap_is_found_unless_the_meter_was_off_or_not_there_yet() -> None:
     tables = [rows((3, 3), flat(60))[np.arange(97) != 50], rows((3, 4), flat(0), 60 * np.arange(97))]
-    assert checks(found(FOREIGN, tables)) == {(103, Check.GAP)}
+    assert checks(found(FOREIGN, tables)) == {(103, ReadingCheck.GAP)}
     off = [((FIRST_CHECKED + 49) * QUARTER_S, (FIRST_CHECKED + 50) * QUARTER_S)]
     assert checks(found(FOREIGN, tables, off={3: off})) == set()
     assert checks(found(FOREIGN, tables, began={(3, 3): FIRST_CHECKED + 60})) == set()
@@ -134,7 +134,7 @@ def test_register_is_compared_over_the_day() -> None:
     assert checks(found(FOREIGN, tables)) == set()
     tables[1] = rows((3, 4), flat(0), 70_000 * steps)
     [one] = found(FOREIGN, tables).findings
-    assert (one.check, one.figure, one.threshold) == (Check.REGISTER, -960_000, 100_000)
+    assert (one.check, one.figure, one.threshold) == (ReadingCheck.REGISTER, -960_000, 100_000)
     tables[1] = rows((3, 4), flat(0), -steps)
     assert checks(found(FOREIGN, tables)) == set(), "a register that was exchanged tells nothing"
 
@@ -142,7 +142,7 @@ def test_register_is_compared_over_the_day() -> None:
 def test_stuck_reading_is_found_in_what_the_meter_sent() -> None:
     tables = [rows((3, 3), flat(60_000), noise=0)]
     [one] = found(FOREIGN, tables).findings
-    assert (one.check, one.figure, one.first, one.until) == (Check.STUCK, 96, FIRST_CHECKED, FIRST_CHECKED + 96)
+    assert (one.check, one.figure, one.first, one.until) == (ReadingCheck.STUCK, 96, FIRST_CHECKED, FIRST_CHECKED + 96)
 
 
 def test_day_of_an_outage_is_not_kept_as_ordinary() -> None:
@@ -168,9 +168,9 @@ def town(tmp_path: Path) -> Town:
     return load_town(path)
 
 
-def members_of(microgrid: Microgrid) -> list[Member]:
+def members_of(microgrid: Microgrid) -> list[SeriesMeter]:
     return [
-        Member(
+        SeriesMeter(
             no=number,
             id=meter.id,
             location=meter.location,
@@ -226,7 +226,7 @@ def test_missing_place_of_every_kind_is_found_by_balance(town: Town, name: str, 
     gaps = {
         (number, kind, q): ALL_SLOTS for number, kind in layout.series for q in GAP if number in {m.no for m in gone}
     }
-    known = Known(blocks=without(blocks, {m.id for m in gone}))
+    known = KnownWindow(blocks=without(blocks, {m.id for m in gone}))
     draft = estimated(window_of(layout, (FIRST, FIRST + QUARTERS), gaps, known))
     nets, there = draft.net()
     assert there[:, 1:].all()
@@ -246,10 +246,10 @@ def test_both_meters_of_an_exchange_count_in_the_balance(town: Town, missing: st
     members, blocks = members_of(town.microgrids["r001"]), measured(town, town.microgrids["r001"])
     gone = [member for member in members if member.location == missing]
 
-    def proposed(members: list[Member], blocks: Blocks) -> list[tuple[int, Method, int, int]]:
+    def proposed(members: list[SeriesMeter], blocks: Blocks) -> list[tuple[int, Method, int, int]]:
         layout = layout_of(members)
         gaps = {(one.no, int(RecordType.THROUGH), quarter): ALL_SLOTS for one in gone for quarter in GAP}
-        known = Known(blocks=without(blocks, {one.id for one in gone}))
+        known = KnownWindow(blocks=without(blocks, {one.id for one in gone}))
         made = proposals(layout, estimated(window_of(layout, (FIRST, FIRST + QUARTERS), gaps, known)))
         return [(number, method, quarter, int(values.sum())) for (number, _), method, quarter, values, _ in made]
 
@@ -265,13 +265,13 @@ def test_both_meters_of_an_exchange_count_in_the_balance(town: Town, missing: st
 
 def test_level_and_generation_are_series_only_where_no_meter_measures_the_intake(town: Town) -> None:
     roles = {name: set(layout_of(members_of(grid)).role) for name, grid in town.microgrids.items()}
-    assert roles["r001"] == {Role.INCOMING, Role.OUTGOING}
-    assert roles["apt"] == roles["pub"] == set(Role)
+    assert roles["r001"] == {SeriesRole.INCOMING, SeriesRole.OUTGOING}
+    assert roles["apt"] == roles["pub"] == set(SeriesRole)
 
 
 def test_meters_of_other_makers_are_places_of_their_own() -> None:
     some = [
-        Member(no=no, id=no, location="third party", function=Function.FOREIGN, direction=Direction.INCOMING,
+        SeriesMeter(no=no, id=no, location="third party", function=Function.FOREIGN, direction=Direction.INCOMING,
                record_types=frozenset({3}), capacity=None)
         for no in (1, 2)
     ]  # fmt: skip
@@ -280,9 +280,9 @@ def test_meters_of_other_makers_are_places_of_their_own() -> None:
     assert layout.boundary is None
 
 
-def a_foreign(registers: dict[int, int]) -> tuple[Layout, Known]:
+def a_foreign(registers: dict[int, int]) -> tuple[SeriesLayout, KnownWindow]:
     """Return a meter with a register that is known in some slots, and without readings in the gap."""
-    one = Member(no=1, id=9, location="x", function=Function.FOREIGN, direction=Direction.INCOMING,
+    one = SeriesMeter(no=1, id=9, location="x", function=Function.FOREIGN, direction=Direction.INCOMING,
                  record_types=frozenset({3, 4}), capacity=None)  # fmt: skip
     values, quality = np.zeros((QUARTERS, SLOTS), np.int64), np.zeros((QUARTERS, SLOTS), np.uint8)
     for slot, value in registers.items():
@@ -295,7 +295,7 @@ def a_foreign(registers: dict[int, int]) -> tuple[Layout, Known]:
         np.concatenate([register.values, through.values]),
         np.concatenate([register.quality, through.quality]),
     )
-    return layout_of([one]), Known(blocks=joined)
+    return layout_of([one]), KnownWindow(blocks=joined)
 
 
 def test_register_bounds_each_part_of_a_gap_that_it_measures() -> None:
@@ -303,8 +303,8 @@ def test_register_bounds_each_part_of_a_gap_that_it_measures() -> None:
     gaps = {(1, 3, quarter): ALL_SLOTS for quarter in GAP}
     window = window_of(layout, (FIRST, FIRST + QUARTERS), gaps, known)
     assert window.registers == [
-        Registered(row=0, start=101, end=201, energy=700),
-        Registered(row=0, start=201, end=251, energy=300),
+        RegisterDifference(row=0, start=101, end=201, energy=700),
+        RegisterDifference(row=0, start=201, end=251, energy=300),
     ]
     made = estimated(window).values[0]
     assert int(made[101:201].sum()) == 700

@@ -15,9 +15,9 @@ from tests.unit.utility.overview.test_inbox import letters  # noqa: F401 - a fix
 from tests.unit.utility.tariffs.test_pages import SOURCE
 from utility.access.people import Role
 from utility.access.store import audit_log
-from utility.corrections.correction import State
+from utility.corrections.correction import CorrectionState
 from utility.corrections.estimates import Method
-from utility.corrections.store.corrections import Chosen, Corrections, corrections_page, found, propose
+from utility.corrections.store.corrections import ChosenCorrections, Corrections, corrections_page, found, propose
 from utility.database.database import Database
 
 FIRST = 1_999_900
@@ -44,9 +44,9 @@ def proposed(database: Database) -> None:
         propose(connection, estimates(FIRST, meter=2), NOW)
 
 
-def keys(database: Database, state: State = State.PROPOSED) -> list[str]:
+def keys(database: Database, state: CorrectionState = CorrectionState.PROPOSED) -> list[str]:
     with database.reads.begin() as connection:
-        return [line.key for line in corrections_page(connection, Chosen(), [state], 100).rows]
+        return [line.key for line in corrections_page(connection, ChosenCorrections(), [state], 100).rows]
 
 
 @pytest.mark.usefixtures("proposed")
@@ -64,12 +64,12 @@ def test_clerk_approves_lines_and_the_second_clerk_is_told(browser: Browsers, da
     assert "anna" in page
     assert "as before" in page
     assert "the line is of proposed corrections" in text_of(ben.post(LIST, {"keys": first, "action": "revert"}))
-    approved = keys(database, State.APPROVED)[0]
+    approved = keys(database, CorrectionState.APPROVED)[0]
     assert f'value="{approved}"' in ben.get(f"{LIST}/{first}").text
     assert ben.post(LIST, {"keys": approved, "action": "revert"}).status_code == 303
     assert set(keys(database)) == {first, second}
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="correction."), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="correction."), 9)
     assert [(e["person"], e["action"], e["subject"]) for e in entries] == [
         ("ben", "correction.revert", "meter 10001"),
         ("anna", "correction.approve", "2 meters"),
@@ -81,7 +81,7 @@ def test_line_that_grew_meanwhile_is_not_decided_unseen(browser: Browsers, datab
     seen = keys(database)[0]
     with database.writes.begin() as connection:
         propose(connection, estimates(FIRST + 1, method=Method.LIKE_DAYS, meter=2), NOW)
-        rows = found(connection, Chosen(), [State.PROPOSED], None)
+        rows = found(connection, ChosenCorrections(), [CorrectionState.PROPOSED], None)
     stale = ".".join([*seen.split(".")[:5], str(FIRST + 11), "4"])
     answer = browser(Role.CLERK).post(LIST, {"keys": stale, "action": "approve"})
     assert answer.status_code == 409
@@ -102,9 +102,9 @@ def test_line_is_decided_beside_corrections_of_the_same_quarter_in_other_states(
         page = clerk.get(f"{LIST}/{line}").text
         assert f'name="keys" value="{line}"' in page, "the page of a line decides it, too"
         assert clerk.post(LIST, {"keys": line, "action": action}).status_code == 303, action
-    (approved,), (refused,) = keys(database, State.APPROVED), keys(database, State.REFUSED)
+    (approved,), (refused,) = keys(database, CorrectionState.APPROVED), keys(database, CorrectionState.REFUSED)
     assert clerk.post(LIST, {"keys": [approved], "action": "revert"}).status_code == 303
-    assert (keys(database, State.APPROVED), keys(database, State.REFUSED)) == ([], [refused])
+    assert (keys(database, CorrectionState.APPROVED), keys(database, CorrectionState.REFUSED)) == ([], [refused])
 
 
 @pytest.mark.usefixtures("proposed")
@@ -119,11 +119,13 @@ def test_pages_of_corrections_show_every_line_once(database: Database, limit: in
     after, pages = "", 0
     with database.reads.begin() as connection:
         while after or not pages:
-            page = corrections_page(connection, Chosen(), [State.PROPOSED], limit, after)
+            page = corrections_page(connection, ChosenCorrections(), [CorrectionState.PROPOSED], limit, after)
             assert len(page.rows) <= max(limit, 2), "two methods of a quarter-hour stay together"
             shown += [number for line in page.rows for number in line.numbers]
             after, pages = page.after, pages + 1
-        assert sorted(shown) == sorted(row.no for row in found(connection, Chosen(), [State.PROPOSED], None))
+        assert sorted(shown) == sorted(
+            row.no for row in found(connection, ChosenCorrections(), [CorrectionState.PROPOSED], None)
+        )
 
 
 def test_value_is_entered_or_the_form_says_what_is_wrong(browser: Browsers, database: Database) -> None:
@@ -142,7 +144,7 @@ def test_value_is_entered_or_the_form_says_what_is_wrong(browser: Browsers, data
     assert 'value="2026-11-01T18:00"' in wrong.text, "what was written stays in the form"
     done = clerk.post(f"{LIST}/edit", fields | {"energy_kwh": "0.25"})
     assert "8 quarter-hours entered, 0.250 kWh" in text_of(clerk.get(done.headers["location"]))
-    (line,) = keys(database, State.EDITED)
+    (line,) = keys(database, CorrectionState.EDITED)
     plot = clerk.get(f"{LIST}/{line}/plot.json").json()
     assert plot["series"][0]["unit"] == "kW"
     assert [round(x, 3) for x in plot["series"][1]["high"] if x is not None] == [0.125] * 8

@@ -7,18 +7,26 @@ import pytest
 from numpy.typing import NDArray
 
 from commonwatt.model.records import RecordType
-from utility.corrections.validation import Check, Day, Finding, Limits, Slots, checked, ordinary_day
+from utility.corrections.validation import (
+    CheckLimits,
+    DaySlots,
+    ReadingCheck,
+    SeriesDay,
+    SuspectReadings,
+    checked,
+    ordinary_day,
+)
 
-LIMITS = Limits()
+LIMITS = CheckLimits()
 QUARTERS = 96
 _Array = NDArray[np.int64]
 
 
-def a_day(energy: _Array | None = None, **changed: object) -> Day:
+def a_day(energy: _Array | None = None, **changed: object) -> SeriesDay:
     """Return a day of meter 7, whose 14 days before had 9,600,000 mWh each, 100,000 a quarter-hour."""
     shape = (1, QUARTERS)
     usual = np.full(shape, 100_000, np.int64)
-    day = Day(
+    day = SeriesDay(
         meter=np.array([7], np.uint64),
         record_type=np.array([RecordType.THROUGH], np.uint8),
         first=9_600,
@@ -31,8 +39,8 @@ def a_day(energy: _Array | None = None, **changed: object) -> Day:
     return replace(day, **changed)  # type: ignore[arg-type]
 
 
-def slots_of(day: Day, **changed: object) -> Slots:
-    slots = Slots(
+def slots_of(day: SeriesDay, **changed: object) -> DaySlots:
+    slots = DaySlots(
         day=day,
         least=day.energy // 100,
         most=day.energy // 40,
@@ -43,7 +51,7 @@ def slots_of(day: Day, **changed: object) -> Slots:
     return replace(slots, **changed)  # type: ignore[arg-type]
 
 
-def found(day: Day, **changed: object) -> list[tuple[Check, int, int]]:
+def found(day: SeriesDay, **changed: object) -> list[tuple[ReadingCheck, int, int]]:
     return [(one.check, one.figure, one.threshold) for one in checked(day, slots_of(day, **changed), LIMITS)]
 
 
@@ -62,15 +70,15 @@ def one_quarter(energy: int) -> _Array:
     [
         (flat(100_000), []),
         (flat(400_000), []),
-        (flat(410_000), [(Check.HIGH, 410, 400)]),
+        (flat(410_000), [(ReadingCheck.HIGH, 410, 400)]),
         (flat(25_000), []),
-        (flat(20_000), [(Check.LOW, 20, 25)]),
-        (flat(0), [(Check.ZERO, 1, 1)]),
+        (flat(20_000), [(ReadingCheck.LOW, 20, 25)]),
+        (flat(0), [(ReadingCheck.ZERO, 1, 1)]),
         (one_quarter(500_000), []),
-        (one_quarter(900_000), [(Check.SPIKE, 900, 500)]),
+        (one_quarter(900_000), [(ReadingCheck.SPIKE, 900, 500)]),
     ],
 )
-def test_day_beside_the_days_before(energy: _Array, expected: list[tuple[Check, int, int]]) -> None:
+def test_day_beside_the_days_before(energy: _Array, expected: list[tuple[ReadingCheck, int, int]]) -> None:
     assert found(a_day(energy)) == expected
 
 
@@ -93,7 +101,7 @@ def test_meter_that_often_has_days_without_energy_has_no_zero() -> None:
     before[0, 5] = 0
     assert found(a_day(flat(0), before=before)) == []
     before[0, 5], before[0, 12:] = 9_600_000, 0
-    assert found(a_day(flat(0), before=before)) == [(Check.ZERO, 3, 1)]
+    assert found(a_day(flat(0), before=before)) == [(ReadingCheck.ZERO, 3, 1)]
 
 
 def test_stuck_meter_has_one_reading_that_is_not_zero_in_every_slot() -> None:
@@ -102,7 +110,7 @@ def test_stuck_meter_has_one_reading_that_is_not_zero_in_every_slot() -> None:
     least = np.zeros((1, QUARTERS), np.int64)
     least[0, 10:14] = 2_000
     [one] = checked(day, slots_of(day, least=least, most=most), LIMITS)
-    assert (one.check, one.first, one.until, one.figure) == (Check.STUCK, day.first + 10, day.first + 14, 4)
+    assert (one.check, one.first, one.until, one.figure) == (ReadingCheck.STUCK, day.first + 10, day.first + 14, 4)
     least[0, 12], most[0, 12] = 1_999, 1_999
     assert found(day, least=least, most=most) == [], "two runs, each too short"
     assert found(day, least=least * 0, most=most * 0) == [], "nothing passes at night"
@@ -114,8 +122,8 @@ def test_sum_of_readings_is_compared_with_the_register() -> None:
     for register, expected in (
         (9_600_000, []),
         (9_700_000, []),
-        (9_400_000, [(Check.REGISTER, 200_000, 100_000)]),
-        (0, [(Check.REGISTER, 9_600_000, 100_000)]),
+        (9_400_000, [(ReadingCheck.REGISTER, 200_000, 100_000)]),
+        (0, [(ReadingCheck.REGISTER, 9_600_000, 100_000)]),
     ):
         assert found(day, register=np.array([register]), has_register=has) == expected
 
@@ -127,7 +135,9 @@ def test_gap_is_named_with_its_quarters_and_slots() -> None:
     missing[0, 5:8] = 20, 60, 1
     day = a_day(known=known)
     [one] = checked(day, slots_of(day, missing=missing), LIMITS)
-    expected = Finding(meter=7, record_type=3, first=9_605, until=9_608, check=Check.GAP, figure=81, threshold=1)
+    expected = SuspectReadings(
+        meter=7, record_type=3, first=9_605, until=9_608, check=ReadingCheck.GAP, figure=81, threshold=1
+    )
     assert one == expected
 
 

@@ -18,7 +18,7 @@ from utility.access.people import on_machine
 from utility.billing.decisions import draft
 from utility.billing.store.runs import check_run, issue_run
 from utility.billing.tables import bill, bill_run
-from utility.control.changes import Asked, NewerChangeError
+from utility.control.changes import AskedChange, NewerChangeError
 from utility.control.decisions import make_change
 from utility.database.checks import is_unknown
 from utility.database.database import Database
@@ -83,7 +83,7 @@ def test_a_change_of_gateways_is_made_once(
     line: Line, database: Database, fate: Fate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person who was told to look repeats the form of before, which names the newest change that it showed."""
-    asked = Asked(action=Action.SCHEDULE, fields={"periods": {"relay_s": 120}}, everyone=True, at=None, seen=0)
+    asked = AskedChange(action=Action.SCHEDULE, fields={"periods": {"relay_s": 120}}, everyone=True, at=None, seen=0)
     refused = []
 
     def do() -> None:

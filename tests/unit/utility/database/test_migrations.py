@@ -144,7 +144,7 @@ def test_what_0_3_logged_of_research_is_in_the_audit_log(old_url: str) -> None:
     with create_engine(old_url, poolclass=NullPool).begin() as connection:
         connection.execute(text(f"INSERT INTO research_log (no, time, person, action, subject, detail) VALUES {rows}"))
     with closing(open_database(old_url, create=True)) as opened, opened.reads.begin() as connection:
-        found = audit_log.entries(connection, audit_log.Wanted(action="release."), 9)
+        found = audit_log.entries(connection, audit_log.AuditFilter(action="release."), 9)
     assert [(one["time"], one["person"], one["action"], one["subject"]) for one in found] == [
         (9, "eve", "release.download", "release bb22"),
         (9, "anna", "release.read", "homes"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from commonwatt.energy.places import Places, blocks_of
 from commonwatt.energy.splits import Array, in_proportion, row_sums
-from commonwatt.energy.step import Boundary, Flows, step_alone
+from commonwatt.energy.step import Boundary, StepFlows, step_alone
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town, TownFile
 from meter_sim.load import Surroundings
@@ -35,7 +35,7 @@ def town(loss_permille: int) -> Town:
     return town_of(TownFile.model_validate(file), Path("town.toml"))
 
 
-def readings_of(places: Places, level: Array, flows: Flows, weights: Array) -> BatteryReadings:
+def readings_of(places: Places, level: Array, flows: StepFlows, weights: Array) -> BatteryReadings:
     """Return what the meters of each microgrid's batteries read; a row is a microgrid instead of a slot."""
     battery = places.capacity[0] > 0
     behind = np.zeros_like(level)

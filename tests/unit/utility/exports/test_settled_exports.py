@@ -27,14 +27,14 @@ from commonwatt.town.town import Direction
 from harness.docs.marked import DOCS
 from harness.surroundings.messages import append, blocks, compact
 from utility.assembly.backup.backup import restore
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import Bill, BillLine, LineKind
 from utility.database.database import Database, open_database
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.cli import app
 from utility.exports.columns import Coded, Rows
 from utility.exports.jobs import back_up, backup_plan, export_month
 from utility.exports.rows import Grids, settled_rows
-from utility.exports.selection import Held, Resolution
+from utility.exports.selection import HeldMeter, Resolution
 from utility.exports.store import exports
 from utility.jobs.plans import NEW_YORK, LocalDay, LocalMonth, Period, catalogue
 from utility.jobs.store import NotYetError, Turn
@@ -86,7 +86,7 @@ def plain(rows: Rows) -> list[tuple[Any, ...]]:
     ]
 
 
-def reference(settled: SettledQuarters, resolution: str, held: list[Held]) -> list[tuple[Any, ...]]:
+def reference(settled: SettledQuarters, resolution: str, held: list[HeldMeter]) -> list[tuple[Any, ...]]:
     by: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for row, meter in enumerate(METERS):
         for column in range(END - FIRST):
@@ -118,8 +118,8 @@ def test_sums_are_those_of_a_plain_reference(resolution: str, monkeypatch: pytes
     monkeypatch.setattr("utility.exports.rows.QUARTERS_AT_A_TIME", 1)  # A day at a time.
     settled = random_settled()
     held = [
-        Held(meter=METERS[0], direction=Direction.INCOMING, first=FIRST + 37, end=END),
-        Held(meter=METERS[1], direction=Direction.OUTGOING, first=FIRST, end=FIRST + 161),
+        HeldMeter(meter=METERS[0], direction=Direction.INCOMING, first=FIRST + 37, end=END),
+        HeldMeter(meter=METERS[1], direction=Direction.OUTGOING, first=FIRST, end=FIRST + 161),
     ]
     grids = Grids.of(dict.fromkeys(METERS, "r001"))
     found = settled_rows(
@@ -184,11 +184,11 @@ BILL = Bill(
     tariff=("town v1", "town v2"),
     policy="spec",
     lines=(
-        Line(
+        BillLine(
             kind=LineKind.IMPORT, text="Import, peak", period="peak", energy=7_000_001, rate=Decimal("0.310"),
             amount=Decimal("2.17"),
         ),
-        Line(kind=LineKind.CREDIT, text='Credit, "off-peak"', amount=Decimal("-0.10")),
+        BillLine(kind=LineKind.CREDIT, text='Credit, "off-peak"', amount=Decimal("-0.10")),
     ),
     total=Decimal("2.07"),
     estimated=3,

@@ -22,7 +22,7 @@ from utility.alarms.store import ROLLOUT_STOPPED
 from utility.database.database import Database, read_setting
 from utility.fleet import store
 from utility.fleet.decisions import ASKS_AGAIN_S, VALID_S, advance, approve, begin, stop
-from utility.fleet.fleet import Member, planned, to_send
+from utility.fleet.fleet import RolloutMember, planned, to_send
 from utility.fleet.store import Rollout
 from utility.outbox.changes import CloseCommand
 from utility.outbox.store import open_commands
@@ -301,5 +301,5 @@ def test_without_the_second_person_only_the_first_is_sent_it() -> None:
 
 
 def test_after_a_bad_verdict_none_is_sent_it() -> None:
-    bad = Member(controller="r001", step=1, command="x", verdict="failed")
+    bad = RolloutMember(controller="r001", step=1, command="x", verdict="failed")
     assert to_send([bad, *planned(NAMES[1:], None)], [], is_approved=True) == []

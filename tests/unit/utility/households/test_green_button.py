@@ -27,21 +27,21 @@ from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import World
 from harness.green_button import ESPI, faults
 from tests.unit.utility.billing.test_documents import explained, made
-from utility.billing.bill import Line, LineKind
+from utility.billing.bill import BillLine, LineKind
 from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.stored_run import Computed
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.customer import (
     AccountQuarters,
-    Flow,
-    Quality,
+    ExportedQuality,
+    FlowDirection,
     costed,
     from_readings,
     from_settled,
     green_button,
     spreadsheet,
 )
-from utility.exports.selection import Held, held_by
+from utility.exports.selection import HeldMeter, held_by
 from utility.jobs.plans import NEW_YORK
 from utility.registry.accounts import DatedRegistry, Holding, Installed, functions_of
 
@@ -84,24 +84,34 @@ def quarters() -> AccountQuarters:
 
 
 def test_an_account_has_the_energy_of_the_meters_that_it_had_then(quarters: AccountQuarters) -> None:
-    expected: dict[tuple[Flow, int], tuple[int, Quality]] = {}
+    expected: dict[tuple[FlowDirection, int], tuple[int, ExportedQuality]] = {}
     blocks = random_blocks()
     for row in range(len(blocks)):
         number, record_type, quarter = blocks.key(row)
         if record_type != 3 or REGISTRY.meters[number].account_at(quarter) != 7:
             continue
-        flow = Flow.DELIVERED if number == IN else Flow.RECEIVED
+        flow = FlowDirection.DELIVERED if number == IN else FlowDirection.RECEIVED
         slots = blocks.quality[row].tolist()
-        quality = Quality.INCOMPLETE if 0 in slots else Quality.AVERAGED if 1 in slots else Quality.MEASURED
+        quality = (
+            ExportedQuality.INCOMPLETE
+            if 0 in slots
+            else ExportedQuality.AVERAGED
+            if 1 in slots
+            else ExportedQuality.MEASURED
+        )
         expected[flow, quarter] = sum(blocks.values[row].tolist()), quality
     found = {
-        (flow, FIRST + column): (int(quarters.energy[flow][column]), Quality(int(quality)))
-        for flow in Flow
+        (flow, FIRST + column): (int(quarters.energy[flow][column]), ExportedQuality(int(quality)))
+        for flow in FlowDirection
         for column, quality in enumerate(quarters.quality[flow])
         if quality
     }
     assert found == expected
-    assert {quality for _, quality in found.values()} == {Quality.INCOMPLETE, Quality.AVERAGED, Quality.MEASURED}
+    assert {quality for _, quality in found.values()} == {
+        ExportedQuality.INCOMPLETE,
+        ExportedQuality.AVERAGED,
+        ExportedQuality.MEASURED,
+    }
 
 
 def test_green_button_is_read_back_by_another_program(quarters: AccountQuarters, tmp_path: Path) -> None:
@@ -119,11 +129,11 @@ def test_green_button_is_read_back_by_another_program(quarters: AccountQuarters,
         )
         assert kind.accumulationBehaviour == enums.AccumulationBehaviourType.deltaData
         assert (kind.intervalLength, kind.powerOfTenMultiplier) == (900, -3)
-        flow = Flow(kind.flowDirection.value)
+        flow = FlowDirection(kind.flowDirection.value)
         codes = {
-            frozenset(): Quality.MEASURED,
-            frozenset({enums.QualityOfReading.questionable}): Quality.INCOMPLETE,
-            frozenset({enums.QualityOfReading.derived}): Quality.AVERAGED,
+            frozenset(): ExportedQuality.MEASURED,
+            frozenset({enums.QualityOfReading.questionable}): ExportedQuality.INCOMPLETE,
+            frozenset({enums.QualityOfReading.derived}): ExportedQuality.AVERAGED,
         }
         found = {
             int(one.timePeriod.start.timestamp()) // 900: (
@@ -170,7 +180,7 @@ def test_the_spreadsheet_has_local_times_and_exact_kilowatt_hours(quarters: Acco
     ]
     assert rows[0]["Delivered to you (kWh)"] == ""
     column = 131
-    energy = int(quarters.energy[Flow.DELIVERED][column])
+    energy = int(quarters.energy[FlowDirection.DELIVERED][column])
     assert rows[column]["Delivered to you (kWh)"] == f"{energy // 10**6}.{energy % 10**6:06d}"
     assert rows[column]["Quality"] in ("measured", "averaged", "incomplete")
 
@@ -200,17 +210,23 @@ def test_settled_energy_of_the_town_and_of_neighbours_is_what_the_meter_shows() 
         version=version,
     )
     held = [
-        Held(meter=IN, direction=Direction.INCOMING, first=FIRST, end=FIRST + count),
-        Held(meter=OUT, direction=Direction.OUTGOING, first=FIRST + 1, end=FIRST + count),
+        HeldMeter(meter=IN, direction=Direction.INCOMING, first=FIRST, end=FIRST + count),
+        HeldMeter(meter=OUT, direction=Direction.OUTGOING, first=FIRST + 1, end=FIRST + count),
     ]
     energies[Quantity.EXPORTED][0] = energies[Quantity.SHARED_OUT][0] = 0
     found = from_settled(7, settled, held)
     assert found.settled
-    assert found.energy[Flow.DELIVERED].tolist() == [110, 110, 110, 110, 110, 110, 0, 0], "as on the bill"
-    assert found.energy[Flow.RECEIVED].tolist() == [0, *[11_000] * 6, 0]
-    names = {flow: [Quality(value).name for value in values.tolist()] for flow, values in found.quality.items()}
-    assert names[Flow.DELIVERED] == ["MEASURED"] * 3 + ["INCOMPLETE", "ESTIMATED", "MEASURED", "MISSING", "MISSING"]
-    assert names[Flow.RECEIVED] == ["MISSING", *["MEASURED"] * 4, "EDITED", "MEASURED", "MISSING"]
+    assert found.energy[FlowDirection.DELIVERED].tolist() == [110, 110, 110, 110, 110, 110, 0, 0], "as on the bill"
+    assert found.energy[FlowDirection.RECEIVED].tolist() == [0, *[11_000] * 6, 0]
+    names = {flow: [ExportedQuality(value).name for value in values.tolist()] for flow, values in found.quality.items()}
+    assert names[FlowDirection.DELIVERED] == ["MEASURED"] * 3 + [
+        "INCOMPLETE",
+        "ESTIMATED",
+        "MEASURED",
+        "MISSING",
+        "MISSING",
+    ]
+    assert names[FlowDirection.RECEIVED] == ["MISSING", *["MEASURED"] * 4, "EDITED", "MEASURED", "MISSING"]
 
 
 ALL = os.environ.get("GREEN_BUTTON") == "all"  # ``make soak``
@@ -234,7 +250,7 @@ def test_costs_equal_the_lines_and_periods_those_of_the_bill(month: str, tmp_pat
     inputs = world.inputs
     for number in bills.billed if ALL else one_of_each_class(world, bills):
         billed = bills.billed[number]
-        line = Line(kind=LineKind.TAX, text="Levy < 1 & more", amount=Decimal("0.07"))
+        line = BillLine(kind=LineKind.TAX, text="Levy < 1 & more", amount=Decimal("0.07"))
         bill = replace(billed.bill, lines=(*billed.bill.lines, line), total=billed.bill.total + line.amount)
         meters = sorted(each.meter for each in quarters_of_accounts(bills.run.inputs(), [number], world.load)[number])
         held = held_by(inputs.registry, [number], inputs.first, inputs.until)
@@ -288,13 +304,13 @@ def account(
     """An account with both directions, each quality in turn, and a gap of three hours on the first day."""
     first, after = (parse_time(text, "", NEW_YORK) // 900 for text in (begin, end))
     count = after - first
-    quality = (np.arange(count) % len(Quality)).astype(np.uint8)
-    quality[HOURS_OF_GAP] = Quality.MISSING
-    quality[96 * 2 : 96 * 3] = Quality.MISSING  # most of the third day
+    quality = (np.arange(count) % len(ExportedQuality)).astype(np.uint8)
+    quality[HOURS_OF_GAP] = ExportedQuality.MISSING
+    quality[96 * 2 : 96 * 3] = ExportedQuality.MISSING  # most of the third day
     if silent:
-        quality[:] = Quality.MISSING
+        quality[:] = ExportedQuality.MISSING
     energy = np.where(quality > 0, np.arange(count) * 1_000_003, 0)
-    flows = tuple(Flow) if meters else ()
+    flows = tuple(FlowDirection) if meters else ()
     return AccountQuarters(
         account=7,
         first=first,
@@ -326,9 +342,14 @@ def test_feed_has_nothing_that_the_schema_forbids(name: str) -> None:
     qualities = [quality for flow in quarters.quality.values() for quality in flow.tolist() if quality]
     assert len(readings) == len(qualities)
     # Manually edited, questionable, derived, other; an exact quarter-hour has the type's default.
-    codes = {Quality.EDITED: 7, Quality.INCOMPLETE: 10, Quality.AVERAGED: 11, Quality.ESTIMATED: 16}
+    codes = {
+        ExportedQuality.EDITED: 7,
+        ExportedQuality.INCOMPLETE: 10,
+        ExportedQuality.AVERAGED: 11,
+        ExportedQuality.ESTIMATED: 16,
+    }
     found = Counter(int(one.text or "") for one in feed.iter(f"{ESPI}quality"))
-    assert found == Counter(codes[Quality(one)] for one in qualities if one != Quality.MEASURED)
+    assert found == Counter(codes[ExportedQuality(one)] for one in qualities if one != ExportedQuality.MEASURED)
 
 
 def period(element: ET.Element) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from utility.billing.store.entries import cancel_run
 from utility.billing.store.runs import newest_issued
 from utility.database.database import Database
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
-from utility.exports.selection import Held
+from utility.exports.selection import HeldMeter
 from utility.households.course import (
     Course,
     Recording,
@@ -46,12 +46,12 @@ from utility.households.course import (
     settled_until,
     together,
 )
-from utility.households.store import Battery, Day, Stored
+from utility.households.store import AccountBattery, AccountDay, StoredBatteries
 from utility.jobs.plans import NEW_YORK
-from utility.ledger.entry import Entry, Kind, billed
+from utility.ledger.entry import Entry, LedgerKind, billed
 from utility.ledger.store import post
 from utility.readings import tables
-from utility.readings.flows import Line
+from utility.readings.flows import EnergyLine
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.registry.tables import controller, meter
@@ -215,8 +215,8 @@ def test_the_home_page_says_what_is_owed_once_payments_are_booked(
     assert "due by" in text_of(resident(HOUSE).get(bill))
     bills = [billed(n, HOUSE, "2027-01-01", f"2027-0{n}-15", {"energy": 2000}, is_final=False) for n in (1, 2)]
     assert said(*bills) == [], "the town books no payments"
-    paid = Entry(day="2027-01-02", kind=Kind.ASSIGNMENT, of="a", account=HOUSE, cents=-500, about=3)
-    money = Entry(day="2027-01-02", kind=Kind.PAYMENT, of="p", cents=500, lines={"bank": 500, "suspense": -500})
+    paid = Entry(day="2027-01-02", kind=LedgerKind.ASSIGNMENT, of="a", account=HOUSE, cents=-500, about=3)
+    money = Entry(day="2027-01-02", kind=LedgerKind.PAYMENT, of="p", cents=500, lines={"bank": 500, "suspense": -500})
     assert said(money, paid) == ["You owe $35.00, of it $15.00 by 2027-01-15, by the payments booked so far."]
     assert said(replace(paid, of="b", cents=-3500)) == ["All your bills are paid, by the payments booked so far."]
     assert "due by" not in text_of(resident(HOUSE).get(bill)), "it is paid, as nothing of it is open"
@@ -308,7 +308,7 @@ def test_weight_is_set_with_a_date_and_audited(resident: Callable[[int], Browser
     with database.reads.begin() as connection:
         (dated,) = load_registry_around(connection, HOUSE).accounts[HOUSE].weights
         assert load_registry_around(connection, BEFORE).accounts[BEFORE].weights == ()
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="weight"), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(action="weight"), 9)
     assert dated.value == 3
     assert (entry["person"], entry["subject"]) == (f"resident{HOUSE}", f"account {HOUSE}")
 
@@ -406,7 +406,7 @@ def blocks_of(first: int, end: int, seed: int, missing: float = 0.0) -> Blocks:
 def recordings(start: int, end: int) -> list[Recording]:
     directions = {OUT: Direction.OUTGOING, IN: Direction.INCOMING}
     return [
-        Recording(held=Held(meter=m, direction=directions[m], first=start, end=end), kinds=frozenset(KINDS[m]))
+        Recording(held=HeldMeter(meter=m, direction=directions[m], first=start, end=end), kinds=frozenset(KINDS[m]))
         for m in KINDS
     ]
 
@@ -508,9 +508,9 @@ def test_settled_days_add_up_and_begin_with_the_move(seed: int, moved: int) -> N
     assert settled_until(found, []) is None
 
 
-def line(*energies: int) -> Line:
+def line(*energies: int) -> EnergyLine:
     whole = np.full(len(energies), 60)
-    return Line(energy=np.array(energies), slots=whole, expected=whole)
+    return EnergyLine(energy=np.array(energies), slots=whole, expected=whole)
 
 
 def test_own_part_is_never_more_than_all_though_a_battery_jumps() -> None:
@@ -531,7 +531,7 @@ def test_own_part_is_never_more_than_all_though_a_battery_jumps() -> None:
 
 def test_the_own_part_is_what_was_not_taken_of_the_use_that_stands_beside_it() -> None:
     """A home gives and takes in one quarter-hour, and a reading of its panels lacks in another."""
-    solar = Line(energy=np.array([6_000, 0, 500]), slots=np.array([60, 60, 59]), expected=np.full(3, 60))
+    solar = EnergyLine(energy=np.array([6_000, 0, 500]), slots=np.array([60, 60, 59]), expected=np.full(3, 60))
     course = Course(
         first=0,
         sun=solar,
@@ -548,8 +548,10 @@ def test_the_own_part_is_what_was_not_taken_of_the_use_that_stands_beside_it() -
     assert now.own_permille == 1000 * (9_000 - 6_000) / 9_000
 
 
-def battery(minimum: int | None) -> Battery:
-    return Battery(meter=8, microgrid="r001", place="a", capacity=100, minimum=minimum, reported=None, is_shared=False)
+def battery(minimum: int | None) -> AccountBattery:
+    return AccountBattery(
+        meter=8, microgrid="r001", place="a", capacity=100, minimum=minimum, reported=None, is_shared=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -566,11 +568,11 @@ def test_a_level_below_the_minimum_says_since_when(levels: Sequence[int], since:
     # The first quarter is number 9; the end of a quarter has its level.
     none = line(*(0 for _ in levels))
     course = Course(first=9, sun=none, taken=none, given=none, level=line(*levels), charge=none, newest=None)
-    day = Day(course=course, sums=figures_of(course, 9, 9), until=None, level=None)
-    stored = Stored(batteries=[battery(50)], level=None, permille=None, today=day)
+    day = AccountDay(course=course, sums=figures_of(course, 9, 9), until=None, level=None)
+    stored = StoredBatteries(batteries=[battery(50)], level=None, permille=None, today=day)
     assert stored.low_since == since
-    assert Stored(batteries=[battery(50)] * 2, level=None, permille=None, today=day).low_since is None
-    assert Stored(batteries=[battery(None)], level=None, permille=None, today=day).low_since is None
+    assert StoredBatteries(batteries=[battery(50)] * 2, level=None, permille=None, today=day).low_since is None
+    assert StoredBatteries(batteries=[battery(None)], level=None, permille=None, today=day).low_since is None
 
 
 def test_a_battery_below_its_minimum_says_who_helps() -> None:

@@ -15,7 +15,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
 from harness.docs.marked import DOCS
 from utility.access.people import Actor, Role, Via
-from utility.access.store.audit_log import Wanted, entries
+from utility.access.store.audit_log import AuditFilter, entries
 from utility.database.database import Database
 from utility.jobs.plans import (
     AHEAD_S,
@@ -189,7 +189,7 @@ def test_a_changed_interval_or_time_of_day_holds_at_once_and_can_be_put_back(
     assert (service.row("seconds", midnight).every, service.row("seconds", midnight).changed) == ("60 s", True)
     change(database, SECONDS, ANNA, midnight)
     with database.reads.begin() as connection:
-        logged = entries(connection, Wanted(action="job.change"), 1)[0]
+        logged = entries(connection, AuditFilter(action="job.change"), 1)[0]
     assert (logged["person"], logged["subject"]) == ("anna", "seconds")
     assert ('"every_s": 60' in str(logged["before"]), '"every_s": null' in str(logged["after"])) == (True, True)
     assert service.row("seconds", midnight).every == "900 s"

@@ -21,7 +21,7 @@ from utility.access.people import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database
 from utility.database.postgres.partitions import make_partitions, month_of
-from utility.households.store import Home
+from utility.households.store import AccountHome
 from utility.lasting.jobs import TOWN, Lasting, lasting_of
 from utility.lasting.rules import (
     NO_HISTORY,
@@ -322,7 +322,7 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monk
     assert "it goes on" in page
     account = next(m.account for m in town.microgrids["r001"].meters if m.battery)
     resident = Browser(app, Role.RESIDENT, name="her", account=account)
-    monkeypatch.setattr(Home, "places", lambda *_: [("r001", "house 1"), ("r001", "house 2")])
+    monkeypatch.setattr(AccountHome, "places", lambda *_: [("r001", "house 1"), ("r001", "house 2")])
     assert "of your street is dark" not in text_of(resident.get("/console/home")), "two homes: each knows the other's"
     monkeypatch.setattr("utility.lasting.jobs.LEAST_HOMES", 2)
     it.look(said(town))

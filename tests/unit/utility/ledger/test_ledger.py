@@ -30,7 +30,7 @@ from utility.database.database import Database
 from utility.exports.cli import app
 from utility.ledger import store as entries
 from utility.ledger.bank import MAX_BOOKINGS, MAX_BYTES, accounts_in, bookings, rf_reference
-from utility.ledger.entry import Entry, Kind, open_items, reminders, reversal
+from utility.ledger.entry import Entry, LedgerKind, open_items, reminders, reversal
 from utility.ledger.store import balances, entries_where, exported, post
 from utility.settings import LedgerCodes
 
@@ -255,7 +255,7 @@ def test_reference_has_check_digits_and_is_found_as_people_write_it() -> None:
 LEVELS = [(7, 0), (14, 500)]
 
 
-def bill(no: int, due: str, cents: int, kind: Kind = Kind.BILL, about: int = 0) -> Entry:
+def bill(no: int, due: str, cents: int, kind: LedgerKind = LedgerKind.BILL, about: int = 0) -> Entry:
     lines = {"receivables": cents, "energy": -cents}
     return Entry(
         no=no, day="2026-11-01", kind=kind, of=str(no), account=1, cents=cents, due=due, about=about, lines=lines
@@ -263,7 +263,7 @@ def bill(no: int, due: str, cents: int, kind: Kind = Kind.BILL, about: int = 0) 
 
 
 def paid(no: int, cents: int) -> Entry:
-    return bill(no, "", -cents, Kind.ASSIGNMENT)
+    return bill(no, "", -cents, LedgerKind.ASSIGNMENT)
 
 
 def left(*entries: Entry) -> list[tuple[int, int]]:
@@ -302,12 +302,15 @@ def test_reminders_follow_the_levels_and_end_with_them() -> None:
 
 
 def test_instalments_that_an_earlier_version_stored_stay_in_the_history_and_change_nothing(database: Database) -> None:
-    plan = bill(2, "2026-12-15", 300, Kind.INSTALMENT, about=1)
+    plan = bill(2, "2026-12-15", 300, LedgerKind.INSTALMENT, about=1)
     with database.writes.begin() as connection:
         post(connection, [bill(1, "2026-11-30", 300), replace(plan, lines={})], "anna", NOW)
         assert balances(connection) == {1: 300}
         stored = entries_where(connection)
-    assert [(each.kind, each.due) for each in stored] == [(Kind.BILL, "2026-11-30"), (Kind.INSTALMENT, "2026-12-15")]
+    assert [(each.kind, each.due) for each in stored] == [
+        (LedgerKind.BILL, "2026-11-30"),
+        (LedgerKind.INSTALMENT, "2026-12-15"),
+    ]
     assert left(*stored) == [(1, 300)]
     assert [each.about for each in reminders(stored, "2026-12-07", LEVELS)] == [1]
 

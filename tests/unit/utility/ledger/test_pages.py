@@ -25,7 +25,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.ledger import decisions
 from utility.ledger.bank import rf_reference
-from utility.ledger.entry import Entry, Kind, billed, open_items
+from utility.ledger.entry import Entry, LedgerKind, billed, open_items
 from utility.ledger.store import C, balance, entries_where, exported, newest, owed_before, post, post_cancel, remind
 from utility.settings import BillingSettings, OfficeSettings, UtilitySettings
 from utility.tariffs import store as tariffs
@@ -174,7 +174,7 @@ def test_wrongly_given_payment_is_taken_back_and_given_to_another(browser: Brows
     send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B1\n")
     assert balances(database)[:2] == [3400, 2500]
     with database.reads.begin() as connection:
-        given, payment = entries_where(connection, C.kind == Kind.ASSIGNMENT)[0], newest(connection) - 1
+        given, payment = entries_where(connection, C.kind == LedgerKind.ASSIGNMENT)[0], newest(connection) - 1
     assert decide(anna, "reverse", no=given.no)[0] == 303
     assert "there is nothing to do" in decide(anna, "reverse", no=given.no)[1]
     assert balances(database)[:2] == [5400, 2500]
@@ -220,7 +220,7 @@ def test_money_leaves_only_by_a_second_person_on_exactly_what_it_saw(
         waits = newest(connection)
     assert decide(mona, "assign", no=waits, account=3, sure="true")[0] == 303
     with database.reads.begin() as connection:
-        given, payment = entries_where(connection, C.kind == Kind.ASSIGNMENT)[0], newest(connection) - 1
+        given, payment = entries_where(connection, C.kind == LedgerKind.ASSIGNMENT)[0], newest(connection) - 1
     assert decide(tina, "reverse", no=given.no)[0] == 303
     assert decide(eve, "assign", no=payment, account=3, sure="true")[0] == 303
     with database.writes.begin() as connection:
@@ -277,7 +277,7 @@ def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collect
     assert release(browser(Role.APPROVER, name="dora"), path)[0] == 303
     assert anna.get(path).status_code == 200
     with database.reads.begin() as connection:
-        (order,) = entries_where(connection, C.kind == Kind.ORDER)
+        (order,) = entries_where(connection, C.kind == LedgerKind.ORDER)
     assert "a bill is ordered once" in decide(anna, "reverse", no=order.no)[1]
     with database.writes.begin() as connection:
         post_cancel(connection, 1, "2026-12-10", "ben", NOW)
@@ -297,12 +297,12 @@ def test_refund_that_the_bank_has_not_booked_yet_is_not_paid_twice(
         post(connection, [billed(2, 3, "2026-12-31", "2027-01-30", {"energy": -200}, is_final=True)], "ben", NOW)
     assert "there is nothing to do" in decide(anna, "refund", day=LATER)[1]
     with database.reads.begin() as connection:
-        (order,) = entries_where(connection, C.kind == Kind.ORDER)
+        (order,) = entries_where(connection, C.kind == LedgerKind.ORDER)
     send(anna, HEADER + f"2027-01-14,-7.00,EUR,CW{order.no},,,B1\n")
     later = NOW + 60 * 86_400
     decisions.decide(database, settings, "refund", decisions.Asked(day="2027-06-01"), ANNA, later)
     with database.reads.begin() as connection:
-        assert [each.cents for each in entries_where(connection, C.kind == Kind.ORDER)] == [-700, -200]
+        assert [each.cents for each in entries_where(connection, C.kind == LedgerKind.ORDER)] == [-700, -200]
 
 
 def proposal(browser: Browser) -> str:
@@ -354,7 +354,7 @@ def test_payers_stand_nowhere_in_the_clear(browser: Browsers, database: Database
     send(anna, HEADER + "2026-12-05,20.00,EUR,,my secret words,Eva Unmistakable,B1\n")
     with database.reads.begin() as connection:
         rows = connection.execute(text("SELECT * FROM ledger_entry")).all()
-        log = list(audit_log.entries(connection, audit_log.Wanted(), 100))
+        log = list(audit_log.entries(connection, audit_log.AuditFilter(), 100))
         export = exported(connection, "2026-12", settings.office.codes)
     for said in (str(rows), str(log), str(export)):
         assert "Unmistakable" not in said
@@ -382,7 +382,7 @@ def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: 
         remind(connection, "town", NOW)
         remind(connection, "town", NOW + 10 * 86_400)
         remind(connection, "town", NOW + 20 * 86_400)
-        made = entries_where(connection, C.kind == Kind.REMINDER)
+        made = entries_where(connection, C.kind == LedgerKind.REMINDER)
         assert [(each.account, each.cents) for each in made] == [(1, 0), (2, 0), (1, 500), (2, 500)]
         months = {month: exported(connection, month, settings.office.codes) for month in ("2026-12", "2027-02")}
     assert months["2027-02"].count(b",fees,4100,-500\n") == 2

@@ -36,7 +36,7 @@ from utility.jobs.plans import HERE, Period
 from utility.jobs.store import Turn
 from utility.mail import jobs
 from utility.mail.jobs import send_mails
-from utility.mail.message import CONFIRM, MOST_TRIES, REMINDER, State, proof
+from utility.mail.message import CONFIRM, MOST_TRIES, REMINDER, MailState, proof
 from utility.mail.store import add_mails
 from utility.mail.tables import mail
 from utility.settings import MailSettings, OfficeSettings, UtilitySettings
@@ -218,7 +218,7 @@ def test_what_a_server_refuses_is_shown_and_what_it_puts_off_is_tried_again(
     assert post.counts() == {silent: 1} | dict.fromkeys(rest, 1)
     post.answers = {}
     with database.reads.begin() as connection:
-        unknown = connection.execute(select(mail.c.no).where(mail.c.state == State.UNKNOWN)).scalar_one()
+        unknown = connection.execute(select(mail.c.no).where(mail.c.state == MailState.UNKNOWN)).scalar_one()
     browser(Role.CLERK).post(f"/console/mail/{unknown}/again")
     turn(database, settings, now)
     assert post.counts()[silent] == 2, "a clerk said so"
@@ -263,7 +263,7 @@ def test_server_that_takes_no_such_letters_refuses_the_mail(
         set_contact(connection, account, 0, who, key)
         digest = proof(key, "digest", account, who.mail)
         add_mails(connection, CONFIRM, [(account, digest)], NOW)
-        connection.execute(mail.update().where(mail.c.subject == digest).values(state=State.CONFIRMED))
+        connection.execute(mail.update().where(mail.c.subject == digest).values(state=MailState.CONFIRMED))
     own = settings.office.mail.model_copy(update={"port": plain.port})
     office = settings.office.model_copy(update={"mail": own})
     turn(database, settings.model_copy(update={"office": office}))
@@ -363,7 +363,7 @@ def test_program_that_dies_anywhere_sends_no_mail_twice_and_loses_none(
     for seed in range(MAIL_SEEDS):
         post.took.clear()
         with database.writes.begin() as connection:
-            connection.execute(mail.update().where(queued).values(state=State.QUEUED, tries=0, due=NOW))
+            connection.execute(mail.update().where(queued).values(state=MailState.QUEUED, tries=0, due=NOW))
         chance = random.Random(seed)
 
         def dying(work: Callable[..., Any], chance: random.Random) -> Callable[..., Any]:

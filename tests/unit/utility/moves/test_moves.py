@@ -15,7 +15,7 @@ from tests.unit.utility.billing.test_bills import issued, stored
 from utility.billing.bill import Bill, LineKind
 from utility.billing.run import bills_of
 from utility.billing.stored_run import computed
-from utility.moves.move import Kind, Move, moved, taken_back
+from utility.moves.move import Move, MoveKind, moved, taken_back
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed, exchanged
 from utility.registry.changes import date_text, parse_quarter
 from utility.registry.importing import apply_facts
@@ -48,14 +48,14 @@ def spans(found: DatedRegistry, number: int = 1) -> list[tuple[int, int, int | N
     return [(held.account, held.start, held.end) for held in found.meters[number].holdings]
 
 
-def done(before: DatedRegistry, kind: Kind, account: int, when: str, following: int | None = None) -> DatedRegistry:
+def done(before: DatedRegistry, kind: MoveKind, account: int, when: str, following: int | None = None) -> DatedRegistry:
     return moved(before, Move(kind=kind, account=account, at=at(when), next=following), ZONE)[0]
 
 
 @pytest.mark.parametrize("when", ["2026-11-01", "2026-11-01T01:45-05:00", "2027-03-14T03:00", "2026-12-15T14:15"])
 @pytest.mark.parametrize("following", [9, 8, None])
 def test_move_is_what_the_registrys_table_makes_of_it(when: str, following: int | None) -> None:
-    kind = Kind.EMPTY if following is None else Kind.MOVE
+    kind = MoveKind.EMPTY if following is None else MoveKind.MOVE
     after = done(TOWN, kind, 7, when, 0 if following == 9 else following)
     until = date_text(at(when), ZONE)
     rows = [f"holder,r001,house 1,,7,,{until}", f"holder,r001,house 1,,{following},{until},"]
@@ -69,29 +69,29 @@ def test_move_is_what_the_registrys_table_makes_of_it(when: str, following: int 
 
 
 def test_two_moves_in_a_month_and_an_empty_home_between() -> None:
-    found = done(TOWN, Kind.EMPTY, 7, "2026-11-10")
-    found = done(found, Kind.IN, 7, "2026-11-12", 0)
-    found = done(found, Kind.MOVE, 9, "2026-11-20", 0)
+    found = done(TOWN, MoveKind.EMPTY, 7, "2026-11-10")
+    found = done(found, MoveKind.IN, 7, "2026-11-12", 0)
+    found = done(found, MoveKind.MOVE, 9, "2026-11-20", 0)
     days = [at(f"2026-11-{day}") for day in (10, 12, 20)]
     assert spans(found) == spans(found, 2) == [(7, 0, days[0]), (9, days[1], days[2]), (10, days[2], None)]
     assert spans(found, 3) == [(8, 0, None)]
-    back = done(done(TOWN, Kind.EMPTY, 7, "2026-11-10"), Kind.IN, 7, "2026-11-12", 7)
+    back = done(done(TOWN, MoveKind.EMPTY, 7, "2026-11-10"), MoveKind.IN, 7, "2026-11-12", 7)
     assert spans(back) == [(7, 0, days[0]), (7, days[1], None)]
 
 
 def test_move_told_late_includes_the_meter_that_came_since() -> None:
     exchange = exchanged(TOWN, 1, 11, at("2026-11-20"), None, None)
-    for kind, following, comes in ((Kind.MOVE, 0, [9]), (Kind.EMPTY, None, [])):
+    for kind, following, comes in ((MoveKind.MOVE, 0, [9]), (MoveKind.EMPTY, None, [])):
         found = done(exchange, kind, 7, "2026-11-10", following)
         assert spans(found) == [(7, 0, at("2026-11-10")), *((n, at("2026-11-10"), at("2026-11-20")) for n in comes)]
         assert spans(found, 11) == [(n, at("2026-11-20"), None) for n in comes]
-    empty = done(exchange, Kind.EMPTY, 7, "2026-11-10")
-    assert spans(done(empty, Kind.IN, 7, "2026-11-25", 8), 11) == [(8, at("2026-11-25"), None)]
+    empty = done(exchange, MoveKind.EMPTY, 7, "2026-11-10")
+    assert spans(done(empty, MoveKind.IN, 7, "2026-11-25", 8), 11) == [(8, at("2026-11-25"), None)]
 
 
 @pytest.mark.parametrize("of", ["leaves", "comes"])
-@pytest.mark.parametrize(("kind", "following"), [(Kind.MOVE, 0), (Kind.MOVE, 8), (Kind.EMPTY, None)])
-def test_a_move_of_a_day_to_come_is_taken_back_whole(kind: Kind, following: int | None, of: str) -> None:
+@pytest.mark.parametrize(("kind", "following"), [(MoveKind.MOVE, 0), (MoveKind.MOVE, 8), (MoveKind.EMPTY, None)])
+def test_a_move_of_a_day_to_come_is_taken_back_whole(kind: MoveKind, following: int | None, of: str) -> None:
     later = replace(meter(3, Holding(account=7, start=at("2026-12-20"))), start=at("2026-12-20"))
     before = registry(meter(1, SEVEN), meter(2, SEVEN), later, meter(4, EIGHT, place="house 2"))
     after = done(before, kind, 7, "2026-12-15", following)
@@ -105,13 +105,13 @@ def test_a_move_of_a_day_to_come_is_taken_back_whole(kind: Kind, following: int 
 
 
 def test_an_account_that_comes_into_an_empty_home_stays_away_after_all() -> None:
-    empty = done(TOWN, Kind.EMPTY, 7, "2026-11-10")
-    found, _, accounts = taken_back(done(empty, Kind.IN, 7, "2026-12-15", 8), 8, at("2026-12-14"))
+    empty = done(TOWN, MoveKind.EMPTY, 7, "2026-11-10")
+    found, _, accounts = taken_back(done(empty, MoveKind.IN, 7, "2026-12-15", 8), 8, at("2026-12-14"))
     assert (found.meters, accounts) == (empty.meters, [8])
 
 
 def test_of_two_moves_to_come_the_later_one_is_taken_back_first() -> None:
-    both = done(done(TOWN, Kind.MOVE, 7, "2026-12-15", 0), Kind.MOVE, 9, "2026-12-20", 0)
+    both = done(done(TOWN, MoveKind.MOVE, 7, "2026-12-15", 0), MoveKind.MOVE, 9, "2026-12-20", 0)
     with pytest.raises(ConfigError, match="take that one back first"):
         taken_back(both, 7, at("2026-12-14"))
     found, _, _ = taken_back(both, 10, at("2026-12-14"))
@@ -119,21 +119,21 @@ def test_of_two_moves_to_come_the_later_one_is_taken_back_first() -> None:
 
 
 def test_impossible_move_is_refused_with_words() -> None:
-    later = done(TOWN, Kind.MOVE, 7, "2026-11-10", 0)
+    later = done(TOWN, MoveKind.MOVE, 7, "2026-11-10", 0)
     full = replace(TOWN, accounts=dict(TOWN.accounts) | {65_535: TOWN.accounts[7]})
     begun = registry(meter(1, Holding(account=7, start=at("2026-11-05"))))
     for before, kind, account, when, following, words in (
-        (TOWN, Kind.MOVE, 9, "2026-11-10", 0, "9 is not registered"),
-        (TOWN, Kind.MOVE, 7, "2026-11-10", 7, "this account leaves"),
-        (TOWN, Kind.MOVE, 7, "2026-11-10", 99, "99 is no registered account"),
-        (TOWN, Kind.MOVE, 7, "2026-11-10", None, "give the account that comes"),
-        (TOWN, Kind.EMPTY, 7, "2026-11-10", 8, "leave it empty"),
-        (TOWN, Kind.IN, 7, "2026-11-10", 0, "no home that account 7 had last is empty"),
-        (later, Kind.MOVE, 7, "2026-11-05", 8, "is dated already"),
-        (later, Kind.MOVE, 7, "2026-11-12", 8, "account 7 has no meter just before"),
-        (later, Kind.IN, 7, "2026-11-12", 8, "no home"),
-        (begun, Kind.MOVE, 7, "2026-11-05", 0, "account 7 has no meter just before"),
-        (full, Kind.MOVE, 7, "2026-11-10", 0, "65536"),
+        (TOWN, MoveKind.MOVE, 9, "2026-11-10", 0, "9 is not registered"),
+        (TOWN, MoveKind.MOVE, 7, "2026-11-10", 7, "this account leaves"),
+        (TOWN, MoveKind.MOVE, 7, "2026-11-10", 99, "99 is no registered account"),
+        (TOWN, MoveKind.MOVE, 7, "2026-11-10", None, "give the account that comes"),
+        (TOWN, MoveKind.EMPTY, 7, "2026-11-10", 8, "leave it empty"),
+        (TOWN, MoveKind.IN, 7, "2026-11-10", 0, "no home that account 7 had last is empty"),
+        (later, MoveKind.MOVE, 7, "2026-11-05", 8, "is dated already"),
+        (later, MoveKind.MOVE, 7, "2026-11-12", 8, "account 7 has no meter just before"),
+        (later, MoveKind.IN, 7, "2026-11-12", 8, "no home"),
+        (begun, MoveKind.MOVE, 7, "2026-11-05", 0, "account 7 has no meter just before"),
+        (full, MoveKind.MOVE, 7, "2026-11-10", 0, "65536"),
     ):
         with pytest.raises(ConfigError, match=words):
             done(before, kind, account, when, following)
@@ -159,7 +159,7 @@ def moving(world: World, random: Random) -> tuple[World, int, int, Quarter]:
     account, quarter = random.choice(homes).holdings[-1].account, random.randrange(inputs.first + 1, inputs.until)
     numbers = {h.account for m in inputs.registry.meters.values() for h in m.holdings}
     accounts = {number: Account(number=number, function=Function.HOUSE) for number in numbers}
-    move = Move(kind=Kind.MOVE, account=account, at=quarter, next=0)
+    move = Move(kind=MoveKind.MOVE, account=account, at=quarter, next=0)
     after, comes, _ = moved(replace(inputs.registry, accounts=accounts), move, ZONE)
     assert comes is not None
     return replace(world, inputs=replace(inputs, registry=after)), account, comes, quarter

@@ -83,7 +83,7 @@ def test_name_and_address_are_seen_before_they_are_stored(
     clerk.post(page, {"action": "delete"})
     assert "No name and address are known" in text_of(clerk.get(page))
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="contact."), 9)[::-1]
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="contact."), 9)[::-1]
     assert [(e["person"], e["action"], e["subject"]) for e in entries] == [
         ("clara", f"contact.{what}", f"account {home}") for what in ("set", "set", "set", "delete", "delete")
     ]
@@ -147,7 +147,7 @@ def test_move_is_seen_then_done(browser: Browsers, database: Database, home: int
         assert moved_out(connection, quarter - 1) == ()
         assert moved_out(connection, quarter) == (home,)
         subjects = {row["subject"] for row in changes_of(connection, [], 50) if row["person"] == "clara"}
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="move."), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(action="move."), 9)
     assert f"account {new}" in subjects
     assert (entry["subject"], str(new) in entry["after"], "Anna" in entry["after"]) == (f"account {home}", True, False)
     for number, meter in before.meters.items():
@@ -201,7 +201,7 @@ def test_both_households_read_of_a_move_that_is_taken_back_before_its_day(
         assert moved_out(connection, 2**31 - 1) == ()
         assert [who.name for _, who in histories(connection, key)[home]] == ["Bert"]
         assert new not in histories(connection, key)
-        (entry, _) = audit_log.entries(connection, audit_log.Wanted(action="move."), 9)
+        (entry, _) = audit_log.entries(connection, audit_log.AuditFilter(action="move."), 9)
     assert after.meters == before.meters
     assert (entry["action"], "Bert" in str(entry)) == ("move.back", False)
     assert "has no move of a day to come" in text_of(clerk.post(page, {"kind": "back"}))

@@ -16,10 +16,10 @@ from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
 from utility.access.store import audit_log
 from utility.alarms.alarm import Alarm, Severity
-from utility.alarms.board import Counts, Row, State
+from utility.alarms.board import AlarmCounts, AlarmRow, AlarmState
 from utility.database.database import Database
 from utility.overview.inbox import DECISIONS, items, of_roles
-from utility.overview.microgrids import Facts, cell, count, island_words
+from utility.overview.microgrids import MicrogridFacts, cell, count, island_words
 from utility.overview.pages.town_view import TownState
 from utility.readings.core import Core, FromGateway
 from utility.readings.store.dead_letters import dead_letters
@@ -29,16 +29,16 @@ from utility.registry.store.registry import load_snapshot
 INBOX_NOW = 1_800_000_000
 
 
-def row(place: str, name: str = "GatewaySilent", severity: Severity = Severity.CRITICAL, **given: object) -> Row:
+def row(place: str, name: str = "GatewaySilent", severity: Severity = Severity.CRITICAL, **given: object) -> AlarmRow:
     labels = {"alertname": f"Commonwatt{name}", "severity": severity.value, "controller": place}
     alarm = Alarm(labels=labels, summary=f"The gateway of {place} is silent.")
-    made = Row(alarm=alarm, state=State.ACTIVE, acknowledgement=None, silences=())
+    made = AlarmRow(alarm=alarm, state=AlarmState.ACTIVE, acknowledgement=None, silences=())
     return replace(made, **given)  # type: ignore[arg-type]
 
 
-def facts(name: str, silent_s: int, backlog_age_s: int = 0) -> Facts:
+def facts(name: str, silent_s: int, backlog_age_s: int = 0) -> MicrogridFacts:
     beat = a_heartbeat(backlog_age_s=backlog_age_s, trust=Trust.NETWORK)
-    return Facts(microgrid=name, number=1, kind="residential", seen=INBOX_NOW - silent_s, heartbeat=beat)
+    return MicrogridFacts(microgrid=name, number=1, kind="residential", seen=INBOX_NOW - silent_s, heartbeat=beat)
 
 
 def test_nothing_needs_a_person_while_all_is_as_usual() -> None:
@@ -54,8 +54,8 @@ def test_equal_alarms_are_one_item_that_names_the_first_places() -> None:
     assert many.mark == "bad"
 
 
-@pytest.mark.parametrize("state", [State.SUPPRESSED, State.ACKNOWLEDGED])
-def test_an_alarm_that_somebody_sees_to_is_no_item(state: State) -> None:
+@pytest.mark.parametrize("state", [AlarmState.SUPPRESSED, AlarmState.ACKNOWLEDGED])
+def test_an_alarm_that_somebody_sees_to_is_no_item(state: AlarmState) -> None:
     assert items([row("r001", state=state)], [facts("r001", 9_000)], {}, INBOX_NOW, {}) == ()
 
 
@@ -80,7 +80,7 @@ def test_the_gravest_come_first_and_each_person_sees_the_own_ones() -> None:
 
 
 def test_an_alarm_of_something_else_does_not_hide_that_a_microgrid_is_late() -> None:
-    held = row("r001", "AllowanceAtRisk", Severity.WARNING, state=State.SUPPRESSED)
+    held = row("r001", "AllowanceAtRisk", Severity.WARNING, state=AlarmState.SUPPRESSED)
     (item,) = items([held], [facts("r001", 9_000)], {}, INBOX_NOW, {})
     assert item.words == "Late by more than an hour: r001"
 
@@ -127,16 +127,16 @@ def test_why_a_microgrid_is_an_island_stays_true_when_the_voltage_is_back() -> N
 @pytest.mark.parametrize(
     ("silent_s", "alarms", "empty", "helping", "pill"),
     [
-        (20, Counts(suppressed=2), 0, (("r002", 2, 1),), ("All 2 microgrids well", "good")),
-        (400, Counts(), 0, (), ("1 alarm, 1 well", "bad")),
-        (20, Counts(warning=2), 0, (), ("2 alarms", "warning")),
-        (20, Counts(critical=1), 3, (), ("1 alarm, 3 of the batteries empty", "bad")),
-        (20, Counts(), 3, (), ("3 of the batteries empty", "warning")),
-        (20, Counts(), 0, (("r001", 0, 1),), ("1 battery without help", "warning")),
+        (20, AlarmCounts(suppressed=2), 0, (("r002", 2, 1),), ("All 2 microgrids well", "good")),
+        (400, AlarmCounts(), 0, (), ("1 alarm, 1 well", "bad")),
+        (20, AlarmCounts(warning=2), 0, (), ("2 alarms", "warning")),
+        (20, AlarmCounts(critical=1), 3, (), ("1 alarm, 3 of the batteries empty", "bad")),
+        (20, AlarmCounts(), 3, (), ("3 of the batteries empty", "warning")),
+        (20, AlarmCounts(), 0, (("r001", 0, 1),), ("1 battery without help", "warning")),
     ],
 )
 def test_all_is_well_when_gateways_alarms_and_batteries_are(
-    silent_s: int, alarms: Counts, empty: int, helping: tuple[tuple[str, int, int], ...], pill: tuple[str, str]
+    silent_s: int, alarms: AlarmCounts, empty: int, helping: tuple[tuple[str, int, int], ...], pill: tuple[str, str]
 ) -> None:
     cells = tuple(cell(facts(name, age_s), INBOX_NOW) for name, age_s in (("r001", 20), ("r002", silent_s)))
     state = SimpleNamespace(cells=cells, counts=count(cells), alarming=alarms, empty=empty, helping=helping)
@@ -187,7 +187,7 @@ def test_clerk_decides_many_readings_and_the_second_clerk_is_told(browser: Brows
     assert "Nothing was changed" in text_of(late)
     assert states(database) == ["released", "released", "quarantined"], "all or none"
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="reading."), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="reading."), 9)
     assert [(entry["person"], entry["subject"]) for entry in entries] == [
         ("anna", "dead letter 2"),
         ("anna", "dead letter 1"),

@@ -15,8 +15,8 @@ from harness.surroundings.messages import a_heartbeat
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
 from utility.access.store import audit_log
-from utility.access.store.audit_log import Wanted, entries
-from utility.alarms.conditions import Counted, Facts, JobFacts, Past
+from utility.access.store.audit_log import AuditFilter, entries
+from utility.alarms.conditions import DatabaseCounts, JobFacts, Past, UtilityFacts
 from utility.assembly.application import make_app
 from utility.database.database import Database
 from utility.jobs.plans import catalogue, plan_of
@@ -24,7 +24,7 @@ from utility.jobs.store import finish, give_back, postpone, take
 from utility.outbox.changes import OpenCommand, SawGateway
 from utility.outbox.store import add_command
 from utility.outbox.tables import command
-from utility.overview.system import Known, Part, parts
+from utility.overview.system import SystemFacts, SystemPart, parts
 from utility.readings.store.writer import Writer
 from utility.registry.store.enrolment import enrol
 from utility.settings import UtilitySettings
@@ -55,7 +55,7 @@ def act(person: Browser, path: str, body: dict[str, Any] | None = None) -> Any:
 
 def logged(database: Database) -> list[tuple[object, object]]:
     with database.reads.begin() as connection:
-        return [(row["action"], row["subject"]) for row in entries(connection, Wanted(action="job."), 9)]
+        return [(row["action"], row["subject"]) for row in entries(connection, AuditFilter(action="job."), 9)]
 
 
 def test_list_shows_each_job_with_its_state_its_last_run_and_its_error(
@@ -167,14 +167,14 @@ SYSTEM_NOW = 1_800_000_000
 
 
 def judged(
-    facts: Facts, *, backup: int | None = SYSTEM_NOW - 5 * HOUR_S, makes_backups: bool = True
-) -> dict[str, Part]:
-    known = Known(version="0.4", schema="0031", jobs=14, makes_backups=makes_backups, backup=backup)
+    facts: UtilityFacts, *, backup: int | None = SYSTEM_NOW - 5 * HOUR_S, makes_backups: bool = True
+) -> dict[str, SystemPart]:
+    known = SystemFacts(version="0.4", schema="0031", jobs=14, makes_backups=makes_backups, backup=backup)
     return {part.name: part for part in parts(facts, known, SYSTEM_NOW)}
 
 
 def test_everything_is_good_without_a_condition_and_says_what_is_known() -> None:
-    facts = Facts(disk=(40 * 10**9, 100 * 10**9), certificates={"mqtt": 90 * DAY_S, "http": 30 * DAY_S})
+    facts = UtilityFacts(disk=(40 * 10**9, 100 * 10**9), certificates={"mqtt": 90 * DAY_S, "http": 30 * DAY_S})
     found = judged(facts)
     assert {part.state for part in found.values()} == {"good"}
     assert found["Disk"].words == "40.0 GB of 100.0 GB are free"
@@ -183,28 +183,35 @@ def test_everything_is_good_without_a_condition_and_says_what_is_known() -> None
 
 
 def test_what_is_not_measured_or_not_in_use_is_neither_good_nor_wrong() -> None:
-    found = judged(Facts(), makes_backups=False)
+    found = judged(UtilityFacts(), makes_backups=False)
     assert {name for name, part in found.items() if part.state == "idle"} == {"Disk", "Backups", "Certificates"}
 
 
-FAILING = Facts(counted=Counted(jobs=(JobFacts(name="gaps"),)), past=Past(counts={("job_failures", "gaps"): 3}))
+FAILING = UtilityFacts(
+    counted=DatabaseCounts(jobs=(JobFacts(name="gaps"),)), past=Past(counts={("job_failures", "gaps"): 3})
+)
 
 
 @pytest.mark.parametrize(
     ("facts", "name", "state", "words"),
     [
-        (Facts(disk=(5, 100)), "Disk", "warning", "nearly full"),
-        (Facts(full=True, disk=(0, 100)), "Disk", "bad", "full"),
-        (Facts(damaged=True), "Database", "bad", "damaged"),
-        (Facts(head_ends={"127.0.0.1:1884": False}), "Connection", "bad", "no connection"),
-        (Facts(trusted=False), "Clock", "warning", "not synchronized"),
-        (Facts(certificates={"http": 3 * DAY_S}), "Certificates", "warning", "expires soon"),
-        (Facts(certificates={"mqtt": -HOUR_S}), "Certificates", "bad", "has expired"),
+        (UtilityFacts(disk=(5, 100)), "Disk", "warning", "nearly full"),
+        (UtilityFacts(full=True, disk=(0, 100)), "Disk", "bad", "full"),
+        (UtilityFacts(damaged=True), "Database", "bad", "damaged"),
+        (UtilityFacts(head_ends={"127.0.0.1:1884": False}), "Connection", "bad", "no connection"),
+        (UtilityFacts(trusted=False), "Clock", "warning", "not synchronized"),
+        (UtilityFacts(certificates={"http": 3 * DAY_S}), "Certificates", "warning", "expires soon"),
+        (UtilityFacts(certificates={"mqtt": -HOUR_S}), "Certificates", "bad", "has expired"),
         (FAILING, "Jobs", "warning", "gaps fails"),
-        (Facts(counted=Counted(jobs=(JobFacts(name="backup", late_s=DAY_S),))), "Backups", "warning", "backup is late"),
+        (
+            UtilityFacts(counted=DatabaseCounts(jobs=(JobFacts(name="backup", late_s=DAY_S),))),
+            "Backups",
+            "warning",
+            "backup is late",
+        ),
     ],
 )
-def test_a_part_is_wrong_by_the_condition_of_its_alarm(facts: Facts, name: str, state: str, words: str) -> None:
+def test_a_part_is_wrong_by_the_condition_of_its_alarm(facts: UtilityFacts, name: str, state: str, words: str) -> None:
     found = judged(facts)
     assert found[name].state == state
     assert words in found[name].wrong[0].summary
@@ -217,7 +224,7 @@ def test_gateways_are_counted_by_their_releases() -> None:
         "r002": a_heartbeat(program={"release": "0.4"}),
         "r003": a_heartbeat(program={"release": "0.4"}),
     }
-    assert judged(Facts(said=said))["Versions"].words == "utility 0.4, 2 gateways 0.4, 1 gateway 0.3 or older"
+    assert judged(UtilityFacts(said=said))["Versions"].words == "utility 0.4, 2 gateways 0.4, 1 gateway 0.3 or older"
 
 
 def test_page_shows_each_part_and_the_jobs(browser: Callable[..., Browser]) -> None:
@@ -276,7 +283,7 @@ def test_gateway_is_enrolled_revoked_and_admitted_again(
     assert tokens != before
     assert tokens["r001"] not in done.text, "no secret is shown"
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="device."), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="device."), 9)
     assert [entry["action"] for entry in entries] == ["device.readmit", "device.revoke", "device.enrol"]
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from commonwatt.model.blocks import concatenate, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOTS, quarter_of
-from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.heartbeats import LineMonth
 from commonwatt.town.town import Direction, Function, Town
 from harness.surroundings import databases
 from harness.surroundings.messages import a_heartbeat, append, blocks, compact, exchange
@@ -33,10 +33,10 @@ from utility.outbox.changes import SawGateway
 from utility.overview.jobs import count_days
 from utility.overview.microgrids import (
     BatteryFacts,
-    Change,
-    Condition,
-    Facts,
-    Span,
+    MicrogridCondition,
+    MicrogridFacts,
+    StateChange,
+    StateSpan,
     battery_lines,
     cell,
     count,
@@ -47,7 +47,7 @@ from utility.overview.store.days import CountedDays, counted_days
 from utility.overview.store.devices import find
 from utility.overview.store.meters import WHOLE_QUARTERS, settled_series, slot_series
 from utility.overview.store.microgrid import is_there, meters_of
-from utility.overview.store.old_records import Kept, drop_days, drop_months, kept, oldest_day
+from utility.overview.store.old_records import KeptRecords, drop_days, drop_months, kept, oldest_day
 from utility.overview.store.town import microgrids
 from utility.overview.town import QuarterEnergy, town_power
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
@@ -73,7 +73,7 @@ def a_power(end: int) -> dict[str, int]:
 
 def facts_of(
     database: Database, refused: dict[str, tuple[int, str]] | None = None, now: int = SOON
-) -> dict[str, Facts]:
+) -> dict[str, MicrogridFacts]:
     with database.reads.begin() as connection:
         return {each.microgrid: each for each in microgrids(connection, now, refused)}
 
@@ -105,13 +105,13 @@ def test_the_state_of_a_microgrid_is_the_gravest_of_what_was_received(database: 
         "r002, late: no message for 200 s",
     ]
     assert count(cells) == {"alarm": 0, "islanded": 1, "late": 1, "fresh": 0}
-    assert cell(facts["r002"], SOON + 200).condition is Condition.ALARM
+    assert cell(facts["r002"], SOON + 200).condition is MicrogridCondition.ALARM
     back = EventRecord(previous_state=off, new_state=1, record_id=2, meter_id=boundary[0], time=SOON - 10)
-    over = Month(used=(3, 1), allowance=2)
+    over = LineMonth(used=(3, 1), allowance=2)
     Writer(database).commit([append(events=[(1, back)]), seen(lte=over, backlog_age_s=3600)])
     facts = facts_of(database, {"r001": (2 * SOON, "meter 5 is not registered"), "r002": (0, "old")})
     found = cell(facts["r001"], SOON)
-    assert found.condition is Condition.ALARM
+    assert found.condition is MicrogridCondition.ALARM
     assert "refused: meter 5" in found.why, "the feeder is back, the refusal is newer than the last batch"
     assert found.why.endswith("readings have waited for 60 min at its gateway"), "the gravest reason comes first"
     assert facts["r002"].refused is None or facts["r002"].last_batch is None
@@ -281,28 +281,30 @@ def test_the_battery_nearest_to_its_minimum_comes_first_and_one_of_unknown_level
 def test_the_town_says_where_neighbours_help_and_where_none_can() -> None:
     said = {"r001": ["helps", "helps?", "low", "no-need"], "r002": ["alone", "at-minimum"], "r003": ["no-need"]}
     facts = [
-        Facts(microgrid=name, number=1, kind="residential", heartbeat=a_heartbeat(sharing=dict(enumerate(codes))))
+        MicrogridFacts(
+            microgrid=name, number=1, kind="residential", heartbeat=a_heartbeat(sharing=dict(enumerate(codes)))
+        )
         for name, codes in said.items()
     ]
     assert helping(facts) == [("r001", 2, 1), ("r002", 0, 1)]
-    assert helping([Facts(microgrid="r004", number=4, kind="residential")]) == []
+    assert helping([MicrogridFacts(microgrid="r004", number=4, kind="residential")]) == []
 
 
 SHARES = int(State.SHARING)
 
 
-def change(meter: int, time: int, bits: int) -> Change:
-    return Change(meter=meter, time=time, bits=bits)
+def change(meter: int, time: int, bits: int) -> StateChange:
+    return StateChange(meter=meter, time=time, bits=bits)
 
 
 def test_a_span_lasts_while_any_meter_has_the_state() -> None:
     events = [change(1, 10, SHARES), change(2, 20, SHARES), change(1, 30, 0), change(2, 40, 0), change(1, 90, SHARES)]
-    assert spans(events, SHARES, 0, 100) == [Span(begin=10, end=40, most=2), Span(begin=90, end=100, most=1)]
+    assert spans(events, SHARES, 0, 100) == [StateSpan(begin=10, end=40, most=2), StateSpan(begin=90, end=100, most=1)]
 
 
 def test_what_began_before_begins_with_the_timeline() -> None:
     events = [change(1, -500, SHARES), change(1, 5, 0)]
-    assert spans(events, SHARES, 0, 100) == [Span(begin=0, end=5, most=1)]
+    assert spans(events, SHARES, 0, 100) == [StateSpan(begin=0, end=5, most=1)]
     assert spans([change(1, 100, SHARES)], SHARES, 0, 100) == [], "after its end"
 
 
@@ -450,7 +452,7 @@ def add_day(database: Database, day: int) -> None:
         connection.execute(finding.insert().values(found | {"first_quarter": quarter, "until_quarter": quarter + 1}))
 
 
-def drop(database: Database) -> Kept:
+def drop(database: Database) -> KeptRecords:
     with database.reads.begin() as connection:
         keep = kept(connection, NOW, 7)
     drop_months(database, keep)

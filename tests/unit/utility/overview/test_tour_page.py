@@ -12,7 +12,7 @@ from harness.console import Browser, faults_of_words, standing_api, text_of, wor
 from harness.routes import ruled
 from tests.unit.utility.conftest import NOW
 from utility.access.people import STAFF, Role
-from utility.access.store.audit_log import Wanted, entries
+from utility.access.store.audit_log import AuditFilter, entries
 from utility.assembly.application import make_app
 from utility.database.database import Database
 from utility.settings import UtilitySettings
@@ -97,7 +97,7 @@ def test_an_operator_orders_a_step_which_the_audit_log_has_and_a_running_one_is_
     assert "Cut a feeder: the supervisor does it now" in operator.get(answer.headers["location"]).text
     assert ordered(tmp_path) == ["feeder"]
     with database.reads.begin() as connection:
-        (row,) = entries(connection, Wanted(action="tour."), 9)
+        (row,) = entries(connection, AuditFilter(action="tour."), 9)
     assert (row["person"], row["subject"]) == ("operator", "step feeder")
     tour.handle(["feeder"], NOW, "")
     show(tour, tmp_path, is_good=False)

@@ -42,7 +42,7 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.tariffs.tariff import parse_tariff
 from utility.webkit.console.console import Console
-from utility.webkit.console.live import Shared
+from utility.webkit.console.live import SharedValue
 
 QUARTER = NOW // QUARTER_S - 4  # of a day in New York with a readable hour: 15 January 2027, 04:23
 
@@ -295,11 +295,11 @@ class Counted:
         self.times += 1
         return self.times
 
-    def shared(self) -> Shared[int]:
-        return Shared(self.compute, every_s=4, at_most_s=60, now=lambda: self.now)
+    def shared(self) -> SharedValue[int]:
+        return SharedValue(self.compute, every_s=4, at_most_s=60, now=lambda: self.now)
 
 
-def settled_after(shared: Shared[int], wanted: int) -> None:
+def settled_after(shared: SharedValue[int], wanted: int) -> None:
     """Wait until the thread beside has computed a value."""
     ends = time.monotonic() + 10
     while shared.get() != wanted:
@@ -330,7 +330,7 @@ def test_a_value_that_is_too_old_is_computed_once_for_all_who_wait() -> None:
         assert go_on.wait(10)
         return counted.compute()
 
-    shared = Shared(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
+    shared = SharedValue(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
     waiting = [threading.Thread(target=lambda: found.append(shared.get())) for _ in range(5)]
     for one in waiting:
         one.start()
@@ -349,7 +349,7 @@ def test_a_fault_beside_is_met_by_the_request_that_finds_the_value_too_old(caplo
             raise ValueError("damaged")
         return 1
 
-    shared = Shared(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
+    shared = SharedValue(compute, every_s=4, at_most_s=60, now=lambda: counted.now)
     assert shared.get() == 1
     counted.now += 10
     while counted.times < 2:

@@ -47,7 +47,7 @@ def test_first_administrator_sets_a_password_with_a_link_that_works_once(
     assert status_of_login(other, "admin", PASSWORD + "!") == 401
     assert status_of_login(other, "admin", PASSWORD) == 303
     with database.reads.begin() as connection:
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(), 10)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(), 10)
     assert (entry["person"], entry["action"]) == ("admin", "person.password")
 
 
@@ -468,7 +468,7 @@ def changes(database: Database) -> Callable[[], list[tuple[str, ...]]]:
 
     def read() -> list[tuple[str, ...]]:
         with database.reads.begin() as connection:
-            rows = audit_log.entries(connection, audit_log.Wanted(action="session.end"), 20)
+            rows = audit_log.entries(connection, audit_log.AuditFilter(action="session.end"), 20)
         return [tuple(str(row[name]) for name in ("person", "subject", "before", "after")) for row in rows]
 
     return read
@@ -577,7 +577,7 @@ def test_token_of_a_disabled_person_stays_dead_when_enabled_again(
         assert admin.post(f"/console/users/eve/{change}").status_code == 303
         assert asked(app, token, "/status") == 401, change
     with database.reads.begin() as connection:
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="person.disable"), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(action="person.disable"), 9)
     assert entry["after"] == '{"state": "disabled", "tokens revoked": [1]}'
 
 

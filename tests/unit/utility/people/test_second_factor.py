@@ -127,7 +127,7 @@ def test_second_factor_is_set_up_with_an_app_and_asked_for_at_login(
     assert all(word in cookie for word in ("HttpOnly", "Secure", "SameSite=lax"))
     assert (visitor.get("/status").status_code, STARTED in visitor.cookies) == (200, False)
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(subject="eve"), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(subject="eve"), 9)
     assert [(one["person"], one["action"], one["after"]) for one in entries] == [
         ("eve", "person.second-factor", '"on"')
     ]
@@ -294,7 +294,7 @@ def test_second_factor_is_removed_by_its_owner_or_by_an_administrator(
         "/console/"
     )
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="person.second-factor"), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="person.second-factor"), 9)
     assert [(one["person"], one["after"]) for one in reversed(entries)] == [
         ("eve", '"on"'),
         ("eve", '"off"'),

@@ -27,8 +27,8 @@ from utility.access.people import AccessFaultError, Actor, NewPerson, Role, Via
 from utility.access.store import access, audit_log, second_factors
 from utility.access.store.access import MAX_TOKENS, make_token, revoke_token, tokens
 from utility.access.store.audit_log import BROKEN, REFUSED, By
-from utility.assembly.service import Service
-from utility.corrections.correction import Action
+from utility.assembly.service import UtilityService
+from utility.corrections.correction import Review
 from utility.database.database import Database
 from utility.ledger.decisions import DECISIONS
 from utility.people.store import change_roles, disable, enable, invite_people, list_people, new_link
@@ -61,7 +61,7 @@ def log_in(visitor: Browser, name: str) -> int:
 
 def actions(database: Database) -> list[tuple[str, str, str]]:
     with database.reads.begin() as connection:
-        found = audit_log.entries(connection, audit_log.Wanted(), 99)
+        found = audit_log.entries(connection, audit_log.AuditFilter(), 99)
     return [(one["person"], one["action"], one["subject"]) for one in reversed(found)]
 
 
@@ -230,7 +230,7 @@ def test_every_action_of_the_log_has_words() -> None:
         for word in ast.walk(call)
         if isinstance(word, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_-]+", str(word.value))
     }
-    decisions = {*(f"correction.{action}" for action in Action), *(f"ledger.{name}" for name in DECISIONS)}
+    decisions = {*(f"correction.{action}" for action in Review), *(f"ledger.{name}" for name in DECISIONS)}
     assert {*recorded, *decisions, REFUSED, BROKEN} == set(ACTIONS)
 
 
@@ -292,7 +292,7 @@ def test_first_administrator_is_invited_by_a_command(command: Callable[..., str]
     assert invited(database, again) is None
     with database.reads.begin() as connection:
         assert [(one.name, one.state) for one in access.people(connection)] == [("anna", "disabled")]
-        entries = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(subject="anna"), 9)
     assert [(one["person"], one["action"]) for one in reversed(entries)] == [
         (f"{getuser()}@this-machine", f"person.{action}") for action in ("invite", "link", "disable")
     ]
@@ -311,7 +311,7 @@ def test_second_factor_of_the_only_administrator_is_removed_by_a_command(
     command("people", "remove-second-factor", "anna")
     with database.reads.begin() as connection:
         assert second_factors.in_force(connection, "anna") is None
-        (entry, *_) = audit_log.entries(connection, audit_log.Wanted(subject="anna"), 9)
+        (entry, *_) = audit_log.entries(connection, audit_log.AuditFilter(subject="anna"), 9)
     assert (entry["person"], entry["action"], entry["after"]) == (
         f"{getuser()}@this-machine",
         "person.second-factor",
@@ -382,7 +382,7 @@ def test_two_administrators_who_remove_each_other_at_once_leave_one(database: Da
     assert "the last administrator" in sorted(done)[1]
     with database.reads.begin() as connection:
         assert access.has_admin(connection)
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(), 9)
     assert entry["action"] == "person.disable"
 
 
@@ -394,7 +394,7 @@ def test_refused_change_of_many_adds_nobody_and_no_entry(database: Database) -> 
         invite_people(By(connection=connection, actor=actor, now=STORE_NOW, machine_s=STORE_NOW), new)
     with database.reads.begin() as connection:
         assert [one.name for one in list_people(connection, "", None, "", 9, STORE_NOW)] == ["ann"]
-        assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
+        assert audit_log.entries(connection, audit_log.AuditFilter(), 9) == []
 
 
 @databases.on_both_kinds
@@ -457,7 +457,7 @@ def test_the_link_of_the_first_login_is_in_a_file_of_the_service_and_in_no_log(
     settings = UtilitySettings(tokens=tmp_path / "utility-tokens.json", http="127.0.0.1:8080")
     service = SimpleNamespace(_settings=settings, _api=SimpleNamespace(database=database, machine_s=lambda: STORE_NOW))
     with caplog.at_level(logging.DEBUG):
-        Service._invite_first(cast("Service", service), "http")
+        UtilityService._invite_first(cast("UtilityService", service), "http")
     path = tmp_path / FIRST_LOGIN
     start, _, secret = path.read_text().strip().rpartition("/")
     assert (start, path.stat().st_mode & 0o777) == ("http://127.0.0.1:8080/console/invitation", 0o600)

@@ -23,14 +23,14 @@ from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.surroundings import databases
 from harness.surroundings.messages import a_letter, a_record, batch, blocks
 from utility.database.database import Database
-from utility.outbox.changes import Step
+from utility.outbox.changes import CoreStep
 from utility.readings.core import CLOCK_BEHIND_S, Core, FromGateway
 from utility.readings.quarantine import sort_out
 from utility.readings.store import completeness, reads
 from utility.readings.store.compactor import Compactor, conflicts
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gaps import GapFinder
-from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
+from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, QuarantineDecision, decide
 from utility.readings.store.writer import Writer
 from utility.readings.tables import dead_letter
 from utility.registry.accounts import Holding
@@ -54,7 +54,7 @@ class Utility:
         self.trust = Trust.NETWORK
         self.writer = Writer(database)
 
-    def send(self, sent: Batch, sender: str = "r001", now: int = NOW) -> tuple[BatchRefusal, Step]:
+    def send(self, sent: Batch, sender: str = "r001", now: int = NOW) -> tuple[BatchRefusal, CoreStep]:
         step = self.core.handle(FromGateway(f"cw1/{sender}/u/batch", sent.pack()), Now(now, self.trust))
         self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
         (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
@@ -83,7 +83,7 @@ class Utility:
 
     def decide(self, no: int, state: str) -> None:
         with self.database.writes.begin() as connection:
-            decide(connection, Decision(no, state, "Ann", "stood in for r001", NOW))
+            decide(connection, QuarantineDecision(no, state, "Ann", "stood in for r001", NOW))
 
     def compact(self) -> None:
         compactor = Compactor(self.database)

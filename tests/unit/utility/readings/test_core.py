@@ -20,8 +20,26 @@ from harness.surroundings.messages import a_heartbeat, batch, blocks
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
 from utility.database.database import Database
-from utility.outbox.changes import Append, Change, CloseCommand, Deposed, KeepDeadLetter, OpenCommand, SawGateway, Step
-from utility.readings.bounds import BURST, GOOD_S, LATE_FOR_S, MAX_WAITING, MAX_WAITING_OF_ALL, PER_S, Overload, Pace
+from utility.outbox.changes import (
+    Append,
+    CloseCommand,
+    CoreStep,
+    Deposed,
+    KeepDeadLetter,
+    OpenCommand,
+    SawGateway,
+    UtilityChange,
+)
+from utility.readings.bounds import (
+    BURST,
+    GOOD_S,
+    LATE_FOR_S,
+    MAX_WAITING,
+    MAX_WAITING_OF_ALL,
+    PER_S,
+    BatchPace,
+    Overload,
+)
 from utility.readings.core import MAX_JUNK_A_DAY, CommandsOpen, Core, FromGateway
 from utility.readings.sending import RESEND_S, Sending
 from utility.readings.store.gateways import refills
@@ -47,14 +65,14 @@ def at(seconds: int, trust: Trust = Trust.NONE) -> Now:
     return Now(seconds, trust)
 
 
-def ack_of(step: Step) -> BatchAck:
+def ack_of(step: CoreStep) -> BatchAck:
     publishes = [effect for effect in step.effects if isinstance(effect, Publish)]
     assert len(publishes) == 1
     assert publishes[0].qos == 1
     return unpack_batch_ack(publishes[0].payload)
 
 
-def writes_of(step: Step) -> list[object]:
+def writes_of(step: CoreStep) -> list[object]:
     return [effect.change for effect in step.effects if isinstance(effect, Write)]
 
 
@@ -263,7 +281,7 @@ def test_time_is_told_with_its_trust(core: Core) -> None:
     for payload in (packed, packed[:-1]):
         for trust in (Trust.NONE, Trust.NETWORK):
             assert (
-                ack_of(Step("", core.handle(FromGateway(TOPIC, payload), at(CORE_NOW, trust)).effects[-1:])).trust
+                ack_of(CoreStep("", core.handle(FromGateway(TOPIC, payload), at(CORE_NOW, trust)).effects[-1:])).trust
                 is trust
             )
 
@@ -312,32 +330,32 @@ PACE_NOW = 1000.0
 
 
 def test_what_has_no_dead_letters_never_waits() -> None:
-    pace = Pace()
+    pace = BatchPace()
     assert {pace.wait_s("a", 0, PACE_NOW) for _ in range(10_000)} == {0.0}
 
 
 def test_a_gateway_with_a_few_thousand_waits_seconds_and_loses_nothing() -> None:
-    pace = Pace()
+    pace = BatchPace()
     waits = [pace.wait_s("a", 500, PACE_NOW) for _ in range(4)]  # the most that an honest gateway has on their way
     assert waits == [0.0, 0.0, 500 / PER_S, 1000 / PER_S]
 
 
 def test_a_flood_passes_at_the_rate_and_the_rest_is_dropped() -> None:
-    pace = Pace()
+    pace = BatchPace()
     waits = [pace.wait_s("a", 200, PACE_NOW + n / 100) for n in range(10_000)]
     passed = 200 * sum(wait_s is not None for wait_s in waits)
     assert BURST < passed <= BURST + PER_S * 100 * 2 + MAX_WAITING * 200
 
 
 def test_a_flood_delays_no_other_gateway() -> None:
-    pace = Pace()
+    pace = BatchPace()
     for n in range(1000):
         pace.wait_s("a", 200, PACE_NOW + n / 100)
     assert pace.wait_s("b", 200, PACE_NOW + 10) == 0.0
 
 
 def test_many_floods_together_hold_a_bounded_number_of_batches() -> None:
-    pace = Pace()
+    pace = BatchPace()
     waits = [pace.wait_s(f"g{n % 801}", BURST, PACE_NOW) for n in range(801 * 20)]
     assert sum(bool(wait_s) for wait_s in waits) == MAX_WAITING_OF_ALL
     assert pace.wait_s("g0", 1, PACE_NOW + 60) == 0.0, "once they are gone, it takes more"
@@ -393,7 +411,7 @@ GET = OpenCommand(
 )
 
 
-def sent(effects: list[Effect[Change]]) -> list[tuple[str, str]]:
+def sent(effects: list[Effect[UtilityChange]]) -> list[tuple[str, str]]:
     """Return receiver and command of each message."""
     messages = [effect for effect in effects if isinstance(effect, Publish)]
     return [(one.topic.split("/")[1], json.loads(one.payload)["cmd"]) for one in messages]
@@ -407,7 +425,7 @@ def told(
     )
 
 
-def closed(step: Step) -> list[str]:
+def closed(step: CoreStep) -> list[str]:
     changes = [effect.change for effect in step.effects if isinstance(effect, Write)]
     return [change.controller for change in changes if isinstance(change, CloseCommand)]
 

@@ -16,7 +16,7 @@ from harness.surroundings.stored import FIRST, store
 from utility.database.database import Database
 from utility.households.store import home_of, read_course
 from utility.overview.town import QuarterEnergy
-from utility.readings.flows import LINES, Flows, Line, by_source
+from utility.readings.flows import LINES, EnergyLine, Flows, by_source
 from utility.readings.store.flows import flows
 
 QUARTERS = range(FIRST, FIRST + 6)
@@ -173,7 +173,7 @@ def test_a_boundary_of_which_one_meter_is_silent_tells_nothing(database: Databas
 
 
 def test_use_without_battery_and_panels_is_what_was_taken() -> None:
-    there, nothing = (Line(energy=np.array([n]), slots=np.array([n]), expected=np.array([n])) for n in (60, 0))
+    there, nothing = (EnergyLine(energy=np.array([n]), slots=np.array([n]), expected=np.array([n])) for n in (60, 0))
     used = Flows(first=FIRST, taken=there, given=nothing, sun=nothing, charge=nothing, level=nothing).used
     assert (used.energy.tolist(), used.is_whole.tolist()) == ([60], [True])
 

@@ -32,7 +32,7 @@ from utility.jobs.tables import settlement_due
 from utility.outbox.changes import CloseCommand, OpenCommand
 from utility.outbox.store import open_commands
 from utility.readings import gaps
-from utility.readings.gaps import ALL_SLOTS, Wanted, off_mask, off_times
+from utility.readings.gaps import ALL_SLOTS, WantedSlots, off_mask, off_times
 from utility.readings.store import completeness, reads, retention
 from utility.readings.store import gaps as gap_finder
 from utility.readings.store.batches import execute
@@ -111,7 +111,7 @@ def test_new_log_after_lost_memory_does_not_excuse_the_time_the_meter_was_up() -
 
 def test_requests_fit_the_longest_message() -> None:
     wanted = [
-        Wanted(
+        WantedSlots(
             microgrid="r001",
             controller="r001" if n % 2 else "r002",
             meter=2**64 - 1 - n,

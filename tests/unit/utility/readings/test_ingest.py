@@ -32,12 +32,12 @@ from harness.surroundings.messages import append, batch, blocks, ingest_of
 from harness.surroundings.stored import remove_meter
 from utility.access.people import on_machine
 from utility.assembly.metrics import UtilityMetrics
-from utility.control.changes import Asked
+from utility.control.changes import AskedChange
 from utility.control.decisions import make_change, send_due
 from utility.database.base import setting
 from utility.database.database import Database, new_store_id, read_setting
 from utility.database.health import Health
-from utility.outbox.changes import Append, Change, Committed, OpenCommand
+from utility.outbox.changes import Append, CommittedCounts, OpenCommand, UtilityChange
 from utility.outbox.store import add_command
 from utility.readings import ingest as module
 from utility.readings.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
@@ -163,7 +163,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Callable[[], No
     """Have every commit fail; return what mends that."""
     whole = Writer.commit
 
-    def commit(self: Writer, changes: list[Change]) -> Committed:
+    def commit(self: Writer, changes: list[UtilityChange]) -> CommittedCounts:
         raise error
 
     monkeypatch.setattr(Writer, "commit", commit)
@@ -251,7 +251,7 @@ def test_message_the_database_will_not_take_does_not_stop_the_others(
 ) -> None:
     real = Writer.commit
 
-    def commit(self: Writer, changes: list[Change]) -> Committed:
+    def commit(self: Writer, changes: list[UtilityChange]) -> CommittedCounts:
         if any(isinstance(c, Append) and c.blocks.values[0, 0] == 13 for c in changes):
             raise OverflowError("too large")
         return real(self, changes)
@@ -359,7 +359,7 @@ def test_poll_sends_commands_given_out_by_another_process(database: Database) ->
 
 def test_poll_sends_a_planned_change_once_when_its_clock_can_be_trusted(database: Database) -> None:
     due = int(CLOCK.now())
-    planned = Asked(action=Action.DEAGGREGATE, fields={}, everyone=True, at=due)
+    planned = AskedChange(action=Action.DEAGGREGATE, fields={}, everyone=True, at=due)
     make_change(database, on_machine("anna"), planned, due - 60)
 
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:

@@ -27,7 +27,14 @@ from utility.readings.store import completeness, quarantine, reads
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gaps import GapFinder
-from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, count_quarantined, decide
+from utility.readings.store.quarantine import (
+    QUARANTINED,
+    REFUSED,
+    RELEASED,
+    QuarantineDecision,
+    count_quarantined,
+    decide,
+)
 from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
@@ -73,7 +80,7 @@ class Bench:
 
     def decide(self, no: int, state: str) -> None:
         with self.database.writes.begin() as connection:
-            decide(connection, Decision(no, state, "Ann", "new service", LATER))
+            decide(connection, QuarantineDecision(no, state, "Ann", "new service", LATER))
 
     def told(self) -> dict[str, int]:
         (one,) = completeness.completeness(self.database, QUARTER, QUARTER + 1)

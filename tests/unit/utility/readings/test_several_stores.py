@@ -24,7 +24,7 @@ from harness.surroundings.messages import append, batch, blocks, find_gaps
 from tests.unit.adapters.test_core import Bench, T
 from utility.cliques.store import keep_orders
 from utility.database.database import Database
-from utility.outbox.changes import Append, OpenCommand, Step
+from utility.outbox.changes import Append, CoreStep, OpenCommand
 from utility.outbox.store import open_commands
 from utility.readings.core import CommandsOpen, Core, FromGateway
 from utility.readings.gaps import ALL_SLOTS, CONTROLLER_GONE_S, RETIRED_S, WHY_WORDS, absent_at_all, excuse
@@ -61,7 +61,7 @@ class Utility:
         self.writer = Writer(database)
         self.writer.commit([append(blocks(dict.fromkeys(slots, 1)))])
 
-    def receive(self, sender: str, leaf: str, payload: bytes, now: int = NOW) -> Step:
+    def receive(self, sender: str, leaf: str, payload: bytes, now: int = NOW) -> CoreStep:
         step = self.core.handle(FromGateway(f"cw1/{sender}/u/{leaf}", payload), Now(now, Trust.NETWORK))
         self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
         return step

@@ -23,7 +23,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, signed64, unsigned64
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.dead_letter_words import row_of
-from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, Wanted
+from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterFilter, LocalReason
 from commonwatt.protocol.json_messages import unpack_json
 from harness.surroundings import databases
 from harness.surroundings.messages import a_heartbeat, append, blocks, compact, find_gaps
@@ -671,7 +671,7 @@ def test_keys_are_looked_up_by_an_index(database: Database, name: str) -> None:
     "execute",
     [
         quarantined.count_quarantined,
-        lambda connection: dead_letters(connection, 10, Wanted(state=quarantined.QUARANTINED)),
+        lambda connection: dead_letters(connection, 10, DeadLetterFilter(state=quarantined.QUARANTINED)),
     ],
 )
 def test_dead_letters_that_wait_are_found_by_their_index(

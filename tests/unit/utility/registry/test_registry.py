@@ -21,7 +21,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.identity import devices
 from commonwatt.identity.devices import (
     AUTHORITY_FOLDER,
-    Role,
+    DeviceRole,
     broker_token,
     digest,
     load_devices,
@@ -133,7 +133,11 @@ def test_files_admit_each_device_to_its_broker_alone(town: Town, tmp_path: Path)
     assert set(head) == {"r001", "r002", "utility", "plant"}
     assert own["r001"].token_sha256 == head["r001"].token_sha256 == digest(token.encode())
     assert own["r001"].mosquitto == head["r001"].mosquitto == mosquitto_digest(token.encode())
-    assert (own["10001"].role, own["10001"].microgrid, head["utility"].role) == (Role.METER, "r001", Role.UTILITY)
+    assert (own["10001"].role, own["10001"].microgrid, head["utility"].role) == (
+        DeviceRole.METER,
+        "r001",
+        DeviceRole.UTILITY,
+    )
     assert load_registry(tmp_path / "r001" / "registry.json") == registry_of(town.microgrids["r001"])
     private = [path for path in tmp_path.rglob("*.json") if path.stat().st_mode & 0o777 != 0o600]
     assert private == []

@@ -34,10 +34,10 @@ MANIFEST_TEXT = (
 Browsers = Callable[..., Browser]
 
 
-def release(release_id: str, tier: str, state: str, agreement: str = "") -> store.Kept:
+def release(release_id: str, tier: str, state: str, agreement: str = "") -> store.KeptRelease:
     attack = {"attack": "by bills", "attacker": "has all bills", "success": 0.5, "by_guessing": 0.01}
     options = {"agreement": agreement, "step_s": 900}
-    return store.Kept(
+    return store.KeptRelease(
         id=release_id,
         tier=tier,
         since=NOW // 900 - 2880,
@@ -91,7 +91,7 @@ def test_researcher_gets_files_under_an_agreement_and_the_log_says_so(browser: B
     assert clerk.post("/console/research/bb22/download", file).status_code == 403
     assert browser(Role.RESEARCHER, name="mallory").post("/console/research/bb22/download", file).status_code == 404
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(), 9)
         assert store.releases_of(connection, "eve", NOW) == {"bb22": "university"}
         assert store.releases_of(connection, "eve", NOW + 2 * 366 * 86_400) == {}, "the agreement has ended"
     assert [(one["person"], one["action"], one["subject"]) for one in entries if one["person"] != "admin"] == [
@@ -110,7 +110,7 @@ def test_release_above_the_limit_waits_for_another_person(browser: Browsers, dat
     assert ben.post("/console/research/cc33/approve", {"why": "looked at"}).status_code == 303
     assert "is approved already" in text_of(ben.post("/console/research/cc33/approve", {"why": "again"}))
     with database.reads.begin() as connection:
-        (entry,) = audit_log.entries(connection, audit_log.Wanted(action="release."), 9)
+        (entry,) = audit_log.entries(connection, audit_log.AuditFilter(action="release."), 9)
     assert (entry["person"], entry["subject"]) == ("ben", "release cc33")
     assert browser(Role.VIEWER).get("/console/research").status_code == 403
 

@@ -20,15 +20,15 @@ from utility.research.groups import (
     MAX_SHARE_PERCENT,
     MEASURES,
     UNIT,
-    Group,
+    HomeGroup,
     OpenSums,
     digests_of,
     filled,
     grouped,
     sums_of,
 )
-from utility.research.homes import HALF_HOUR_S, Assembly, Home, Homes, Measure, homes_of, meters_of
-from utility.research.release import Asked, OpenRelease, Tier, attacks_on_pseudonyms, is_above, open_release
+from utility.research.homes import HALF_HOUR_S, Assembly, HomeMeasure, Homes, PeriodHome, homes_of, meters_of
+from utility.research.release import AskedRelease, OpenRelease, Tier, attacks_on_pseudonyms, is_above, open_release
 
 FIRST, UNTIL = 1000, 1004
 GENERATION, STORED, THROUGH = int(RecordType.GENERATION), int(RecordType.STORED), int(RecordType.THROUGH)
@@ -89,7 +89,7 @@ def test_homes_of_a_period_have_one_account_during_it() -> None:
         FIRST,
         UNTIL,
     )
-    assert homes == (Home(microgrid="r1", place="moved before", account=3, function=Function.HOUSE),)
+    assert homes == (PeriodHome(microgrid="r1", place="moved before", account=3, function=Function.HOUSE),)
     assert [meter.id for meter in meters] == [2]
     assert meters_of(meters, [5]) == []
 
@@ -107,8 +107,8 @@ def test_use_follows_from_what_the_meters_and_the_battery_say() -> None:
         }
     homes = assembled(pair, readings)
     assert homes.known.tolist() == [[True, True, True, False]]
-    assert homes.values[Measure.USED].tolist() == [[40, 70, 8, 0]]
-    assert homes.values[Measure.GENERATED].tolist() == [[90, 0, 0, 0]]
+    assert homes.values[HomeMeasure.USED].tolist() == [[40, 70, 8, 0]]
+    assert homes.values[HomeMeasure.GENERATED].tolist() == [[90, 0, 0, 0]]
     del readings[1, STORED, FIRST + 1]
     assert assembled(pair, readings).known.tolist() == [[True, False, False, False]]
 
@@ -124,7 +124,7 @@ def test_a_day_of_a_longer_period_is_whole(day: int) -> None:
         assembly.add(np.full(97, 1, np.uint64), np.full(97, kind), quarters, values, np.ones(values.shape, np.bool_))
     found = assembly.homes()
     assert found.known.all()
-    assert (found.values[Measure.USED] == 5).all()
+    assert (found.values[HomeMeasure.USED] == 5).all()
 
 
 def test_an_exchanged_meter_carries_its_home_on() -> None:
@@ -132,7 +132,7 @@ def test_an_exchanged_meter_carries_its_home_on() -> None:
     readings = {(1, THROUGH, q): 5 for q in (1000, 1001)} | {(2, THROUGH, q): 6 for q in (1002, 1003)}
     homes = assembled(both, readings)
     assert homes.known.all()
-    assert homes.values[Measure.USED].tolist() == [[5, 5, 6, 6]]
+    assert homes.values[HomeMeasure.USED].tolist() == [[5, 5, 6, 6]]
     assert not assembled(both, {(1, THROUGH, q): 5 for q in range(FIRST, UNTIL)}).known[0, 2:].any()
 
 
@@ -165,25 +165,25 @@ def test_longer_steps_begin_at_multiples_and_need_all_their_parts() -> None:
     )
     halves = homes.in_steps(1800)
     assert halves.start == FIRST * 900
-    assert (halves.values[Measure.USED].tolist(), halves.known.tolist()) == ([[2, 7]], [[False, True]])
+    assert (halves.values[HomeMeasure.USED].tolist(), halves.known.tolist()) == ([[2, 7]], [[False, True]])
     assert homes.take([]).known.shape == (0, 4)
 
 
 def test_coarser_readings_keep_what_they_should() -> None:
     count, steps = 40, 192
     random = np.random.default_rng(1)
-    values = {measure: random.integers(0, 10**6, (count, steps)) for measure in Measure}
-    names = tuple(Home(microgrid="r", place=str(n), account=n + 1, function=Function.HOUSE) for n in range(count))
+    values = {measure: random.integers(0, 10**6, (count, steps)) for measure in HomeMeasure}
+    names = tuple(PeriodHome(microgrid="r", place=str(n), account=n + 1, function=Function.HOUSE) for n in range(count))
     homes = Homes(homes=names, start=0, step_s=900, values=values, known=np.ones((count, steps), np.bool_))
     some = sampled(homes, Coarsening(sample_percent=25), random)
     assert len(some.homes) == 10
     assert len(sampled(homes, Coarsening(sample_percent=1), random).homes) == 1
-    rounded = coarsened(homes, Coarsening(unit_wh=100), random).values[Measure.USED]
+    rounded = coarsened(homes, Coarsening(unit_wh=100), random).values[HomeMeasure.USED]
     assert not (rounded % 100_000).any()
-    assert np.abs(rounded - values[Measure.USED]).max() <= 50_000
+    assert np.abs(rounded - values[HomeMeasure.USED]).max() <= 50_000
     hours = coarsened(homes, Coarsening(step_s=3600), random)
-    assert hours.values[Measure.TAKEN].sum() == values[Measure.TAKEN].sum()
-    noisy = coarsened(homes, Coarsening(noise_wh=10), random).values[Measure.USED] - values[Measure.USED]
+    assert hours.values[HomeMeasure.TAKEN].sum() == values[HomeMeasure.TAKEN].sum()
+    noisy = coarsened(homes, Coarsening(noise_wh=10), random).values[HomeMeasure.USED] - values[HomeMeasure.USED]
     assert 9_000 < noisy.std() < 11_000
 
 
@@ -195,11 +195,13 @@ def made(seed: int, houses: int, apartments: int, days: int = 2, spread: float =
     random = np.random.default_rng(seed)
     count = houses + apartments
     homes = [
-        Home(microgrid="r", place=str(n), account=n + 1, function=Function.HOUSE if n < houses else Function.APARTMENT)
+        PeriodHome(
+            microgrid="r", place=str(n), account=n + 1, function=Function.HOUSE if n < houses else Function.APARTMENT
+        )
         for n in range(count)
     ]
     used = np.rint(300_000 * random.lognormal(0, spread, (count, days * DAY))).astype(np.int64)
-    values = {measure: used * (n == 0) for n, measure in enumerate(Measure)}
+    values = {measure: used * (n == 0) for n, measure in enumerate(HomeMeasure)}
     return Homes(homes=tuple(homes), start=0, step_s=900, values=values, known=np.ones(used.shape, dtype=np.bool_))
 
 
@@ -231,22 +233,22 @@ def test_no_home_stands_out_of_any_sum(seed: int, houses: int, apartments: int, 
 def test_one_home_with_nearly_all_the_use_merges_its_group_or_stops_the_release() -> None:
     homes = made(1, 120, 0, spread=0.2)
     calm = grouped(homes, SECRET)
-    homes.values[Measure.USED][3] *= 8
+    homes.values[HomeMeasure.USED][3] *= 8
     merged = grouped(homes, SECRET)
     assert 1 <= len(merged) < len(calm)
-    homes.values[Measure.USED][3] *= 100
+    homes.values[HomeMeasure.USED][3] *= 100
     assert grouped(homes, SECRET) == ()
 
 
 def test_a_home_whose_use_is_far_below_zero_stands_out_of_no_sum() -> None:
     homes = made(1, 120, 0, spread=0.2)
     groups = grouped(homes, SECRET, 100)
-    assert sums_of(homes, groups).shown[Measure.USED].all()
+    assert sums_of(homes, groups).shown[HomeMeasure.USED].all()
     # Its battery's level was corrected by 15 kWh.
-    homes.values[Measure.USED][3, 50] = -15_000_000
-    (shown,) = sums_of(homes, groups).shown[Measure.USED]
+    homes.values[HomeMeasure.USED][3, 50] = -15_000_000
+    (shown,) = sums_of(homes, groups).shown[HomeMeasure.USED]
     assert np.flatnonzero(~shown).tolist() == [50]
-    homes.values[Measure.USED][3] = -15_000_000
+    homes.values[HomeMeasure.USED][3] = -15_000_000
     assert grouped(homes, SECRET, 100) == ()
 
 
@@ -265,7 +267,7 @@ def test_a_home_that_moves_changes_only_its_own_group() -> None:
 def test_the_groups_differ_with_the_secret_and_not_with_the_order() -> None:
     homes = made(3, 90, 0)
 
-    def members(homes: Homes, secret: bytes) -> set[frozenset[Home]]:
+    def members(homes: Homes, secret: bytes) -> set[frozenset[PeriodHome]]:
         return {frozenset(homes.homes[row] for row in group.rows) for group in grouped(homes, secret)}
 
     assert members(homes, SECRET) == members(homes.take(np.arange(90)[::-1]), SECRET)
@@ -278,10 +280,10 @@ def test_a_group_with_a_home_less_or_a_late_reading_has_another_digest() -> None
     digests = digests_of(homes, sums_of(homes, groups), SECRET)
     assert digests == digests_of(homes, sums_of(homes, groups), SECRET)
     first, *others = groups
-    smaller = [Group(name=first.name, function="house", rows=first.rows[1:]), *others]
+    smaller = [HomeGroup(name=first.name, function="house", rows=first.rows[1:]), *others]
     changed = digests_of(homes, sums_of(homes, smaller), SECRET)
     assert {name for name in digests if digests[name] != changed[name]} == {first.name}
-    homes.values[Measure.USED][first.rows[0], 5] += 2 * UNIT
+    homes.values[HomeMeasure.USED][first.rows[0], 5] += 2 * UNIT
     late = digests_of(homes, sums_of(homes, groups), SECRET)
     assert {name for name in digests if digests[name] != late[name]} == {first.name}
 
@@ -289,13 +291,13 @@ def test_a_group_with_a_home_less_or_a_late_reading_has_another_digest() -> None
 def test_missing_steps_are_filled_by_the_homes_usual_ones_and_homes_without_readings_are_left_out() -> None:
     homes = made(5, 20, 0, days=10)
     homes.known[0, 5::DAY] = np.arange(10) > 0
-    homes.values[Measure.USED][0, 5::DAY] = [0, *[900] * 9]
+    homes.values[HomeMeasure.USED][0, 5::DAY] = [0, *[900] * 9]
     homes.known[1] = np.arange(10 * DAY) < 500
     whole = filled(homes)
     assert len(whole.homes) == 19
     assert whole.known.all()
-    assert whole.values[Measure.USED][0, 5] == 900
-    assert (whole.values[Measure.USED][1:] == homes.values[Measure.USED][2:]).all()
+    assert whole.values[HomeMeasure.USED][0, 5] == 900
+    assert (whole.values[HomeMeasure.USED][1:] == homes.values[HomeMeasure.USED][2:]).all()
 
 
 @pytest.mark.parametrize("least", [15, 100])
@@ -307,7 +309,7 @@ def test_functions_with_too_few_homes_are_merged(least: int) -> None:
 
 
 def released(homes: Homes, *earlier: Mapping[str, str]) -> OpenRelease:
-    asked = Asked(tier=Tier.OPEN, start=0, end=2 * 86_400)
+    asked = AskedRelease(tier=Tier.OPEN, start=0, end=2 * 86_400)
     return open_release(asked, homes, earlier, ZoneInfo("America/New_York"), SECRET, "1")
 
 
@@ -319,7 +321,7 @@ def test_a_group_that_changed_since_an_earlier_release_is_withheld(monkeypatch: 
     assert released(homes, first.digests).id == first.id
     late = homes.take(np.arange(60))
     group = first.sums.groups[1]
-    late.values[Measure.USED][group.rows[0], 7] += 5 * UNIT
+    late.values[HomeMeasure.USED][group.rows[0], 7] += 5 * UNIT
     second = released(late, first.digests)
     assert second.withheld == (group.name,)
     assert second.id != first.id
@@ -382,7 +384,7 @@ def test_homes_whose_readings_are_missing_are_not_found_by_them() -> None:
 def bare_sums(homes: Homes, size: int) -> OpenSums:
     """Exact sums of groups of a size: what the rules of the open tier forbid."""
     groups = [
-        Group(name=str(first), function="house", rows=tuple(range(first, first + size)))
+        HomeGroup(name=str(first), function="house", rows=tuple(range(first, first + size)))
         for first in range(0, len(homes.homes) // size * size, size)
     ]
     values = {m: np.array([homes.values[m][list(g.rows)].sum(axis=0) for g in groups]) for m in MEASURES}

@@ -31,7 +31,7 @@ from utility.database.migrate import empty_database
 from utility.registry.store.accounts import load_dated_registry
 from utility.research import store as store
 from utility.research.cli import app
-from utility.research.homes import Homes, Measure, homes_of
+from utility.research.homes import HomeMeasure, Homes, homes_of
 from utility.research.jobs.files import write_release
 from utility.webkit import cli as options
 
@@ -101,7 +101,7 @@ def period(first: int = 0, last: int = 2) -> list[str]:
 def log_of(database: Database) -> list[tuple[str, str, str]]:
     """Return the audit log's person, action and state of releases, the newest first."""
     with database.reads.begin() as connection:
-        found = audit_log.entries(connection, audit_log.Wanted(action="release."), 99)
+        found = audit_log.entries(connection, audit_log.AuditFilter(action="release."), 99)
     return [(one["person"], one["action"], json.loads(one["after"] or "{}").get("state", "")) for one in found]
 
 
@@ -126,11 +126,11 @@ def test_homes_are_read_from_the_store_as_they_were_measured(database: Database)
     known = truth.known.copy()
     known[0, 56] = False
     assert (read.known == known).all()
-    for measure in Measure:
+    for measure in HomeMeasure:
         assert (read.values[measure] == truth.values[measure] * known).all(), measure
     slots = store.load_slots(database, homes, meters, first, first + 8)
     assert slots.known[1:].all()
-    for measure in Measure:
+    for measure in HomeMeasure:
         assert (slots.in_steps(QUARTER_S).values[measure][1:] == truth.values[measure][1:, :8]).all(), measure
 
 
@@ -149,7 +149,7 @@ def test_an_open_release_has_sums_dictionary_licence_and_attacks(  # req: U7
     shown = [row for row in sums if row["used_wh"]]
     assert len(shown) > 0.4 * len(sums)
     assert all(int(row["used_wh"]) % 100 == 0 for row in shown)
-    totals = dict(zip(map(iso, truth.times.tolist()), truth.values[Measure.USED].sum(axis=0).tolist(), strict=True))
+    totals = dict(zip(map(iso, truth.times.tolist()), truth.values[HomeMeasure.USED].sum(axis=0).tolist(), strict=True))
     for row in shown:
         missing = 2_000_000 if truth.times[48] <= parse_time(row["start"], "") <= truth.times[56] else 0
         assert abs(int(row["used_wh"]) * 1000 - totals[row["start"]]) <= 50_000 + missing
@@ -291,7 +291,7 @@ def test_two_releases_of_the_same_time_have_no_difference_to_take(
     town, homes = small_town()
     late = replace(homes, known=np.zeros_like(homes.known), values={m: v.copy() for m, v in homes.values.items()})
     late.known[0, 48:56] = True
-    for measure in (Measure.USED, Measure.TAKEN):
+    for measure in (HomeMeasure.USED, HomeMeasure.TAKEN):
         late.values[measure][0, 48:56] += 500_000
     store_homes(database, town, late, compacts=False)
     assert "are not joined yet" in open_release("second", *period(), code=2)
@@ -331,7 +331,7 @@ def test_identifiable_data_needs_an_agreement_that_holds(
     assert "lab" in {one["name"] for one in shown(tmp_path / "utility.toml", "agreements", WHO, "anna")["agreements"]}
     research(*words, "--agreement", "lab")
     with database.reads.begin() as connection:
-        made, read = audit_log.entries(connection, audit_log.Wanted(action="release."), 9)
+        made, read = audit_log.entries(connection, audit_log.AuditFilter(action="release."), 9)
     assert json.loads(made["after"])["asked"].endswith(" lab")
     assert read["subject"].endswith(" lab")
 

@@ -23,8 +23,8 @@ from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter
 from utility.registry.layout import layout_of
-from utility.settlement.day import Rules
-from utility.settlement.residual import Balance, DayResidual, Stretch, Tolerance, residual_of, tolerance
+from utility.settlement.day import SettlementRules
+from utility.settlement.residual import Balance, DayResidual, SlotStretch, Tolerance, residual_of, tolerance
 from utility.settlement.store import readings
 from utility.settlement.store.readings import ReadingsOfQuarters
 
@@ -68,7 +68,9 @@ def test_neither_the_order_of_readings_nor_other_microgrids_change_what_is_settl
         day.values = {(meter + 1000 * number, kind): each for (meter, kind), each in day.values.items()}
         day.quality = {(meter + 1000 * number, kind): each for (meter, kind), each in day.quality.items()}
         layouts.append(layout_of(name, meters, DAY))
-        alone[name] = settle_day(DAY, layouts[-1:], partial(corrected_of, day), Rules(battery_loss_permille=50))
+        alone[name] = settle_day(
+            DAY, layouts[-1:], partial(corrected_of, day), SettlementRules(battery_loss_permille=50)
+        )
 
     def together(quarter: int) -> Corrected:
         raw = [corrected_of(day, quarter) for day in days.values()]
@@ -79,7 +81,7 @@ def test_neither_the_order_of_readings_nor_other_microgrids_change_what_is_settl
             quality=np.concatenate([each.quality for each in raw])[order],
         )
 
-    found = settle_day(DAY, layouts[::-1], together, Rules(battery_loss_permille=50))
+    found = settle_day(DAY, layouts[::-1], together, SettlementRules(battery_loss_permille=50))
     for name, one in alone.items():
         rows = np.searchsorted(found.meters, one.meters)
         for quantity in Quantity:
@@ -105,12 +107,14 @@ def test_a_member_without_a_reading_is_marked_and_the_others_share_without_it() 
 @pytest.mark.parametrize(("loss", "resolution"), [(0, 1), (50, 100)])
 def test_settled_slots_are_what_flowed_in_the_emulator(loss: int, resolution: int) -> None:  # req: C4
     town = EmulatedTown(small_town(loss), "storm", resolution=resolution)
-    wrong, inside = wrong_slots(town, Rules(resolution=resolution, battery_loss_permille=loss), 5, start_hour=11)
+    wrong, inside = wrong_slots(
+        town, SettlementRules(resolution=resolution, battery_loss_permille=loss), 5, start_hour=11
+    )
     assert wrong == []
     assert inside > 10**7
 
 
-RULES = Rules(resolution=100, battery_loss_permille=50)
+RULES = SettlementRules(resolution=100, battery_loss_permille=50)
 
 
 def test_honest_meters_are_within_the_bound_and_a_theft_of_half_a_percent_is_found() -> None:  # req: C4
@@ -159,8 +163,8 @@ def test_spans_in_sequence_have_the_residual_of_the_whole(seed: int) -> None:
 
 @pytest.mark.parametrize("place", ["head", "tail", "worst"])
 def test_the_excess_is_that_of_the_worst_stretch(place: str) -> None:
-    stretches: dict[str, Stretch] = {"head": Stretch(residual=-10), "tail": Stretch()}
-    stretches |= {place: Stretch(residual=-35)} if place != "worst" else {}
+    stretches: dict[str, SlotStretch] = {"head": SlotStretch(residual=-10), "tail": SlotStretch()}
+    stretches |= {place: SlotStretch(residual=-35)} if place != "worst" else {}
     found = DayResidual(**stretches, worst=15 if place == "worst" else None, fixed=20)
     assert found.excess == 15
 

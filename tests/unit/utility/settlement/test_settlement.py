@@ -26,9 +26,9 @@ from harness.surroundings import databases
 from harness.surroundings.messages import append
 from harness.surroundings.stored import DAY, FIRST, SOON, store, town_blocks, without
 from utility.assembly.metrics import UtilityMetrics
-from utility.corrections.correction import Action
+from utility.corrections.correction import Review
 from utility.corrections.estimates import Method
-from utility.corrections.store.corrections import By, Chosen, Corrections, decide, propose
+from utility.corrections.store.corrections import ChosenCorrections, Corrections, StepBy, decide, propose
 from utility.database.database import Database
 from utility.energy.quarters import Corrected, Overlay, Quantity, SettledQuality, SettledQuarters, applied
 from utility.energy.sharing import CONVENTIONS
@@ -496,7 +496,7 @@ def test_an_approved_estimate_is_settled_and_its_withdrawal_too(database: Databa
     run(database, SOON + 900)
     assert (loaded(database).quality[row, 40:42] == SettledQuality.MISSING).all(), "a proposal changes nothing"
     with database.writes.begin() as connection:
-        decide(connection, Chosen(meters=[number]), Action.APPROVE, By(person="anna", time=SOON))
+        decide(connection, ChosenCorrections(meters=[number]), Review.APPROVE, StepBy(person="anna", time=SOON))
     run(database, SOON + 1800)
     found = loaded(database)
     assert (found.quality[row, 40:42] == SettledQuality.ESTIMATED).all()
@@ -504,7 +504,7 @@ def test_an_approved_estimate_is_settled_and_its_withdrawal_too(database: Databa
     assert taken[40:42].tolist() == [7 * SLOTS, 7 * SLOTS]
     assert {why for *_, why in rows_of(database)} == {Why.FIRST, Why.CORRECTION}
     with database.writes.begin() as connection:
-        decide(connection, Chosen(meters=[number]), Action.REVERT, By(person="ben", time=SOON))
+        decide(connection, ChosenCorrections(meters=[number]), Review.REVERT, StepBy(person="ben", time=SOON))
     run(database, SOON + 2700)
     assert (loaded(database).quality[row, 40:42] == SettledQuality.MISSING).all()
 

@@ -48,7 +48,7 @@ from utility.statistics.store.usage import Scope, load_town_usage, mark_settled,
 from utility.statistics.store.usage_projection import year_before
 from utility.statistics.store.usage_view import load_shape, panel_of, usage_history, usage_page
 from utility.statistics.tables import usage_month
-from utility.statistics.usage import Change, seconds_on
+from utility.statistics.usage import BitChange, seconds_on
 
 kind = databases.both_kinds
 one_kind = pytest.mark.parametrize("kind", ["sqlite"])
@@ -381,12 +381,12 @@ def test_a_boundary_meter_that_was_removed_is_islanded_no_longer(database: Datab
 
 
 def test_hours_of_reduced_demand_are_those_between_the_meters_events() -> None:
-    on, off = Change(time=50, is_on=True), Change(time=150, is_on=False)
+    on, off = BitChange(time=50, is_on=True), BitChange(time=150, is_on=False)
     assert seconds_on([on, off], 100, 200) == 50
     assert seconds_on([off], 100, 200) == 50
     assert seconds_on([on], 100, 200) == 100
     assert seconds_on([], 100, 200) == 0
-    assert seconds_on([on, off, Change(time=190, is_on=True)], 100, 200) == 60
+    assert seconds_on([on, off, BitChange(time=190, is_on=True)], 100, 200) == 60
 
 
 @given(arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 50)), elements=st.integers(-(2**40), 2**40)))

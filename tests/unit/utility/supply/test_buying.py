@@ -14,10 +14,10 @@ from commonwatt.model.control import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from commonwatt.town.town import TownTable
-from utility.supply.buying import AcesRule, Plant, Situation, Storm, by_clock, by_price
+from utility.supply.buying import AcesRule, BuyFacts, PlantSituation, Storm, by_clock, by_price
 from utility.supply.deciding import (
     AHEAD_S,
-    Facts,
+    PlantFacts,
     days_before,
     history_of,
     like_day,
@@ -28,11 +28,20 @@ from utility.supply.deciding import (
     prices_from,
     unknown,
 )
-from utility.supply.planner import LIMIT_S, POLICIES, HighsSolver, Plan, Planner, Problem, quantile_permille, steps_of
+from utility.supply.planner import (
+    LIMIT_S,
+    POLICIES,
+    BuyingPlan,
+    HighsSolver,
+    Planner,
+    Problem,
+    quantile_permille,
+    steps_of,
+)
 
 ZONE = ZoneInfo("America/New_York")
 KWH = 1_000_000
-PLANT = Plant(
+PLANT = PlantSituation(
     level=60 * KWH,
     capacity=120 * KWH,
     floor=6 * KWH,
@@ -49,11 +58,11 @@ LOAD = 2_500_000
 LINE = 5 * KWH
 
 
-def at(hour: int, level: int, *, load: int = LOAD, day: int = 10, plant: Plant = PLANT) -> Situation:
+def at(hour: int, level: int, *, load: int = LOAD, day: int = 10, plant: PlantSituation = PLANT) -> BuyFacts:
     """The situation at a local hour of a July day with steady load and the two prices of T5."""
     now = int(datetime(2026, 7, day, hour, tzinfo=ZONE).timestamp())
     hours = (hour + np.arange(192) // 4) % 24
-    return Situation(
+    return BuyFacts(
         now=now,
         plant=replace(plant, level=level * KWH),
         prices=np.where((hours >= 15) & (hours < 21), 1500, 1000).astype(np.int64),
@@ -205,7 +214,7 @@ def test_planner_is_the_less_careful_the_more_energy_to_spare_costs(prices: list
 def test_rule_decides_after_100_ms_without_a_plan() -> None:
     asked: list[float] = []
 
-    def slow(problem: Problem, limit_s: float) -> Plan | None:
+    def slow(problem: Problem, limit_s: float) -> BuyingPlan | None:
         assert len(problem.need) == len(problem.price)
         asked.append(limit_s)
         return None
@@ -220,7 +229,7 @@ def test_rule_decides_after_100_ms_without_a_plan() -> None:
 def test_highs_gives_up_at_its_limit_and_answers_the_next_time() -> None:
     solve, asked = HighsSolver(), list[Problem]()
 
-    def kept(problem: Problem, limit_s: float) -> Plan | None:
+    def kept(problem: Problem, limit_s: float) -> BuyingPlan | None:
         asked.append(problem)
         return solve(problem, limit_s)
 
@@ -246,7 +255,7 @@ def test_situation_refuses_a_time_off_the_grid_and_no_prices() -> None:
 
 _ONE = Planner(limit_s=UNHURRIED_S)
 _SITUATIONS = st.builds(
-    lambda quarter, level, line, load, prices, days, storm: Situation(
+    lambda quarter, level, line, load, prices, days, storm: BuyFacts(
         now=1_772_928_000 + quarter * 900,  # From 8 March 2026 on: the clock changes.
         plant=replace(PLANT, level=level * KWH // 10, line_w=line),
         prices=np.asarray(prices, np.int64),
@@ -269,7 +278,7 @@ _SITUATIONS = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(situation=_SITUATIONS)
-def test_every_start_has_an_answer_within_the_limits_with_a_reason(situation: Situation) -> None:
+def test_every_start_has_an_answer_within_the_limits_with_a_reason(situation: BuyFacts) -> None:
     plant = situation.plant
     for name, make in POLICIES.items():
         policy = _ONE if name == "planner" else make()
@@ -282,7 +291,7 @@ def test_every_start_has_an_answer_within_the_limits_with_a_reason(situation: Si
 
 
 @given(situation=_SITUATIONS)
-def test_steps_cover_the_prices_and_hours_begin_on_the_clock(situation: Situation) -> None:
+def test_steps_cover_the_prices_and_hours_begin_on_the_clock(situation: BuyFacts) -> None:
     edges = steps_of(situation)
     assert len(edges) == 52
     assert edges[0] == 0
@@ -304,7 +313,7 @@ REPORT = PlantReport(
     prices=((START - 900, 1_000), (START + 900, 1_500)),
     prices_until=START + 4 * QUARTER_S,
 )
-FACTS = Facts(
+FACTS = PlantFacts(
     now=START,
     is_trusted=True,
     seen=(START, REPORT),

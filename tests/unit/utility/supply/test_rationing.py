@@ -21,14 +21,14 @@ from commonwatt.town.loading import load_town
 from utility.database.database import Database
 from utility.outbox.changes import SawPlant
 from utility.outbox.store import write_plant
-from utility.supply.buying import Plant
+from utility.supply.buying import PlantSituation
 from utility.supply.deciding import plant_lasts_until
 from utility.supply.metrics import plant_metrics
-from utility.supply.rationing import RATIONING, Member, Priority, member_of, ration_aces, ration_rangers
+from utility.supply.rationing import RATIONING, Priority, RationedMicrogrid, member_of, ration_aces, ration_rangers
 from utility.supply.store import supply_view
 
-PUBLIC = Member(microgrid="p001", priority=Priority.PUBLIC, customers=3, average_w=80_000, demand_w=90_000)
-FLATS = Member(
+PUBLIC = RationedMicrogrid(microgrid="p001", priority=Priority.PUBLIC, customers=3, average_w=80_000, demand_w=90_000)
+FLATS = RationedMicrogrid(
     microgrid="a001",
     priority=Priority.APARTMENTS,
     customers=300,
@@ -36,19 +36,19 @@ FLATS = Member(
     demand_w=150_000,
     like_hour_w=120_000,
 )
-HOUSES = Member(microgrid="r001", priority=Priority.HOUSES, customers=10, average_w=12_000, demand_w=9_000)
-MORE = Member(microgrid="r002", priority=Priority.HOUSES, customers=10, average_w=12_000, demand_w=2_000)
+HOUSES = RationedMicrogrid(microgrid="r001", priority=Priority.HOUSES, customers=10, average_w=12_000, demand_w=9_000)
+MORE = RationedMicrogrid(microgrid="r002", priority=Priority.HOUSES, customers=10, average_w=12_000, demand_w=2_000)
 TOWN = (PUBLIC, FLATS, HOUSES, MORE)
 ENOUGH_W = 10_000_000
 KWH = 10**6
 DOCS = Path(__file__).parents[4] / "docs" / "supply.md"
 
 
-def plant(line_w: int, level: int = 0, power_w: int = 0) -> Plant:
+def plant(line_w: int, level: int = 0, power_w: int = 0) -> PlantSituation:
     """A plant with a reserve of 100 MWh, and ``level`` milliwatt-hours above it."""
     reserve = 100_000 * KWH
     capacity = 10 * reserve
-    return Plant(
+    return PlantSituation(
         level=reserve + level,
         capacity=capacity,
         floor=0,
@@ -78,7 +78,7 @@ def test_aces_limits_by_the_supply_state(
 
 
 def test_apartments_without_a_like_day_get_half_of_their_average_use() -> None:
-    flats = Member(microgrid="a001", priority=Priority.APARTMENTS, customers=300, average_w=180_000)
+    flats = RationedMicrogrid(microgrid="a001", priority=Priority.APARTMENTS, customers=300, average_w=180_000)
     ration = ration_aces(SupplyState.CRITICAL, [flats], plant(0))["a001"]
     assert ration.import_limit_w == 90_000
     assert "no like day" in ration.reason
@@ -103,7 +103,7 @@ def test_rangers_serves_strictly_by_class_and_equally_within_one(available: int,
 
 _MEMBERS = st.lists(
     st.builds(
-        Member,
+        RationedMicrogrid,
         microgrid=st.uuids().map(str),
         priority=st.sampled_from(Priority),
         customers=st.integers(0, 400),
@@ -124,7 +124,7 @@ _PLANTS = st.builds(plant, st.integers(0, 10**7), st.integers(-KWH, 10**5 * KWH)
     given=_PLANTS,
 )
 def test_no_rule_ever_limits_emergency_services_and_every_ration_has_its_reason(
-    name: str, state: SupplyState, members: list[Member], given: Plant
+    name: str, state: SupplyState, members: list[RationedMicrogrid], given: PlantSituation
 ) -> None:
     rations = RATIONING[name](state, members, given)
     assert rations.keys() == {m.microgrid for m in members}
@@ -138,11 +138,13 @@ def test_no_rule_ever_limits_emergency_services_and_every_ration_has_its_reason(
 
 
 @given(members=_MEMBERS, given=_PLANTS)
-def test_rangers_gives_a_lower_class_nothing_while_a_higher_one_is_short(members: list[Member], given: Plant) -> None:
+def test_rangers_gives_a_lower_class_nothing_while_a_higher_one_is_short(
+    members: list[RationedMicrogrid], given: PlantSituation
+) -> None:
     rations = ration_rangers(SupplyState.CRITICAL, members, given)
     available = given.line_w + (given.power_w if given.level > given.reserve else 0)
 
-    def served(member: Member) -> int:
+    def served(member: RationedMicrogrid) -> int:
         limit = rations[member.microgrid].import_limit_w
         return member.demand_w if limit is None else min(limit, member.demand_w)
 
@@ -156,7 +158,7 @@ def test_rangers_gives_a_lower_class_nothing_while_a_higher_one_is_short(members
 
 
 @given(members=_MEMBERS, given=_PLANTS)
-def test_no_limit_is_below_what_the_line_gives(members: list[Member], given: Plant) -> None:
+def test_no_limit_is_below_what_the_line_gives(members: list[RationedMicrogrid], given: PlantSituation) -> None:
     line_w = given.line_w
     rations = ration_rangers(SupplyState.LOW, members, given)
     for priority in Priority:
@@ -186,10 +188,14 @@ def test_with_a_supply_that_is_normal_any_energy_above_the_reserve_is_enough() -
     assert ration_rangers(SupplyState.NORMAL, TOWN, replace(given, line_w=0))["a001"].import_limit_w == 0
 
 
-CENTERTOWN: tuple[Member, ...] = (
-    Member(microgrid="pub", priority=Priority.PUBLIC, customers=3, average_w=80_000, demand_w=80_000),
-    Member(microgrid="apt", priority=Priority.APARTMENTS, customers=300, average_w=180_000, demand_w=180_000),
-    Member(microgrid="homes", priority=Priority.HOUSES, customers=8_000, average_w=9_600_000, demand_w=9_600_000),
+CENTERTOWN: tuple[RationedMicrogrid, ...] = (
+    RationedMicrogrid(microgrid="pub", priority=Priority.PUBLIC, customers=3, average_w=80_000, demand_w=80_000),
+    RationedMicrogrid(
+        microgrid="apt", priority=Priority.APARTMENTS, customers=300, average_w=180_000, demand_w=180_000
+    ),
+    RationedMicrogrid(
+        microgrid="homes", priority=Priority.HOUSES, customers=8_000, average_w=9_600_000, demand_w=9_600_000
+    ),
 )
 NEED_W = sum(member.demand_w for member in CENTERTOWN)
 

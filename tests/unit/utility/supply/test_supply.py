@@ -28,7 +28,7 @@ from harness.surroundings.fleet import CAPACITY, PlantHost
 from harness.surroundings.messages import ingest_of
 from meter_sim.plant_core import PlantState
 from utility.assembly.application import make_app
-from utility.assembly.jobs import Jobs
+from utility.assembly.jobs import ServiceJobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, read_setting, save_setting
 from utility.database.town_zone import TOWN
@@ -43,10 +43,10 @@ from utility.registry.accounts import exchanged
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
 from utility.registry.tables import meter
 from utility.settings import SupplySettings, UtilitySettings
-from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
+from utility.supply.deciding import HISTORY_QUARTERS, PlantFacts, unknown
 from utility.supply.metrics import plant_metrics
 from utility.supply.planner import Planner
-from utility.supply.rationing import RATION_S, STEPS, Ration, Told, changes
+from utility.supply.rationing import RATION_S, STEPS, Ration, ToldRation, changes
 from utility.supply.store import announced_storm, members, quarters_between, rations, tell_rations
 from utility.webkit import cli as options
 
@@ -107,7 +107,7 @@ class World:
             trust=self.trust,
         )
         self.metrics.watch(lambda: plant_metrics(self.ingest.plant, self.clock.now()))
-        self.jobs = Jobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
+        self.jobs = ServiceJobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
 
     def stop(self) -> None:
         self.jobs.close()
@@ -443,7 +443,7 @@ def test_a_report_that_came_while_the_job_waited_is_of_the_present() -> None:
         prices=((START, 1_000),),
         prices_until=START + QUARTER_S,
     )
-    facts = Facts(
+    facts = PlantFacts(
         now=START,
         is_trusted=True,
         seen=(START + 110, report),
@@ -461,7 +461,9 @@ def test_a_change_of_all_microgrids_is_one_line_that_names_ten() -> None:
     names = [f"r{number:03}" for number in range(1, 803)]
     short = Ration(import_limit_w=6_000, reduce=True, reason="short")
     before = {
-        name: Told(quarter=QUARTER, supply=SupplyState.LOW, import_limit_w=limit_w, reason="", until=START, command="")
+        name: ToldRation(
+            quarter=QUARTER, supply=SupplyState.LOW, import_limit_w=limit_w, reason="", until=START, command=""
+        )
         for limit_w, name in enumerate(names, 9_000)
     }
     new = dict.fromkeys(names, short)

@@ -251,7 +251,7 @@ def test_one_person_proposes_and_another_one_approves(browser: Browsers, databas
     page = text_of(browser(Role.VIEWER).get("/console/rates"))
     assert "town v1 ● published" in page
     with database.reads.begin() as connection:
-        entries = audit_log.entries(connection, audit_log.Wanted(action="tariff."), 9)
+        entries = audit_log.entries(connection, audit_log.AuditFilter(action="tariff."), 9)
     assert [(e["person"], e["action"]) for e in entries] == [("ben", "tariff.publish"), ("anna", "tariff.propose")]
 
 

@@ -20,13 +20,13 @@ from utility.access.people import PEOPLE, Actor, Role, Via
 from utility.database.database import open_database
 from utility.webkit import cli as module
 from utility.webkit.cli import Described, read
-from utility.webkit.console.navigation import NAVIGATION, Entry, entries_for, groups_of
+from utility.webkit.console.navigation import NAVIGATION, NavigationEntry, entries_for, groups_of
 from utility.webkit.console.plots import MOST_MARKS, SOME_MISSING, Series, marks, plotted, thinned
 from utility.webkit.console.rendering import FLOW_ICONS
 from utility.webkit.console.static_files import load_static
 
 
-def offered(role: Role) -> list[Entry]:
+def offered(role: Role) -> list[NavigationEntry]:
     return [entry for entry in NAVIGATION if role in entry.roles]
 
 

@@ -34,7 +34,7 @@ from utility.webkit import middleware
 from utility.webkit.console.live import MOST, MOST_OF_PERSON, Streams
 from utility.webkit.middleware import MAX_BODY_BYTES, MAX_HEAD_BYTES, SECURITY_HEADERS, behind, bounded, only_ours
 from utility.webkit.rights import OPEN
-from utility.webkit.works import MAX_KEPT, MAX_OPEN, Kind, State, Work, Works
+from utility.webkit.works import MAX_KEPT, MAX_OPEN, LongWork, WorkKind, Works, WorkState
 
 Browsers = Callable[..., Browser]
 
@@ -488,8 +488,8 @@ class Bench:
         self.order: list[str] = []
 
     def start(
-        self, name: str, go: Event, result: Any = None, kind: Kind = Kind.REPLAY, person: str = "anna"
-    ) -> tuple[Work, Event]:
+        self, name: str, go: Event, result: Any = None, kind: WorkKind = WorkKind.REPLAY, person: str = "anna"
+    ) -> tuple[LongWork, Event]:
         done = Event()
 
         def job(progress: Progress) -> tuple[str, Any]:
@@ -504,7 +504,7 @@ class Bench:
 
         return self.works.start(kind, name, person, NOW, job), done
 
-    def ended(self, work: Work) -> Work:
+    def ended(self, work: LongWork) -> LongWork:
         """Wait until a work has ended: the one after it has begun then, or none is open."""
         eventually(lambda: (found := self.works.find(work.id)) is not None and not found.is_open)
         found = self.works.find(work.id)
@@ -520,7 +520,7 @@ def test_works_of_a_kind_run_in_turn_and_too_many_are_refused() -> None:
     eventually(lambda: bench.order)
     first = bench.works.find(works[0].id)
     assert first is not None
-    assert first.state in (State.WAITING, State.RUNNING)
+    assert first.state in (WorkState.WAITING, WorkState.RUNNING)
     go.set()
     ended = [bench.ended(work) for work in works]
     assert bench.order == [work.what for work in works]
@@ -533,8 +533,8 @@ def test_replays_of_others_keep_nobody_from_making_bills() -> None:
     bench, never, go = Bench(), Event(), Event()
     go.set()
     replays = [bench.start(f"replay {n}", never, person=f"person {n}")[0] for n in range(MAX_OPEN)]
-    bills, _ = bench.start("bills", go, kind=Kind.BILLS)
-    assert bench.ended(bills).state is State.DONE
+    bills, _ = bench.start("bills", go, kind=WorkKind.BILLS)
+    assert bench.ended(bills).state is WorkState.DONE
     assert [work.is_open for work in bench.works.newest()[1:]] == [True] * MAX_OPEN
     assert all(bench.works.find(work.id) is not None for work in replays)
     never.set()
@@ -554,10 +554,10 @@ def test_a_person_has_one_open_work_of_a_kind_and_cancels_it() -> None:
     assert bench.ended(waiting).fault == "ben cancelled it"
     again, _ = bench.start("of ben again", go, person="ben")
     bench.works.cancel(running.id, "anna")
-    assert bench.works.newest()[2].state is State.RUNNING, "it goes on until its next step"
+    assert bench.works.newest()[2].state is WorkState.RUNNING, "it goes on until its next step"
     go.set()
     assert (bench.ended(running).fault, done.is_set()) == ("anna cancelled it", False)
-    assert bench.ended(again).state is State.DONE
+    assert bench.ended(again).state is WorkState.DONE
     assert bench.order == ["first", "of ben again"], "what was cancelled before its turn never began"
     with pytest.raises(ConfigError, match="while it waits or runs"):
         bench.works.cancel(running.id, "anna")
@@ -567,11 +567,11 @@ def test_fault_is_told_and_the_next_work_is_done(caplog: pytest.LogCaptureFixtur
     bench, go = Bench(), Event()
     go.set()
     told = bench.ended(bench.start("refused", go, ConfigError("no such month"))[0])
-    assert (told.state, told.fault, told.path) == (State.FAILED, "no such month", "")
+    assert (told.state, told.fault, told.path) == (WorkState.FAILED, "no such month", "")
     broken = bench.ended(bench.start("broken", go, KeyError("x"))[0])
-    assert (broken.state, broken.fault) == (State.FAILED, "the service failed; its log says why")
+    assert (broken.state, broken.fault) == (WorkState.FAILED, "the service failed; its log says why")
     assert "a work failed" in caplog.text
-    assert bench.ended(bench.start("good", go)[0]).state is State.DONE
+    assert bench.ended(bench.start("good", go)[0]).state is WorkState.DONE
 
 
 def test_old_results_are_forgotten() -> None:
