@@ -111,12 +111,12 @@ def live(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Resp
 def issued(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the issued bills, a part of the page that is loaded after it: each is proved."""
     account = own_home(console.database, actor).account.number
-    found, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
-    shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
+    bills, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
+    shown = [(f"{_first(bill.month):%b}", bill.total or 0, f"/console/home/bills/{bill.month}") for bill in bills[:12]]
     month = month_of(quarter_of(console.now()), console.zone())
     both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
-    befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
-    content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores, "cancelled": cancelled}
+    befores = [(_title(bill.month), bill.total) for bill in bills if bill.month in both and bill.total is not None]
+    content = {"issued": bills, "shown": shown, "older": bills[12:], "befores": befores, "cancelled": cancelled}
     content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
     return console.fragment(request, actor, "home_bills.html", content)
 
@@ -194,9 +194,9 @@ def past(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Resp
 def _today(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
     today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
-    building, said = stored_now(console.database, home, now, zone, shared=True), lasting_of(console.api).said
+    building, reports = stored_now(console.database, home, now, zone, shared=True), lasting_of(console.api).said
     low = [battery for its in (own, building) if its and its.low_since for battery in its.batteries]
-    beats = {one.meter: said[one.microgrid].heartbeat if one.microgrid in said else None for one in low}
+    beats = {b.meter: reports[b.microgrid].heartbeat if b.microgrid in reports else None for b in low}
     return {
         "help": {meter: helped_now(beat, meter, now) for meter, beat in beats.items()},
         "account": home.account.number,
@@ -230,16 +230,16 @@ def _so_far(api: Api) -> BillsSoFar:
 
 
 def _bills(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
-    found: dict[str, Any] = {"so_far": None, "has_rates": True, "energy_today": None}
+    content: dict[str, Any] = {"so_far": None, "has_rates": True, "energy_today": None}
     try:
         if (bill := console.api.part(_so_far).of(home, now)) is not None:
-            found |= {"energy_today": bill, "so_far": bill if bill.until else None}
+            content |= {"energy_today": bill, "so_far": bill if bill.until else None}
     except ConfigError:
-        found["has_rates"] = False
-    found["issued"] = issued_bills(console.database, home.account.number, 1)
+        content["has_rates"] = False
+    content["issued"] = issued_bills(console.database, home.account.number, 1)
     month = month_of(quarter_of(now), zone)
-    found |= {"month": month, "title": f"{_first(month):%B}"}
-    return found | _file(found["so_far"], _first(month), local_day(now, zone), zone)
+    content |= {"month": month, "title": f"{_first(month):%B}"}
+    return content | _file(content["so_far"], _first(month), local_day(now, zone), zone)
 
 
 def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
@@ -258,9 +258,9 @@ def _month(console: Console, home: AccountHome, month: str) -> dict[str, Any]:
     settled, until = read_settled(console.database, home, first, end, zone) if first < end else ([], None)
     days = figures_by_day(console.database, home, first, end, zone) if first < end else []
     rows = [
-        (local_day(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
+        (local_day(day.start, zone), day, figures) for day, figures in zip(settled, days, strict=True) if day.expected
     ]
-    whole = together([one for _, one, _ in rows], first * QUARTER_S)
+    whole = together([sums for _, sums, _ in rows], first * QUARTER_S)
     return {
         "saved": _saved(console, home, rows),
         "writing": _writing(_tariff(console, home)),
@@ -269,7 +269,7 @@ def _month(console: Console, home: AccountHome, month: str) -> dict[str, Any]:
         "helping": read_helping(console.database, home, first, end) if first < end else None,
         "rows": rows,
         "whole": whole,
-        "settled_days": sum(one.quarters > 0 for _, one, _ in rows),
+        "settled_days": sum(sums.quarters > 0 for _, sums, _ in rows),
         "sums": _added([figures for _, _, figures in rows]),
         "until": None if until is None else until * QUARTER_S,
         "earlier": month_before(month),
@@ -288,11 +288,11 @@ def _saved(
         return None
     price = float(min(period.import_ for period in tariff.prices)) / 1e6
     own = [
-        (it.used.energy or 0) - one.imported - one.got
-        for _, one, it in rows
-        if one.quarters == one.expected and it.used is not None and it.used.permille == _WHOLE
+        (figures.used.energy or 0) - sums.imported - sums.got
+        for _, sums, figures in rows
+        if sums.quarters == sums.expected and figures.used is not None and figures.used.permille == _WHOLE
     ]
-    return max(0, sum(own)) * price, sum(one.got for _, one, _ in rows) * price, len(own)
+    return max(0, sum(own)) * price, sum(sums.got for _, sums, _ in rows) * price, len(own)
 
 
 def _tariff(console: Console, home: AccountHome) -> Tariff | None:
@@ -300,7 +300,7 @@ def _tariff(console: Console, home: AccountHome) -> Tariff | None:
     versions = console.database.read(published)
     now = quarter_of(console.now())
     name = value_at(home.account.tariffs, now) or console.api.settings.billing.tariff
-    return in_force([each for each in versions if each.name == name], now)
+    return in_force([version for version in versions if version.name == name], now)
 
 
 def _writing(tariff: Tariff | None) -> Writing:
@@ -309,12 +309,12 @@ def _writing(tariff: Tariff | None) -> Writing:
 
 def _added(days: list[CourseSums]) -> list[tuple[str, int, int]]:
     """Return the sums over some days, by name, and of how many days each is; only of what has readings."""
-    found: dict[str, list[int]] = {}
+    by_name: dict[str, list[int]] = {}
     for day in days:
         for name, figure in day.all:
             if figure.energy is not None:
-                found.setdefault(name, []).append(figure.energy)
-    return [(name, sum(energies), len(energies)) for name, energies in found.items()]
+                by_name.setdefault(name, []).append(figure.energy)
+    return [(name, sum(energies), len(energies)) for name, energies in by_name.items()]
 
 
 def _first(month: str) -> date:
@@ -325,21 +325,21 @@ def _title(month: str) -> str:
     return _first(month).strftime("%B %Y")
 
 
-def _course_of(of: str, at: date, today: date) -> dict[str, Any]:
+def _course_of(span: str, at: date, today: date) -> dict[str, Any]:
     """Return what the plot of a day, month or year shows, with the ones before and after it."""
-    asked = {"day": f"{at}", "month": f"{at:%Y-%m}", "year": f"{at.year}"}
-    if of == "day":
+    by_span = {"day": f"{at}", "month": f"{at:%Y-%m}", "year": f"{at.year}"}
+    if span == "day":
         title, first, after = f"{at:%d %B %Y}", at, at + timedelta(days=1)
-    elif of == "month":
+    elif span == "month":
         first = at.replace(day=1)
         title, after = f"{at:%B %Y}", (first + timedelta(days=31)).replace(day=1)
     else:
-        title, first, after = asked["year"], at.replace(month=1, day=1), date(at.year + 1, 1, 1)
+        title, first, after = by_span["year"], at.replace(month=1, day=1), date(at.year + 1, 1, 1)
     return {
-        "of": of,
+        "of": span,
         "at": at,
         "course_title": title,
-        "asked": asked,
+        "asked": by_span,
         "before": first - timedelta(days=1),
         "after": after if after <= today else None,
     }
@@ -360,18 +360,18 @@ def _days_series(console: Console, home: AccountHome, first: Quarter, end: Quart
     if not known.any():
         settled, _ = read_settled(console.database, home, first, end, zone)
         taken = {
-            PowerFlow.NEIGHBOURS: [each.got for each in settled],
-            PowerFlow.PLANT: [each.imported for each in settled],
+            PowerFlow.NEIGHBOURS: [day.got for day in settled],
+            PowerFlow.PLANT: [day.imported for day in settled],
         }
-        days = [each.start for each in settled]
-        kwh = {flow: [round(each / 1e6, 3) for each in of] for flow, of in taken.items()}
-        return stacked(kwh, days, 86_400, "kWh") if any(each.quarters for each in settled) else []
+        days = [day.start for day in settled]
+        kwh = {flow: [round(value / 1e6, 3) for value in energies] for flow, energies in taken.items()}
+        return stacked(kwh, days, 86_400, "kWh") if any(day.quarters for day in settled) else []
     rows = {
         flow: [
             round(energy / 1e6, 3) if there else None
-            for energy, there in zip(np.add.reduceat(of * is_whole, places).tolist(), known.tolist(), strict=True)
+            for energy, there in zip(np.add.reduceat(used * is_whole, places).tolist(), known.tolist(), strict=True)
         ]
-        for flow, of in sources_of(course).items()
+        for flow, used in sources_of(course).items()
     }
     return stacked(rows, starts[:-1].tolist(), 86_400, "kWh") if course.used.expected.any() else []
 
@@ -383,13 +383,13 @@ def _months_series(console: Console, home: AccountHome, year: int) -> list[dict[
     )
     rows = [row for row in reversed(rows) if row.totals.used is not None]
     totals = [(row.totals, max(0, (row.totals.used or 0) - row.totals.imported - row.totals.shared_in)) for row in rows]
-    found: dict[PowerFlow, list[float | None]] = {
+    kwh: dict[PowerFlow, list[float | None]] = {
         PowerFlow.SUN: [round(own / 1e6, 3) for _, own in totals],
-        PowerFlow.NEIGHBOURS: [round(it.shared_in / 1e6, 3) for it, _ in totals],
-        PowerFlow.PLANT: [round(it.imported / 1e6, 3) for it, _ in totals],
+        PowerFlow.NEIGHBOURS: [round(usage.shared_in / 1e6, 3) for usage, _ in totals],
+        PowerFlow.PLANT: [round(usage.imported / 1e6, 3) for usage, _ in totals],
     }
     starts = [columns_of(row.months.start, console.zone()).first * QUARTER_S for row in rows]
-    return stacked(found, starts, 30 * 86_400, "kWh") if rows else []
+    return stacked(kwh, starts, 30 * 86_400, "kWh") if rows else []
 
 
 _BillMonth = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
@@ -403,16 +403,16 @@ def month_page(
     console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0
 ) -> Response:
     """Return an issued bill with its explanation by day."""
-    account, found = _documents(console, actor, month, run)
-    (statement,) = found.statements([account])
-    explained = ExplainedBill(found.run.inputs(), statement.bill, statement.meters)
-    path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
+    account, documents = _documents(console, actor, month, run)
+    (statement,) = documents.statements([account])
+    explained = ExplainedBill(documents.run.inputs(), statement.bill, statement.meters)
+    path, query = f"/console/home/bills/{month}", f"?run={run}" if run else ""
     content = bill_content(
-        console, statement, found, lambda: console.api.part(_kept).of(account, (month_before(month), 0))
+        console, statement, documents, lambda: console.api.part(_kept).of(account, (month_before(month), 0))
     ) | {
         "rows": rows_within(explained),
-        "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
-        "due": due_date(console, found.number),
+        "files": [f"{path}/{name}{query}" for name in ("pdf", "receipt", "plot.json")],
+        "due": due_date(console, documents.number),
     }
     return console.page(request, actor, "bill_parts.html", content)
 
@@ -420,24 +420,24 @@ def month_page(
 @router.get("/console/home/bills/{month}/plot.json")
 def plot(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> dict[str, Any]:
     """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
-    account, found = _documents(console, actor, month, run)
-    (statement,) = found.statements([account])
+    account, documents = _documents(console, actor, month, run)
+    (statement,) = documents.statements([account])
     return hours_plot(hours(statement))
 
 
 @router.get("/console/home/bills/{month}/receipt")
 def receipt(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> Response:
     """Return the receipt of an issued bill, by which its household checks it without the utility."""
-    account, found = _documents(console, actor, month, run)
-    content = json.dumps(found.receipt(account), separators=(",", ":"))
+    account, documents = _documents(console, actor, month, run)
+    content = json.dumps(documents.receipt(account), separators=(",", ":"))
     return download(content.encode(), f"receipt-{month}-{account}.json", "application/json")
 
 
 @router.get("/console/home/bills/{month}/pdf")
 def paper(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> Response:
     """Return an issued bill as PDF."""
-    account, found = _documents(console, actor, month, run)
-    return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
+    account, documents = _documents(console, actor, month, run)
+    return download(printed(console, documents, account), f"bill-{month}-{account}.pdf", "application/pdf")
 
 
 @router.get("/console/home/energy")
@@ -456,8 +456,8 @@ def energy(
     try:
         first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
         selection = ExportSelection(accounts=(account,))
-        asked = AskedExport(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
-        quarters = account_quarters(console.database, asked, settled=of is FileSource.SETTLED)
+        export = AskedExport(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
+        quarters = account_quarters(console.database, export, settled=of is FileSource.SETTLED)
     except (ConfigError, ValueError, OverflowError) as error:
         raise HTTPException(422, plain(error)) from error
     name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"

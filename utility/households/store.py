@@ -99,34 +99,34 @@ class AccountHome:
 
     def shared(self, first: Quarter, end: Quarter) -> list[HeldMeter]:
         """Return the meters of buildings in which the account had an apartment, and when, in ``[first, end)``."""
-        found = []
-        for one in self.held(first, end):
-            apartment = self.registry.meters[one.meter]
+        shared = []
+        for own in self.held(first, end):
+            apartment = self.registry.meters[own.meter]
             for its in _building_of(self.registry, apartment):
-                start, stop = its.within(one.first, one.end)
+                start, stop = its.within(own.first, own.end)
                 if start < stop:
-                    found.append(HeldMeter(meter=its.id, direction=its.direction, first=start, end=stop))
-        return found
+                    shared.append(HeldMeter(meter=its.id, direction=its.direction, first=start, end=stop))
+        return shared
 
     def recordings(self, held: list[HeldMeter]) -> list[Recording]:
         """Return some of its meters, or of its buildings', with what they record."""
-        return [Recording(held=one, kinds=self.meters[one.meter].kinds) for one in held if one.meter in self.meters]
+        return [Recording(held=h, kinds=self.meters[h.meter].kinds) for h in held if h.meter in self.meters]
 
     @property
     def since(self) -> Quarter | None:
         """The first quarter in which the account had a meter; 0: from the beginning; ``None``: it never had one."""
-        return min((one.first for one in self.held(0, _FOR_EVER)), default=None)
+        return min((h.first for h in self.held(0, _FOR_EVER)), default=None)
 
     def places(self, quarter: Quarter) -> list[tuple[MicrogridId, str]]:
         """Return the places that the account has in a quarter."""
-        meters = (self.registry.meters[one.meter] for one in self.held(quarter, quarter + 1))
+        meters = (self.registry.meters[h.meter] for h in self.held(quarter, quarter + 1))
         return sorted({(meter.microgrid, meter.place) for meter in meters})
 
     def batteries(self, quarter: Quarter) -> list[AccountBattery]:
         """Return the batteries that the account has, or shares in its building, in a quarter."""
-        own = [(one, False) for one in self.held(quarter, quarter + 1)]
-        both = [*own, *((one, True) for one in self.shared(quarter, quarter + 1))]
-        known = {one.meter: (self.registry.meters[one.meter], self.meters[one.meter], shared) for one, shared in both}
+        own = [(h, False) for h in self.held(quarter, quarter + 1)]
+        both = [*own, *((h, True) for h in self.shared(quarter, quarter + 1))]
+        known = {h.meter: (self.registry.meters[h.meter], self.meters[h.meter], shared) for h, shared in both}
         return [
             AccountBattery(
                 meter=meter.id,
@@ -153,7 +153,7 @@ def home_of(database: Database, account: AccountNumber) -> AccountHome | None:
             return None
         own = [m for m in registry.meters.values() if any(held.account == account for held in m.holdings)]
         theirs = [building for meter in own for building in _building_of(registry, meter)]
-        meters = _registered(connection, {one.id for one in (*own, *theirs)})
+        meters = _registered(connection, {m.id for m in (*own, *theirs)})
     return AccountHome(account=registry.accounts[account], registry=registry, meters=meters)
 
 
@@ -161,8 +161,8 @@ def _registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterI
     """Return what is registered of some meters of one account, by id."""
     columns = (meter.c.id, meter.c.record_types, meter.c.battery_capacity, meter.c.minimum_percent)
     statement = select(*columns, present_minimum.c.percent, present_minimum.c.said).outerjoin(present_minimum)
-    rows = connection.execute(statement.where(meter.c.id.in_([signed64(one) for one in ids])))
-    found = [
+    rows = connection.execute(statement.where(meter.c.id.in_([signed64(meter_id) for meter_id in ids])))
+    reported = [
         MeterReported(
             id=unsigned64(row.id),
             kinds=frozenset(RecordType(int(kind)) for kind in row.record_types.split(",")),
@@ -173,7 +173,7 @@ def _registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterI
         )
         for row in rows
     ]
-    return {one.id: one for one in found}
+    return {r.id: r for r in reported}
 
 
 def _building_of(registry: DatedRegistry, meter: Installed) -> list[Installed]:
@@ -181,9 +181,9 @@ def _building_of(registry: DatedRegistry, meter: Installed) -> list[Installed]:
     if meter.building is None:
         return []
     return [
-        one
-        for one in registry.meters.values()
-        if one.function is Function.BUILDING and one.microgrid == meter.microgrid and one.place == meter.building
+        other
+        for other in registry.meters.values()
+        if other.function is Function.BUILDING and other.microgrid == meter.microgrid and other.place == meter.building
     ]
 
 
@@ -197,18 +197,18 @@ def read_course(database: Database, home: AccountHome, first: Quarter, end: Quar
     # The level at the end of the quarter before says what the battery gained in the first one.
     before = first - 1
     held = home.shared(before, end) if shared else home.held(before, end)
-    meters = database.read(exported_meters, {one.meter for one in held})
+    meters = database.read(exported_meters, {h.meter for h in held})
     blocks = BlockSource(database, meters).read(before, end)
     return course_of(blocks, home.recordings(held), first, end)
 
 
 def read_helping(database: Database, home: AccountHome, first: Quarter, end: Quarter) -> Helping | None:
     """Return how a home helped and was helped in ``[first, end)``; ``None``: it had no battery of its own."""
-    held = [one for one in home.held(first, end) if home.meters[one.meter].capacity is not None]
+    held = [h for h in home.held(first, end) if home.meters[h.meter].capacity is not None]
     if not held:
         return None
     meters = home.registry.meters
-    rows = database.read(shared_by_meter, {meters[one.meter].microgrid for one in held}, range(first, end))
+    rows = database.read(shared_by_meter, {meters[h.meter].microgrid for h in held}, range(first, end))
     return helping(rows, held)
 
 
@@ -217,7 +217,7 @@ def read_settled(
 ) -> tuple[list[SettledSums], Quarter | None]:
     """Return the settled sums of each local day of ``[first, end)``, and the quarter after the last settled one."""
     held = home.held(first, end)
-    settled = database.read(load_settled, {one.meter for one in held}, first, end)
+    settled = database.read(load_settled, {h.meter for h in held}, first, end)
     return by_day(settled, held, zone), settled_until(settled, held)
 
 
@@ -289,7 +289,7 @@ def stored_now(
     database: Database, home: AccountHome, now: EpochSeconds, zone: ZoneInfo, *, shared: bool
 ) -> StoredBatteries | None:
     """Return the account's batteries now, or those of its building; ``None``: there are none."""
-    batteries = [one for one in home.batteries(quarter_of(now)) if one.is_shared is shared]
+    batteries = [battery for battery in home.batteries(quarter_of(now)) if battery.is_shared is shared]
     if not batteries:
         return None
     first, end = day_around(now, zone)
@@ -298,7 +298,7 @@ def stored_now(
     level = today.level
     if level is None:
         level = day_of(database, home, *day_around(first * QUARTER_S - 1, zone), shared=shared).level
-    capacity = sum(one.capacity for one in batteries)
+    capacity = sum(battery.capacity for battery in batteries)
     permille = None if level is None else max(0, min(1000, level.energy * 1000 // capacity))
     return StoredBatteries(batteries=batteries, level=level, permille=permille, today=today)
 
@@ -341,14 +341,14 @@ class BillsSoFar:
         """
         microgrids = frozenset(meter.microgrid for meter in home.registry.meters.values())
         with self._lock:
-            computed, found, today = self._found(home, microgrids, now)
+            computed, month, today = self._month(home, microgrids, now)
         number = home.account.number
-        if number not in found.bills:
+        if number not in month.bills:
             return None
-        bill, until = found.bills[number], found.until.get(number)
+        bill, until = month.bills[number], month.until.get(number)
         return BillSoFar(bill=bill, until=until, today=today[number], computed=computed)
 
-    def _found(self, home: AccountHome, microgrids: frozenset[MicrogridId], now: EpochSeconds) -> _Kept:
+    def _month(self, home: AccountHome, microgrids: frozenset[MicrogridId], now: EpochSeconds) -> _Kept:
         with self.database.reads.begin() as connection:
             zone = zone_of(connection)
             month = month_of(quarter_of(now), zone)

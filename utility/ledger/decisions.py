@@ -68,47 +68,47 @@ def take_in(
         ConfigError: The file can't be read; nothing was changed.
     """
     done: dict[str, list[str]] = {"assigned": [], "waiting": [], "there already": [], "left out": []}
-    found = bookings(content, settings.office.iban)
+    booked = bookings(content, settings.office.iban)
     with database.reads.begin() as connection:
         key = office_key(connection, settings.office)
         currency = store.currency_of(connection, settings.billing.tariff)
         today, owed = str(local_day(now, zone_of(connection))), store.balances(connection)
     payments = dict[str, tuple[Entry, Booking]]()
-    for booking in found:
+    for booking in booked:
         if fault := _fault(booking, currency, today):
             done["left out"].append(f"{booking.day} {booking.amount}: {fault}")
             continue
         named, whole = (hmac.digest(key, json.dumps(x).encode(), "sha256").hex() for x in _identities(booking))
         cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
-        made = Entry(
+        payment = Entry(
             day=booking.day, kind=LedgerKind.PAYMENT, of=named + whole, cents=cents, sealed=encrypt(key, words)
         )
-        payments[made.of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
+        payments[payment.of] = replace(payment, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
     # Only what depends on what is stored holds the lock of all that write.
     with database.writes.begin() as connection:
         take(connection, Lock.LEDGER)
         if office_key(connection, settings.office) != key:
             raise ConfigError("the office's key was changed meanwhile; import the file again")
-        _refuse_other_key(connection, key, [each for each, _ in payments.values()])
-        known = store.named_before(connection, {of[:NAMED] for of in payments})
+        _refuse_other_key(connection, key, [payment for payment, _ in payments.values()])
+        known = store.named_before(connection, {ref[:NAMED] for ref in payments})
         accounts = _accounts(connection, [booking for _, booking in payments.values()])
-        given = _given(connection, set().union(*(accounts(booking) for _, booking in payments.values())))
-        posted, sure = post(connection, [each for each, _ in payments.values()], actor.name, now), []
-        for each in posted:
-            booking, found_accounts = payments[each.of][1], accounts(payments[each.of][1])
+        days = _given(connection, set().union(*(accounts(booking) for _, booking in payments.values())))
+        posted, sure = post(connection, [payment for payment, _ in payments.values()], actor.name, now), []
+        for entry in posted:
+            booking, fitting = payments[entry.of][1], accounts(payments[entry.of][1])
             # The same reference of the bank on another day, or twice in a file, may be the same money: a person looks.
             # So may as many cents of an account within days, which another format names in other words.
-            again = booking.repeats or (booking.bank_reference and each.of[:NAMED] in known)
-            again = again or any(_is_near(each.day, day) for of in found_accounts for day in given[of, each.cents])
-            is_much = any(_is_much(each.cents, owed.get(of, 0)) for of in found_accounts)
+            again = booking.repeats or (booking.bank_reference and entry.of[:NAMED] in known)
+            again = again or any(_is_near(entry.day, day) for account in fitting for day in days[account, entry.cents])
+            is_much = any(_is_much(entry.cents, owed.get(account, 0)) for account in fitting)
             much = ", much more than is owed" if is_much else ""
-            named_accounts = [] if again or is_much else found_accounts
-            sure += [_assignment(each, account, each.day) for account in named_accounts if len(named_accounts) == 1]
+            named_accounts = [] if again or is_much else fitting
+            sure += [_assignment(entry, account, entry.day) for account in named_accounts if len(named_accounts) == 1]
             state = "assigned" if len(named_accounts) == 1 else "waiting"
-            done[state].append(f"{each.day} {each.cents / 100:.2f}{' again' if again else ''}{much}")
+            done[state].append(f"{entry.day} {entry.cents / 100:.2f}{' again' if again else ''}{much}")
         post(connection, sure, actor.name, now)
-        new = {each.of for each in posted}
-        done["there already"] = [f"{each.day} {each.amount}" for of, (_, each) in payments.items() if of not in new]
+        new = {entry.of for entry in posted}
+        done["there already"] = [f"{each.day} {each.amount}" for ref, (_, each) in payments.items() if ref not in new]
         record(connection, actor, now, "ledger.import", "a bank's file", None, {k: len(v) for k, v in done.items()})
     return done
 
@@ -123,12 +123,12 @@ def _identities(booking: Booking) -> tuple[tuple[object, ...], tuple[object, ...
 
 def _refuse_other_key(connection: Connection, key: bytes, payments: Sequence[Entry]) -> None:
     """Refuse payments that may be there already, known by another key of the office: they would count twice."""
-    same = {(each.text, each.cents) for each in payments}
+    same = {(payment.text, payment.cents) for payment in payments}
     of_days = C.text.in_({day for day, _ in same})
-    for each in entries_where(connection, C.kind == LedgerKind.PAYMENT, of_days) if same else ():
-        if (each.text, each.cents) in same:
+    for payment in entries_where(connection, C.kind == LedgerKind.PAYMENT, of_days) if same else ():
+        if (payment.text, payment.cents) in same:
             try:
-                decrypt(key, each.sealed or b"")
+                decrypt(key, payment.sealed or b"")
             except ConfigError as error:
                 raise ConfigError("the office's key is not that of earlier imports; put the copy back") from error
 
@@ -141,11 +141,11 @@ def _fault(booking: Booking, currency: str, today: str) -> str:
     return "" if booking.amount and not booking.amount * 100 % 1 else "its amount is zero, or not in cents"
 
 
-def _accounts(connection: Connection, found: Sequence[Booking]) -> Callable[[Booking], set[AccountNumber]]:
+def _accounts(connection: Connection, booked: Sequence[Booking]) -> Callable[[Booking], set[AccountNumber]]:
     """Return a function: the accounts that a booking names by the number of its order, else by its words."""
-    numbers = {each.reference: number for each in found if (number := _order_number(each.reference)) is not None}
-    orders = {each.no: each.account for each in store.orders_of(connection, numbers.values())}
-    words = {each.text: accounts_in(each.text) for each in found}
+    numbers = {each.reference: number for each in booked if (number := _order_number(each.reference)) is not None}
+    orders = {order.no: order.account for order in store.orders_of(connection, numbers.values())}
+    words = {booking.text: accounts_in(booking.text) for booking in booked}
     there = store.registered(connection, set().union(*words.values()))
 
     def accounts(booking: Booking) -> set[AccountNumber]:
@@ -161,8 +161,8 @@ def _given(connection: Connection, accounts: set[AccountNumber]) -> Mapping[tupl
     """Return the days of the payments that accounts have been given, by account and cents."""
     days = defaultdict[tuple[AccountNumber, int], list[str]](list)
     for some in chunks(sorted(accounts)):
-        for each in entries_where(connection, C.kind == LedgerKind.ASSIGNMENT, C.account.in_(some)):
-            days[each.account, -each.cents].append(each.day)
+        for entry in entries_where(connection, C.kind == LedgerKind.ASSIGNMENT, C.account.in_(some)):
+            days[entry.account, -entry.cents].append(entry.day)
     return days
 
 
@@ -193,19 +193,19 @@ def decide(
     with database.writes.begin() as connection:
         take(connection, Lock.LEDGER)
         today = str(local_day(now, zone_of(connection)))
-        made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
-        if not made:
+        entries = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
+        if not entries:
             raise ConfigError("there is nothing to do")
         record(
             connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump(mode="json")
         )
-    return made
+    return entries
 
 
 def _assign(case: Case) -> list[Entry]:
     """Give a payment that waits, or a part of it, to an account; or to none, since it goes back."""
     asked, connection = case.asked, case.connection
-    payment = next((each for each in store.waiting(connection) if each.no == asked.no), None)
+    payment = next((entry for entry in store.waiting(connection) if entry.no == asked.no), None)
     if payment is None:
         raise ConfigError(f"no: {asked.no} is no payment that waits")
     if asked.account and not store.registered(connection, [asked.account]):
@@ -223,46 +223,46 @@ def _assign(case: Case) -> list[Entry]:
 
 
 def _reverse(case: Case) -> list[Entry]:
-    found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind in REVERSIBLE]
-    if not found:
+    entries = [entry for entry in entries_where(case.connection, C.no == case.asked.no) if entry.kind in REVERSIBLE]
+    if not entries:
         raise ConfigError(f"no: {case.asked.no} is no entry that can be taken back")
-    if found[0].kind is LedgerKind.ORDER and entries_where(
-        case.connection, C.kind == LedgerKind.RELEASE, C.text == found[0].text
+    if entries[0].kind is LedgerKind.ORDER and entries_where(
+        case.connection, C.kind == LedgerKind.RELEASE, C.text == entries[0].text
     ):
-        stands = entries_where(case.connection, C.no == found[0].about, *store.STANDING)
+        stands = entries_where(case.connection, C.no == entries[0].about, *store.STANDING)
         if stands:
             raise ConfigError("no: its file was released, so the bank may carry it out; a bill is ordered once")
-    return [reversal(found[0], case.today)]
+    return [reversal(entries[0], case.today)]
 
 
 def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     """Order direct debits of what is open of bills, or refunds after last bills; each bill once."""
-    connection, office, made = case.connection, case.settings.office, list[Entry]()
+    connection, office, orders = case.connection, case.settings.office, list[Entry]()
     if not (office.name and office.iban and (is_refund or office.creditor)):
         raise ConfigError("the town has no bank account for this yet", "set the name, iban, creditor of the office")
     file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
     who = contacts_on(connection, office_key(connection, office), day)
     for account, owed in store.balances(connection).items():
         entries = live(entries_where(connection, C.account == account))
-        bills = [each for each in entries if each.kind is LedgerKind.BILL]
+        bills = [bill for bill in entries if bill.kind is LedgerKind.BILL]
         if account not in who or not who[account].iban or not bills:
             continue
         # The bank may still carry out an order of a bill that was cancelled since, or an earlier refund.
-        stand = () if is_refund else [each.no for each in bills]
-        late = [each for each in entries if each.kind is LedgerKind.ORDER and each.about not in stand]
-        if any(case.today < str(date.fromisoformat(each.due) + timedelta(WAIT_DAYS)) for each in late):
+        stand = () if is_refund else [bill.no for bill in bills]
+        late = [order for order in entries if order.kind is LedgerKind.ORDER and order.about not in stand]
+        if any(case.today < str(date.fromisoformat(order.due) + timedelta(WAIT_DAYS)) for order in late):
             continue
-        found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
+        to_order = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
         if not is_refund and who[account].mandate_day:
-            found = [(each, cents) for each, cents in open_items(entries) if each in bills]
-        ordered = {each.about for each in entries if each.kind is LedgerKind.ORDER}
+            to_order = [(bill, cents) for bill, cents in open_items(entries) if bill in bills]
+        ordered = {order.about for order in entries if order.kind is LedgerKind.ORDER}
         new = Entry(day=case.today, kind=LedgerKind.ORDER, of="", account=account, cents=0, due=day, text=file)
-        made += [
+        orders += [
             replace(new, of=f"{file} bill {bill.no}", about=bill.no, cents=cents)
-            for bill, cents in found
+            for bill, cents in to_order
             if bill.no not in ordered
         ]
-    return made
+    return orders
 
 
 def _propose(case: Case) -> list[Entry]:
@@ -275,28 +275,28 @@ def _propose(case: Case) -> list[Entry]:
     return [Entry(day=case.today, kind=LedgerKind.PROPOSAL, of=f"{month} {digest}", cents=0, text=month)]
 
 
-def close(database: Database, settings: UtilitySettings, of: str, second: Second) -> None:
+def close(database: Database, settings: UtilitySettings, proposal: str, second: Second) -> None:
     """Close a month that another person proposed: no entry comes to it, and its export stays as it is.
 
     Args:
-        of: What the proposal that the person saw is of: the month and the digest of its export.
+        proposal: What the person saw proposed: the month, and the digest of its export.
 
     Raises:
         ConfigError: It was not proposed as it is now, or the person may not be the second one.
     """
-    month = of.partition(" ")[0]
+    month = proposal.partition(" ")[0]
     with second_person(database, second, f"ledger {month}") as connection:
         take(connection, Lock.LEDGER)
         content = store.exported(connection, month, settings.office.codes)
-        is_same = of == f"{month} {hashlib.sha256(content).hexdigest()}"
-        proposed = entries_where(connection, C.kind == LedgerKind.PROPOSAL, C.of == of)
+        is_same = proposal == f"{month} {hashlib.sha256(content).hexdigest()}"
+        proposed = entries_where(connection, C.kind == LedgerKind.PROPOSAL, C.of == proposal)
         if not is_same or not proposed or month <= store.last_closed(connection):
             raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
         require_second(connection, second, {proposed[0].person: "proposed it"})
         today = str(local_day(second.now, zone_of(connection)))
-        made = Entry(day=today, kind=LedgerKind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
-        post(connection, [made], second.actor.name, second.now)
-        record(connection, second.actor, second.now, "ledger.close", month, None, of)
+        closing = Entry(day=today, kind=LedgerKind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
+        post(connection, [closing], second.actor.name, second.now)
+        record(connection, second.actor, second.now, "ledger.close", month, None, proposal)
 
 
 def release(database: Database, settings: UtilitySettings, file: str, digest: str, second: Second) -> None:
@@ -307,17 +307,17 @@ def release(database: Database, settings: UtilitySettings, file: str, digest: st
     """
     with second_person(database, second, f"orders {file}") as connection:
         take(connection, Lock.LEDGER)
-        found = order_file(connection, settings, file)
-        if found.released_by:
-            raise ConfigError(f"{file}: {found.released_by} has released it; the bank may have it")
-        if not found.orders or found.digest != digest:
+        orders = order_file(connection, settings, file)
+        if orders.released_by:
+            raise ConfigError(f"{file}: {orders.released_by} has released it; the bank may have it")
+        if not orders.orders or orders.digest != digest:
             raise ConfigError(f"{file}: its orders are not those that you saw; look again")
-        require_second(connection, second, found.firsts)
+        require_second(connection, second, orders.firsts)
         today = str(local_day(second.now, zone_of(connection)))
         # What leaves is what was seen, whatever becomes of the accounts' people later.
-        sealed = found.sealed(office_key(connection, settings.office))
-        made = Entry(day=today, kind=LedgerKind.RELEASE, of=f"{file} {digest}", cents=0, text=file, sealed=sealed)
-        post(connection, [made], second.actor.name, second.now)
+        sealed = orders.sealed(office_key(connection, settings.office))
+        entry = Entry(day=today, kind=LedgerKind.RELEASE, of=f"{file} {digest}", cents=0, text=file, sealed=sealed)
+        post(connection, [entry], second.actor.name, second.now)
         record(connection, second.actor, second.now, "ledger.release", file, None, {"digest": digest})
 
 

@@ -45,17 +45,17 @@ def post(connection: Connection, entries: Sequence[Entry], person: str, now: Epo
     begin = f"{month_after(closed)}-01" if closed else ""
     no = newest(connection)
     there = set[tuple[str, str]]()
-    for some in chunks([each.of for each in entries]):
+    for some in chunks([entry.of for entry in entries]):
         rows = connection.execute(select(C.kind, C.of).where(C.of.in_(some)))
         there.update((kind, of) for kind, of in rows)
-    new = [each for each in entries if (each.kind.value, each.of) not in there]
+    new = [entry for entry in entries if (entry.kind.value, entry.of) not in there]
     stored = [
-        replace(each, no=no + n, day=max(each.day, begin), person=person, time=now) for n, each in enumerate(new, 1)
+        replace(entry, no=no + n, day=max(entry.day, begin), person=person, time=now) for n, entry in enumerate(new, 1)
     ]
-    if unbalanced := [each.of for each in stored if sum(each.lines.values())]:
+    if unbalanced := [entry.of for entry in stored if sum(entry.lines.values())]:
         raise ValueError(f"{unbalanced[0]}: its lines don't sum to 0")
     if stored:
-        values = [vars(each) | {"kind": each.kind.value, "lines": json.dumps(each.lines)} for each in stored]
+        values = [vars(entry) | {"kind": entry.kind.value, "lines": json.dumps(entry.lines)} for entry in stored]
         connection.execute(ledger_entry.insert(), values)
     return stored
 
@@ -75,8 +75,8 @@ def balances(connection: Connection, *which: ColumnElement[bool]) -> dict[Accoun
     """Return what accounts owe, cents, those that owe or have something in favour."""
     total = func.sum(C.cents)
     statement = select(C.account, total).where(C.account > 0, C.kind.not_in(WITHOUT_LINES), *which)
-    found = connection.execute(statement.group_by(C.account).having(total != 0).order_by(C.account))
-    return {account: int(cents) for account, cents in found}
+    sums = connection.execute(statement.group_by(C.account).having(total != 0).order_by(C.account))
+    return {account: int(cents) for account, cents in sums}
 
 
 def balance(connection: Connection, account: AccountNumber, day: str = "9999") -> int:
@@ -93,8 +93,8 @@ def open_of(connection: Connection, account: AccountNumber) -> tuple[int, list[t
 
 def is_paid(connection: Connection, account: AccountNumber, run: int) -> bool:
     """Return whether a run's bill is paid, as far as payments are booked."""
-    found = open_of(connection, account)
-    return found is not None and all(each.of != f"run {run} account {account}" for each, _ in found[1])
+    owing = open_of(connection, account)
+    return owing is not None and all(entry.of != f"run {run} account {account}" for entry, _ in owing[1])
 
 
 def owed_before(connection: Connection, account: AccountNumber, run: int) -> int | None:
@@ -107,22 +107,22 @@ def owed_before(connection: Connection, account: AccountNumber, run: int) -> int
 def waiting(connection: Connection) -> list[Entry]:
     """Return the payments that are of no account yet, with the cents that are left of them."""
     payment = ledger_entry.alias().c
-    given = select(C.about, func.sum(C.cents)).where(C.kind == LedgerKind.ASSIGNMENT, C.no.not_in(REVERSED))
-    whole = given.join(payment.no.table, payment.no == C.about).group_by(C.about, payment.cents)
+    sums = select(C.about, func.sum(C.cents)).where(C.kind == LedgerKind.ASSIGNMENT, C.no.not_in(REVERSED))
+    whole = sums.join(payment.no.table, payment.no == C.about).group_by(C.about, payment.cents)
     done = whole.having((func.min(C.account) == 0) | (func.sum(C.cents) == -payment.cents)).with_only_columns(C.about)
-    found = entries_where(connection, C.kind == LedgerKind.PAYMENT, C.no.not_in(done))
-    parts = dict(connection.execute(given.where(C.about.in_([each.no for each in found])).group_by(C.about)).all())
-    return [replace(each, cents=each.cents + int(parts.get(each.no, 0))) for each in found]
+    payments = entries_where(connection, C.kind == LedgerKind.PAYMENT, C.no.not_in(done))
+    parts = dict(connection.execute(sums.where(C.about.in_([entry.no for entry in payments])).group_by(C.about)).all())
+    return [replace(entry, cents=entry.cents + int(parts.get(entry.no, 0))) for entry in payments]
 
 
 def post_cancel(connection: Connection, run: int, day: str, person: str, now: EpochSeconds) -> None:
     """Take back a cancelled run's bills and their reminders' fees; what was paid stays with the accounts."""
     bills = entries_where(connection, C.kind == LedgerKind.BILL, C.of.startswith(f"run {run} "))
-    numbers = {each.no for each in bills}
+    numbers = {bill.no for bill in bills}
     fees = [
-        each for each in entries_where(connection, C.kind == LedgerKind.REMINDER, C.cents != 0) if each.about in numbers
+        fee for fee in entries_where(connection, C.kind == LedgerKind.REMINDER, C.cents != 0) if fee.about in numbers
     ]
-    post(connection, [reversal(each, day) for each in (*bills, *fees)], person, now)
+    post(connection, [reversal(entry, day) for entry in (*bills, *fees)], person, now)
 
 
 def closed_months(connection: Connection) -> list[str]:
@@ -147,9 +147,9 @@ def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
     for closed in entries_where(connection, C.kind == LedgerKind.CLOSED, C.of == month):
         return zlib.decompress(closed.sealed or b"")
     rows: list[Sequence[object]] = [("entry", "day", "kind", "of", "account", "due", "about", "key", "code", "cents")]
-    for each in entries_where(connection, C.day.startswith(f"{month}-")):
-        said = (each.no, each.day, each.kind.value, each.of, each.account, each.due, each.about)
-        rows += [(*said, key, getattr(codes, key), cents) for key, cents in each.lines.items()]
+    for entry in entries_where(connection, C.day.startswith(f"{month}-")):
+        head = (entry.no, entry.day, entry.kind.value, entry.of, entry.account, entry.due, entry.about)
+        rows += [(*head, key, getattr(codes, key), cents) for key, cents in entry.lines.items()]
     return "".join(line_of(row, "\n") for row in rows).encode()
 
 
@@ -162,7 +162,7 @@ def named_before(connection: Connection, names: Collection[str]) -> set[str]:
 def orders_of(connection: Connection, numbers: Collection[int]) -> list[Entry]:
     """Return the orders with some numbers."""
     is_one = C.kind == LedgerKind.ORDER
-    return [each for some in chunks(sorted(numbers)) for each in entries_where(connection, is_one, C.no.in_(some))]
+    return [order for some in chunks(sorted(numbers)) for order in entries_where(connection, is_one, C.no.in_(some))]
 
 
 def registered(connection: Connection, numbers: Collection[AccountNumber]) -> set[AccountNumber]:
@@ -182,9 +182,9 @@ def currency_of(connection: Connection, default: str) -> str:
 
 def remind(connection: Connection, default: str, now: EpochSeconds) -> list[tuple[AccountNumber, str]]:
     """Append the reminders that are due; return of which account and bill each is."""
-    made = post(connection, due_reminders(connection, default, now), "service", now)
-    bills = {each.no: each.of for each in entries_where(connection, C.no.in_([each.about for each in made]))}
-    return [(each.account, bills[each.about]) for each in made]
+    new = post(connection, due_reminders(connection, default, now), "service", now)
+    bills = {entry.no: entry.of for entry in entries_where(connection, C.no.in_([entry.about for entry in new]))}
+    return [(entry.account, bills[entry.about]) for entry in new]
 
 
 def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> list[Entry]:
@@ -192,14 +192,14 @@ def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> li
     term, versions = account_term.c, published(connection)
     own = select(term.account, term.value).where(term.what == "tariff", term.since <= now // QUARTER_S)
     names = dict(connection.execute(own.order_by(term.since)).all())
-    today, found = str(local_day(now, zone_of(connection))), list[Entry]()
+    today, due = str(local_day(now, zone_of(connection))), list[Entry]()
     # Later bills, and bills that are paid, need no look: the oldest are paid first.
     for account, owed in balances(connection, (C.due < today) | (C.cents < 0)).items():
-        ours = [each for each in versions if each.name == names.get(account, default)]
+        ours = [version for version in versions if version.name == names.get(account, default)]
         if owed > 0 and (tariff := in_force(ours, now // QUARTER_S)) is not None:
-            levels = [(each.days, int(each.fee * 100)) for each in tariff.file.reminder]
-            found += reminders(entries_where(connection, C.account == account), today, levels)
-    return found
+            levels = [(level.days, int(level.fee * 100)) for level in tariff.file.reminder]
+            due += reminders(entries_where(connection, C.account == account), today, levels)
+    return due
 
 
 _GIVEN, _PAID = C.kind.in_((LedgerKind.ASSIGNMENT, LedgerKind.REVERSAL)), C.kind == LedgerKind.PAYMENT
@@ -221,39 +221,39 @@ class OrderFile:
     @property
     def cents(self) -> int:
         """The sum of what moves, cents."""
-        return sum(abs(each.cents) for each, _ in self.orders)
+        return sum(abs(order.cents) for order, _ in self.orders)
 
     def sealed(self, key: bytes) -> bytes:
         """Return whom each order is of, encrypted by the office's key: with it the file leaves as it was released."""
-        return encrypt(key, json.dumps({each.account: asdict(to) for each, to in self.orders}).encode())
+        return encrypt(key, json.dumps({order.account: asdict(to) for order, to in self.orders}).encode())
 
 
 def order_file(connection: Connection, settings: UtilitySettings, file: str) -> OrderFile:
     """Return a file of orders as it is now; without orders, if there is no such file or all its bills are cancelled."""
-    found = entries_where(connection, C.kind == LedgerKind.ORDER, C.text == file, *STANDING)
+    entries = entries_where(connection, C.kind == LedgerKind.ORDER, C.text == file, *STANDING)
     key, released = office_key(connection, settings.office), entries_where(connection, _RELEASED, C.text == file)
     if released:
         kept = json.loads(decrypt(key, released[0].sealed or b""))
         who = {int(account): Contact(**fields) for account, fields in kept.items()}
     else:
-        who = contacts_on(connection, key, found[0].due) if found else {}
-    orders = [(each, who[each.account]) for each in found if each.account in who]
-    told = [[each.no, each.account, each.cents, each.due, to.name, to.iban, to.mandate] for each, to in orders]
-    digest = hashlib.sha256(json.dumps([settings.office.iban, told]).encode()).hexdigest()
-    firsts, changed = _firsts(connection, [each for each, _ in orders])
+        who = contacts_on(connection, key, entries[0].due) if entries else {}
+    orders = [(order, who[order.account]) for order in entries if order.account in who]
+    rows = [[order.no, order.account, order.cents, order.due, to.name, to.iban, to.mandate] for order, to in orders]
+    digest = hashlib.sha256(json.dumps([settings.office.iban, rows]).encode()).hexdigest()
+    firsts, changed = _firsts(connection, [order for order, _ in orders])
     by = released[0].person if released else ""
     return OrderFile(file=file, orders=orders, digest=digest, firsts=firsts, changed=changed, released_by=by)
 
 
 def _firsts(connection: Connection, orders: list[Entry]) -> tuple[dict[str, str], set[AccountNumber]]:
-    refunded = {each.account for each in orders if each.cents < 0}
-    given = [e for some in chunks(sorted(refunded)) for e in entries_where(connection, _GIVEN, C.account.in_(some))]
-    paid = sorted(each.about for each in given)
+    refunded = {order.account for order in orders if order.cents < 0}
+    assigned = [e for some in chunks(sorted(refunded)) for e in entries_where(connection, _GIVEN, C.account.in_(some))]
+    paid = sorted(entry.about for entry in assigned)
     imported = [e for some in chunks(paid) for e in entries_where(connection, _PAID, C.no.in_(some))]
-    did = {each.person: f"gave or took back a payment of account {each.account}" for each in given}
-    did |= {each.person: "imported a payment of a refunded account" for each in imported}
-    subjects = {f"account {each.account}": each.account for each in orders}
-    since = min((each.time for each in orders), default=0) - CHANGED_S
+    did = {entry.person: f"gave or took back a payment of account {entry.account}" for entry in assigned}
+    did |= {payment.person: "imported a payment of a refunded account" for payment in imported}
+    subjects = {f"account {order.account}": order.account for order in orders}
+    since = min((order.time for order in orders), default=0) - CHANGED_S
     changes = persons_of(connection, ("contact.set", "move.make", "move.back"), since)
     changed = {subjects[subject] for subject, _ in changes if subject in subjects}
     did |= {person: f"changed who {subject} is" for subject, person in changes if subject in subjects}

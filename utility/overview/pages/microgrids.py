@@ -67,9 +67,9 @@ def table(
     console: RequestConsole, request: Request, actor: ReadsTown, after: Annotated[int, Query(ge=0, lt=2**31)] = 0
 ) -> Response:
     """Return a page of the table."""
-    found = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
-    facts = [each for each in found if each.number > after]
-    rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
+    every = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
+    facts = [microgrid for microgrid in every if microgrid.number > after]
+    rows = [(microgrid, cell(microgrid, console.now())) for microgrid in facts[:PAGE]]
     later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
     content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None, "badges": BADGES}
     return console.page(request, actor, "microgrids.html", content)
@@ -108,37 +108,37 @@ def plot(console: RequestConsole, _: ReadsTown, name: _Name, day: date, of: View
     # What is to come is no gap.
     until = max(first + 1, min(until, quarter_of(console.now()) + 1))
     with console.database.reads.begin() as connection:
-        found = flows(connection, range(first, until), name)
+        course = flows(connection, range(first, until), name)
         tariff = in_force([t for t in published(connection) if t.name == console.api.settings.billing.tariff], first)
     quarters, start = range(first, until), first * QUARTER_S
     if of == "power":
         dear = [] if tariff is None else dear_spans([tariff], first, until)
-        there = found.used.is_whole
-        energies = [QuarterEnergy.of(found, at) if each else None for at, each in enumerate(there.tolist())]
+        there = course.used.is_whole
+        energies = [QuarterEnergy.of(course, at) if is_whole else None for at, is_whole in enumerate(there.tolist())]
         return {"stack": True, "series": sources_plot(quarters, energies, dear)}
     if of == "batteries":
-        line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.level.is_whole, found.level.energy
+        line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", course.level.is_whole, course.level.energy
     else:
-        line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.net.is_whole
-        values = found.net.energy * 0 if tariff is None else _cost(tariff, first, found.net.energy)
+        line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", course.net.is_whole
+        values = course.net.energy * 0 if tariff is None else _cost(tariff, first, course.net.energy)
     points = plotted(single(start, QUARTER_S, values, there), 1e-6, {})
     return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there.any() else []}
 
 
 def _cost(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return what each quarter's energy cost, millionths of a dollar; below 0 is credit for what was given."""
-    prices = np.array([(float(each.import_), float(each.credit)) for each in tariff.prices])
+    prices = np.array([(float(period.import_), float(period.credit)) for period in tariff.prices])
     return np.asarray(
         np.rint(net * prices[tariff.periods_of(first + np.arange(len(net))), (net < 0).astype(int)]), np.int64
     )
 
 
 def _facts(console: Console, name: str) -> MicrogridFacts:
-    refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
-    found = console.database.read(microgrids, console.now(), refused, name, unmanaged_of(console.api))
-    if not found:
+    refused = {microgrid: (refusal.time, refusal.text) for microgrid, refusal in console.api.refused.items()}
+    facts = console.database.read(microgrids, console.now(), refused, name, unmanaged_of(console.api))
+    if not facts:
         raise HTTPException(404, f"there is no microgrid {name}; search for it above")
-    return found[0]
+    return facts[0]
 
 
 def _live(console: Console, facts: MicrogridFacts) -> dict[str, Any]:
@@ -147,9 +147,9 @@ def _live(console: Console, facts: MicrogridFacts) -> dict[str, Any]:
         meters = meters_of(connection, facts.microgrid)
         commands = newest_commands(connection, facts.microgrid, COMMANDS)
         managed = explained(connection, unmanaged_of(console.api), facts.microgrid)
-    batteries = [each for each in meters if each["battery_capacity"] is not None and is_there(each, quarter_of(now))]
-    levels = levels_of(console.database, [each["no"] for each in batteries], quarter_of(now))
-    lines = battery_lines((_battery(each, levels) for each in batteries), facts.heartbeat)
+    batteries = [row for row in meters if row["battery_capacity"] is not None and is_there(row, quarter_of(now))]
+    levels = levels_of(console.database, [row["no"] for row in batteries], quarter_of(now))
+    lines = battery_lines((_battery(row, levels) for row in batteries), facts.heartbeat)
     return lasting_of(console.api).told(facts.microgrid) | {
         "facts": facts,
         "cell": cell(facts, now),
@@ -171,9 +171,9 @@ def _shared_w(console: Console, name: str, now: EpochSeconds) -> dict[str, tuple
     newest = console.database.read(recorded, quarter_of(now - NEW_S), quarter_of(now), name, 1)
     watts = 3600 / QUARTER_S / 1000
     return {
-        each["meter"]: (round(each["given"] * watts), round(each["received"] * watts))
-        for one in newest
-        for each in one["meters"]
+        row["meter"]: (round(row["given"] * watts), round(row["received"] * watts))
+        for quarter in newest
+        for row in quarter["meters"]
     }
 
 
@@ -194,18 +194,18 @@ def _lists(console: Console, name: str) -> dict[str, Any]:
     with console.database.reads.begin() as connection:
         meters = meters_of(connection, name)
         shared = recorded(connection, quarter - SHARED_QUARTERS, quarter, name, SHARED_QUARTERS)
-    places = {each["label"]: each["location"] for each in meters}
+    places = {meter["label"]: meter["location"] for meter in meters}
     return {"meters": meters, "shared": shared, "places": places, "picture": _picture(shared[:1], places)}
 
 
 def _picture(newest: list[dict[str, Any]], places: dict[str, str]) -> dict[str, Any] | None:
     """Return who gave and who received in the newest quarter-hour with sharing, the greatest first."""
-    for one in newest:
+    for quarter in newest:
         most = {}
         for side in ("given", "received"):
-            found = [(places.get(each["meter"], each["meter"]), each[side]) for each in one["meters"] if each[side]]
-            most[side] = sorted(found, key=lambda each: -each[1])[:DRAWN]
-        return most | {"start": one["start"], "shared": one["shared"]}
+            amounts = [(places.get(row["meter"], row["meter"]), row[side]) for row in quarter["meters"] if row[side]]
+            most[side] = sorted(amounts, key=lambda amount: -amount[1])[:DRAWN]
+        return most | {"start": quarter["start"], "shared": quarter["shared"]}
     return None
 
 
@@ -215,21 +215,21 @@ def _timeline(console: Console, name: str, day: date) -> dict[str, Any]:
     begin, end = first * QUARTER_S, until * QUARTER_S
     with console.database.reads.begin() as connection:
         meters = meters_of(connection, name)
-        changes = changes_of_state(connection, [each["no"] for each in meters], begin, min(end, console.now()))
+        changes = changes_of_state(connection, [meter["no"] for meter in meters], begin, min(end, console.now()))
         commands = newest_commands(connection, name, MARKED)
-    boundary = {each["no"] for each in meters if each["function"] == Function.BOUNDARY}
+    boundary = {meter["no"] for meter in meters if meter["function"] == Function.BOUNDARY}
     rows = []
     for words, mask in ROWS.items():
-        of_row = [each for each in changes if (each.meter in boundary) == (mask == ISLAND)]
-        found = spans(of_row, mask, begin, min(end, console.now()))
-        rows.append((words, [(each, *_thousandths(each.begin, each.end, begin, end)) for each in found]))
-    marks = [(each, _thousandths(each["created"], end, begin, end)[0]) for each in commands]
-    return {"rows": rows, "marks": [(each, at) for each, at in marks if 0 <= at < 1000]}
+        of_row = [change for change in changes if (change.meter in boundary) == (mask == ISLAND)]
+        stretches = spans(of_row, mask, begin, min(end, console.now()))
+        rows.append((words, [(span, *_thousandths(span.begin, span.end, begin, end)) for span in stretches]))
+    marks = [(command, _thousandths(command["created"], end, begin, end)[0]) for command in commands]
+    return {"rows": rows, "marks": [(command, at) for command, at in marks if 0 <= at < 1000]}
 
 
 def _thousandths(
     begin: EpochSeconds, end: EpochSeconds, first: EpochSeconds, last: EpochSeconds
 ) -> tuple[float, float]:
     """Return where a span begins in a longer one, and its length; at least 3, to be seen."""
-    at, length = (round(1000 * each / (last - first), 1) for each in (begin - first, end - begin))
+    at, length = (round(1000 * length_s / (last - first), 1) for length_s in (begin - first, end - begin))
     return at, max(3, length)

@@ -83,7 +83,7 @@ def _rendered(console: Console, request: Request, actor: Actor, since: int) -> b
     state = console.api.part(TownView).get()
 
     def render() -> bytes:
-        changed = [each for each in state.cells if state.changed[each.microgrid] > since]
+        changed = [cell for cell in state.cells if state.changed[cell.microgrid] > since]
         content = _figures(state, actor) | {"changed": changed, "now": state.time}
         return bytes(console.fragment(request, actor, "town_live.html", content).body)
 
@@ -98,8 +98,8 @@ async def live(
     # Nothing in it is of one person: browsers with one version and the same roles get the same bytes. What is made
     # already needs no thread; that would cost more than the rest of the answer.
     state = console.api.part(TownView).recent()
-    found = None if state is None else console.api.part(_fragments).kept(state, (since, actor.roles))
-    return HTMLResponse(await run_in_threadpool(_rendered, console, request, actor, since) if found is None else found)
+    body = None if state is None else console.api.part(_fragments).kept(state, (since, actor.roles))
+    return HTMLResponse(await run_in_threadpool(_rendered, console, request, actor, since) if body is None else body)
 
 
 def _fragments(_: Api) -> "_Fragments":
@@ -117,36 +117,36 @@ class _Fragments:
 
     def kept(self, state: TownState, which: _Which) -> bytes | None:
         """Return a part that is rendered."""
-        of, kept = self._of
-        return kept.get(which) if of is state else None
+        newest, kept = self._of
+        return kept.get(which) if newest is state else None
 
     def get(self, state: TownState, which: _Which, render: Callable[[], bytes]) -> bytes:
         """Return a part; at most ``MOST_FRAGMENTS`` are kept."""
-        of, kept = self._of
-        if of is not state:
+        newest, kept = self._of
+        if newest is not state:
             kept = {}
             self._of = (state, kept)
-        found = kept.get(which)
-        if found is None:
-            found = render()
+        body = kept.get(which)
+        if body is None:
+            body = render()
             if len(kept) < MOST_FRAGMENTS:
-                kept[which] = found
-        return found
+                kept[which] = body
+        return body
 
 
 def _groups(
     state: TownState, orders: Mapping[MicrogridId, Sequence[ControllerId]]
 ) -> list[tuple[str, int, list[list[Cell]]]]:
     """Return the cells by kind, with their count, and by clique: those that may manage each other stand together."""
-    kinds = [*KINDS, *sorted({each.kind for each in state.cells} - KINDS.keys())]
+    kinds = [*KINDS, *sorted({cell.kind for cell in state.cells} - KINDS.keys())]
     groups = []
     for kind in kinds:
-        of_kind = [each for each in state.cells if each.kind == kind]
+        of_kind = [cell for cell in state.cells if cell.kind == kind]
         cliques: dict[str, list[Cell]] = {}
-        for each in of_kind:
-            cliques.setdefault(min(orders.get(each.microgrid, (each.microgrid,))), []).append(each)
+        for cell in of_kind:
+            cliques.setdefault(min(orders.get(cell.microgrid, (cell.microgrid,))), []).append(cell)
         groups.append((KINDS.get(kind, kind), len(of_kind), list(cliques.values())))
-    return [each for each in groups if each[1]]
+    return [group for group in groups if group[1]]
 
 
 def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
 
 def _parts(today: Today) -> list[tuple[PowerFlow, float, bool]]:
     """Return where power comes from or goes: the flow, watts, and whether it goes to the homes."""
-    given = ((PowerFlow.SUN, today.sun_w), (PowerFlow.BATTERY, -today.charged_w), (PowerFlow.PLANT, today.net_w))
-    return [(flow, abs(watts), watts >= 0) for flow, watts in given]
+    flows = ((PowerFlow.SUN, today.sun_w), (PowerFlow.BATTERY, -today.charged_w), (PowerFlow.PLANT, today.net_w))
+    return [(flow, abs(watts), watts >= 0) for flow, watts in flows]
 
 
 def day_plot(today: Today, dear: Sequence[tuple[EpochSeconds, EpochSeconds]] = ()) -> dict[str, Any]:
@@ -180,12 +180,12 @@ def day_plot(today: Today, dear: Sequence[tuple[EpochSeconds, EpochSeconds]] = (
         dear: When energy from the town costs most.
     """
     quarters = today.passed_day if today.quarter is None else range(today.passed_day.start, today.quarter + 1)
-    found = [today.quarters.get(each) for each in quarters]
-    unknown = f"{found.count(None)} of {len(found)} quarter-hours of the last day are not shown"
+    energies = [today.quarters.get(quarter) for quarter in quarters]
+    unknown = f"{energies.count(None)} of {len(energies)} quarter-hours of the last day are not shown"
     return {
         "stack": True,
-        "note": f"{unknown}: without readings, or being read." if None in found else "",
-        "series": sources_plot(quarters, found, dear),
+        "note": f"{unknown}: without readings, or being read." if None in energies else "",
+        "series": sources_plot(quarters, energies, dear),
     }
 
 
@@ -193,8 +193,8 @@ def sources_plot(
     quarters: range, energies: Sequence[QuarterEnergy | None], dear: Sequence[tuple[EpochSeconds, EpochSeconds]]
 ) -> list[dict[str, Any]]:
     """Return series of what was used in quarter-hours, kW by source."""
-    found = [None if each is None else each.by_source() for each in energies]
-    x = [each * QUARTER_S for each in quarters]
+    by_source = [None if energy is None else energy.by_source() for energy in energies]
+    x = [quarter * QUARTER_S for quarter in quarters]
     shaded = [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear]
     return [
         line(
@@ -202,7 +202,7 @@ def sources_plot(
             "kW",
             x,
             QUARTER_S,
-            [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
+            [None if flows is None else round(flows[flow] * KILOWATTS, 4) for flows in by_source],
         )
         | {"flow": flow, "shaded": shaded, "missing": 0}
         for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.NEIGHBOURS, PowerFlow.PLANT)
@@ -211,14 +211,14 @@ def sources_plot(
 
 def figures_of(today: Today) -> list[dict[str, Any]]:
     """Return the sums of the day that matter, each beside the day before at this time, and its last 24 hours."""
-    day = [today.quarters.get(each) for each in today.passed_day]
+    day = [today.quarters.get(quarter) for quarter in today.passed_day]
     part = f"in {today.known} of {today.passed} quarter-hours" if today.known < today.passed - 1 else ""
-    found: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
     for words, name, flow, is_more_good in _FIGURES:
         now, before = getattr(today.total, name), today.before and getattr(today.before, name)
         percent = round(100 * (now - before) / before) if before and before > 0 else 0
-        spark = [None if one is None else getattr(one, name) for one in day]
-        found.append(
+        spark = [None if energy is None else getattr(energy, name) for energy in day]
+        figures.append(
             {
                 "words": words,
                 "value": f"{now / 1e9:,.2f} MWh" if abs(now) >= 1e9 else f"{now / 1e6:,.1f} kWh",
@@ -229,7 +229,7 @@ def figures_of(today: Today) -> list[dict[str, Any]]:
                 "spark": spark if any(spark) else None,
             }
         )
-    return found
+    return figures
 
 
 def permille_of(counts: Completeness) -> float | None:
@@ -243,8 +243,8 @@ def metrics_of(state: TownState) -> Figures:
     today = state.today
     counts = {"yesterday": state.yesterday.total, "month": state.month.total}
     watts = {"used": today.used_w, "generated": today.sun_w, "taken": today.net_w}
-    expected = {period: each.expected - each.off for period, each in counts.items()}
-    there = {period: each.exact + each.averaged for period, each in counts.items()}
+    expected = {period: count.expected - count.off for period, count in counts.items()}
+    there = {period: count.exact + count.averaged for period, count in counts.items()}
     return {
         "microgrids": {condition.value: number for condition, number in state.counts.items()},
         "town_watts": {} if today.quarter is None else watts,
@@ -266,14 +266,14 @@ def completeness_page(console: RequestConsole, request: Request, actor: ReadsTow
     present, _, until = month_days(console.now(), zone)
     shown = month or present
     first, end = (quarter // QUARTERS_A_DAY for quarter in month_quarters(shown, zone))
-    found = console.database.read(counted_days, first, max(first, min(end, until)))
-    worst = sorted(found.by_microgrid.items(), key=lambda each: permille_of(each[1]) or 0)[:WORST]
+    counts = console.database.read(counted_days, first, max(first, min(end, until)))
+    worst = sorted(counts.by_microgrid.items(), key=lambda item: permille_of(item[1]) or 0)[:WORST]
     content = {
         "month": shown,
-        "found": found,
-        "total": permille_of(found.total),
-        "days": [(_EPOCH + timedelta(days=day), one, permille_of(one)) for day, one in found.by_day.items()],
-        "worst": [(name, one, permille_of(one)) for name, one in worst],
+        "found": counts,
+        "total": permille_of(counts.total),
+        "days": [(_EPOCH + timedelta(days=day), count, permille_of(count)) for day, count in counts.by_day.items()],
+        "worst": [(name, count, permille_of(count)) for name, count in worst],
         "earlier": f"?month={month_before(shown)}",
         "later": f"?month={month_after(shown)}" if shown < present else None,
     }
@@ -287,26 +287,26 @@ def refilling(console: RequestConsole, request: Request, actor: ReadsTown) -> Re
     return console.page(request, actor, "refilling.html", {"rows": rows, "columns": columns_of(Refilling)})
 
 
-def _found(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
+def _results(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
     """Return words and address of each result: an account, microgrids, pages of the console, meters."""
-    number, found = text.lower().removeprefix("account").strip(), console.database.read(find, text, console.now())
+    number, hits = text.lower().removeprefix("account").strip(), console.database.read(find, text, console.now())
     by_kind: dict[str, list[tuple[str, str]]] = {"account": [], "microgrid": [], "page": _pages(console, actor, text)}
-    if actor.may(Right.READ_BILLS) and any(each.kind == "account" for each in found):
+    if actor.may(Right.READ_BILLS) and any(hit.kind == "account" for hit in hits):
         by_kind["account"].append((f"Account {int(number)}", f"/console/bills/{int(number)}"))
-    for each in found:
-        folder = "microgrids" if each.kind == "microgrid" else "meters"
-        by_kind.setdefault(each.kind, []).append((each.text, f"/console/{folder}/{each.name}"))
-    return [one for some in by_kind.values() for one in some]
+    for hit in hits:
+        folder = "microgrids" if hit.kind == "microgrid" else "meters"
+        by_kind.setdefault(hit.kind, []).append((hit.text, f"/console/{folder}/{hit.name}"))
+    return [link for some in by_kind.values() for link in some]
 
 
 def _pages(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
     """Return the pages that the person may open, of which a word begins so: first those with it in their own title."""
-    wanted, found = f" {text.strip().lower()}", []
+    wanted, pages = f" {text.strip().lower()}", []
     for entry in entries_for(actor, console.demonstration is not None):
         is_own, is_group = (wanted in f" {name.lower()}" for name in (entry.title, entry.group))
         if is_own or is_group:
-            found.append((not is_own, f"Page {entry.group}: {entry.title}", entry.path))
-    return [(words, path) for _, words, path in sorted(found, key=lambda each: each[0])]
+            pages.append((not is_own, f"Page {entry.group}: {entry.title}", entry.path))
+    return [(words, path) for _, words, path in sorted(pages, key=lambda row: row[0])]
 
 
 @router.get("/console/find")
@@ -314,7 +314,7 @@ def find_page(
     console: RequestConsole, request: Request, actor: ReadsTown, text: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     """Return the results; of a single one its page."""
-    results = _found(console, actor, text)
+    results = _results(console, actor, text)
     if len(results) == 1:
         return RedirectResponse(results[0][1], 303)
     return console.page(request, actor, "find.html", {"results": results, "text": text})
@@ -325,5 +325,5 @@ def part(
     console: RequestConsole, request: Request, actor: ReadsTown, text: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     """Return the list of results, as one types."""
-    content = {"results": _found(console, actor, text), "text": text}
+    content = {"results": _results(console, actor, text), "text": text}
     return console.fragment(request, actor, "find_results.html", content)
