@@ -64,31 +64,31 @@ def plain(value: object) -> Json:
     if isinstance(value, Decimal):
         return format(value, "f")
     if is_dataclass(value):
-        return {name: plain(each) for name, each in said(value).items()}
+        return {name: plain(part) for name, part in fields_of(value).items()}
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(part) for part in value]
     return value
 
 
-def said(record: Any) -> dict[str, Any]:
+def fields_of(record: Any) -> dict[str, Any]:
     """Return the fields of a record by name; those of later versions (``bill.later``) only where they say something."""
-    found = {field.name: (getattr(record, field.name), field) for field in fields(record)}
-    return {name: v for name, (v, each) in found.items() if not ("later" in each.metadata and v == each.default)}
+    values = {field.name: (getattr(record, field.name), field) for field in fields(record)}
+    return {name: v for name, (v, field) in values.items() if not ("later" in field.metadata and v == field.default)}
 
 
 def _refuse_floats(value: Json) -> None:
     if isinstance(value, float):
         raise TypeError(f"{value!r}: a canonical record has no floating-point numbers")
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, part in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"{key!r}: a canonical record has only text as keys")
-            _refuse_floats(each)
+            _refuse_floats(part)
     elif isinstance(value, list | tuple):
-        for each in value:
-            _refuse_floats(each)
+        for part in value:
+            _refuse_floats(part)
 
 
 SALT_BYTES = 32  # length of a salt, and of the secret of a run
@@ -166,12 +166,12 @@ class MeterQuarters:
         Energies come by the name of their quantity, each as a signed 8-byte number, highest byte first; then the
         qualities, one byte each.
         """
-        made = hashlib.sha256()
+        hasher = hashlib.sha256()
         for _, quantity in sorted(QUANTITIES.items()):
             if quantity in self.energies:
-                made.update(self.energies[quantity].astype(">i8").tobytes())
-        made.update(self.quality.astype(np.uint8).tobytes())
-        return made.hexdigest()
+                hasher.update(self.energies[quantity].astype(">i8").tobytes())
+        hasher.update(self.quality.astype(np.uint8).tobytes())
+        return hasher.hexdigest()
 
     def sums(self) -> dict[str, MilliwattHours]:
         """Return the sum of each quantity by its name."""
@@ -218,7 +218,7 @@ def content_of(account: AccountNumber, customer: str, bill: Bill | None, meters:
         "account": account,
         "customer": customer,
         "bill": plain(bill),
-        "meters": sorted(meters, key=lambda each: (int(each["meter"]), each["first"])),
+        "meters": sorted(meters, key=lambda meter: (int(meter["meter"]), meter["first"])),
     }
 
 
@@ -240,11 +240,11 @@ class Digests:
 
     def leaves(self, bills: Mapping[AccountNumber, Bill]) -> dict[AccountNumber, Json]:
         """Return the content of each leaf, by account; that of meters without an account is the first."""
-        found = {TOWN: content_of(TOWN, "town", None, self._stated.get(TOWN, ()))}
+        contents = {TOWN: content_of(TOWN, "town", None, self._stated.get(TOWN, ()))}
         for number, bill in sorted(bills.items()):
             customer = customer_of(self._inputs.registry, number)
-            found[number] = content_of(number, customer, bill, self._stated.get(number, ()))
-        return found
+            contents[number] = content_of(number, customer, bill, self._stated.get(number, ()))
+        return contents
 
 
 def customer_of(registry: DatedRegistry, number: AccountNumber) -> str:
@@ -281,14 +281,14 @@ def _quantities(meter: Installed, settled: SettledQuarters, row: int) -> tuple[Q
 
 def _holders(meter: Installed, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
     """Return who had a meter in each quarter of a month; ``TOWN`` where nobody had it."""
-    found, at = [], first
+    holders, at = [], first
     for account, start, end in [*meter.held(first, until), (TOWN, until, until)]:
         if at < start:
-            found.append((TOWN, at, start))
+            holders.append((TOWN, at, start))
         if start < end:
-            found.append((account, start, end))
+            holders.append((account, start, end))
         at = max(at, end)
-    return found
+    return holders
 
 
 LEAST_ACCOUNTS = 15  # accounts of a group whose totals are given
@@ -349,9 +349,9 @@ def _totals(names: tuple[str, ...], contents: Sequence[Json]) -> Json:
     billed = [Decimal(content["bill"]["total"]) for content in contents]
     shown = None if _tells(billed) else format(sum(billed, Decimal(0)), "f")
     energies = {
-        f"{name}_mwh": None if _tells(each) else sum(each)
+        f"{name}_mwh": None if _tells(sums) else sum(sums)
         for name in ("imported", "exported", "shared_in", "shared_out")
-        for each in [[sum(meter["sums_mwh"].get(name, 0) for meter in of["meters"]) for of in contents]]
+        for sums in [[sum(meter["sums_mwh"].get(name, 0) for meter in content["meters"]) for content in contents]]
     }
     return {"customers": list(names), "accounts": len(contents), "billed": shown, **energies}
 
@@ -376,9 +376,9 @@ class AlteredBillError(StoreError):
         self.run, self.month, self.account, self.what = run, month, account, what
 
     def __str__(self) -> str:
-        of = "" if self.account is None else f", account {self.account}"
+        account = "" if self.account is None else f", account {self.account}"
         return (
-            f"issued run {self.run} of {self.month}{of}: {self.what}. The database was changed after the run was "
+            f"issued run {self.run} of {self.month}{account}: {self.what}. The database was changed after the run was "
             "issued; nothing of it is shown. Restore a backup: the printed check code tells which one is right"
         )
 
@@ -436,29 +436,29 @@ def is_signed(signed: str, text: bytes) -> bool:
 
 def chosen(signed: Iterable[Signed], code: str, streets: Collection[MicrogridId]) -> list[Json]:
     """Return the signatures for a receipt: of its streets, and of others that the code chooses, not the utility."""
-    drawn = sorted(signed, key=lambda each: hashlib.sha256(f"{code}{each.controller}".encode()).digest())
-    own = [each for each in drawn if each.controller in streets]
-    others = [each for each in drawn if each.controller not in streets]
-    return [{"controller": each.controller, "signed": each.signed} for each in (*own, *others[:OTHERS])]
+    drawn = sorted(signed, key=lambda signature: hashlib.sha256(f"{code}{signature.controller}".encode()).digest())
+    own = [signature for signature in drawn if signature.controller in streets]
+    others = [signature for signature in drawn if signature.controller not in streets]
+    return [{"controller": signature.controller, "signed": signature.signed} for signature in (*own, *others[:OTHERS])]
 
 
 def public_list(signed: Sequence[Signed], bound: Sequence[BoundKey], revoked: Collection[ControllerId]) -> Json:
     """Return the public list of keys with their first and last months; those of revoked controllers count no more."""
     months: dict[tuple[ControllerId, str], list[str]] = {}
-    for each in signed:
-        months.setdefault((each.controller, each.signed[:64]), []).append(each.month)
+    for signature in signed:
+        months.setdefault((signature.controller, signature.signed[:64]), []).append(signature.month)
     keys = [
-        asdict(each) | {"first": min(of), "last": max(of), "revoked": each.controller in revoked}
-        for each in bound
-        if (of := months.get((each.controller, each.key)))
+        asdict(key) | {"first": min(its), "last": max(its), "revoked": key.controller in revoked}
+        for key in bound
+        if (its := months.get((key.controller, key.key)))
     ]
     return {"form": FORM, "keys": keys}
 
 
 def bill_bytes(bill: Bill) -> bytes:
     """Return a bill as canonical JSON; lines have only the keys that say something."""
-    lines = [{name: value for name, value in said(line).items() if value not in ("", None)} for line in bill.lines]
-    return canonical(plain(said(bill) | {"lines": lines}))
+    lines = [{name: value for name, value in fields_of(line).items() if value not in ("", None)} for line in bill.lines]
+    return canonical(plain(fields_of(bill) | {"lines": lines}))
 
 
 def bill_of(data: bytes | str) -> Bill:
@@ -468,10 +468,10 @@ def bill_of(data: bytes | str) -> Bill:
 
 def digest_of(parts: Iterable[bytes]) -> str:
     """Return the SHA-256 of parts, each with its length before it, hexadecimal."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for part in parts:
-        found.update(len(part).to_bytes(8, "big") + part)
-    return found.hexdigest()
+        hasher.update(len(part).to_bytes(8, "big") + part)
+    return hasher.hexdigest()
 
 
 _BILL = TypeAdapter(Bill)

@@ -38,7 +38,7 @@ OLD_S = 900  # age of a heartbeat from which on its levels are not known
 SURGE, SURGE_S = 2, 1_800  # use above so many times the usual one is said after so many seconds
 NO_HISTORY = "no day is settled yet: average use by the capacity of batteries, and no sun"
 # What controllers do in an island, by strategy.
-RULES = {name: ControllerRules(sharing=each, reduces=True, sheds=True) for name, each in STRATEGIES.items()}
+RULES = {name: ControllerRules(sharing=strategy, reduces=True, sheds=True) for name, strategy in STRATEGIES.items()}
 
 
 class Said(NamedTuple):
@@ -120,7 +120,7 @@ def blocks_of(
     Homes of which it is not known share a day's capacity equally; without batteries they use 1 W, not nothing.
     """
     blocks = []
-    lived_in = (one for one in microgrids.values() if any(each.incoming for each in places_of(one, emulated=False)))
+    lived_in = (m for m in microgrids.values() if any(place.incoming for place in places_of(m, emulated=False)))
     for places in streets_of(lived_in, 3600):
         use, batteries = np.zeros(places.shape), dict[MeterId, tuple[int, int]]()
         accounts: dict[AccountNumber, list[tuple[int, int]]] = {}
@@ -134,23 +134,23 @@ def blocks_of(
         homes = np.asarray((use != 0).sum(axis=1), np.int64)
         average = np.maximum(places.capacity.sum(axis=1) / 24_000 / np.maximum(homes, 1), 1)
         use = np.where(np.isnan(use), average[:, None], use)
-        of = [classes[microgrids[name].kind] for name in places.microgrids]
-        by_cell, by_hour = (np.stack(each, axis=1)[:, :, None] for each in ([c.use for c in of], [c.sun for c in of]))
+        own = [classes[microgrids[name].kind] for name in places.microgrids]
+        by_cell, by_hour = (np.stack(rows, axis=1)[:, :, None] for rows in ([c.use for c in own], [c.sun for c in own]))
         usual = UsualPower(use=by_cell * use, sun=by_hour * places.capacity)
-        blocks.append(Alike(places, usual, of, batteries, homes, accounts))
+        blocks.append(Alike(places, usual, own, batteries, homes, accounts))
     return blocks
 
 
-def seen(block: Alike, said: Mapping[MicrogridId, Said], days: Days, now: EpochSeconds, zone: ZoneInfo) -> Seen:
+def seen(block: Alike, reports: Mapping[MicrogridId, Said], days: Days, now: EpochSeconds, zone: ZoneInfo) -> Seen:
     """Return what the last heartbeats say of a block; their power is added to ``days``."""
     cell = int(load_cells(np.array([now // QUARTER_S]), zone)[0])
     usual = np.stack([block.usual.use[cell].sum(axis=1), block.usual.sun[cell % 24].sum(axis=1)], axis=1)
     permille, sums = np.full(block.places.shape, -1), np.zeros((len(usual), 2, 2))
-    strategy, reasons = ["spec"] * len(usual), [[each.why] if each.why else [] for each in block.classes]
+    strategy, reasons = ["spec"] * len(usual), [[c.why] if c.why else [] for c in block.classes]
     surge_w = np.zeros(len(usual), np.int64)
     lacking = ((permille < 0) & (block.places.capacity > 0)).sum(axis=1)
     for row, name in enumerate(block.places.microgrids):
-        _, beat, is_island = said.get(name, Said(name, None, False))
+        _, beat, is_island = reports.get(name, Said(name, None, False))
         if beat is None or now - beat.time > OLD_S:
             when = "has never reported" if beat is None else f"last reported {(now - beat.time) // 60} min ago"
             reasons[row].append(f"its gateway {when}")
@@ -176,8 +176,8 @@ def seen(block: Alike, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
             reasons[row].append(f"it has used more than {SURGE} times the usual for {duration(power.end - surge)}")
         sums[row] = past
     # The last settled day counts as six hours beside what was seen since.
-    mean = np.stack([of.mean(axis=0).sum(axis=1) / 4 for of in (block.usual.use, block.usual.sun)], axis=1)
-    parts = (sums[:, 0] + mean * [each.last for each in block.classes]) / np.maximum(sums[:, 1] + mean, 1e-9)
+    mean = np.stack([watts.mean(axis=0).sum(axis=1) / 4 for watts in (block.usual.use, block.usual.sun)], axis=1)
+    parts = (sums[:, 0] + mean * [c.last for c in block.classes]) / np.maximum(sums[:, 1] + mean, 1e-9)
     known = permille >= 0
     others = np.where(known, permille, 0).sum(axis=1) // np.maximum(known.sum(axis=1), 1)
     filled = np.where(known, permille, others[:, None]) * block.places.capacity // 1000
@@ -186,16 +186,16 @@ def seen(block: Alike, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
 
 def project(block: Alike, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dict[MicrogridId, HoursLeft]:
     """Return how long the microgrids of a block last, by name."""
-    found, names = {}, block.places.microgrids
+    left, names = {}, block.places.microgrids
     for strategy in set(known.strategy):
         rows = known.strategy == strategy
         result = _lasts(block, known, rows, now, zone)
         for at, row in enumerate(np.flatnonzero(rows).tolist()):
-            found[names[row]] = hours_left(result, at, now, known.reasons[row])
+            left[names[row]] = hours_left(result, at, now, known.reasons[row])
     for row in np.flatnonzero(known.surge_w).tolist():
         first = _lasts(block, known, np.arange(len(names)) == row, now, zone, as_now=True).first
-        found[names[row]] = replace(found[names[row]], as_now=band(first, 0))
-    return found
+        left[names[row]] = replace(left[names[row]], as_now=band(first, 0))
+    return left
 
 
 def _lasts(block: Alike, known: Seen, rows: Flags, now: EpochSeconds, zone: ZoneInfo, *, as_now: bool = False) -> Lasts:
@@ -209,19 +209,19 @@ def _lasts(block: Alike, known: Seen, rows: Flags, now: EpochSeconds, zone: Zone
     return lasts(places, known.level[rows], known.known[rows], its, now, rules, ends)
 
 
-def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSeconds) -> HoursLeft:
+def town_left(left: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSeconds) -> HoursLeft:
     """Return when the first home of the town is dark, half of the homes are by microgrids, and all are."""
-    bands: Any = [[each.first, each.half, each.all] for each in found.values()]
+    bands: Any = [[its.first, its.half, its.all] for its in left.values()]
     hours = np.array(bands, np.float64)
     hours[np.isnan(hours)] = np.inf
     half = []
-    for of in hours[:, 1].T:
-        order = np.argsort(of)
-        half.append(of[order][np.searchsorted(2 * homes[order].cumsum(), homes.sum())])
-    told = (hours[:, 0].min(axis=0), half, hours[:, 2].max(axis=0))
-    first, middle, last = (Band(*(None if np.isinf(one) else float(one) for one in each)) for each in told)
-    unsure = sum(bool(each.reasons) for each in found.values())
-    reasons = [f"not all is known of {unsure} of {counted(len(found), 'microgrid')}"] if unsure else []
+    for column in hours[:, 1].T:
+        order = np.argsort(column)
+        half.append(column[order][np.searchsorted(2 * homes[order].cumsum(), homes.sum())])
+    ends = (hours[:, 0].min(axis=0), half, hours[:, 2].max(axis=0))
+    first, middle, last = (Band(*(None if np.isinf(hour) else float(hour) for hour in triple)) for triple in ends)
+    unsure = sum(bool(its.reasons) for its in left.values())
+    reasons = [f"not all is known of {unsure} of {counted(len(left), 'microgrid')}"] if unsure else []
     return HoursLeft(at=now, first=first, half=middle, all=last, reasons=reasons)
 
 
@@ -260,29 +260,29 @@ class Score:
 
 def summary(scores: Sequence[Score]) -> str:
     """Return how good the projections of a town's islands were, in words."""
-    errors = [error for one in scores if (error := one.error_percent) is not None]
+    errors = [error for score in scores if (error := score.error_percent) is not None]
     if not errors:
         return "No real island of this town tells yet how good they are here."
-    held = sum(one.is_held for one in scores if one.error_percent is not None) / len(errors)
+    held = sum(score.is_held for score in scores if score.error_percent is not None) / len(errors)
     words = f"In {counted(len(errors), 'real island')} of this town half were off by less than {median(errors):.0f} %"
     return f"{words}, and the range held {100 * held:.0f} % of the time."
 
 
 def scored(
-    scores: Sequence[Score], said: Sequence[Said], left: Mapping[MicrogridId, HoursLeft], now: EpochSeconds
+    scores: Sequence[Score], reports: Sequence[Said], left: Mapping[MicrogridId, HoursLeft], now: EpochSeconds
 ) -> list[Score]:
     """Return the scores after a look: islands that began, homes that got dark, islands that ended."""
-    found = {(one.microgrid, one.at): one for one in scores}
-    going_on = {one.microgrid: one for one in scores if one.lasted is None}
-    for name, beat, is_island in said:
-        if (one := going_on.get(name)) is not None:
-            hours = round(max(now - one.at, 0) / 3600, 2)
+    by_start = {(score.microgrid, score.at): score for score in scores}
+    going_on = {score.microgrid: score for score in scores if score.lasted is None}
+    for name, beat, is_island in reports:
+        if (score := going_on.get(name)) is not None:
+            hours = round(max(now - score.at, 0) / 3600, 2)
             is_old = beat is None or now - beat.time > OLD_S
             levels = beat.levels if beat and is_island and not is_old else ()
             wanted, empty = (1, -(-len(levels) // 2), len(levels)), levels.count(0)
-            pairs = zip(one.came, wanted, strict=True)
+            pairs = zip(score.came, wanted, strict=True)
             came = [hours if before is None and 0 < least <= empty else before for before, least in pairs]
-            found[name, one.at] = replace(one, came=came, lasted=None if is_island else hours)
+            by_start[name, score.at] = replace(score, came=came, lasted=None if is_island else hours)
         elif is_island and (its := left.get(name)) is not None:
-            found[name, now] = Score(microgrid=name, at=now, projected=[its.first, its.half, its.all])
-    return list(found.values())
+            by_start[name, now] = Score(microgrid=name, at=now, projected=[its.first, its.half, its.all])
+    return list(by_start.values())

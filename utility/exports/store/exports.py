@@ -62,8 +62,8 @@ def exported_meters(connection: Connection, ids: Collection[MeterId] | None = No
     """Return registered meters by id; without ``ids`` all."""
     statement = select(meter.c.no, meter.c.id, meter.c.microgrid, meter.c.record_types)
     if ids is not None:
-        statement = statement.where(meter.c.id.in_([signed64(one) for one in ids]))
-    found = [
+        statement = statement.where(meter.c.id.in_([signed64(meter_id) for meter_id in ids]))
+    meters = [
         ExportedMeter(
             number=row.no,
             id=unsigned64(row.id),
@@ -72,7 +72,7 @@ def exported_meters(connection: Connection, ids: Collection[MeterId] | None = No
         )
         for row in connection.execute(statement)
     ]
-    return sorted(found, key=lambda one: one.id)
+    return sorted(meters, key=lambda m: m.id)
 
 
 class BlockSource:
@@ -97,20 +97,19 @@ class BlockSource:
         self._scans = registered is not None and len(meters) * SCANNED_FROM > registered
         # The ids of the meters that one statement reads, by number.
         self._ids = [
-            ids_by_number({one.id: one.number for one in some})
-            for some in ([meters] if self._scans else chunks(meters))
+            ids_by_number({m.id: m.number for m in some}) for some in ([meters] if self._scans else chunks(meters))
         ]
 
     def read(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
         with self._database.reads.begin() as connection:
-            found = [
+            loaded = [
                 read_payloads(connection, _ALL if self._scans else _FEW, values, ids, range(first, end))
                 for ids in self._ids
                 for values in self._values(ids, first, end)
             ]
-        sound = [blocks for blocks in found if blocks is not None]
-        blocks = join(sound) if len(sound) == len(found) else self._repaired(first, end)
+        sound = [blocks for blocks in loaded if blocks is not None]
+        blocks = join(sound) if len(sound) == len(loaded) else self._repaired(first, end)
         if self._held is None:
             return blocks
         mine = is_held(blocks.meter, blocks.quarter.astype(np.int64), self._held)
@@ -128,9 +127,9 @@ class BlockSource:
         wanted = np.concatenate([ids[ids > 0] for ids in self._ids])
         with reading(self._database) as (connection, reader):
             statement = select_parts(lambda c: c.quarter.between(first, end - 1))
-            found = list(reader.stream(connection, statement, quarters=range(first, end)))
+            parts = list(reader.stream(connection, statement, quarters=range(first, end)))
         self.damaged += reader.damaged
-        blocks = join(found)
+        blocks = join(parts)
         return blocks.take(np.flatnonzero(np.isin(blocks.meter, wanted)))
 
 
@@ -155,7 +154,7 @@ def exported_events(
     ``tell`` is called with each damaged row.
     """
     order = (event.c.meter_no, event.c.time, event.c.generation, event.c.record_id)
-    for numbers in chunks(sorted(one.number for one in meters), MAX_IN):
+    for numbers in chunks(sorted(m.number for m in meters), MAX_IN):
         statement = select(event).where(event.c.meter_no.in_(numbers), event.c.time >= start, event.c.time < end)
         rows = connection.execute(statement.order_by(*order), execution_options={"yield_per": 1_000})
         yield from sound_events(rows, tell)
@@ -206,7 +205,7 @@ class AskedExport:
         if dated is not None:
             check_registered(self.names[4], zip(accounts, accounts, strict=True), dated.accounts)
             held = held_by(dated, accounts, self.start // QUARTER_S, -(-self.end // QUARTER_S))
-        meters = self.selection.of(registered, {one.meter for one in held or ()}, self.names[2:4])
+        meters = self.selection.of(registered, {h.meter for h in held or ()}, self.names[2:4])
         return Picked(meters=meters, registered=len(registered), held=held)
 
     def described(self, what: str, database: Database) -> dict[str, object]:
@@ -234,7 +233,7 @@ class Picked:
     @property
     def grids(self) -> Grids:
         """Their microgrids."""
-        return Grids.of({one.id: one.microgrid for one in self.meters})
+        return Grids.of({m.id: m.microgrid for m in self.meters})
 
 
 def readings_export(database: Database, asked: AskedExport) -> Export:
@@ -248,7 +247,7 @@ def readings_export(database: Database, asked: AskedExport) -> Export:
     picked = asked.picked(database)
     meters, grids = picked.meters, picked.grids
     blocks = BlockSource(database, meters, picked.registered, picked.held)
-    series = sum(one.series for one in meters)
+    series = sum(m.series for m in meters)
     length = quarters_at_a_time(series)
     slots = asked.resolution is Resolution.SLOT
     per_quarter = {"15s": 60, "15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
@@ -299,7 +298,7 @@ def settled_export(database: Database, asked: AskedExport) -> Export:
     zone = town_zone(database)
     first, end = asked_quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
     picked = asked.picked(database)
-    ids, grids = [one.id for one in picked.meters], picked.grids
+    ids, grids = [m.id for m in picked.meters], picked.grids
     per_quarter = {"15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
 
     def rows(piece: Piece) -> Iterator[Rows]:
@@ -341,8 +340,8 @@ def bills_export(database: Database, asked: AskedExport) -> Export:
         if not accounts:
             refuse_altered(database, runs[piece])
             return bill_rows(database.read(bills_of_run, runs[piece]))
-        found = [issued_bill(database, runs[piece], account) for account in sorted(set(accounts))]
-        return bill_rows([bill for bill in found if bill is not None])
+        bills = [issued_bill(database, runs[piece], account) for account in sorted(set(accounts))]
+        return bill_rows([bill for bill in bills if bill is not None])
 
     return Export(
         table=BILLS_TABLE,
@@ -369,19 +368,19 @@ def account_quarters(database: Database, asked: AskedExport, *, settled: bool) -
         registry = load_registry_around(connection, number)
         check_registered(asked.names[4], [(number, number)], registry.accounts)
         held = held_by(registry, [number], first, end)
-        meters = exported_meters(connection, {one.meter for one in held})
+        meters = exported_meters(connection, {h.meter for h in held})
     if not held:
         raise ConfigError(f"account {number} had no meter between {moment(asked.start)} and {moment(asked.end)}")
     if settled:
-        found_settled = database.read(load_settled, [one.id for one in meters], first, end)
-        if not (found_settled.version > 0).any():
+        quarters = database.read(load_settled, [m.id for m in meters], first, end)
+        if not (quarters.version > 0).any():
             nothing = f"nothing of account {number} is settled in that time; its readings may be there"
             raise ConfigError(nothing, "give --of readings for them")
-        return replace(from_settled(number, found_settled, held), bills=_costed_bills(database, number, first, end))
+        return replace(from_settled(number, quarters, held), bills=_costed_bills(database, number, first, end))
     source = BlockSource(database, meters, held=held)
-    length = quarters_at_a_time(sum(one.series for one in meters))
-    found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
-    return from_readings(number, join(found), held, first, end)
+    length = quarters_at_a_time(sum(m.series for m in meters))
+    blocks = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
+    return from_readings(number, join(blocks), held, first, end)
 
 
 def _costed_bills(database: Database, account: AccountNumber, first: Quarter, end: Quarter) -> tuple[CostedBill, ...]:
@@ -404,17 +403,17 @@ def event_rows(
 
     ``tell`` is called with each damaged event, which is left out.
     """
-    of = {one.number: one for one in meters}
+    by_number = {m.number: m for m in meters}
     with database.reads.begin() as connection:
-        found = exported_events(connection, meters, piece.start, piece.end, tell)
-        while some := list(islice(found, _ROWS_AT_A_TIME)):
+        events = exported_events(connection, meters, piece.start, piece.end, tell)
+        while some := list(islice(events, _ROWS_AT_A_TIME)):
             if held is not None:
-                ids = np.array([of[row.meter_no].id for row in some], np.uint64)
+                ids = np.array([by_number[row.meter_no].id for row in some], np.uint64)
                 mine = is_held(ids, np.array([row.time for row in some], np.int64) // QUARTER_S, held)
-                some = [row for row, one in zip(some, mine, strict=True) if one]
+                some = [row for row, is_mine in zip(some, mine, strict=True) if is_mine]
             yield {
-                "meter_id": np.array([of[row.meter_no].id for row in some], np.uint64),
-                "microgrid": [of[row.meter_no].microgrid for row in some],
+                "meter_id": np.array([by_number[row.meter_no].id for row in some], np.uint64),
+                "microgrid": [by_number[row.meter_no].microgrid for row in some],
                 "time_utc": np.array([row.time for row in some], np.int64),
                 "log_generation": np.array([row.generation for row in some], np.int64),
                 "event_id": np.array([unsigned64(row.record_id) for row in some], np.uint64),

@@ -61,8 +61,8 @@ from utility.statistics.usage import (
 def mark_settled(connection: Connection, first: Day, last: Day) -> None:
     """Mark every settled day from ``first`` to ``last``."""
     c = settled_day.c
-    found = connection.execute(select(c.day, c.owner_no).where(c.day.between(first, last)))
-    mark(connection, usage_due, [(row.day, row.owner_no) for row in found])
+    settled = connection.execute(select(c.day, c.owner_no).where(c.day.between(first, last)))
+    mark(connection, usage_due, [(row.day, row.owner_no) for row in settled])
 
 
 def oldest_due(connection: Connection) -> Day | None:
@@ -94,13 +94,13 @@ def class_days(
         class_of: The number of each microgrid's class, by the microgrid's number.
     """
     class_of_meter = {meter.id: class_of[number] for number, owner in owners.items() for meter in owner.meters}
-    found = {class_no: no_day() for class_no in sorted(set(class_of.values()))}
+    by_class = {class_no: no_day() for class_no in sorted(set(class_of.values()))}
     for meters, days in settled_of_day(connection, day):
         classes = np.array([class_of_meter.get(meter, 0) for meter in meters], np.int64)
-        for class_no, of in found.items():
+        for class_no, energies in by_class.items():
             for number, quantity in enumerate(QUANTITIES):
-                of[number] += days.energies[quantity][classes == class_no].sum(axis=0)
-    return found
+                energies[number] += days.energies[quantity][classes == class_no].sum(axis=0)
+    return by_class
 
 
 def class_batteries(
@@ -123,18 +123,18 @@ def class_batteries(
     statement = statement.join(controller, controller.c.number == c.owner_no)
     statement = statement.where(c.quarter.between(first, first + QUARTERS_A_DAY - 1))
     statement = statement.where(c.record_type.in_([_GENERATION, _STORED]))
-    found = {number: np.zeros((2, 2, QUARTERS_A_DAY), np.int64) for number in set(class_of.values())}
+    by_class = {number: np.zeros((2, 2, QUARTERS_A_DAY), np.int64) for number in set(class_of.values())}
     grouped = statement.group_by(c.quarter, controller.c.kind, c.record_type)
     for quarter, kind, record_type, total, last, count in connection.execute(grouped):
         if kind not in class_of_kind:
             continue
         row = 0 if record_type == _GENERATION else 1
         value = int((total if row == 0 else last) or 0)
-        found[class_of_kind[kind]][:, row, quarter - first] += (value, count)
-    wanted = {number: np.zeros(QUARTERS_A_DAY, np.int64) for number in found}
+        by_class[class_of_kind[kind]][:, row, quarter - first] += (value, count)
+    wanted = {number: np.zeros(QUARTERS_A_DAY, np.int64) for number in by_class}
     for owner, count in batteries.items():
         wanted[class_of[owner]] += count
-    return {number: _of_all(each[0], each[1], wanted[number]) for number, each in found.items()}
+    return {number: _of_all(pair[0], pair[1], wanted[number]) for number, pair in by_class.items()}
 
 
 def _of_all(sums: NDArray[np.int64], counts: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -168,7 +168,7 @@ def seconds_in_state(
         meters: The numbers of the meters, each with the second after the last one that counts.
         start: The first second.
     """
-    c, found = event.c, {}
+    c, on_s = event.c, {}
     differs = c.previous_state.bitwise_and(int(bits)) != c.new_state.bitwise_and(int(bits))
     for some in chunks(sorted(meters)):
         within = c.time.between(start - LOOK_BACK_S, max(meters[number] for number in some) - 1)
@@ -176,8 +176,8 @@ def seconds_in_state(
         rows = sound_events(connection.execute(statement.order_by(c.meter_no, c.time, c.generation, c.record_id)))
         for number, changes in groupby(rows, key=lambda row: int(row.meter_no)):
             known = [BitChange(time=row.time, is_on=bool(row.new_state & bits)) for row in changes]
-            found[number] = seconds_on(known, start, meters[number])
-    return {number: seconds for number, seconds in found.items() if seconds}
+            on_s[number] = seconds_on(known, start, meters[number])
+    return {number: seconds for number, seconds in on_s.items() if seconds}
 
 
 CLASSES = ("residential", "apartment", "public")  # the classes: the kinds of microgrids; their numbers are 1, 2, 3
@@ -249,12 +249,12 @@ def battery_numbers(meters: Iterable[Installed], numbers: Mapping[MeterId, int])
 
 def _installed_batteries(meters: Iterable[Installed], first: Quarter) -> NDArray[np.int64]:
     """Return how many batteries have a meter in each quarter of a day, (96)."""
-    found = np.zeros(QUARTERS_A_DAY, np.int64)
+    counts = np.zeros(QUARTERS_A_DAY, np.int64)
     for meter in meters:
         if meter.capacity is not None:
             start, end = meter.within(first, first + QUARTERS_A_DAY)
-            found[start - first : end - first] += 1
-    return found
+            counts[start - first : end - first] += 1
+    return counts
 
 
 def day_usage(connection: Connection, town: TownUsage, day: Day) -> DayUsage:
@@ -264,8 +264,8 @@ def day_usage(connection: Connection, town: TownUsage, day: Day) -> DayUsage:
     if first < town.kept:
         return DayUsage(day=day, classes=_with_kept(connection, day, classes), generated={}, levels={}, before={})
     counts = {number: _installed_batteries(owner.meters, first) for number, owner in town.owners.items()}
-    for number, found in class_batteries(connection, day, counts, town.class_of).items():
-        classes[number][len(QUANTITIES) :] = found
+    for number, batteries in class_batteries(connection, day, counts, town.class_of).items():
+        classes[number][len(QUANTITIES) :] = batteries
     parts = {}
     for month in months_of_day(day, town.zone):
         columns = columns_of(month, town.zone)
@@ -283,12 +283,12 @@ def day_usage(connection: Connection, town: TownUsage, day: Day) -> DayUsage:
     )
 
 
-def save_day_usage(connection: Connection, town: TownUsage, found: DayUsage, due: Sequence[int]) -> None:
+def save_day_usage(connection: Connection, town: TownUsage, usage: DayUsage, due: Sequence[int]) -> None:
     """Store what a day of UTC adds: the classes' quarter-hours, and the readings of some microgrids' batteries."""
     take(connection, Lock.STATISTICS)
-    rows = [{"day": found.day, "class_no": n, "payload": packed(each)} for n, each in found.classes.items()]
+    rows = [{"day": usage.day, "class_no": n, "payload": packed(quarters)} for n, quarters in usage.classes.items()]
     connection.execute(upsert(connection, usage_day, "payload"), rows)
-    for month in found.generated:
+    for month in usage.generated:
         columns = columns_of(month, town.zone)
         known = _battery_days(connection, month, due)
         changed = []
@@ -296,7 +296,7 @@ def save_day_usage(connection: Connection, town: TownUsage, found: DayUsage, due
             meters = town.batteries(number)
             if len(meters):
                 days = aligned(known.get(number, no_days(meters, len(columns.days))), meters)
-                _fill(days, found, month, found.day - columns.days.start)
+                _fill(days, usage, month, usage.day - columns.days.start)
                 changed.append({"month": month, "owner_no": number, "payload": packed(days.table())})
         if changed:
             connection.execute(upsert(connection, usage_batteries, "payload"), changed)
@@ -342,19 +342,19 @@ def _usage(
 ) -> tuple[dict[tuple[int, int], int], MonthUsage | None]:
     """Return the subjects of some microgrids, with their numbers, and their usage; ``None``: there are none."""
     members = {number: town.owners[number].meters for number in some}
-    ids = sorted({meter.id for each in members.values() for meter in each})
+    ids = sorted({meter.id for meters in members.values() for meter in meters})
     rows = {meter_id: row for row, meter_id in enumerate(ids)}
     subjects: dict[tuple[int, int], int] = {}
 
     def stretches(first: Quarter, until: Quarter) -> list[UsageStretch]:
-        return [one for n, of in members.items() for one in stretches_of(of, rows, subjects, n, first, until)]
+        return [s for n, meters in members.items() for s in stretches_of(meters, rows, subjects, n, first, until)]
 
     stretches(columns.first, columns.until)  # Numbers all subjects.
     usage: MonthUsage | None = None
     for part in columns.parts(DAYS_AT_A_TIME) if subjects else ():
         loaded = load_settled(connection, ids, part.first, part.until)
-        found = usage_of(loaded, stretches(part.first, part.until), len(subjects), part)
-        usage = found if usage is None else usage.then(found)
+        later = usage_of(loaded, stretches(part.first, part.until), len(subjects), part)
+        usage = later if usage is None else usage.then(later)
     return subjects, usage
 
 
@@ -375,22 +375,21 @@ def refresh_classes(connection: Connection, town: TownUsage, month: Month, now: 
     c, d = usage_month.c, usage_day.c
     sums: dict[int, Row] = {}
     own = select(*(c[name] for name in (*_SUMMED, "subject"))).where(c.month == month, c.scope == Scope.MICROGRID)
-    for found in connection.execute(own).mappings():
-        for class_no in (town.class_of[found["subject"]], 0):
-            _add(sums.setdefault(class_no, {}), found)
+    for stored in connection.execute(own).mappings():
+        for class_no in (town.class_of[stored["subject"]], 0):
+            _add(sums.setdefault(class_no, {}), stored)
     days: dict[int, dict[Day, ClassDay]] = {}
     wanted = d.day.between(columns.days.start - 1, columns.days[-1])
     for day, class_no, payload in connection.execute(select(d.day, d.class_no, d.payload).where(wanted)):
         days.setdefault(class_no, {})[day] = unpacked(payload, f"usage of day {day}, class {class_no}")
-    days[0] = {
-        day: added([of[day] for of in days.values() if day in of]) for day in {n for of in days.values() for n in of}
-    }
+    every = set[Day]().union(*days.values())
+    days[0] = {day: added([its[day] for its in days.values() if day in its]) for day in every}
     rows = []
     for class_no, row in sums.items():
-        it = class_month(days.get(class_no, {}), columns)
+        usage = class_month(days.get(class_no, {}), columns)
         scope = Scope.CLASS if class_no else Scope.TOWN
         row |= {"month": month, "scope": int(scope), "subject": class_no, "owner_no": 0, "computed": now}
-        rows.append(row | {"peak": it.peak, "peak_at": it.peak_at, "payload": packed(it.shape)})
+        rows.append(row | {"peak": usage.peak, "peak_at": usage.peak_at, "payload": packed(usage.shape)})
     connection.execute(usage_month.delete().where(c.month == month, c.scope.in_([Scope.CLASS, Scope.TOWN])))
     if rows:
         connection.execute(usage_month.insert(), rows)
@@ -414,20 +413,20 @@ class _More:
         ours, whole = _meters_of(members, account, self.columns)
         meters = battery_numbers(ours, self.town.numbers)
         days = self.batteries.get(number, no_days(meters, len(self.columns.days)))
-        it = generated_by(days, meters, self.widths.get(number, np.zeros(len(self.columns.days), np.int64)))
-        is_known = (whole or not len(meters)) and it.gained is not None
+        sums = generated_by(days, meters, self.widths.get(number, np.zeros(len(self.columns.days), np.int64)))
+        is_known = (whole or not len(meters)) and sums.gained is not None
         taken = row["imported"] + row["shared_in"] - row["exported"] - row["shared_out"]
         reduced = {meter.place: 0 for meter in ours}
         for meter in ours:
             reduced[meter.place] = max(reduced[meter.place], self.reduced.get(self.town.numbers[meter.id], 0))
         boundaries = _boundaries(members, self.town)
         return {
-            "generated": it.energy if is_known else None,
-            "used": taken + it.energy - (it.gained or 0) if is_known else None,
-            "slots": it.slots,
-            "wanted": it.wanted,
+            "generated": sums.energy if is_known else None,
+            "used": taken + sums.energy - (sums.gained or 0) if is_known else None,
+            "slots": sums.slots,
+            "wanted": sums.wanted,
             "reduced_s": sum(reduced.values()),
-            "islanded_s": max((self.islanded.get(each, 0) for each in boundaries), default=0),
+            "islanded_s": max((self.islanded.get(boundary, 0) for boundary in boundaries), default=0),
         }
 
 
@@ -461,11 +460,11 @@ def _widths(connection: Connection, some: Sequence[int], columns: MonthColumns) 
     c, days = settled_day.c, columns.days
     starts = np.array(days) * QUARTERS_A_DAY
     whole = np.minimum(starts + QUARTERS_A_DAY, columns.until) - np.maximum(starts, columns.first)
-    found = {number: np.zeros(len(days), np.int64) for number in some}
+    widths = {number: np.zeros(len(days), np.int64) for number in some}
     wanted = select(c.day, c.owner_no).where(c.day.between(days.start, days[-1]), c.owner_no.in_(list(some)))
     for day, number in connection.execute(wanted):
-        found[number][day - days.start] = whole[day - days.start]
-    return found
+        widths[number][day - days.start] = whole[day - days.start]
+    return widths
 
 
 def _battery_days(connection: Connection, month: Month, some: Sequence[int]) -> dict[int, BatteryDays]:
@@ -477,10 +476,10 @@ def _battery_days(connection: Connection, month: Month, some: Sequence[int]) -> 
     }
 
 
-def _fill(days: BatteryDays, found: DayUsage, month: Month, column: int) -> None:
-    of, level, before = found.generated[month], found.levels[month], found.before.get(month)
+def _fill(days: BatteryDays, usage: DayUsage, month: Month, column: int) -> None:
+    sums, level, before = usage.generated[month], usage.levels[month], usage.before.get(month)
     for row, number in enumerate(days.meters.tolist()):
-        days.generated[row, column], days.slots[row, column] = of.get(number, (0, 0))
+        days.generated[row, column], days.slots[row, column] = sums.get(number, (0, 0))
         days.level[row, column] = level.get(number, -1)
         if before is not None:
             days.before[row] = before.get(number, -1)
@@ -495,7 +494,7 @@ def _with_kept(connection: Connection, day: Day, classes: dict[int, ClassDay]) -
     return classes
 
 
-def _add(row: Row, found: Mapping[Any, Any]) -> None:
+def _add(row: Row, other: Mapping[Any, Any]) -> None:
     for name in _SUMMED:
-        value = found[name]
+        value = other[name]
         row[name] = row.get(name) if value is None else (row.get(name) or 0) + value

@@ -66,11 +66,11 @@ async def form_again(request: Request, text: str, status: int, faults: Mapping[s
 def _places(request: Request, typed: Mapping[str, list[str]]) -> Iterator[str]:
     """Yield the addresses on which the form may stand: those that are said, then those above its own."""
     came = urlsplit(request.headers.get("referer", ""))
-    path, said = request.url.path, [*typed.get(_PAGE, ())[:1]]
+    path, named = request.url.path, [*typed.get(_PAGE, ())[:1]]
     if came.netloc == request.url.netloc:
-        said.append(came._replace(scheme="", netloc="").geturl())
+        named.append(came._replace(scheme="", netloc="").geturl())
     above = [path[:end] for end in range(len(path), 1, -1) if end == len(path) or path[end] == "/"]
-    for place in dict.fromkeys([*said, *above]):
+    for place in dict.fromkeys([*named, *above]):
         if place.startswith("/console/") and place.isascii() and place.isprintable():
             yield place
 
@@ -79,11 +79,11 @@ async def _asked(request: Request, place: str) -> str:
     """Return a page of ours as the person of a request gets it; empty: there is none."""
     path, _, query = place.partition("?")
     same = {name: request.scope[name] for name in ("type", "asgi", "http_version", "scheme", "server", "client")}
-    headers = [each for each in request.scope["headers"] if not each[0].startswith(_LEFT)]
+    headers = [header for header in request.scope["headers"] if not header[0].startswith(_LEFT)]
     scope = same | {"method": "GET", "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode()}
     start, body = dict[str, Any](), bytearray()
 
-    async def told(message: Message) -> None:
+    async def receive(message: Message) -> None:
         if message["type"] == "http.response.start":
             start.update(message)
         body.extend(message.get("body", b""))
@@ -91,7 +91,7 @@ async def _asked(request: Request, place: str) -> str:
     async def nothing() -> Message:
         return {"type": "http.disconnect"}  # ends a stream
 
-    await request.app(scope | {"headers": headers, "root_path": ""}, nothing, told)
+    await request.app(scope | {"headers": headers, "root_path": ""}, nothing, receive)
     is_page = start.get("status") == 200 and b"text/html" in dict(start["headers"]).get(b"content-type", b"")
     return body.decode() if is_page else ""
 
@@ -101,20 +101,20 @@ def _shown(
 ) -> str:
     """Return a page with the form of a path filled and marked; empty: the page has no such form."""
     forms, here = list(_FORM.finditer(page)), urlsplit(place).path
-    outside = {said.get("form") for said in map(_said, _BUTTON.findall(page)) if said.get("formaction") == path}
-    own = [each for each in forms if path in _leads(each[0], here) or _said(each["head"]).get("id", "") in outside]
+    outside = {attrs.get("form") for attrs in map(_attrs, _BUTTON.findall(page)) if attrs.get("formaction") == path}
+    own = [form for form in forms if path in _leads(form[0], here) or _attrs(form["head"]).get("id", "") in outside]
     if not own:
         return ""
-    found = max(own, key=lambda each: _hits(each[0], typed))
-    names = {_said(each["head"]).get("name", "") for each in _FIELD.finditer(found[0])}
+    form = max(own, key=lambda match: _hits(match[0], typed))
+    names = {_attrs(field["head"]).get("name", "") for field in _FIELD.finditer(form[0])}
     first = text.replace(":", " ").partition(" ")[0]
     if first in names or first.startswith("sure"):
         faults, text = {**faults, first: text.partition(": ")[2] or text}, ""
-    filled, told = _filled(found[0], typed, faults)
-    words = " ".join(f"{_bare(each)}." for each in [*told, text] if each)
+    filled, wrong = _filled(form[0], typed, faults)
+    words = " ".join(f"{_bare(sentence)}." for sentence in [*wrong, text] if sentence)
     focus = "" if ' aria-invalid="true"' in filled else ' tabindex="-1" autofocus'
     alert = f'<p role="alert"{focus}>{escape(words)} Nothing was changed.</p>'
-    before, after = page[: found.start()].replace(" autofocus", ""), page[found.end() :].replace(" autofocus", "")
+    before, after = page[: form.start()].replace(" autofocus", ""), page[form.end() :].replace(" autofocus", "")
     for tag, name, end in (("<details", " open", "</details>"), ("<div popover", "", "</div>")):
         at = before.rfind(tag)
         if at > before.rfind(end):
@@ -125,82 +125,82 @@ def _shown(
 
 def _filled(form: str, typed: Mapping[str, list[str]], faults: Mapping[str, str]) -> tuple[str, list[str]]:
     """Return a form with what was typed and its fields marked, and what is wrong with it in sentences."""
-    left, wrong, told = {name: list(values) for name, values in typed.items()}, dict(faults), list[str]()
+    left, wrong, sentences = {name: list(values) for name, values in typed.items()}, dict(faults), list[str]()
 
-    def field(found: re.Match[str]) -> str:
-        head, inside, said = found["head"], found["inside"] or "", _said(found["head"])
-        name, kind = said.get("name", ""), said.get("type", "text")
+    def field(match: re.Match[str]) -> str:
+        head, inside, attrs = match["head"], match["inside"] or "", _attrs(match["head"])
+        name, kind = attrs.get("name", ""), attrs.get("type", "text")
         if not name or name in _SECRET or kind in ("password", "file"):
             pass
         elif kind in ("checkbox", "radio"):
-            head = _set(head, "checked", "" if said.get("value", "on") in typed.get(name, ()) else None)
-        elif found["long"] == "select" and left.get(name):
+            head = _set(head, "checked", "" if attrs.get("value", "on") in typed.get(name, ()) else None)
+        elif match["long"] == "select" and left.get(name):
             chosen = left[name].pop(0)
-            if any(chosen == _value(each) for each in _OPTION.finditer(inside)):
+            if any(chosen == _value(o) for o in _OPTION.finditer(inside)):
                 inside = _OPTION.sub(
-                    lambda each: _set(each[1], "selected", "" if _value(each) == chosen else None) + each[2], inside
+                    lambda o: _set(o[1], "selected", "" if _value(o) == chosen else None) + o[2], inside
                 )
-        elif left.get(name) and (kind != "hidden" or "id" in said):
+        elif left.get(name) and (kind != "hidden" or "id" in attrs):
             value = left[name].pop(0)
-            head, inside = (head, f"\n{escape(value)}") if found["long"] else (_set(head, "value", value), inside)
+            head, inside = (head, f"\n{escape(value)}") if match["long"] else (_set(head, "value", value), inside)
         note = ""
         if kind != "hidden" and name in wrong:
-            fault, mark = _bare(wrong.pop(name)), f"{said.get('id', name)}-wrong"
+            fault, mark = _bare(wrong.pop(name)), f"{attrs.get('id', name)}-wrong"
             head = _set(head, "aria-invalid", "true")
-            head = _set(head, "aria-describedby", " ".join([*said.get("aria-describedby", "").split(), mark]))
-            head = head if told else _set(head, "autofocus", "")
-            told.append(fault if kind == "checkbox" else f"{_called(form, found.start(), said)}: {fault}")
+            head = _set(head, "aria-describedby", " ".join([*attrs.get("aria-describedby", "").split(), mark]))
+            head = head if sentences else _set(head, "autofocus", "")
+            sentences.append(fault if kind == "checkbox" else f"{_called(form, match.start(), attrs)}: {fault}")
             note = f'<small id="{mark}" class="fault">{escape(fault[:1].upper() + fault[1:])}.</small>'
-        return f"{head}{inside}{found['end'] or ''}{found['label']}{note}"
+        return f"{head}{inside}{match['end'] or ''}{match['label']}{note}"
 
     whole = _FIELD.sub(field, form).replace("<details>", "<details open>")
-    for name in [each for each in wrong if each.startswith("sure")]:
+    for name in [name for name in wrong if name.startswith("sure")]:
         box = f'<input type="checkbox" name="{name}" value="true" aria-invalid="true"> {escape(_bare(wrong[name]))}'
         whole = whole.replace("<button", f"<label>{box}</label><button", 1)
-    return whole, [*told, *wrong.values()]
+    return whole, [*sentences, *wrong.values()]
 
 
 def _bare(text: str) -> str:
     return text.removesuffix(" Nothing was changed.").rstrip(".")
 
 
-def _said(tag: str) -> dict[str, str]:
-    return {name: unescape(one or other) for name, one, other in _PART.findall(tag)}
+def _attrs(tag: str) -> dict[str, str]:
+    return {name: unescape(double or single) for name, double, single in _PART.findall(tag)}
 
 
 def _set(tag: str, name: str, value: str | None) -> str:
     """Return a tag with another value of an attribute; ``None``: without it."""
-    bare = _PART.sub(lambda each: "" if each[1] == name else each[0], tag)
+    bare = _PART.sub(lambda attribute: "" if attribute[1] == name else attribute[0], tag)
     return bare if value is None else f'{bare[:-1]} {name}="{escape(value)}">'
 
 
 def _value(option: re.Match[str]) -> str:
-    return _said(option[1]).get("value", unescape(option[2]))
+    return _attrs(option[1]).get("value", unescape(option[2]))
 
 
 def _leads(form: str, here: str) -> set[str]:
     """Return the paths to which a form's buttons lead."""
-    said = [_said(each) for each in _BUTTON.findall(form)]
-    action = _said(form.partition(">")[0]).get("action", here)
-    return {action, *(each["formaction"] for each in said if "formaction" in each)}
+    buttons = [_attrs(button) for button in _BUTTON.findall(form)]
+    action = _attrs(form.partition(">")[0]).get("action", here)
+    return {action, *(button["formaction"] for button in buttons if "formaction" in button)}
 
 
 def _hits(form: str, typed: Mapping[str, list[str]]) -> int:
     """Return how many fixed fields of a form are as they were sent: each row of a list may have the same form."""
-    fixed = [said for each in _FIELD.finditer(form) if (said := _said(each["head"])).get("type") == "hidden"]
-    return sum(said.get("value", "") in typed.get(said.get("name", ""), ()) for said in fixed)
+    fixed = [attrs for field in _FIELD.finditer(form) if (attrs := _attrs(field["head"])).get("type") == "hidden"]
+    return sum(attrs.get("value", "") in typed.get(attrs.get("name", ""), ()) for attrs in fixed)
 
 
-def _called(form: str, at: int, said: Mapping[str, str]) -> str:
+def _called(form: str, at: int, attrs: Mapping[str, str]) -> str:
     """Return what a field is called for people: its label's words."""
     before = form[:at]
     label = before.rfind("<label")
     if label > before.rfind("</label>"):
         words = before[label:]
-    elif found := re.search(rf'<label for="{re.escape(said.get("id", " "))}">(.*?)</label>', form, re.DOTALL):
-        words = found[1]
+    elif match := re.search(rf'<label for="{re.escape(attrs.get("id", " "))}">(.*?)</label>', form, re.DOTALL):
+        words = match[1]
     else:
-        words = escape(said.get("aria-label", said.get("name", "")))
-    return " ".join(unescape(re.sub("<[^>]*>", "", words)).split()).partition(";")[0].rstrip(":") or said.get(
+        words = escape(attrs.get("aria-label", attrs.get("name", "")))
+    return " ".join(unescape(re.sub("<[^>]*>", "", words)).split()).partition(";")[0].rstrip(":") or attrs.get(
         "name", ""
     )
