@@ -38,8 +38,8 @@ def registers_in(messages: Iterable[RecordedMessage]) -> tuple[list[tuple[str, s
                 continue
             first, last = seen.get(place, (value, value)) or (value, Decimal("Infinity"))
             seen[place] = (first, value) if value >= max(last, Decimal(0)) else None
-    found = [(*place, *values) for place, values in seen.items() if values is not None]
-    return sorted(found, key=lambda one: (one[2] == one[3], one)), left_out
+    rising = [(*place, *values) for place, values in seen.items() if values is not None]
+    return sorted(rising, key=lambda row: (row[2] == row[3], row)), left_out
 
 
 def _numbers(payload: bytes) -> Iterator[tuple[str, Decimal]]:
@@ -99,7 +99,7 @@ class Entity(NamedTuple):
         """The innermost folder of the state topic that has the device's name or identifier; empty: none has."""
         names = {self.device.lower(), self.device_name.lower()}
         folders = [*accumulate(self.texts["state_topic"].split("/"), "{}/{}".format)]
-        return next((each for each in reversed(folders) if each.rpartition("/")[2].lower() in names), "")
+        return next((folder for folder in reversed(folders) if folder.rpartition("/")[2].lower() in names), "")
 
     @property
     def online(self) -> tuple[str, str] | None:
@@ -119,13 +119,13 @@ def announced_in(messages: Iterable[RecordedMessage]) -> tuple[list[Entity], Cou
             count -= len(by_topic.pop(topic, ()))
             try:
                 every = _entities(levels, message.payload) if message.payload.strip() else ()
-                found = tuple(islice(every, MAX_ENTITIES + 1 - count))
-                if count + len(found) > MAX_ENTITIES:
+                entities = tuple(islice(every, MAX_ENTITIES + 1 - count))
+                if count + len(entities) > MAX_ENTITIES:
                     raise UnreadableError(f"more than {MAX_ENTITIES:,} entities")
-                by_topic[topic], count = found, count + len(found)
+                by_topic[topic], count = entities, count + len(entities)
             except UnreadableError as error:
                 faults[f"{topic[:LONGEST]}: {str(error)[:100]}" if len(faults) < MAX_FAULTS else "other topics"] += 1
-    return [entity for _, found in sorted(by_topic.items()) for entity in found], faults
+    return [entity for _, entities in sorted(by_topic.items()) for entity in entities], faults
 
 
 def _entities(levels: list[str], payload: bytes) -> Iterator[Entity]:
@@ -146,9 +146,9 @@ def _texts(config: dict[str, Any]) -> dict[str, str]:
     reports = config.get("availability")
     if isinstance(reports, list | dict):
         # Of several reports none is the device's own.
-        one = _long(reports if isinstance(reports, dict) else reports[0] if len(reports) == 1 else {})
-        config |= {"availability_topic": one.get("topic"), "availability_template": one.get("value_template")}
-        config["payload_available"] = one.get("payload_available")
+        report = _long(reports if isinstance(reports, dict) else reports[0] if len(reports) == 1 else {})
+        config |= {"availability_topic": report.get("topic"), "availability_template": report.get("value_template")}
+        config["payload_available"] = report.get("payload_available")
     if isinstance(config.get("options"), list):
         config["options"] = ", ".join(map(_text, config["options"][:20]))
     base, topics = _text(config.get("~")), ("availability_topic", "command_topic", "state_topic")
@@ -156,11 +156,11 @@ def _texts(config: dict[str, Any]) -> dict[str, str]:
     return texts | {key: re.sub(r"^~|~$", lambda _: base, texts[key]) for key in topics if base}
 
 
-def _long(given: object) -> dict[str, Any]:
-    if not isinstance(given, dict):
+def _long(short: object) -> dict[str, Any]:
+    if not isinstance(short, dict):
         raise UnreadableError("not an object where Home Assistant has one")
     long = VOCABULARY["long"]
-    return {"_".join(long.get(word, word) for word in key.split("_")): value for key, value in given.items()}
+    return {"_".join(long.get(word, word) for word in key.split("_")): value for key, value in short.items()}
 
 
 def _text(value: object) -> str:
@@ -205,16 +205,16 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
     for entity in entities:
         by_device[entity.device].append(entity)
     for every in by_device.values():
-        found: list[DiscoveredQuantity] = [*_made(_quantity, every, refused)]
-        for one in found:
-            one.configured = (one.entity.texts["state_topic"], one.place[0]) in configured
-        kind = "register" if any(one.kind == "register" for one in found) else "power"
-        meters, new = [one for one in found if one.kind == kind], [one for one in found if not one.configured]
-        levels, is_new = [one for one in new if one.kind == "level"], any(one.kind == kind for one in new)
+        quantities: list[DiscoveredQuantity] = [*_made(_quantity, every, refused)]
+        for q in quantities:
+            q.configured = (q.entity.texts["state_topic"], q.place[0]) in configured
+        kind = "register" if any(q.kind == "register" for q in quantities) else "power"
+        meters, new = [q for q in quantities if q.kind == kind], [q for q in quantities if not q.configured]
+        levels, is_new = [q for q in new if q.kind == "level"], any(q.kind == kind for q in new)
         # A level in percent alone is of a sensor's small battery.
-        without = [one for one in levels[is_new:] if meters or one.entity.texts["unit_of_measurement"] != "%"]
-        refused += [f"{one.entity.title}: no new meter for a level" for one in without]
-        refused += [f"{one.entity.title}: a register counts" for one in new if one.kind not in (kind, "level")]
+        without = [q for q in levels[is_new:] if meters or q.entity.texts["unit_of_measurement"] != "%"]
+        refused += [f"{q.entity.title}: no new meter for a level" for q in without]
+        refused += [f"{q.entity.title}: a register counts" for q in new if q.kind not in (kind, "level")]
         if is_new:
             devices.append((meters, levels[0] if levels else None, [*_made(_command, every, refused)]))
     return devices, refused
@@ -223,8 +223,8 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
 def _made(make: Callable[[Entity], Any], entities: Iterable[Entity], refused: list[str]) -> Iterator[Any]:
     for entity in entities:
         try:
-            if (made := make(entity)) is not None:
-                yield made
+            if (result := make(entity)) is not None:
+                yield result
         except _RefusedError as why:
             refused.append(f"{entity.title}: {why}")
 
@@ -298,11 +298,11 @@ def snippet(devices: Iterable[Device], settings: AdapterSettings) -> Iterator[st
     taken = {*known_presets(), *(rule.preset for rule in settings.rule)}
     ids = count(max((meter.id for meter in settings.meter), default=0) + 1)
     for meters, level, commands in devices:
-        alike = Counter(one.direction for one in meters)
-        for meter in (one for one in meters if not one.configured):
+        alike = Counter(q.direction for q in meters)
+        for meter in (q for q in meters if not q.configured):
             name = re.sub(r"[^a-z0-9]+", "-", meter.entity.title.lower()).strip("-") or "own"
             names = (f"{name[:26]}-{n}" if n else name[:32] for n in count())
-            preset = next(each for each in names if each not in taken)
+            preset = next(name for name in names if name not in taken)
             taken.add(preset)
             yield f"# {printable(meter.entity.title)}\n{_rule(meter, preset)}\n"
             if level is not None:

@@ -106,17 +106,17 @@ def _heard(facts: MicrogridFacts, now: EpochSeconds) -> str:
 
 def cell(facts: MicrogridFacts, now: EpochSeconds) -> Cell:
     """Return the cell of a microgrid."""
-    said = facts.heartbeat
-    line = None if said is None else said.lte
-    levels = [] if said is None else [level for level in said.levels if level is not None]
-    minima = [] if said is None else [percent for percent, _ in said.minima.values()]
-    found = list(_reasons(facts, now))
-    condition = min((one for one, _ in found), key=list(MicrogridCondition).index, default=MicrogridCondition.FRESH)
+    beat = facts.heartbeat
+    line = None if beat is None else beat.lte
+    levels = [] if beat is None else [level for level in beat.levels if level is not None]
+    minima = [] if beat is None else [percent for percent, _ in beat.minima.values()]
+    reasons = list(_reasons(facts, now))
+    condition = min((c for c, _ in reasons), key=list(MicrogridCondition).index, default=MicrogridCondition.FRESH)
     return Cell(
         microgrid=facts.microgrid,
         kind=facts.kind,
         condition=condition,
-        why="; ".join(why for one, why in sorted(found, key=lambda each: list(MicrogridCondition).index(each[0]))),
+        why="; ".join(why for _, why in sorted(reasons, key=lambda reason: list(MicrogridCondition).index(reason[0]))),
         battery=_battery(levels, minima),
         level=5 * round(sum(levels) / len(levels) / 50) if levels else None,
         heard=_heard(facts, now),
@@ -126,10 +126,10 @@ def cell(facts: MicrogridFacts, now: EpochSeconds) -> Cell:
 
 def count(cells: Iterable[Cell]) -> dict[MicrogridCondition, int]:
     """Return how many microgrids are in each state."""
-    found = dict.fromkeys(MicrogridCondition, 0)
-    for one in cells:
-        found[one.condition] += 1
-    return found
+    counts = dict.fromkeys(MicrogridCondition, 0)
+    for c in cells:
+        counts[c.condition] += 1
+    return counts
 
 
 def island_words(facts: MicrogridFacts, now: EpochSeconds) -> str | None:
@@ -221,23 +221,23 @@ def battery_lines(batteries: Iterable[BatteryFacts], heartbeat: Heartbeat | None
 
     A level on which the gateway decided takes the place of the last one among the readings.
     """
-    decided = [_decided(each, heartbeat) for each in batteries]
-    found = [BatteryLine(facts=each, words=_words(each, heartbeat)) for each in decided]
-    return sorted(found, key=lambda each: (each.facts.distance is None, each.facts.distance or 0, each.facts.meter))
+    decided = [_decided(battery, heartbeat) for battery in batteries]
+    lines = [BatteryLine(facts=battery, words=_words(battery, heartbeat)) for battery in decided]
+    return sorted(lines, key=lambda line: (line.facts.distance is None, line.facts.distance or 0, line.facts.meter))
 
 
 def sharing_summary(lines: Iterable[BatteryLine], heartbeat: Heartbeat | None) -> str:
     """Return in a sentence or two which batteries share, and why."""
-    found = [each.words for each in lines]
-    if found and (heartbeat is None or not heartbeat.sharing):
+    words = [line.words for line in lines]
+    if words and (heartbeat is None or not heartbeat.sharing):
         return "Its gateway has not said why its batteries share or not; one of an earlier version never does."
-    return summary_of(found)
+    return summary_of(words)
 
 
 def _decided(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryFacts:
     """Return a battery with the level on which its gateway decided, if it said one."""
-    said = {} if heartbeat is None else dict(zip(heartbeat.sharing, heartbeat.levels, strict=False))
-    level = said.get(battery.meter)
+    levels = {} if heartbeat is None else dict(zip(heartbeat.sharing, heartbeat.levels, strict=False))
+    level = levels.get(battery.meter)
     if heartbeat is None or level is None:
         return battery
     return replace(battery, level=level * battery.capacity // 1000, level_time=heartbeat.time)
@@ -260,15 +260,15 @@ def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:
 
 def helping(facts: Iterable[MicrogridFacts]) -> list[tuple[MicrogridId, int, int]]:
     """Return the microgrids with batteries that need help now: the name, how many give it, and how many need it."""
-    found = []
-    for one in facts:
-        said = one.heartbeat
+    needing = []
+    for m in facts:
+        beat = m.heartbeat
         roles = (
-            [] if said is None else [reason_of_code(each, said.band_permille).role for each in said.sharing.values()]
+            [] if beat is None else [reason_of_code(code, beat.band_permille).role for code in beat.sharing.values()]
         )
         if "receives" in roles:
-            found.append((one.microgrid, roles.count("gives"), roles.count("receives")))
-    return found
+            needing.append((m.microgrid, roles.count("gives"), roles.count("receives")))
+    return needing
 
 
 ISLAND = State.DEAD_FEEDER | State.SWITCH_OPEN | State.ISOLATED  # bits of a boundary that is not closed
@@ -300,10 +300,10 @@ def spans(changes: Iterable[StateChange], mask: int, begin: EpochSeconds, end: E
     Args:
         changes: The changes of all meters; the last of each meter before ``begin`` says how it began.
     """
-    found: list[StateSpan] = []
+    stretches: list[StateSpan] = []
     having: set[int] = set()
     since, most = begin, 0
-    for change in sorted(changes, key=lambda each: each.time):
+    for change in sorted(changes, key=lambda c: c.time):
         time = max(begin, change.time)
         if time >= end:
             break
@@ -312,8 +312,8 @@ def spans(changes: Iterable[StateChange], mask: int, begin: EpochSeconds, end: E
         if having and not before:
             since, most = time, 0
         elif before and not having and time > since:
-            found.append(StateSpan(begin=since, end=time, most=most))
+            stretches.append(StateSpan(begin=since, end=time, most=most))
         most = max(most, len(having))
     if having:
-        found.append(StateSpan(begin=since, end=end, most=most))
-    return found
+        stretches.append(StateSpan(begin=since, end=end, most=most))
+    return stretches

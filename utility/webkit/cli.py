@@ -285,7 +285,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """A list or a thing that the API answers with."""
+    """A list, a thing or an action of the API."""
 
     name: str  # its address without the first slash: gaps, runs/{number}/bills
     about: str  # what it is, in a line
@@ -323,30 +323,30 @@ class Described:
 
     def __init__(self, description: Schema) -> None:
         self._schemas: Schema = description["components"]["schemas"]
-        self.things = [*self._found(description, "get")]
-        self.actions = [*self._found(description, "post")]
+        self.things = [*self._things(description, "get")]
+        self.actions = [*self._things(description, "post")]
 
-    def _found(self, description: Schema, method: str) -> Iterator[Thing]:
+    def _things(self, description: Schema, method: str) -> Iterator[Thing]:
         for path, methods in description["paths"].items():
             if (operation := methods.get(method)) is None:
                 continue
-            code, answer = next((code, one) for code, one in operation["responses"].items() if code < "3")
+            code, answer = next((code, response) for code, response in operation["responses"].items() if code < "3")
             if (schema := answer.get("content", {}).get("application/json", {}).get("schema")) is None:
                 continue
             body = operation.get("requestBody", {}).get("content", {"application/json": {"schema": {}}})
-            asked = self.resolved(body.get("application/json", {}).get("schema", {}))
+            fields = self.resolved(body.get("application/json", {}).get("schema", {}))
             yield Thing(
                 name=path.removeprefix("/"),
                 about=operation["description"].partition("\n")[0].removeprefix("Return ").rstrip("."),
                 filters={
-                    each["name"]: each.get("required", False)
-                    for each in operation.get("parameters", ())
-                    if each["in"] == "query"
+                    parameter["name"]: parameter.get("required", False)
+                    for parameter in operation.get("parameters", ())
+                    if parameter["in"] == "query"
                 }
-                | {name: name in asked.get("required", ()) for name in asked.get("properties", {})},
+                | {name: name in fields.get("required", ()) for name in fields.get("properties", {})},
                 roles=frozenset(operation["x-roles"]),
                 schema=self.resolved(schema),
-                asked=asked,
+                asked=fields,
                 is_long=code == "202",
             )
 
@@ -363,40 +363,40 @@ class Described:
         """
         fitting = [thing for thing in things if thing.fits(words)]
         if not fitting:
-            asked = "/".join(words)
-            near = get_close_matches(asked, [thing.name for thing in things], 3)
-            raise ConfigError(f"{asked}: nothing has this name; {_near(near)}all names: commonwatt {command}")
+            name = "/".join(words)
+            near = get_close_matches(name, [thing.name for thing in things], 3)
+            raise ConfigError(f"{name}: nothing has this name; {_near(near)}all names: commonwatt {command}")
         return min(fitting, key=lambda thing: thing.name.count("{"))
 
-    def content(self, thing: Thing, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def content(self, thing: Thing, fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Return what is sent for an action; ``chosen.method`` is a field inside ``chosen``.
 
         Raises:
             ConfigError: It has no such field; says which are near.
         """
-        made: dict[str, Any] = {}
-        for key, texts in given.items():
-            into, schema = made, thing.asked
+        content: dict[str, Any] = {}
+        for key, texts in fields.items():
+            into, schema = content, thing.asked
             *outer, last = key.split(".")
             for name in outer:
                 schema, into = self._field(thing, schema, name), into.setdefault(name, {})
             into[last] = _value(self._field(thing, schema, last), texts)
-        return made
+        return content
 
     def _field(self, thing: Thing, schema: Schema, name: str) -> Schema:
         """Return the schema of a field, without that it may be left out."""
         fields: Schema = schema.get("properties", {})
-        found = fields.get(name, {} if schema.get("additionalProperties") else None)
-        if found is None:
+        field = fields.get(name, {} if schema.get("additionalProperties") else None)
+        if field is None:
             near = _near(get_close_matches(name, fields, 1))
             raise ConfigError(f"{name}: no field of {thing.name}; {near}it has: {', '.join(fields) or 'none'}")
-        kinds = [one for one in found.get("anyOf", [found]) if one.get("type") != "null"]
+        kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
         return self.resolved(kinds[0])
 
     def columns(self, schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """Return the columns of rows, and how each is written; a row without declared columns has all that it holds."""
         properties = self.resolved(schema).get("properties", {})
-        declared = {name: one[COLUMN] for name, one in properties.items() if COLUMN in one}
+        declared = {name: column[COLUMN] for name, column in properties.items() if COLUMN in column}
         return declared or {name: "" for row in rows for name, value in row.items() if value not in (None, "", [])}
 
     def tables(self, thing: Thing, answer: Any) -> Iterator[tuple[str, Schema, list[dict[str, Any]]]]:
@@ -410,11 +410,11 @@ class Described:
                 inner = sorted({key for row in value for key, cell in row.items() if _is_rows(cell)})
                 rows = [{key: cell for key, cell in row.items() if key not in inner} for row in value]
                 yield name, (schema if isinstance(schema, dict) else {}).get("items", {}), rows
-                yield from ((key, {}, [each for row in value for each in row[key] or ()]) for key in inner)
+                yield from ((key, {}, [item for row in value for item in row[key] or ()]) for key in inner)
             elif isinstance(value, list):
-                yield name, {}, [{name: one} for one in value]
+                yield name, {}, [{name: item} for item in value]
             elif isinstance(value, dict):
-                single |= {f"{name} {inner}": _cell(inner, "", each) for inner, each in value.items()}
+                single |= {f"{name} {inner}": _cell(inner, "", cell) for inner, cell in value.items()}
             elif value not in (None, ""):
                 single[name] = _cell(name, "", value)
         if single:
@@ -438,7 +438,7 @@ def show(
     Examples: `show`, `show gaps limit=5`, `show dead-letters state=quarantined`, `show assignments r001`, `show runs 3
     bills --format csv`.
     """
-    words, given = _split(name or ())
+    words, filters = _split(name or ())
     described = Described(read(config, "/openapi.json"))
     if not words:
         rows: list[dict[str, object]] = [
@@ -448,13 +448,13 @@ def show(
         show_table("names", rows, ("name", "what it is", "filters"))
         return
     thing = described.find(words, described.things, "show")
-    for key in given:
+    for key in filters:
         if key not in thing.filters:
             has = ", ".join(thing.filters) or "none"
             near = _near(get_close_matches(key, thing.filters, 1))
             raise ConfigError(f"{key}: no filter of {thing.name}; {near}it has: {has}")
     path = f"/{'/'.join(quote(word, safe='') for word in words)}"
-    path += f"?{urlencode(given, doseq=True)}" if given else ""
+    path += f"?{urlencode(filters, doseq=True)}" if filters else ""
     _print(described, thing, read(config, path), form)
 
 
@@ -475,22 +475,22 @@ def do(
     Examples: `do jobs/gaps/pause`, `do jobs/backup/change at=02:30`, `do assignments/meters/10003 brokers=r002`,
     `do dead-letters/decide numbers=17 decision=released why="new service, 400 A"`, `do runs month=2026-11`.
     """
-    words, given = _split(name or ())
+    words, fields = _split(name or ())
     described = Described(read(config, "/openapi.json"))
     if not words:
         rows: list[dict[str, object]] = [
-            {"name": one.name, "what it does": one.line, "fields": one.line_of_filters} for one in described.actions
+            {"name": act.name, "what it does": act.line, "fields": act.line_of_filters} for act in described.actions
         ]
         show_table("names", rows, ("name", "what it does", "fields"))
         return
     thing = described.find(words, described.actions, "do")
-    path, content = f"/{'/'.join(quote(word, safe='') for word in words)}", described.content(thing, given)
+    path, content = f"/{'/'.join(quote(word, safe='') for word in words)}", described.content(thing, fields)
     if thing.is_long:
         result = work(config, path, content)
         typer.echo("done")
         if result:
-            found = described.find([word for word in result.split("/") if word], described.things, "show")
-            _print(described, found, ask(config, "GET", result), Format.TABLE)
+            outcome = described.find([word for word in result.split("/") if word], described.things, "show")
+            _print(described, outcome, ask(config, "GET", result), Format.TABLE)
         return
     by_file = bool(thing.roles & {Role.OPERATOR, Role.ADMIN})
     answer = ask(config, "POST", path, content if thing.asked else None, by_file=by_file)
@@ -512,16 +512,16 @@ def _value(schema: Schema, texts: Sequence[str]) -> Any:
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the parts of the name, and the filters."""
+    """Return the parts of the name, and the filters of a list or the fields of an action."""
     parts: list[str] = []
-    given: dict[str, list[str]] = {}
+    filters: dict[str, list[str]] = {}
     for word in words:
         key, is_filter, value = word.partition("=")
         if is_filter:
-            given.setdefault(key, []).append(value)
+            filters.setdefault(key, []).append(value)
         else:
             parts += [part for part in word.split("/") if part]
-    return parts, given
+    return parts, filters
 
 
 def _print(described: Described, thing: Thing, answer: Any, form: Format) -> None:
@@ -563,7 +563,7 @@ def _cell(name: str, kind: str, value: Any) -> str:
         if kind in (Written.ENERGY, Written.BYTES):
             return f"{value / (1e6 if kind == Written.ENERGY else 1e9):.3f}"
         return type_name(int(value)) if kind == Written.RECORD_TYPE else str(value)
-    if isinstance(value, list) and not any(isinstance(one, dict | list) for one in value):
+    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
         value = ", ".join(map(str, value))
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= MOST else f"{text[: MOST - 1]}…"

@@ -57,12 +57,12 @@ def agreement_of(source: ReleaseSource, asked: AskedRelease) -> store.Agreement:
     add = "add one with: commonwatt do agreements name=NAME until=DATE"
     if not asked.agreement:
         raise ConfigError("agreement: homes can be identified, so one is needed", add)
-    found = source.database.read(store.find_agreement, asked.agreement)
-    if found is None:
+    agreement = source.database.read(store.find_agreement, asked.agreement)
+    if agreement is None:
         raise ConfigError(f"agreement {asked.agreement}: there is none of this name", add)
-    if found.until <= source.now:
-        raise ConfigError(f"agreement {asked.agreement}: ended {iso(found.until)}", add)
-    return found
+    if agreement.until <= source.now:
+        raise ConfigError(f"agreement {asked.agreement}: ended {iso(agreement.until)}", add)
+    return agreement
 
 
 def release_homes(
@@ -218,67 +218,67 @@ def release_open(source: ReleaseSource, asked: AskedRelease, homes: Homes, out: 
         ConfigError: It can't be released as asked; says what to do.
     """
     earlier = earlier_sums(source, asked)
-    made = open_release(asked, homes, earlier, source.zone, source.secret, code_version())
-    if not made.sums.groups:
-        raise ConfigError(_nothing(asked, homes, made))
-    facts = _facts(source, asked, homes, made)
-    kept = source.database.read(store.find_release, made.id)
-    is_free = not is_above(made.attacks, source.settings.research.limit_percent)
+    release = open_release(asked, homes, earlier, source.zone, source.secret, code_version())
+    if not release.sums.groups:
+        raise ConfigError(_nothing(asked, homes, release))
+    facts = _facts(source, asked, homes, release)
+    kept = source.database.read(store.find_release, release.id)
+    is_free = not is_above(release.attacks, source.settings.research.limit_percent)
     is_free |= kept is not None and kept.state in ("approved", "released")
-    place = place_of(source, out, made.id)
+    place = place_of(source, out, release.id)
     if is_free and out is None and place.exists():
         return ReleaseResult(facts=facts, written=True, out=place)  # the same id has the same bytes
     if is_free:
         with new_folder(place) as folder:
-            write_release(folder, facts, _files(made))
-            keep(source, facts, "released", made.digests, earlier)
+            write_release(folder, facts, _files(release))
+            keep(source, facts, "released", release.digests, earlier)
     else:
-        keep(source, facts, "waiting", made.digests)
+        keep(source, facts, "waiting", release.digests)
     return ReleaseResult(facts=facts, written=is_free, out=place)
 
 
 def earlier_sums(source: ReleaseSource, asked: AskedRelease) -> list[dict[str, str]]:
     """Return the digests of the groups in earlier releases of the same sums."""
     first, until = quarters_of(asked.start, asked.end)
-    found = source.database.read(store.released_over, Tier.OPEN, first, until)
-    for one in found:
-        if (one.since, one.until, one.options) != (first, until, asked.options):
+    earlier = source.database.read(store.released_over, Tier.OPEN, first, until)
+    for old in earlier:
+        if (old.since, old.until, old.options) != (first, until, asked.options):
             raise ConfigError(
-                f"release {one.id} has sums of {iso(one.since * QUARTER_S)} to {iso(one.until * QUARTER_S)} with "
-                f"{one.options}: other sums of the same time could be subtracted from them. Release the same period "
+                f"release {old.id} has sums of {iso(old.since * QUARTER_S)} to {iso(old.until * QUARTER_S)} with "
+                f"{old.options}: other sums of the same time could be subtracted from them. Release the same period "
                 "with the same options, or one that does not overlap"
             )
-    return [dict(one.groups) for one in found]
+    return [dict(old.groups) for old in earlier]
 
 
-def _nothing(asked: AskedRelease, homes: Homes, made: OpenRelease) -> str:
-    if made.withheld:
+def _nothing(asked: AskedRelease, homes: Homes, release: OpenRelease) -> str:
+    if release.withheld:
         return "every group has changed since an earlier release of this period; nothing can be released again"
     return (
-        f"no sums can be released: {len(made.homes.homes)} of {len(homes.homes)} homes have enough readings, at least "
-        f"{asked.min_homes} are needed, none of them with over 15 % of what all use"
+        f"no sums can be released: {len(release.homes.homes)} of {len(homes.homes)} homes have enough readings, at "
+        f"least {asked.min_homes} are needed, none of them with over 15 % of what all use"
     )
 
 
-def _facts(source: ReleaseSource, asked: AskedRelease, homes: Homes, made: OpenRelease) -> ReleaseFacts:
-    rows = sum(len(group.rows) for group in made.sums.groups)
+def _facts(source: ReleaseSource, asked: AskedRelease, homes: Homes, release: OpenRelease) -> ReleaseFacts:
+    rows = sum(len(group.rows) for group in release.sums.groups)
     return ReleaseFacts(
-        id=made.id,
+        id=release.id,
         town=str(source.figures.get("name", "")),
         asked=asked,
         version=code_version(),
         homes=rows,
         left_out=len(homes.homes) - rows,
         known_percent=known_percent(homes),
-        attacks=made.attacks,
-        errors=made.errors,
-        groups=len(made.sums.groups),
-        withheld=made.withheld,
+        attacks=release.attacks,
+        errors=release.errors,
+        groups=len(release.sums.groups),
+        withheld=release.withheld,
     )
 
 
-def _files(made: OpenRelease) -> list[DataFile]:
-    sums, measures = made.sums, measures_of(Tier.OPEN)
+def _files(release: OpenRelease) -> list[DataFile]:
+    sums, measures = release.sums, measures_of(Tier.OPEN)
     times = sums.start + sums.step_s * np.arange(next(iter(sums.values.values())).shape[1], dtype=np.int64)
     block = EnergyBlock(
         names=[group.name for group in sums.groups],
@@ -339,10 +339,10 @@ def make_release(source: ReleaseSource, asked: AskedRelease, out: Path | None, t
     what = f"{asked.tier} {iso(asked.start)} to {iso(asked.end)} {asked.agreement}".rstrip()
     with source.database.writes.begin() as connection:
         record(connection, source.actor, source.now, "release.read", what)
-    found, meters = homes_in(source, asked, tell)
+    homes, meters = homes_in(source, asked, tell)
     if asked.tier is Tier.OPEN:
-        return release_open(source, asked, found, out)
-    return release_homes(source, asked, found, meters, out)
+        return release_open(source, asked, homes, out)
+    return release_homes(source, asked, homes, meters, out)
 
 
 def _check_before_reading(source: ReleaseSource, asked: AskedRelease) -> None:
@@ -376,21 +376,21 @@ def make_apart(
     child = spawn.Process(target=_make, args=(theirs, settings, now, actor, asked), daemon=True)
     child.start()
     theirs.close()
-    said: float | ReleaseResult | CommonwattError = 0.0
+    message: float | ReleaseResult | CommonwattError = 0.0
     try:
-        while isinstance(said, float):
-            progress(round(100 * said), 100)
+        while isinstance(message, float):
+            progress(round(100 * message), 100)
             if ours.poll(1):
-                said = ours.recv()
+                message = ours.recv()
     except EOFError as error:
         raise CommonwattError("its process was ended, perhaps for want of memory; ask for a shorter period") from error
     finally:
         child.kill()
         child.join()
         ours.close()
-    if isinstance(said, CommonwattError):
-        raise said
-    return said
+    if isinstance(message, CommonwattError):
+        raise message
+    return message
 
 
 def _make(to: Connection, settings: UtilitySettings, now: EpochSeconds, actor: Actor, asked: AskedRelease) -> None:

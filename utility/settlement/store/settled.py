@@ -67,13 +67,13 @@ def load_settled(
     energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
     quality, version = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
     for some in chunks(list(rows), _AT_A_TIME):
-        found = days_of(unpacked(some, [rows[key][1] for key in some]))
+        part = days_of(unpacked(some, [rows[key][1] for key in some]))
         place = np.array([at[key[0]] for key in some]), np.array([key[1] - days.start for key in some])
         for quantity in Quantity:
             # Most meters have two of four: zeros that are not written take no memory.
-            has = found.has[quantity]
-            _by_day(energies[quantity])[place[0][has], place[1][has]] = found.energies[quantity][has]
-        _by_day(quality)[place] = found.quality
+            has = part.has[quantity]
+            _by_day(energies[quantity])[place[0][has], place[1][has]] = part.energies[quantity][has]
+        _by_day(quality)[place] = part.quality
         _by_day(version)[place] = np.array([rows[key][0] for key in some])[:, None]
     columns = slice(first - days.start * QUARTERS_A_DAY, until - days.start * QUARTERS_A_DAY)
     return SettledQuarters(
@@ -96,10 +96,10 @@ def settled_of_day(connection: Connection, day: Day) -> Iterator[tuple[list[Mete
     statement = select(meter.c.id, c.payload).join(meter, meter.c.no == c.meter_no).where(c.day == day)
     rows = connection.execute(statement.order_by(c.meter_no, c.version), execution_options={"yield_per": _AT_A_TIME})
     # Of a meter's versions the last one.
-    newest = (list(of)[-1] for _, of in groupby(rows, key=lambda row: row.id))
+    newest = (list(versions)[-1] for _, versions in groupby(rows, key=lambda row: row.id))
     while some := list(islice(newest, _AT_A_TIME)):
         meters = [unsigned64(row.id) for row in some]
-        yield meters, days_of(unpacked([(each, day) for each in meters], [row.payload for row in some]))
+        yield meters, days_of(unpacked([(meter_id, day) for meter_id in meters], [row.payload for row in some]))
 
 
 def _by_day(values: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def conventions(connection: Connection, day: Day) -> dict[int, str]:
 
 def save(
     connection: Connection,
-    found: SettledDay,
+    result: SettledDay,
     owners: Sequence[Owner],
     due: Sequence[DueDay],
     convention: str,
@@ -133,19 +133,19 @@ def save(
         is_over: Whether the deadline for the day's readings has passed.
     """
     take(connection, Lock.SETTLED)
-    reasons = {one.owner_no: one.why for one in due}
-    new = _save_versions(connection, found, owners, reasons, now)
+    reasons = {d.owner_no: d.why for d in due}
+    new = _save_versions(connection, result, owners, reasons, now)
     rows = []
     for owner in owners:
-        missing = found.missing[owner.microgrid]
-        row = {"day": found.day, "owner_no": owner.number, "convention": convention, "computed": now}
-        residual = json.dumps(asdict(found.residuals[owner.microgrid]))
+        missing = result.missing[owner.microgrid]
+        row = {"day": result.day, "owner_no": owner.number, "convention": convention, "computed": now}
+        residual = json.dumps(asdict(result.residuals[owner.microgrid]))
         rows.append(row | {"missing": missing, "final": is_over or not missing, "residual": residual})
     changed = ("convention", "computed", "missing", "final", "residual")
     if rows:
         connection.execute(upsert(connection, settled_day, *changed), rows)
     unmark(connection, settlement_due, due)
-    mark(connection, usage_due, [(found.day, owner.number) for owner in owners])
+    mark(connection, usage_due, [(result.day, owner.number) for owner in owners])
     return new
 
 
@@ -162,46 +162,46 @@ def finish_day(connection: Connection, day: Day) -> None:
 
 
 def _save_versions(
-    connection: Connection, found: SettledDay, owners: Iterable[Owner], reasons: Mapping[int, Why], now: EpochSeconds
+    connection: Connection, result: SettledDay, owners: Iterable[Owner], reasons: Mapping[int, Why], now: EpochSeconds
 ) -> int:
     why_of = {meter.id: reasons.get(owner.number, Why.PERSON) for owner in owners for meter in owner.meters}
-    has = np.logical_or.reduce(list(found.has.values()))
-    rows = [row for row in np.flatnonzero(has).tolist() if int(found.meters[row]) in why_of]
-    ids = [int(found.meters[row]) for row in rows]
-    gone = sorted(why_of.keys() - set(found.meters.tolist()))
+    has = np.logical_or.reduce(list(result.has.values()))
+    rows = [row for row in np.flatnonzero(has).tolist() if int(result.meters[row]) in why_of]
+    ids = [int(result.meters[row]) for row in rows]
+    gone = sorted(why_of.keys() - set(result.meters.tolist()))
     before: dict[MeterId, tuple[int, bytes]] = {}
-    for row in _rows(connection, [*ids, *gone], range(found.day, found.day + 1), None):
+    for row in _rows(connection, [*ids, *gone], range(result.day, result.day + 1), None):
         before[unsigned64(row.id)] = row.version, row.payload
     # A meter that was there when the day was settled before, and by its present dates was not, settled nothing.
     gone = [meter_id for meter_id in gone if meter_id in before]
     ids += gone
     if not ids:
         return 0
-    new = contents(_with_empty(found, rows, len(gone)))
+    new = contents(_with_empty(result, rows, len(gone)))
     numbers = numbers_of(connection, ids)
     # A damaged version is not like the new one, which takes its place.
-    kept = {meter_id: content_of((meter_id, found.day), payload) for meter_id, (_, payload) in before.items()}
+    kept = {meter_id: content_of((meter_id, result.day), payload) for meter_id, (_, payload) in before.items()}
     changed = [n for n, meter_id in enumerate(ids) if kept.get(meter_id) != new[n]]
     versions = [before[ids[n]][0] + 1 if ids[n] in before else 1 for n in changed]
     columns = {
-        "day": [found.day] * len(changed),
+        "day": [result.day] * len(changed),
         "meter_no": [numbers[ids[n]] for n in changed],
         "computed_minute": [now // 60] * len(changed),
         "version": versions,
         "why": [int(why_of[ids[n]]) if v > 1 else int(Why.FIRST) for n, v in zip(changed, versions, strict=True)],
     }
-    payloads = packed([(ids[n], found.day) for n in changed], [new[n] for n in changed])
-    made = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
-    insert_columns(connection, settled, made, payloads)
+    payloads = packed([(ids[n], result.day) for n in changed], [new[n] for n in changed])
+    arrays = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
+    insert_columns(connection, settled, arrays, payloads)
     return len(changed)
 
 
-def _with_empty(found: SettledDay, rows: Sequence[int], more: int) -> MeterDays:
+def _with_empty(result: SettledDay, rows: Sequence[int], more: int) -> MeterDays:
     """Return some rows of a settled day, and then rows of meters that have nothing of it."""
     return MeterDays(
-        energies={q: np.pad(values[rows], ((0, more), (0, 0))) for q, values in found.energies.items()},
-        has={q: np.pad(flags[rows], (0, more)) for q, flags in found.has.items()},
-        quality=np.pad(found.quality[rows], ((0, more), (0, 0))),
+        energies={q: np.pad(values[rows], ((0, more), (0, 0))) for q, values in result.energies.items()},
+        has={q: np.pad(flags[rows], (0, more)) for q, flags in result.has.items()},
+        quality=np.pad(result.quality[rows], ((0, more), (0, 0))),
     )
 
 
@@ -229,11 +229,11 @@ def _provisional(
         rows = connection.execute(owners.where(meter.c.id.in_([signed64(i) for i in some])))
         owner_of |= {unsigned64(row.id): row.number for row in rows}
     settled_of = _unchanging(connection, sorted(set(owner_of.values())), days)
-    found = np.ones((len(ids), len(days)), np.bool_)
+    provisional = np.ones((len(ids), len(days)), np.bool_)
     for n, meter_id in enumerate(ids):
         for day in settled_of.get(owner_of.get(meter_id, -1), ()):
-            found[n, day - days.start] = False
-    return np.repeat(found, QUARTERS_A_DAY, axis=1)
+            provisional[n, day - days.start] = False
+    return np.repeat(provisional, QUARTERS_A_DAY, axis=1)
 
 
 def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> dict[int, set[Day]]:
@@ -245,17 +245,17 @@ def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> d
             wanted = select(c.owner_no, c.day, c.final).where(c.day.in_(some_days), c.owner_no.in_(numbers))
             for owner, day, is_final in connection.execute(wanted):
                 final.setdefault(owner, {})[day] = is_final
-    found = {owner: {day for day, is_final in of.items() if is_final} for owner, of in final.items()}
+    unchanging = {owner: {day for day, is_final in flags.items() if is_final} for owner, flags in final.items()}
     for numbers in chunks([owner for owner in owners if days.start not in final.get(owner, ())]):
         # A single day of long ago is of readings with a wrong clock, and no beginning.
         recent = c.owner_no.in_(numbers) & (c.day >= days.start - _STRAY_DAYS)
         firsts = select(c.owner_no, func.min(c.day)).where(recent).group_by(c.owner_no)
         for owner, first in connection.execute(firsts):
-            found.setdefault(owner, set()).update(range(days.start, min(first, days.stop)))
+            unchanging.setdefault(owner, set()).update(range(days.start, min(first, days.stop)))
         marked = due.day.between(days.start, days.stop - 1)
         for owner, day in connection.execute(select(due.owner_no, due.day).where(due.owner_no.in_(numbers), marked)):
-            found.get(owner, set()).discard(day)
-    return found
+            unchanging.get(owner, set()).discard(day)
+    return unchanging
 
 
 RESIDUAL_DAYS = 31  # days back over which the residual is cumulated for the alarm
@@ -275,21 +275,21 @@ def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:
     c = settled_day.c
     statement = select(c.day, c.residual, controller.c.id).join(controller, controller.c.number == c.owner_no)
     statement = statement.where(c.day.between(first, last)).order_by(controller.c.id, c.day)
-    found = []
-    for name, of in groupby(connection.execute(statement), key=lambda row: row.id):
-        days = list(of)
-        one = _residual(days[0].residual)
+    rows = []
+    for name, group in groupby(connection.execute(statement), key=lambda row: row.id):
+        days = list(group)
+        total = _residual(days[0].residual)
         for before, after in pairwise(days):
             # A day without a settlement ends a stretch.
-            one = (
-                one
+            total = (
+                total
                 if before.day == after.day - 1
-                else one.then(DayResidual(head=SlotStretch(), tail=SlotStretch(), fixed=0))
+                else total.then(DayResidual(head=SlotStretch(), tail=SlotStretch(), fixed=0))
             )
-            one = one.then(_residual(after.residual))
-        cumulated = (one.tail or one.head).residual
-        found.append(Residual(microgrid=name, cumulated=cumulated, excess=one.excess, days=len(days)))
-    return sorted(found, key=lambda each: (-each.excess, each.microgrid))
+            total = total.then(_residual(after.residual))
+        cumulated = (total.tail or total.head).residual
+        rows.append(Residual(microgrid=name, cumulated=cumulated, excess=total.excess, days=len(days)))
+    return sorted(rows, key=lambda row: (-row.excess, row.microgrid))
 
 
 def versions_of(connection: Connection, meter_id: MeterId, first: Day, last: Day) -> list[dict[str, object]]:
@@ -325,9 +325,9 @@ def counts(connection: Connection) -> Mapping[str, int]:
 
 
 def _residual(kept: str) -> DayResidual:
-    it = json.loads(kept)
-    tail = None if it["tail"] is None else SlotStretch(**it["tail"])
-    return DayResidual(head=SlotStretch(**it["head"]), tail=tail, worst=it["worst"], fixed=it["fixed"])
+    fields = json.loads(kept)
+    tail = None if fields["tail"] is None else SlotStretch(**fields["tail"])
+    return DayResidual(head=SlotStretch(**fields["head"]), tail=tail, worst=fields["worst"], fixed=fields["fixed"])
 
 
 _DAY_S = 86_400
@@ -340,8 +340,8 @@ def days_between(start: EpochSeconds, end: EpochSeconds) -> range:
 
 def first_settled_day(connection: Connection) -> Day | None:
     """Return the first day that was settled; ``None``: none was."""
-    found: Day | None = connection.execute(select(func.min(settled_day.c.day))).scalar()
-    return found
+    day: Day | None = connection.execute(select(func.min(settled_day.c.day))).scalar()
+    return day
 
 
 def not_final(connection: Connection, days: range) -> str | None:
