@@ -45,28 +45,28 @@ class Year:
     @property
     def span(self) -> str:
         """Its months, for people."""
-        names = [each.month for each in self.months] or ["that time"]
+        names = [month.month for month in self.months] or ["that time"]
         return names[0] if len(names) == 1 else f"the {len(names)} months {names[0]} to {names[-1]}"
 
 
 def year(months: Iterable[tuple[str, Sequence[BillChange]]]) -> Year:
     """Return the bills of some months, each account's added up."""
-    sums, found = [], dict[AccountNumber, list[BillChange]]()
+    sums, by_account = [], dict[AccountNumber, list[BillChange]]()
     for month, changes in months:
-        for one in changes:
-            found.setdefault(one.account, []).append(one)
+        for change in changes:
+            by_account.setdefault(change.account, []).append(change)
         if ranked := _ranked(changes):
             sums.append(MonthSum(month=month, all=_added(ranked), low=ranked[0], high=ranked[-1]))
-    return Year(months=sums, changes=_ranked(map(_added, found.values())))
+    return Year(months=sums, changes=_ranked(map(_added, by_account.values())))
 
 
 def _ranked(changes: Iterable[BillChange]) -> list[BillChange]:
-    return sorted(changes, key=lambda each: (each.difference, each.account))
+    return sorted(changes, key=lambda change: (change.difference, change.account))
 
 
 def _added(some: Sequence[BillChange]) -> BillChange:
-    known = [each.before for each in some if each.before is not None]
-    before, after = sum(known, Decimal(0)), sum((each.after for each in some), Decimal(0))
+    known = [change.before for change in some if change.before is not None]
+    before, after = sum(known, Decimal(0)), sum((change.after for change in some), Decimal(0))
     return replace(some[-1], before=before if known else None, after=after)
 
 
@@ -89,47 +89,47 @@ def preview(
     others = tuple(tariff for tariff in inputs.tariffs if tariff.name != name)
     tariffs = others if new is None else (*others, replace(new, effective=inputs.first))
     after = bills_of(replace(inputs, tariffs=tariffs), other or load, progress).billed
-    has_tariffs = not name or any(each.name == name and each.effective <= inputs.first for each in inputs.tariffs)
+    has_tariffs = not name or any(t.name == name and t.effective <= inputs.first for t in inputs.tariffs)
     before = bills_of(inputs, load, progress).billed if has_tariffs else {}
     accounts = inputs.registry.accounts
     return [
         BillChange(
             account=n,
             before=before[n].bill.total if n in before else None,
-            after=each.bill.total,
+            after=billed.bill.total,
             kind=accounts[n].function.replace("_", " ") if n in accounts else "",
         )
-        for n, each in after.items()
+        for n, billed in after.items()
     ]
 
 
-def sentences(of: Year) -> list[str]:
+def sentences(bills: Year) -> list[str]:
     """Return who would pay how much more, and in which month, in a few sentences."""
-    changes, months = of.changes, of.months
+    changes, months = bills.changes, bills.months
     if not changes:
-        return [f"No account has a bill in {of.span}."]
-    count, less, more = len(changes), *(sum(sign * each.difference > 0 for each in changes) for sign in (-1, 1))
-    whole, middle = _added([each.all for each in months]), median(each.difference for each in changes)
+        return [f"No account has a bill in {bills.span}."]
+    count, less, more = len(changes), *(sum(sign * change.difference > 0 for change in changes) for sign in (-1, 1))
+    whole, middle = _added([month.all for month in months]), median(month.difference for month in changes)
     now, percent = whole.before or Decimal(0), ", since no tariff was in force"
     if now:
         percent = f" ({100 * whole.difference / now:+.1f} %)"
-    counts = f"{more:,} of {count:,} accounts would have paid more in {of.span}, {less:,}"
+    counts = f"{more:,} of {count:,} accounts would have paid more in {bills.span}, {less:,}"
     ends = f"{_who(changes[0])} to {_who(changes[-1])}"
-    found = [
+    texts = [
         f"{counts} less and {count - more - less:,} the same.",
         f"All bills together: {whole.after:,.2f} dollars in place of {now:,.2f}, {whole.difference:+,.2f}{percent}.",
         f"The middle change is {middle:+,.2f} dollars; the changes reach from {ends}.",
     ]
     if len(months) > 1:
-        cheap, *_, dear = sorted(months, key=lambda each: each.all.difference)
-        found += [
-            f"{words} is {each.month}: {each.all.difference:+,.2f} dollars for all, {end} {_who(one)}."
-            for words, each, end, one in (
+        cheap, *_, dear = sorted(months, key=lambda month: month.all.difference)
+        texts += [
+            f"{words} is {month.month}: {month.all.difference:+,.2f} dollars for all, {end} {_who(change)}."
+            for words, month, end, change in (
                 ("Dearest", dear, "up to", dear.high),
                 ("Cheapest", cheap, "down to", cheap.low),
             )
         ]
-    return found
+    return texts
 
 
 def _who(change: BillChange) -> str:

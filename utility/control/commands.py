@@ -107,12 +107,12 @@ def _info(outcome: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a controller says of itself: facts, its microgrids, what is outstanding, the newest first."""
     if info := outcome.get("info"):
         yield ", ".join(f"{called(name)} {value}" for name, value in info.items())
-    for one in outcome.get("assignments") or ():
-        epoch = f", epoch {one['epoch'][0]} of rank {one['epoch'][1]}" if one.get("epoch") else ""
-        yield f"{'manages' if one['manages'] else 'takes records of'} {one['microgrid']}{epoch}"
-    for one in outcome.get("outstanding") or ():
-        until = f" until {moment(one['until'])}" if one.get("until") else ""
-        yield f"{one['what']}{until}" + (f", not confirmed by meter {one['meter']}" if one.get("meter") else "")
+    for assigned in outcome.get("assignments") or ():
+        epoch = f", epoch {assigned['epoch'][0]} of rank {assigned['epoch'][1]}" if assigned.get("epoch") else ""
+        yield f"{'manages' if assigned['manages'] else 'takes records of'} {assigned['microgrid']}{epoch}"
+    for item in outcome.get("outstanding") or ():
+        until = f" until {moment(item['until'])}" if item.get("until") else ""
+        yield f"{item['what']}{until}" + (f", not confirmed by meter {item['meter']}" if item.get("meter") else "")
 
 
 # The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent.
@@ -181,9 +181,9 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
     except ValidationError as error:
         fault = error.errors()[0]
         text = plain(fault)
-        found = _escaped(f"{text} (found {fault['input']!r})")
+        problem = _escaped(f"{text} (found {fault['input']!r})")
         named = [str(key) for key in fault["loc"][:1]]
-        raise FieldsError(named, f"{{}}: {found}" if named else _escaped(text)) from error
+        raise FieldsError(named, f"{{}}: {problem}" if named else _escaped(text)) from error
     if command.first_quarter is not None and command.first_quarter > (command.last_quarter or 0):
         raise FieldsError(("first_quarter",), "{} must not be after the last")
     if len(command.pack()) > MAX_COMMAND_BYTES - _ID_BYTES:
@@ -217,7 +217,7 @@ def in_force(settings: frozenset[str], heartbeat: Heartbeat | None) -> Before:
     """Return what is in force at a gateway, of some settings.
 
     Args:
-        settings: Their names (``settings.settings_of``).
+        settings: Their names (``utility.outbox.changes.settings_of``).
         heartbeat: The gateway's last heartbeat; ``None``: there was none.
     """
     return {name: _value(name, heartbeat) for name in sorted(settings)}
@@ -238,7 +238,7 @@ def _value(name: str, heartbeat: Heartbeat | None) -> Any:
     if name == STRATEGY:
         return {"value": heartbeat.strategy, "tuned": is_tuned}
     if name == METERS:
-        by_itself = METERS not in heartbeat.tuned and any("meters" in each for each in (heartbeat.saves or {}).values())
+        by_itself = METERS not in heartbeat.tuned and any("meters" in save for save in (heartbeat.saves or {}).values())
         return {"value": "none" if by_itself else heartbeat.meters}
     ends = {str(cmd): until for cmd, until in heartbeat.ends.items()}
     return _state(ends.get(name)) if name in _WITH_END else None
@@ -306,27 +306,27 @@ class UsualSchedules:
     differ: Mapping[MicrogridId, str]  # which periods of which microgrids differ, in words
 
 
-def usual_of(kind: str, said: Mapping[MicrogridId, Heartbeat | None]) -> UsualSchedules:
+def usual_of(kind: str, beats: Mapping[MicrogridId, Heartbeat | None]) -> UsualSchedules:
     """Return what is usual among the microgrids of a kind; those that have not reported say ``None``."""
-    heard = [each for each in said.values() if each is not None]
+    heard = [beat for beat in beats.values() if beat is not None]
     values: dict[str, list[int]] = {
-        period: [each.periods[period] for each in heard if period in each.periods] for period in PERIODS
+        period: [beat.periods[period] for beat in heard if period in beat.periods] for period in PERIODS
     }
-    periods = {period: mode(found) for period, found in values.items() if found}
-    months = [each.lte for each in heard if each.lte and each.lte.expected and each.lte.allowance]
-    line = [fmean(each) for each in zip(*((max(m.expected or ()), m.allowance) for m in months), strict=True)]
-    differ = {name: "no report yet" if each is None else _differs(each, periods) for name, each in said.items()}
+    periods = {period: mode(seconds) for period, seconds in values.items() if seconds}
+    months = [beat.lte for beat in heard if beat.lte and beat.lte.expected and beat.lte.allowance]
+    line = [fmean(both) for both in zip(*((max(m.expected or ()), m.allowance) for m in months), strict=True)]
+    differ = {name: "no report yet" if beat is None else _differs(beat, periods) for name, beat in beats.items()}
     return UsualSchedules(
         kind=kind,
-        microgrids=len(said),
+        microgrids=len(beats),
         periods=periods,
         line=(line[0], line[1]) if line else None,
         differ={name: words for name, words in differ.items() if words},
     )
 
 
-def _differs(said: Heartbeat, usual: Mapping[str, int]) -> str:
-    other = {name: value for name, value in said.periods.items() if name in usual and value != usual[name]}
+def _differs(beat: Heartbeat, usual: Mapping[str, int]) -> str:
+    other = {name: value for name, value in beat.periods.items() if name in usual and value != usual[name]}
     return ", ".join(f"{called(name)} {seconds} s" for name, seconds in other.items())
 
 
@@ -355,12 +355,12 @@ def weightings(
     """
     # A battery gives through the meter that counts what leaves its place.
     batteries = [m for m in members if m.capacity is not None and m.direction is Direction.OUTGOING]
-    found: list[Weighting] = []
+    steps: list[Weighting] = []
     for quarter in (now, *sorted(quarter for quarter in _dates(batteries, accounts) if quarter > now)):
         weights = _weights_at(batteries, accounts, quarter)
-        if not found or found[-1].weights != weights:
-            found.append(Weighting(since=quarter, weights=weights))
-    return found
+        if not steps or steps[-1].weights != weights:
+            steps.append(Weighting(since=quarter, weights=weights))
+    return steps
 
 
 def _dates(batteries: Sequence[Installed], accounts: Mapping[AccountNumber, Account]) -> set[Quarter]:
@@ -387,20 +387,20 @@ def _weights_at(
     return weights
 
 
-def to_tell(told: Sequence[Weighting] | None, wanted: Sequence[Weighting], now: Quarter) -> Weighting | None:
+def to_tell(sent: Sequence[Weighting] | None, wanted: Sequence[Weighting], now: Quarter) -> Weighting | None:
     """Return the weights to send to a controller next; ``None``: it has all.
 
     Args:
-        told: What it was sent, in order of time; nothing: it has those of its settings file; ``None``: not known.
+        sent: What it was sent, in order of time; nothing: it has those of its settings file; ``None``: not known.
         wanted: What it should have (``weightings``).
     """
     present, *later = wanted
-    if told is None:
+    if sent is None:
         return Weighting(since=now, weights=present.weights)
-    begun = [one for one in told if one.since <= now]
+    begun = [w for w in sent if w.since <= now]
     in_force = begun[-1].weights if begun else {}
-    waiting = next((one for one in told if one.since > now), None)
-    coming = next((one for one in later if one.since <= now + AHEAD), None)
+    waiting = next((w for w in sent if w.since > now), None)
+    coming = next((w for w in later if w.since <= now + AHEAD), None)
     if in_force != present.weights:
         return Weighting(since=now, weights=present.weights)
     if waiting == coming:

@@ -57,8 +57,8 @@ class Newer:
 
 def kinds_of(connection: Connection) -> dict[MicrogridId, str]:
     """Return the kind of each microgrid, such as ``residential``, in order."""
-    found = select(controller.c.id, controller.c.kind).order_by(controller.c.number)
-    return {row.id: row.kind for row in connection.execute(found)}
+    statement = select(controller.c.id, controller.c.kind).order_by(controller.c.number)
+    return {row.id: row.kind for row in connection.execute(statement)}
 
 
 def newest_change(connection: Connection) -> int:
@@ -81,8 +81,8 @@ def newer_change(
 
 def add_change(connection: Connection, new: NewChange, now: EpochSeconds) -> int:
     """Store a change as planned, and return its number; the versions of its settings are it from now on."""
-    each = list(new.targets.values())
-    same = each[0] if all(fields == each[0] for fields in each) else {}
+    every = list(new.targets.values())
+    same = every[0] if all(fields == every[0] for fields in every) else {}
     values = {"made": now, "person": new.person, "action": new.action, "fields": json.dumps(same), "due": new.due}
     values |= {"valid_s": new.valid_s, "state": "planned", "undoes": new.undoes}
     statement = control_change.insert().values(values).returning(control_change.c.no)
@@ -156,8 +156,8 @@ def _put_versions_back(connection: Connection, number: int) -> None:
 def due_changes(connection: Connection, now: EpochSeconds) -> list[Row[Any]]:
     """Return the planned changes that are due, in order, with ``no``, ``due`` and ``valid_s``."""
     c = control_change.c
-    found = select(c.no, c.due, c.valid_s).where(c.state == "planned", c.due <= now).order_by(c.due, c.no)
-    return list(connection.execute(found))
+    statement = select(c.no, c.due, c.valid_s).where(c.state == "planned", c.due <= now).order_by(c.due, c.no)
+    return list(connection.execute(statement))
 
 
 def find_change(connection: Connection, number: int) -> ControlChange:
@@ -209,20 +209,20 @@ def _target(row: Row[Any]) -> ChangeTarget:
 
 def _changes(connection: Connection, wanted: Any) -> list[ControlChange]:
     rows = connection.execute(select(control_change).where(wanted).order_by(control_change.c.no.desc()))
-    found = rows.mappings().all()
-    counts = _counts(connection, {row["no"]: row["state"] for row in found})
-    return [_change(row, counts.get(row["no"], Counter())) for row in found]
+    changes = rows.mappings().all()
+    counts = _counts(connection, {row["no"]: row["state"] for row in changes})
+    return [_change(row, counts.get(row["no"], Counter())) for row in changes]
 
 
 def _change(row: RowMapping, counts: Mapping[State, int]) -> ControlChange:
     fields, waits = json.loads(row["fields"]) or None, row["state"] == "planned" or bool(counts.get("open"))
-    made = {"action": Action(row["action"]), "fields": fields, "what": title(fields, row["undoes"])}
-    return ControlChange(**{**row, **made, "microgrids": sum(counts.values()), "counts": counts, "waits": waits})
+    more = {"action": Action(row["action"]), "fields": fields, "what": title(fields, row["undoes"])}
+    return ControlChange(**{**row, **more, "microgrids": sum(counts.values()), "counts": counts, "waits": waits})
 
 
 def _counts(connection: Connection, states: Mapping[int, str]) -> dict[int, Counter[State]]:
     """Return how many microgrids of each change are in which state."""
-    found: dict[int, Counter[State]] = {}
+    counts: dict[int, Counter[State]] = {}
     for some in chunks(sorted(states)):
         statement = (
             select(control_target.c.change_no, command.c.state, command.c.result, func.count().label("number"))
@@ -232,8 +232,8 @@ def _counts(connection: Connection, states: Mapping[int, str]) -> dict[int, Coun
         )
         for row in connection.execute(statement):
             state = state_of(states[row.change_no], row.state, row.result)
-            found.setdefault(row.change_no, Counter())[state] += row.number
-    return found
+            counts.setdefault(row.change_no, Counter())[state] += row.number
+    return counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,9 +250,9 @@ class ChangePreview:
     def mean(self) -> tuple[float, float] | None:
         """Mean bytes a month of the lines before and after, in the fuller direction; ``None``: of none it is known."""
         known = [
-            (max(each.before_bytes), max(each.after_bytes))
-            for each in self.effects
-            if each.before_bytes and each.after_bytes
+            (max(effect.before_bytes), max(effect.after_bytes))
+            for effect in self.effects
+            if effect.before_bytes and effect.after_bytes
         ]
         return (fmean(old for old, _ in known), fmean(new for _, new in known)) if known else None
 
@@ -277,14 +277,14 @@ def _effects(
     heartbeats, relayed = last_heartbeats(connection, microgrids), relayed_by(connection, microgrids)
     zone, putting = zone_of(connection), _putting(connection)
     month_end = month_quarters(month_of(now // QUARTER_S, zone), zone)[1] * QUARTER_S
-    found = []
+    effects = []
     for microgrid in microgrids:
-        _, said = heartbeats.get(microgrid, (0, None))
-        file_relay_s = None if said is None or "relay_s" in said.tuned else said.periods.get("relay_s")
-        left_s = 0 if said is None else max(0, month_end - said.time)
+        _, beat = heartbeats.get(microgrid, (0, None))
+        file_relay_s = None if beat is None or "relay_s" in beat.tuned else beat.periods.get("relay_s")
+        left_s = 0 if beat is None else max(0, month_end - beat.time)
         counted = RelayedDays(**relayed[microgrid], meters=putting.get(microgrid, 0)) if microgrid in relayed else None
-        found.append(effect_on(microgrid, fields, said, counted, left_s, file_relay_s))
-    return found
+        effects.append(effect_on(microgrid, fields, beat, counted, left_s, file_relay_s))
+    return effects
 
 
 def _putting(connection: Connection) -> dict[MicrogridId, int]:
@@ -339,9 +339,9 @@ def schedules_page(
         statement = statement.join(gateway_seen, gateway_seen.c.controller == c.id)
         statement = statement.where(gateway_seen.c.tuned)
     rows = connection.execute(statement).all()
-    said = last_heartbeats(connection, [row.id for row in rows])
-    found = ((row, *said.get(row.id, (None, None))) for row in rows)
-    return [InForce(microgrid=row.id, kind=row.kind, time=time, heartbeat=beat) for row, time, beat in found]
+    beats = last_heartbeats(connection, [row.id for row in rows])
+    reported = ((row, *beats.get(row.id, (None, None))) for row in rows)
+    return [InForce(microgrid=row.id, kind=row.kind, time=time, heartbeat=beat) for row, time, beat in reported]
 
 
 def set_weight(
@@ -385,8 +385,8 @@ def microgrids_with_weights(connection: Connection) -> set[MicrogridId]:
 def microgrid_of(connection: Connection, label: str) -> MicrogridId | None:
     """Return the microgrid of a meter, by its id as text; ``None``: it is not registered."""
     statement = select(meter.c.microgrid).where(meter.c.label == label)
-    found: MicrogridId | None = connection.execute(statement).scalar()
-    return found
+    microgrid: MicrogridId | None = connection.execute(statement).scalar()
+    return microgrid
 
 
 def wanted_weights(connection: Connection, now: EpochSeconds) -> list[Wanted]:
@@ -396,28 +396,28 @@ def wanted_weights(connection: Connection, now: EpochSeconds) -> list[Wanted]:
     a time: weights in force that came after the next ones would drop these.
     """
     quarter = now // QUARTER_S
-    told = {one.controller: one for one in told_of(connection, "weights")}
-    microgrids = microgrids_with_weights(connection) | told.keys()
+    sent = {last.controller: last for last in told_of(connection, "weights")}
+    microgrids = microgrids_with_weights(connection) | sent.keys()
     registry = load_batteries(connection, microgrids)
     members: dict[MicrogridId, list[Installed]] = {}
-    for each in registry.meters.values():
-        members.setdefault(each.microgrid, []).append(each)
-    found = []
+    for installed in registry.meters.values():
+        members.setdefault(installed.microgrid, []).append(installed)
+    to_send = []
     for name in sorted(microgrids):
-        if (last := told.get(name)) is not None and last.state == "open":
+        if (last := sent.get(name)) is not None and last.state == "open":
             continue
         known = [Weighting(since=since, weights=weights) for since, weights in last.content] if last else []
         wanted = weightings(members.get(name, []), registry.accounts, quarter)
         if (new := to_tell(None if last and last.is_to_repeat(now) else known, wanted, quarter)) is None:
             continue
-        begin, earlier = new.since * QUARTER_S, [one for one in known if one.since < new.since]
-        found.append(
+        begin, earlier = new.since * QUARTER_S, [w for w in known if w.since < new.since]
+        to_send.append(
             Wanted(
                 controller=name,
                 topic="weights",
                 fields={"cmd": Action.SHARING, "weights": new.weights, "from_time": begin if begin > now else None},
-                content=[[one.since, one.weights] for one in (*earlier[-1:], new)],
+                content=[[w.since, w.weights] for w in (*earlier[-1:], new)],
                 until=max(begin, now) + SENT_S,
             )
         )
-    return found
+    return to_send

@@ -74,20 +74,20 @@ def layout_of(members: Sequence[SeriesMeter]) -> SeriesLayout:
     inside = [m for m in members if m.function is not Function.BOUNDARY]
     names = sorted({m.place for m in inside})
     places = tuple(tuple(m for m in inside if m.place == name) for name in names)
-    found: list[tuple[Series, SeriesRole, int]] = []
+    roles: list[tuple[Series, SeriesRole, int]] = []
     for number, meters in enumerate(places):
         is_metered_in = any(m.direction is Direction.INCOMING for m in meters)
-        for one in meters:
-            role = SeriesRole.INCOMING if one.direction is Direction.INCOMING else SeriesRole.OUTGOING
-            found.append(((one.no, int(RecordType.THROUGH)), role, number))
+        for m in meters:
+            role = SeriesRole.INCOMING if m.direction is Direction.INCOMING else SeriesRole.OUTGOING
+            roles.append(((m.no, int(RecordType.THROUGH)), role, number))
             if role is SeriesRole.OUTGOING and not is_metered_in:
-                for kind, of in ((RecordType.GENERATION, SeriesRole.GENERATION), (RecordType.STORED, SeriesRole.LEVEL)):
-                    if kind in one.record_types:
-                        found.append(((one.no, int(kind)), of, number))
+                for kind, r in ((RecordType.GENERATION, SeriesRole.GENERATION), (RecordType.STORED, SeriesRole.LEVEL)):
+                    if kind in m.record_types:
+                        roles.append(((m.no, int(kind)), r, number))
     return SeriesLayout(
-        series=tuple(series for series, _, _ in found),
-        role=tuple(role for _, role, _ in found),
-        place=tuple(place for _, _, place in found),
+        series=tuple(series for series, _, _ in roles),
+        role=tuple(role for _, role, _ in roles),
+        place=tuple(place for _, _, place in roles),
         places=places,
         boundary=(ends[Direction.INCOMING], ends[Direction.OUTGOING]) if len(ends) == len(Direction) else None,
     )
@@ -122,9 +122,9 @@ def outages_of(events: Events, boundary: Iterable[int]) -> dict[int, list[Interv
 
     A meter's are its times off and off the grid; the microgrid's are those of its boundary's meters.
     """
-    found = {number: sorted(off_times(of) + off_grid_times(of)) for number, of in events.items()}
-    found[0] = sorted(interval for number in boundary for interval in found.get(number, []))
-    return found
+    outages = {number: sorted(off_times(pairs) + off_grid_times(pairs)) for number, pairs in events.items()}
+    outages[0] = sorted(interval for number in boundary for interval in outages.get(number, []))
+    return outages
 
 
 def slots_in(intervals: Sequence[Interval], begin: EpochSeconds, slots: int) -> NDArray[np.bool_]:
@@ -139,15 +139,15 @@ def slots_in(intervals: Sequence[Interval], begin: EpochSeconds, slots: int) -> 
 
 def days_in(intervals: Sequence[Interval], begin: EpochSeconds, end: EpochSeconds, zone: ZoneInfo) -> set[date]:
     """Return the local days within ``[begin, end)`` that one of the intervals touches."""
-    found: set[date] = set()
+    days: set[date] = set()
     for start, until in intervals:
         time, last = max(start, begin), min(until, end)
         while time <= last and start < end and until >= begin:
-            found.add(datetime.fromtimestamp(time, zone).date())
+            days.add(datetime.fromtimestamp(time, zone).date())
             time += _DAY_S // 2
         if start < end and until >= begin:
-            found.add(datetime.fromtimestamp(last, zone).date())
-    return found
+            days.add(datetime.fromtimestamp(last, zone).date())
+    return days
 
 
 _COLUMNS = QUARTERS_A_DAY + 1  # the last quarter-hour before the day, and the day's
@@ -185,12 +185,12 @@ def judged(members: Sequence[SeriesMeter], layout: SeriesLayout, day: DayOf, lim
     series, energy, known = _use_and_generation(layout, day)
     sent = [(m, kind) for m in members for kind in sorted(m.record_types) if RecordType(kind).is_flow]
     whole = _day(series, ids, energy, known, day, limits)
-    found = checked(whole, _slots(sent, ids, day, limits), limits)
+    findings = checked(whole, _slots(sent, ids, day, limits), limits)
     return JudgedDay(
-        findings=found,
+        findings=findings,
         ordinary={
-            one: int(total)
-            for one, total, ordinary in zip(series, whole.total, whole.ordinary, strict=True)
+            key: int(total)
+            for key, total, ordinary in zip(series, whole.total, whole.ordinary, strict=True)
             if ordinary
         },
     )
@@ -198,24 +198,24 @@ def judged(members: Sequence[SeriesMeter], layout: SeriesLayout, day: DayOf, lim
 
 def _use_and_generation(layout: SeriesLayout, day: DayOf) -> tuple[list[Series], Numbers, Flags]:
     """Return the use and the generation of each place by quarter, and where they are known."""
-    found: list[tuple[Series, EnergyLine]] = []
+    lines: list[tuple[Series, EnergyLine]] = []
     for meters in layout.places:
         # Of the meters of one direction one follows another at an exchange, in whose quarter no charge is known.
         adding = Adding(day.measured, _COLUMNS, day.loss_permille)
-        for one in meters:
-            adding.add(one.no, one.direction, one.record_types, one.in_place(day.first - 1 + np.arange(_COLUMNS)))
+        for m in meters:
+            adding.add(m.no, m.direction, m.record_types, m.in_place(day.first - 1 + np.arange(_COLUMNS)))
         flows = Flows(first=day.first, **adding.lines)
         into = [m for m in meters if m.direction is Direction.INCOMING]
         out = [m for m in meters if m.direction is Direction.OUTGOING]
         if out and RecordType.GENERATION in out[-1].record_types:
-            found.append(((out[-1].no, int(RecordType.GENERATION)), flows.sun))
+            lines.append(((out[-1].no, int(RecordType.GENERATION)), flows.sun))
         if into and RecordType.THROUGH in into[-1].record_types:
             # The incoming meter of a house with sun and battery reads nothing for days and then a lot, as the weather
             # is; its use is as steady as that of a house without, and is judged in place of the meter's readings.
-            found.append(((into[-1].no, int(RecordType.THROUGH)), flows.used))
-    known = np.array([each.slots == each.expected for _, each in found], np.bool_).reshape(-1, QUARTERS_A_DAY)
-    energy = np.array([each.energy for _, each in found], np.int64).reshape(-1, QUARTERS_A_DAY)
-    return [series for series, _ in found], energy * known, known
+            lines.append(((into[-1].no, int(RecordType.THROUGH)), flows.used))
+    known = np.array([line.slots == line.expected for _, line in lines], np.bool_).reshape(-1, QUARTERS_A_DAY)
+    energy = np.array([line.energy for _, line in lines], np.int64).reshape(-1, QUARTERS_A_DAY)
+    return [series for series, _ in lines], energy * known, known
 
 
 def _day(
@@ -223,8 +223,8 @@ def _day(
 ) -> SeriesDay:
     days = limits.reference_days
     before, usable = np.zeros((len(series), days), np.int64), np.zeros((len(series), days), np.bool_)
-    for row, one in enumerate(series):
-        past = list(day.before.get(one, ()))[-days:]
+    for row, key in enumerate(series):
+        past = list(day.before.get(key, ()))[-days:]
         if past:
             before[row, -len(past) :], usable[row, -len(past) :] = past, True
     return SeriesDay(
@@ -253,7 +253,7 @@ def _slots(
 ) -> DaySlots:
     """Return what the meters sent, as it was sent."""
     sent = [(member.no, kind) for member, kind in members]
-    rows = [day.measured.get(one, Measured.nothing(_COLUMNS)) for one in sent]
+    rows = [day.measured.get(key, Measured.nothing(_COLUMNS)) for key in sent]
     shape = (len(sent), QUARTERS_A_DAY)
     counts = np.array([row.slots[1:] for row in rows], np.int64).reshape(shape)
     off = np.array(
@@ -264,9 +264,9 @@ def _slots(
         np.int64,
     ).reshape(shape)
     quarters = day.first + np.arange(QUARTERS_A_DAY)
-    began = np.array([quarters >= day.began.get(one, quarters[-1] + 1) for one in sent], np.bool_).reshape(shape)
+    began = np.array([quarters >= day.began.get(key, quarters[-1] + 1) for key in sent], np.bool_).reshape(shape)
     expected = began & np.array([member.in_place(quarters) for member, _ in members], np.bool_).reshape(shape)
-    registers = [_register(day, one) for one in sent]
+    registers = [_register(day, key) for key in sent]
     total = np.array([row.total[1:] for row in rows], np.int64).reshape(shape)
     return DaySlots(
         day=_day(sent, ids, np.where(counts == SLOTS, total, 0), counts == SLOTS, day, limits),
@@ -280,8 +280,8 @@ def _slots(
 
 def _register(day: DayOf, series: Series) -> tuple[int, bool]:
     """Return the difference of a meter's register over the day, and whether it is known."""
-    of = day.measured.get((series[0], int(RecordType.REGISTER)))
-    if of is None or series[1] != RecordType.THROUGH or not (of.whole[0] and of.whole[-1]):
+    register = day.measured.get((series[0], int(RecordType.REGISTER)))
+    if register is None or series[1] != RecordType.THROUGH or not (register.whole[0] and register.whole[-1]):
         return 0, False
-    difference = int(of.last[-1] - of.last[0])
+    difference = int(register.last[-1] - register.last[0])
     return difference, difference >= 0

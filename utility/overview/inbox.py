@@ -82,21 +82,21 @@ def items(
     active = [row.alarm for row in board if row.state is AlarmState.ACTIVE and row.alarm.name not in _COUNTED_HERE]
     alarmed = {row.alarm.place for row in board}
     held = {row.alarm.place for row in board if row.alarm.name in _OF_LATE}
-    left = [each for each in facts if each.microgrid not in held]
-    late = [each for each in left if _is_late(each, now)]
-    soon = (each for each in left if each not in late and each.microgrid not in alarmed)
-    found = [*_alarms(active), *_islands(facts, now, lasting), *_late(late), *_in_alarm(soon, now)]
+    left = [m for m in facts if m.microgrid not in held]
+    late = [m for m in left if _is_late(m, now)]
+    soon = (m for m in left if m not in late and m.microgrid not in alarmed)
+    needed = [*_alarms(active), *_islands(facts, now, lasting), *_late(late), *_in_alarm(soon, now)]
     for name, kind in DECISIONS.items():
         if count := waiting.get(name, 0):
             words = f"{counted(count, kind.one)} {'waits' if count == 1 else 'wait'} for {kind.what}"
-            found.append(Item(mark="idle", words=words, link=kind.link, roles=kind.roles))
-    return tuple(sorted(found, key=lambda item: ("bad", "warning", "idle").index(item.mark)))
+            needed.append(Item(mark="idle", words=words, link=kind.link, roles=kind.roles))
+    return tuple(sorted(needed, key=lambda item: ("bad", "warning", "idle").index(item.mark)))
 
 
-def of_roles(found: Iterable[Item], roles: Iterable[Role]) -> list[Item]:
+def of_roles(every: Iterable[Item], roles: Iterable[Role]) -> list[Item]:
     """Return the items for a person with some roles."""
     mine = set(roles)
-    return [item for item in found if item.roles & mine]
+    return [item for item in every if item.roles & mine]
 
 
 def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
@@ -107,8 +107,8 @@ def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
     for name, some in by_name.items():
         first = some[0]
         link = "/console/alarms" if len(some) > 1 else f"/console/alarms/one?{urlencode({'key': first.key})}"
-        words = first.summary.rstrip(".") if len(some) == 1 else f"{title(name)}: {places(each.place for each in some)}"
-        mark = "bad" if any(each.severity is Severity.CRITICAL for each in some) else "warning"
+        words = first.summary.rstrip(".") if len(some) == 1 else f"{title(name)}: {places(a.place for a in some)}"
+        mark = "bad" if any(a.severity is Severity.CRITICAL for a in some) else "warning"
         yield Item(mark=mark, words=words, link=link, roles=_WATCH)
 
 
@@ -116,17 +116,17 @@ def _islands(
     facts: Iterable[MicrogridFacts], now: EpochSeconds, lasting: Mapping[MicrogridId, HoursLeft]
 ) -> Iterator[Item]:
     """Yield an item for the islands, with what is left and what helps."""
-    found = [(each, why) for each in facts if (why := island_words(each, now)) is not None]
-    if not found:
+    islands = [(m, why) for m in facts if (why := island_words(m, now)) is not None]
+    if not islands:
         return
-    known = [left.first for each, _ in found if (left := lasting.get(each.microgrid)) is not None]
+    known = [left.first for m, _ in islands if (left := lasting.get(m.microgrid)) is not None]
     first = min(known, key=lambda band: inf if band.middle is None else band.middle, default=None)
-    names, link = [each.microgrid for each, _ in found], "/console/microgrids"
-    words = f"{names[0]} is an island: {found[0][1]}" if len(found) == 1 else f"Islands: {places(names)}"
+    names, link = [m.microgrid for m, _ in islands], "/console/microgrids"
+    words = f"{names[0]} is an island: {islands[0][1]}" if len(islands) == 1 else f"Islands: {places(names)}"
     yield Item(
         mark="bad" if is_nearly_dark(first) else "warning",
         words=f"{words}. {dark_words(first)}; a request to reduce makes it longer",
-        link=f"{link}/{names[0]}" if len(found) == 1 else link,
+        link=f"{link}/{names[0]}" if len(islands) == 1 else link,
         roles=_WATCH,
     )
 
@@ -141,15 +141,15 @@ def _is_late(facts: MicrogridFacts, now: EpochSeconds) -> bool:
 def _late(late: Sequence[MicrogridFacts]) -> Iterator[Item]:
     """Yield an item for the microgrids that are late by long and have no alarm yet."""
     if late:
-        words = f"Late by more than an hour: {places(each.microgrid for each in late)}"
+        words = f"Late by more than an hour: {places(m.microgrid for m in late)}"
         yield Item(mark="warning", words=words, link="/console/microgrids", roles=_WATCH)
 
 
 def _in_alarm(facts: Iterable[MicrogridFacts], now: EpochSeconds) -> Iterator[Item]:
     """Yield an item for the microgrids that the map shows in alarm; the alarm itself follows minutes later."""
-    found = [one for each in facts if (one := cell(each, now)).condition is MicrogridCondition.ALARM]
-    if found:
-        words = found[0].words if len(found) == 1 else f"In alarm: {places(each.microgrid for each in found)}"
+    cells = [shown for m in facts if (shown := cell(m, now)).condition is MicrogridCondition.ALARM]
+    if cells:
+        words = cells[0].words if len(cells) == 1 else f"In alarm: {places(c.microgrid for c in cells)}"
         yield Item(mark="bad", words=words, link="/console/microgrids", roles=_WATCH)
 
 
@@ -209,7 +209,9 @@ def judged(kept: KeptDeadLetter, limits: Mapping[int, MilliwattHours]) -> Judged
     )
 
 
-def consequences(one: JudgedLetter, account: AccountNumber | None, month: str, *, is_issued: bool) -> tuple[str, str]:
+def consequences(
+    letter: JudgedLetter, account: AccountNumber | None, month: str, *, is_issued: bool
+) -> tuple[str, str]:
     """Return what a release and a refusal do to a bill, in words.
 
     Args:
@@ -217,14 +219,14 @@ def consequences(one: JudgedLetter, account: AccountNumber | None, month: str, *
         month: The local month of the readings.
         is_issued: Whether that month's bills are issued.
     """
-    lost = f"The {counted(one.slots, 'reading')} of 15 s stay missing; what is missing is estimated as in any gap."
+    lost = f"The {counted(letter.slots, 'reading')} of 15 s stay missing; what is missing is estimated as in any gap."
     if account is None:
         return "They count in the town's sums; no account had the meter.", lost
-    if one.energy is None:
+    if letter.energy is None:
         return f"It counts where the battery of account {account} is settled.", lost
     bill = f"the bill of account {account} for {month}"
     when = f"{bill} is issued: the difference comes with its correction" if is_issued else f"{bill} is not issued yet"
-    return f"{one.energy / 1e6:,.3f} kWh are settled for account {account}; {when}.", lost
+    return f"{letter.energy / 1e6:,.3f} kWh are settled for account {account}; {when}.", lost
 
 
 def _amount(kind: RecordType, value: MilliwattHours) -> str:

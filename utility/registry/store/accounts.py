@@ -44,14 +44,14 @@ def mark_changed(connection: Connection, before: DatedRegistry, after: DatedRegi
 
 def changed_places(numbers: Mapping[MicrogridId, int], before: DatedRegistry, after: DatedRegistry) -> dict[int, Day]:
     """Return the first day on which a meter's place, or its being there, may be another, by microgrid's number."""
-    found: dict[int, Day] = {}
+    days: dict[int, Day] = {}
     for meter_id, now in after.meters.items():
         was = before.meters.get(meter_id)
         if was is None or replace(was, holdings=()) == replace(now, holdings=()):
             continue
         owner, day = numbers[now.microgrid], _changed_from(was, now) // QUARTERS_A_DAY
-        found[owner] = min(day, found.get(owner, day))
-    return found
+        days[owner] = min(day, days.get(owner, day))
+    return days
 
 
 def _changed_from(was: Installed, now: Installed) -> Quarter:
@@ -66,13 +66,13 @@ def _changed_holdings(
     numbers: Mapping[MicrogridId, int], before: DatedRegistry, after: DatedRegistry
 ) -> dict[int, Day]:
     """Return the first day from which on a meter's account is another one than before, by microgrid's number."""
-    found: dict[int, Day] = {}
+    days: dict[int, Day] = {}
     for meter_id, now in after.meters.items():
         was = before.meters.get(meter_id)
         if was is not None and was.holdings != now.holdings:
             owner, day = numbers[now.microgrid], min(_dates(was.holdings) ^ _dates(now.holdings))[0] // QUARTERS_A_DAY
-            found[owner] = min(day, found.get(owner, day))
-    return found
+            days[owner] = min(day, days.get(owner, day))
+    return days
 
 
 def _dates(holdings: Iterable[Holding]) -> set[tuple[int, int, str]]:
@@ -167,14 +167,14 @@ def save_dated_registry(
     changes = list(differences(before, after, zone))
     if not changes:
         return 0
-    meters = [one for one in after.meters.values() if before.meters.get(one.id) != one]
+    meters = [m for m in after.meters.values() if before.meters.get(m.id) != m]
     mark_changed(connection, before, after)
-    accounts = [one for one in after.accounts.values() if before.accounts.get(one.number) != one]
-    _replace(connection, installed, "meter", [signed64(one.id) for one in meters], map(_place_row, meters))
-    rows = (_holding_row(one, held) for one in meters for held in one.holdings)
-    _replace(connection, holding, "meter", [signed64(one.id) for one in meters], rows)
-    terms = (row for one in accounts for row in _term_rows(one))
-    _replace(connection, account_term, "account", [one.number for one in accounts], terms)
+    accounts = [a for a in after.accounts.values() if before.accounts.get(a.number) != a]
+    _replace(connection, installed, "meter", [signed64(m.id) for m in meters], map(_place_row, meters))
+    rows = (_holding_row(m, held) for m in meters for held in m.holdings)
+    _replace(connection, holding, "meter", [signed64(m.id) for m in meters], rows)
+    terms = (row for a in accounts for row in _term_rows(a))
+    _replace(connection, account_term, "account", [a.number for a in accounts], terms)
     _insert(connection, account, ({"number": n, "made": now} for n in after.accounts.keys() - before.accounts.keys()))
     audit = ({"time": now, "person": person, **change.texts} for change in changes)
     _insert(connection, registry_change, audit)
@@ -198,22 +198,22 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
     _insert(connection, installed, map(_place_row, added))
     # A recovery may have lost one row of a meter's dates and kept another.
     had = set(connection.execute(select(holding.c.meter)).scalars())
-    dated = (one for one in added if signed64(one.id) not in had)
-    _insert(connection, holding, (_holding_row(one, held) for one in dated for held in one.holdings))
+    dated = (m for m in added if signed64(m.id) not in had)
+    _insert(connection, holding, (_holding_row(m, held) for m in dated for held in m.holdings))
     listed = set(connection.execute(select(account.c.number)).scalars())
     numbers = sorted({m.account for m in town.meters if m.account} - listed)
     _insert(connection, account, ({"number": number, "made": now} for number in numbers))
     if new:
         words = f"{counted(len(new), 'meter')} and {counted(len(numbers), 'account')} added"
-        told = {"subject": "registration", "before": "", "after": words}
-        _insert(connection, registry_change, [{"time": now, "person": TOWN_FILE, **told}])
+        change = {"subject": "registration", "before": "", "after": words}
+        _insert(connection, registry_change, [{"time": now, "person": TOWN_FILE, **change}])
 
 
 def accounts_at(connection: Connection, time: EpochSeconds) -> dict[MeterId, AccountNumber]:
     """Return the account that has each meter at a time; 0: nobody has it."""
     quarter = quarter_of(time)
     meters = load_dated_registry(connection).meters.values()
-    return {one.id: one.account_at(quarter) or 0 for one in meters}
+    return {m.id: m.account_at(quarter) or 0 for m in meters}
 
 
 def changes_of(connection: Connection, subjects: Sequence[str], limit: int) -> list[dict[str, Any]]:
@@ -273,21 +273,21 @@ def _accounts(
     }
 
 
-def _place_row(one: Installed) -> dict[str, Any]:
-    row = {"meter": signed64(one.id), "place": one.place, "building": one.building, "since": one.start}
-    row |= {"until": one.end, "first_register": one.first_register, "last_register": one.last_register}
+def _place_row(its: Installed) -> dict[str, Any]:
+    row = {"meter": signed64(its.id), "place": its.place, "building": its.building, "since": its.start}
+    row |= {"until": its.end, "first_register": its.first_register, "last_register": its.last_register}
     return _with_crc(installed, row)
 
 
-def _holding_row(one: Installed, held: Holding) -> dict[str, Any]:
-    row = {"meter": signed64(one.id), "since": held.start, "until": held.end, "account": held.account}
+def _holding_row(its: Installed, held: Holding) -> dict[str, Any]:
+    row = {"meter": signed64(its.id), "since": held.start, "until": held.end, "account": held.account}
     return _with_crc(holding, row)
 
 
-def _term_rows(one: Account) -> Iterable[dict[str, Any]]:
-    for what, values in one.terms:
+def _term_rows(its: Account) -> Iterable[dict[str, Any]]:
+    for what, values in its.terms:
         for dated in values:
-            row = {"account": one.number, "what": what, "since": dated.start, "value": str(dated.value)}
+            row = {"account": its.number, "what": what, "since": dated.start, "value": str(dated.value)}
             yield _with_crc(account_term, row)
 
 
@@ -305,5 +305,5 @@ def _replace(
 
 
 def _insert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    if found := list(rows):
-        connection.execute(table.insert(), found)
+    if values := list(rows):
+        connection.execute(table.insert(), values)
