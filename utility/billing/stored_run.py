@@ -60,7 +60,7 @@ class IssuedMonth:
 
     def reason(self, number: AccountNumber, was: BilledMonth, now: BilledMonth) -> str:
         """Return why an account's bill of it is corrected: by other prices, by other energies, or by both."""
-        tariffs = {each.tariff.label: each.tariff.file.tariff.corrects for each in self.inputs.segments(number)}
+        tariffs = {s.tariff.label: s.tariff.file.tariff.corrects for s in self.inputs.segments(number)}
         prices = [f"prices of {n}: {why}" for n, why in tariffs.items() if why and n not in self.corrects]
         energies = (
             f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
@@ -81,11 +81,11 @@ class CorrectedBills:
 def billed_month(bill: Bill) -> BilledMonth:
     """Return what a bill billed for its own month."""
     own = [line for line in bill.lines if LINE_ROWS[line.kind].is_of_month]
-    taken, given = (
+    taken, credited = (
         sum(line.energy or 0 for line in own if line.kind is kind) for kind in (LineKind.IMPORT, LineKind.CREDIT)
     )
     taxes = sum(to_cents(line.amount) for line in own if line.kind is LineKind.TAX)
-    return BilledMonth(cents=sum(to_cents(line.amount) for line in own), taken=taken, given=given, taxes=taxes)
+    return BilledMonth(cents=sum(to_cents(line.amount) for line in own), taken=taken, given=credited, taxes=taxes)
 
 
 def with_corrections(
@@ -107,7 +107,7 @@ def with_corrections(
         entries: What people entered; fees come first, so that what is in favour of an account meets them.
         finals: The accounts that moved out.
     """
-    billed = {n: replace(it, bill=replace(it.bill, is_final=n in finals)) for n, it in result.billed.items()}
+    billed = {n: replace(b, bill=replace(b.bill, is_final=n in finals)) for n, b in result.billed.items()}
     left = 0
     for month in earlier:
         again = bills_of(month.inputs, load, progress).billed
@@ -206,16 +206,16 @@ class StoredRun:
 
     def corrected(self) -> list[IssuedMonth]:
         """Return the months to correct."""
-        return [IssuedMonth(inputs=self._of(it), billed=it.billed, corrects=it.corrects) for it in self.earlier]
+        return [IssuedMonth(inputs=self._of(m), billed=m.billed, corrects=m.corrects) for m in self.earlier]
 
-    def _of(self, of: "StoredRun | EarlierMonth") -> RunInputs:
+    def _of(self, month: "StoredRun | EarlierMonth") -> RunInputs:
         return RunInputs(
-            month=of.month,
+            month=month.month,
             timezone=self.timezone,
             registry=self.registry,
             tariffs=tuple(tariff_of(text) for text in self.tariffs),
-            default=of.default,
-            bases=of.bases,
+            default=month.default,
+            bases=month.bases,
         )
 
     def pack(self) -> bytes:
@@ -223,9 +223,9 @@ class StoredRun:
         content = plain(self)
         registry = content["registry"]
         for name in ("meters", "accounts"):
-            registry[name] = [each for _, each in sorted(registry[name].items(), key=lambda named: int(named[0]))]
-        for each in content["earlier"]:  # Runs of before have no taxes there.
-            each["billed"] = {number: of if of[-1] else of[:-1] for number, of in each["billed"].items()}
+            registry[name] = [thing for _, thing in sorted(registry[name].items(), key=lambda named: int(named[0]))]
+        for month in content["earlier"]:  # Runs of before have no taxes there.
+            month["billed"] = {number: row if row[-1] else row[:-1] for number, row in month["billed"].items()}
         content["provisional"] = content["provisional"] or {}
         return zlib.compress(canonical(content))
 
@@ -241,7 +241,7 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     content = json.loads(zlib.decompress(data), object_hook=None if account is None else partial(_of_account, account))
     registry = content["registry"]
     for name, key in (("meters", "id"), ("accounts", "number")):
-        registry[name] = {each[key]: each for each in registry[name] if each}
+        registry[name] = {thing[key]: thing for thing in registry[name] if thing}
     content |= {name: [*filter(None, content.get(name, ()))] for name in ("earlier", "entries")}
     if account is not None:
         content["bases"] = {number: base for number, base in content["bases"].items() if int(number) == account}
@@ -296,7 +296,7 @@ class Computed:
         salted = salts(secret, self.leaves)
         leaves = [Leaf(account=n, content=content, salt=salted[n]) for n, content in sorted(self.leaves.items())]
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
-        tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
+        tariffs = {tariff.label: digest(json.loads(tariff.canonical())) for tariff in self.run.inputs().used}
         contents = [leaf.content for leaf in leaves]
         replaces = {"replaces": self.run.replaces} if self.run.replaces else {}
         head = head_of(self.run.month, contents, hashes, tariffs=tariffs, rules=self.run.rules, **replaces)
@@ -312,15 +312,15 @@ def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Co
     corrected = with_corrections(
         inputs, result, run.corrected(), recorder.load, progress, run.entries, frozenset(run.finals)
     )
-    billed = {number: _addressed(run, each) for number, each in corrected.billed.items()}
-    contents = {number: bill_bytes(each.bill) for number, each in billed.items()}
+    billed = {number: _addressed(run, b) for number, b in corrected.billed.items()}
+    contents = {number: bill_bytes(b.bill) for number, b in billed.items()}
     return Computed(
         run=replace(run, provisional=recorder.found),
         billed=billed,
         contents=contents,
         digest=digest_of(contents.values()),
         figures=_figures(corrected.billed, result, corrected.open_cents) | _days(inputs, recorder),
-        leaves=digests.leaves({number: each.bill for number, each in billed.items()}),
+        leaves=digests.leaves({number: b.bill for number, b in billed.items()}),
     )
 
 

@@ -49,12 +49,12 @@ class CostedBill:
 def costed(bill: Bill, inputs: RunInputs) -> CostedBill:
     """Return a bill with its periods, of the inputs of its run."""
     segments = inputs.within(bill.account, bill.start, bill.end)
-    names = tuple(dict.fromkeys(price.name for each in segments for price in each.tariff.prices))
+    names = tuple(dict.fromkeys(price.name for segment in segments for price in segment.tariff.prices))
     tou = np.zeros(bill.end - bill.start, np.uint8)
-    for each in segments:
-        start, end = max(each.start, bill.start), min(each.end, bill.end)
-        places = np.array([names.index(price.name) + 1 for price in each.tariff.prices], np.uint8)
-        tou[start - bill.start : end - bill.start] = places[each.tariff.periods_of(np.arange(start, end))]
+    for segment in segments:
+        start, end = max(segment.start, bill.start), min(segment.end, bill.end)
+        places = np.array([names.index(price.name) + 1 for price in segment.tariff.prices], np.uint8)
+        tou[start - bill.start : end - bill.start] = places[segment.tariff.periods_of(np.arange(start, end))]
     table = (segments or inputs.segments(bill.account))[-1].tariff.file.bill
     return CostedBill(bill=bill, currency=table.currency if table else "USD", names=names, tou=tou)
 
@@ -116,12 +116,12 @@ class AccountQuarters:
     @cached_property
     def tou(self) -> dict[Quarter, int]:
         """The number of the tariff's period of each quarter-hour that a bill has."""
-        return {each.bill.start + n: int(place) for each in self.bills for n, place in enumerate(each.tou)}
+        return {costs.bill.start + n: int(place) for costs in self.bills for n, place in enumerate(costs.tou)}
 
 
 _FLOWS = {Direction.INCOMING: FlowDirection.DELIVERED, Direction.OUTGOING: FlowDirection.RECEIVED}
 # Of each settled quality, by number.
-_QUALITIES = [ExportedQuality[each.name] if each else ExportedQuality.INCOMPLETE for each in SettledQuality]
+_QUALITIES = [ExportedQuality[settled.name] if settled else ExportedQuality.INCOMPLETE for settled in SettledQuality]
 _QUANTITIES = {
     FlowDirection.DELIVERED: (Quantity.IMPORTED, Quantity.SHARED_IN),
     FlowDirection.RECEIVED: (Quantity.EXPORTED, Quantity.SHARED_OUT),
@@ -140,28 +140,28 @@ def from_readings(
     """
     through = blocks.take(np.flatnonzero(blocks.record_type == RecordType.THROUGH))
     through = through.take(np.flatnonzero(is_held(through.meter, through.quarter.astype(np.int64), held)))
-    found = summaries(through)
-    exact, averaged = found["exact"].values, found["averaged"].values
+    sums = summaries(through)
+    exact, averaged = sums["exact"].values, sums["averaged"].values
     quality = np.where(averaged > 0, ExportedQuality.AVERAGED, ExportedQuality.MEASURED).astype(np.uint8)
     quality[exact + averaged < SLOTS] = ExportedQuality.INCOMPLETE
     quality[exact + averaged == 0] = ExportedQuality.MISSING
     column = through.quarter.astype(np.int64) - first
-    made = _Sums(first, end)
-    flow_of = {one.meter: made.expect(one, _FLOWS[one.direction]) for one in held}
+    flows = _Sums(first, end)
+    flow_of = {h.meter: flows.expect(h, _FLOWS[h.direction]) for h in held}
     for meter, flow in flow_of.items():
         rows = np.flatnonzero(through.meter == meter)
-        made.add(flow, column[rows], found["total"].values[rows], quality[rows])
-    return made.quarters(account, settled=False)
+        flows.add(flow, column[rows], sums["total"].values[rows], quality[rows])
+    return flows.quarters(account, settled=False)
 
 
 def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequence[HeldMeter]) -> AccountQuarters:
     """Return an account's settled energies: from the town and shared are together what its meter shows."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
-    made = _Sums(settled.first, settled.first + len(quarters))
-    of = np.array(_QUALITIES, np.uint8)
+    flows = _Sums(settled.first, settled.first + len(quarters))
+    qualities = np.array(_QUALITIES, np.uint8)
     row_of = {meter: row for row, meter in enumerate(settled.meters.tolist())}
-    for meter in sorted({one.meter for one in held} & row_of.keys()):
-        row, mine = row_of[meter], [one for one in held if one.meter == meter]
+    for meter in sorted({h.meter for h in held} & row_of.keys()):
+        row, mine = row_of[meter], [h for h in held if h.meter == meter]
         there = is_held(settled.meters[row : row + 1], quarters, mine)
         there &= settled.version[row] > 0
         is_whole = settled.quality[row] > SettledQuality.MISSING
@@ -171,10 +171,10 @@ def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequenc
             columns = np.flatnonzero(there & (is_whole | (energy != 0)))
             # An outgoing meter that stands for a battery without an incoming one has both flows.
             if flow == _FLOWS[mine[0].direction] or energy[columns].any():
-                for one in mine:
-                    made.expect(one, flow)
-                made.add(flow, columns, energy[columns], of[settled.quality[row]][columns])
-    return made.quarters(account, settled=True)
+                for own in mine:
+                    flows.expect(own, flow)
+                flows.add(flow, columns, energy[columns], qualities[settled.quality[row]][columns])
+    return flows.quarters(account, settled=True)
 
 
 class _Sums:
@@ -240,13 +240,13 @@ def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Itera
         zone: The time zone whose days are the blocks of intervals.
     """
     count = max((len(values) for values in quarters.energy.values()), default=0)
-    made = iso((quarters.first + count) * QUARTER_S)
-    feed = _Feed(f"commonwatt:{store}:{quarters.account}:{quarters.first}:{count}:{int(quarters.settled)}", made)
+    updated = iso((quarters.first + count) * QUARTER_S)
+    feed = _Feed(f"commonwatt:{store}:{quarters.account}:{quarters.first}:{count}:{int(quarters.settled)}", updated)
     point = f"/espi/1_1/resource/Subscription/1/UsagePoint/{quarters.account}"
     bills = [f"{point}/UsageSummary"] if quarters.bills else []
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
     yield f"<id>{feed.id_of('feed')}</id>\n<title>Green Button usage of account {quarters.account}</title>\n"
-    yield f"<updated>{made}</updated>\n<author><name>Commonwatt</name></author>\n"
+    yield f"<updated>{updated}</updated>\n<author><name>Commonwatt</name></author>\n"
     yield feed.entry(
         point,
         "/espi/1_1/resource/Subscription/1/UsagePoint",
@@ -274,15 +274,15 @@ def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Itera
 class _Feed:
     """Makes entries whose ids follow from what they are of."""
 
-    def __init__(self, name: str, made: str) -> None:
+    def __init__(self, name: str, updated: str) -> None:
         self._name = name
-        self._made = made
+        self._made = updated
 
     def id_of(self, what: str) -> str:
         return f"urn:uuid:{uuid5(NAMESPACE_URL, f'{self._name}:{what}')}"
 
     def entry(self, place: str, above: str, related: tuple[str, ...], title: str, content: str) -> str:
-        links = [_link("self", place), _link("up", above), *(_link("related", one) for one in related)]
+        links = [_link("self", place), _link("up", above), *(_link("related", address) for address in related)]
         return (
             f"<entry>\n<id>{self.id_of(place)}</id>\n{''.join(links)}\n<title>{title}</title>\n"
             f'<content type="application/xml">\n{content}\n</content>\n'

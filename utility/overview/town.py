@@ -51,7 +51,7 @@ class TownPower:
 
 def town_power(facts: Iterable[MicrogridFacts], now: EpochSeconds) -> TownPower:
     """Return the sum over the microgrids that are not closed."""
-    beats = [each.heartbeat for each in facts if not each.is_closed]
+    beats = [m.heartbeat for m in facts if not m.is_closed]
     fresh = [
         beat
         for beat in beats
@@ -101,10 +101,10 @@ class QuarterEnergy:
     def of(cls, flows: GridFlows, at: int) -> "QuarterEnergy":
         """Return the energy of a microgrid or the town in its quarter ``at``."""
         net = int(flows.taken.energy[at] - flows.given.energy[at])
-        sun, charged, given, blocks = (
-            int(each[at]) for each in (flows.sun.energy, flows.charge.energy, flows.between, flows.blocks)
+        sun, charged, between, blocks = (
+            int(energies[at]) for energies in (flows.sun.energy, flows.charge.energy, flows.between, flows.blocks)
         )
-        return cls(net=net, sun=sun, charged=charged, given=given, blocks=blocks)
+        return cls(net=net, sun=sun, charged=charged, given=between, blocks=blocks)
 
     @property
     def used(self) -> MilliwattHours:
@@ -116,8 +116,8 @@ class QuarterEnergy:
 
         The plant's part has what microgrids took from the town, also what others of them gave to it.
         """
-        found = by_source(self.used, self.sun, self.charged, self.given)
-        return {flow: int(energy) for flow, energy in found.items()}
+        sources = by_source(self.used, self.sun, self.charged, self.given)
+        return {flow: int(energy) for flow, energy in sources.items()}
 
     def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
         """Return the sum of both."""
@@ -150,7 +150,7 @@ class Today:
     @property
     def sun_of_24_h(self) -> MilliwattHours | None:
         """The sun of the last 24 hours, by which tomorrow's is expected; ``None``: too little is known."""
-        known = [self.quarters[each].sun for each in self.passed_day if each in self.quarters]
+        known = [self.quarters[quarter].sun for quarter in self.passed_day if quarter in self.quarters]
         return sum(known) * SPAN // len(known) if len(known) >= _MOSTLY else None
 
     @property
@@ -186,16 +186,16 @@ class DayEnergy:
         oldest = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1] if latest else []
         return [*latest, *oldest, *missing]
 
-    def read(self, quarter: Quarter, found: QuarterEnergy, now: EpochSeconds) -> None:
+    def read(self, quarter: Quarter, energy: QuarterEnergy, now: EpochSeconds) -> None:
         """Take what was read of a quarter."""
-        self._known[quarter], self._read[quarter] = found, now
+        self._known[quarter], self._read[quarter] = energy, now
 
     def today(self, now: EpochSeconds) -> Today:
         """Return the day so far."""
-        known = {quarter: found for quarter, found in self._known.items() if found.blocks}
+        known = {quarter: energy for quarter, energy in self._known.items() if energy.blocks}
         present = self._present(known)
         shown = QuarterEnergy() if present is None else known[present]
-        of_day = {quarter - self._begin: found for quarter, found in known.items() if quarter >= self._begin}
+        of_day = {quarter - self._begin: energy for quarter, energy in known.items() if quarter >= self._begin}
         of_before = [known.get(self._begin - SPAN + place) for place in of_day]
         return Today(
             quarter=present,
@@ -204,7 +204,7 @@ class DayEnergy:
             used_w=shown.used * _WATTS,
             charged_w=shown.charged * _WATTS,
             total=_sum(of_day.values()),
-            before=None if None in of_before or not of_before else _sum(each for each in of_before if each),
+            before=None if None in of_before or not of_before else _sum(energy for energy in of_before if energy),
             known=len(of_day),
             passed=max(0, now // QUARTER_S - self._begin),
             begin=self._begin,
@@ -285,13 +285,13 @@ def need_tomorrow(net: Mapping[Quarter, MilliwattHours], now: EpochSeconds, zone
         net: What the town took from the plant, less what it gave, by quarter.
     """
     tomorrow = datetime.fromtimestamp(now, zone).date() + timedelta(days=1)
-    found = []
+    needs = []
     for before in range(1, LIKE_DAYS + 2):  # today, which is not over, may be one of them
         day = like_day(tomorrow, before)
         quarters = range(midnight(day, zone), midnight(day + timedelta(days=1), zone))
-        if all(each in net for each in quarters):
-            found.append(sum(net[each] for each in quarters))
-    found = found[:LIKE_DAYS]
-    if not found:
+        if all(quarter in net for quarter in quarters):
+            needs.append(sum(net[quarter] for quarter in quarters))
+    needs = needs[:LIKE_DAYS]
+    if not needs:
         return None
-    return NeedTomorrow(expected=found[0], least=min(found), most=max(found), days=len(found))
+    return NeedTomorrow(expected=needs[0], least=min(needs), most=max(needs), days=len(needs))

@@ -55,11 +55,11 @@ def list_people(
     """
     statement = select(person.c.name).where(person.c.name > after).order_by(person.c.name).limit(limit)
     if search:
-        said = person.c.name.startswith(search.lower(), autoescape=True)
-        said |= func.lower(person.c.display).contains(search.lower(), autoescape=True)
+        fits = person.c.name.startswith(search.lower(), autoescape=True)
+        fits |= func.lower(person.c.display).contains(search.lower(), autoescape=True)
         if search.isascii() and search.isdecimal() and len(search) < 10:
-            said |= person.c.account == int(search)
-        statement = statement.where(said)
+            fits |= person.c.account == int(search)
+        statement = statement.where(fits)
     if role is not None:
         statement = statement.where(
             person.c.name.in_(select(person_role.c.person).where(person_role.c.role == role.value))
@@ -70,8 +70,8 @@ def list_people(
 
 def listed(connection: Connection, name: str, machine_s: EpochSeconds) -> Listed | None:
     """Return one person as a list has it; ``None``: there is none of that name."""
-    found = _listed(connection, [name], machine_s)
-    return found[0] if found else None
+    rows = _listed(connection, [name], machine_s)
+    return rows[0] if rows else None
 
 
 def invite_person(by: By, new: NewPerson) -> Link:
@@ -104,9 +104,9 @@ def invite_person(by: By, new: NewPerson) -> Link:
 def invite_people(by: By, new: Sequence[NewPerson]) -> list[Link]:
     """Add people; return their links, in order."""
     links, faults = [], []
-    for place, one in enumerate(new, start=1):
+    for place, entry in enumerate(new, start=1):
         try:
-            links.append(invite_person(by, one))
+            links.append(invite_person(by, entry))
         except AccessFaultError as error:
             faults.append(f"person {place}: {error}")
     if faults:
@@ -122,11 +122,11 @@ def demonstration_links(by: By) -> list[tuple[Role, Link]]:
     first_account = by.connection.execute(select(func.min(account.c.number))).scalar()
     links = []
     for role, name in DEMONSTRATION.items():
-        found = list_people(by.connection, "", role, "", 1, by.machine_s)
+        holders = list_people(by.connection, "", role, "", 1, by.machine_s)
         own = first_account if role is Role.RESIDENT else None
-        if found and found[0].state == "invited":
-            links.append((role, _link(by, found[0].name)))
-        elif not found and access.find_person(by.connection, name) is None and (role is not Role.RESIDENT or own):
+        if holders and holders[0].state == "invited":
+            links.append((role, _link(by, holders[0].name)))
+        elif not holders and access.find_person(by.connection, name) is None and (role is not Role.RESIDENT or own):
             new = NewPerson(name=name, display=name.capitalize(), roles=frozenset({role}), account=own)
             links.append((role, invite_person(by, new)))
     return links
@@ -137,28 +137,28 @@ def new_link(by: By, name: str) -> Link:
 
     The second factor stays: the link does not replace it.
     """
-    found = _person(by.connection, name)
+    old = _person(by.connection, name)
     _refuse_own(by, name, "change your password on the page of your account")
-    if found.state == "disabled":
+    if old.state == "disabled":
         raise AccessFaultError(f"{name} is disabled; enable first")
-    _keep_an_admin(by.connection, found, frozenset())
+    _keep_an_admin(by.connection, old, frozenset())
     access.set_state(by.connection, name, "invited")
     by.connection.execute(person.update().where(person.c.name == name).values(password=None))
-    by.record("person.link", name, found.state, _without_tokens(by, name, "invited"))
+    by.record("person.link", name, old.state, _without_tokens(by, name, "invited"))
     return _link(by, name)
 
 
 def change_roles(by: By, name: str, roles: frozenset[Role], account_: AccountNumber | None) -> None:
     """Replace a person's roles and account."""
     check_roles(roles, account_)
-    found = _person(by.connection, name)
+    old = _person(by.connection, name)
     _check_account(by.connection, account_)
-    _keep_an_admin(by.connection, found, roles)
+    _keep_an_admin(by.connection, old, roles)
     access.set_roles(by.connection, name, roles)
     access.changed_by(by.connection, name, "roles", by.actor.name, by.now)
     by.connection.execute(person.update().where(person.c.name == name).values(account=account_))
     after = {"roles": sorted(roles), "account": account_}
-    by.record("person.roles", name, {"roles": sorted(found.roles), "account": found.account}, after)
+    by.record("person.roles", name, {"roles": sorted(old.roles), "account": old.account}, after)
 
 
 def disable(by: By, name: str) -> None:
@@ -167,12 +167,12 @@ def disable(by: By, name: str) -> None:
     Raises:
         AccessFaultError: There is no such person, it is the actor, or no administrator would be left.
     """
-    found = _person(by.connection, name)
+    old = _person(by.connection, name)
     _refuse_own(by, name, "another administrator has to do that")
-    _keep_an_admin(by.connection, found, frozenset())
+    _keep_an_admin(by.connection, old, frozenset())
     access.set_state(by.connection, name, "disabled")
     by.connection.execute(invitation.delete().where(invitation.c.person == name))
-    by.record("person.disable", name, found.state, _without_tokens(by, name, "disabled"))
+    by.record("person.disable", name, old.state, _without_tokens(by, name, "disabled"))
 
 
 def enable(by: By, name: str) -> None:
@@ -181,12 +181,12 @@ def enable(by: By, name: str) -> None:
     Raises:
         AccessFaultError: There is no such person, or it is not disabled.
     """
-    found = _person(by.connection, name)
-    if found.state != "disabled":
+    old = _person(by.connection, name)
+    if old.state != "disabled":
         raise AccessFaultError(f"{name} is not disabled")
     access.set_state(by.connection, name, "invited")
     by.connection.execute(person.update().where(person.c.name == name).values(password=None))
-    by.record("person.enable", name, found.state, "invited")
+    by.record("person.enable", name, old.state, "invited")
 
 
 def end_sessions(by: By, name: str) -> None:
@@ -210,11 +210,11 @@ def end_other_sessions(by: By) -> None:
 def end_own_session(by: By, public_id: str) -> None:
     """End one session of the actor."""
     own = access.sessions_of(by.connection, by.actor.name, by.machine_s)
-    found = next((one for one in own if one.public_id == public_id), None)
-    if found is None:
+    ended = next((s for s in own if s.public_id == public_id), None)
+    if ended is None:
         raise AccessFaultError("you have no such session open; it may have ended meanwhile")
-    access.end_session(by.connection, found.digest)
-    before = {"opened": found.opened, "address": found.address, "browser": found.agent}
+    access.end_session(by.connection, ended.digest)
+    before = {"opened": ended.opened, "address": ended.address, "browser": ended.agent}
     by.record("session.end", by.actor.name, before)
 
 
@@ -229,32 +229,32 @@ def _listed(connection: Connection, names: list[str], machine_s: EpochSeconds) -
     since = {row.person: row.since for row in connection.execute(factors)}
     return [
         Listed(
-            **vars(one),
-            sessions=sessions[one.name].open if one.name in sessions else 0,
-            used=sessions[one.name].used if one.name in sessions else None,
-            link_until=ends.get(one.name),
-            second_factor=since.get(one.name),
+            **vars(p),
+            sessions=sessions[p.name].open if p.name in sessions else 0,
+            used=sessions[p.name].used if p.name in sessions else None,
+            link_until=ends.get(p.name),
+            second_factor=since.get(p.name),
         )
-        for one in access.people(connection, names)
+        for p in access.people(connection, names)
     ]
 
 
 def _person(connection: Connection, name: str) -> access.Person:
     take(connection, Lock.PEOPLE)
-    found = access.find_person(connection, name)
-    if found is None:
+    row = access.find_person(connection, name)
+    if row is None:
         raise AccessFaultError(f"{name:.40}: there is no such person")
-    return found
+    return row
 
 
-def _keep_an_admin(connection: Connection, found: access.Person, roles: Collection[Role]) -> None:
+def _keep_an_admin(connection: Connection, row: access.Person, roles: Collection[Role]) -> None:
     """Refuse a change after which no administrator could log in."""
-    if Role.ADMIN not in found.roles or Role.ADMIN in roles or found.state != "active":
+    if Role.ADMIN not in row.roles or Role.ADMIN in roles or row.state != "active":
         return
     joined = person.join(person_role, person.c.name == person_role.c.person)
-    others = (person_role.c.role == Role.ADMIN.value) & (person.c.state == "active") & (person.c.name != found.name)
+    others = (person_role.c.role == Role.ADMIN.value) & (person.c.state == "active") & (person.c.name != row.name)
     if connection.execute(select(person.c.name).select_from(joined).where(others).limit(1)).first() is None:
-        raise AccessFaultError(f"{found.name} is the last administrator who can log in; make another one first")
+        raise AccessFaultError(f"{row.name} is the last administrator who can log in; make another one first")
 
 
 def _refuse_own(by: By, name: str, instead: str) -> None:

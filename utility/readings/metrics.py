@@ -101,43 +101,43 @@ class ReadingsMetrics:
         return {name: int(value_of(counter)) for name, counter in counters.items()}
 
 
-class _Said(NamedTuple):
+class _Gateways(NamedTuple):
     silent_s: Mapping[str, float]  # by gateway
     over_quota: Collection[str]
     beats: Mapping[str, Heartbeat]
     programs: Mapping[str, Program]
 
 
-def _beats(read: Callable[[Heartbeat], float]) -> Callable[[_Said], Value]:
-    return lambda said: {name: read(beat) for name, beat in said.beats.items()}
+def _beats(read: Callable[[Heartbeat], float]) -> Callable[[_Gateways], Value]:
+    return lambda last: {name: read(beat) for name, beat in last.beats.items()}
 
 
-def _days(read: Callable[[Program], int | None]) -> Callable[[_Said], Value]:
+def _days(read: Callable[[Program], int | None]) -> Callable[[_Gateways], Value]:
     """Return what reads a number of days in seconds, of the gateways that know it."""
-    return lambda said: {name: days * 86_400 for name, one in said.programs.items() if (days := read(one)) is not None}
+    return lambda last: {name: days * 86_400 for name, p in last.programs.items() if (days := read(p)) is not None}
 
 
 def _backlog(beat: Heartbeat) -> Sequence[tuple[str, int]]:
     return ("parts", beat.backlog_parts), ("events", beat.backlog_events), ("dead_letters", beat.backlog_letters)
 
 
-def _by_way(read: Callable[[LineMonth], Sequence[int] | None]) -> Callable[[_Said], Value]:
-    return lambda said: {
-        (name, way): one
-        for name, beat in said.beats.items()
+def _by_way(read: Callable[[LineMonth], Sequence[int] | None]) -> Callable[[_Gateways], Value]:
+    return lambda last: {
+        (name, way): sent
+        for name, beat in last.beats.items()
         if beat.lte is not None
-        for way, one in zip(("up", "down"), read(beat.lte) or (), strict=False)
+        for way, sent in zip(("up", "down"), read(beat.lte) or (), strict=False)
     }
 
 
-_OF_GATEWAYS: tuple[MetricRow[_Said], ...] = (
+_OF_GATEWAYS: tuple[MetricRow[_Gateways], ...] = (
     gauge("gateway_last_seen_seconds",
           "Seconds since the gateway's last message; if there was none, since this service waits for it.",
-          lambda said: said.silent_s, "controller"),
+          lambda last: last.silent_s, "controller"),
     gauge("gateway_over_quota", "1 while no more dead letters of the gateway are kept until tomorrow.",
-          lambda said: {name: name in said.over_quota for name in said.silent_s}, "controller"),
+          lambda last: {name: name in last.over_quota for name in last.silent_s}, "controller"),
     gauge("gateway_backlog", "Data at the gateway that the utility has not acknowledged, by kind.",
-        lambda said: {(name, kind): count for name, beat in said.beats.items() for kind, count in _backlog(beat)},
+        lambda last: {(name, kind): count for name, beat in last.beats.items() for kind, count in _backlog(beat)},
           "controller kind"),
     gauge("gateway_backlog_age_seconds",
           "Seconds since the end of the oldest quarter with unacknowledged data at the gateway; 0 without any.",
@@ -147,28 +147,28 @@ _OF_GATEWAYS: tuple[MetricRow[_Said], ...] = (
     gauge("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.",
           _beats(lambda beat: beat.fenced), "controller"),
     gauge("gateway_refilling_parts", "Parts of blocks left to send again to a new database.",
-        lambda said: {(name, of): one.left for name, beat in said.beats.items() for of, one in beat.refilling.items()},
+        lambda last: {(name, m): r.left for name, beat in last.beats.items() for m, r in beat.refilling.items()},
           "controller microgrid"),
     gauge("gateway_certificate_left_seconds", "Seconds until the first certificate of the gateway ends, in whole days.",
           _days(lambda program: program.cert_days), "controller"),
     gauge("gateway_disk_left_seconds", "Seconds until the gateway's disk is full at its rate, in whole days.",
           _days(lambda program: program.disk_days), "controller"),
     counter("gateway_starts", "Starts of the gateway's program.",
-            lambda said: {name: one.starts for name, one in said.programs.items()}, "controller"),
+            lambda last: {name: program.starts for name, program in last.programs.items()}, "controller"),
     gauge("gateway_release", "1 for the release of the gateway's program.",
-          lambda said: {(name, one.release): 1 for name, one in said.programs.items()}, "controller release"),
+          lambda last: {(name, program.release): 1 for name, program in last.programs.items()}, "controller release"),
     gauge("lte_month_bytes", "IP bytes of the controller's LTE line since its month began.",
           _by_way(lambda month: month.used), "controller direction"),
     gauge("lte_forecast_bytes", "Forecast of these bytes for the month's end, from the use of the last seven days.",
           _by_way(lambda month: month.expected), "controller direction"),
     gauge("lte_allowance_bytes", "Bytes that the line's plan allows in a month, each way.",
-          lambda said: {name: beat.lte.allowance for name, beat in said.beats.items() if beat.lte is not None},
+          lambda last: {name: beat.lte.allowance for name, beat in last.beats.items() if beat.lte is not None},
           "controller"),
 )  # fmt: skip
 
 
 def gateways_said(
-    silent_since: Mapping[str, float], said: Mapping[str, Heartbeat], over_quota: Collection[str], now: float
+    silent_since: Mapping[str, float], heartbeats: Mapping[str, Heartbeat], over_quota: Collection[str], now: float
 ) -> Iterator[Metric]:
     """Yield the silence of every gateway, whether it is over its quota, and the values of its last heartbeat.
 
@@ -177,6 +177,6 @@ def gateways_said(
         over_quota: The gateways of which no more dead letters are kept today.
     """
     silent_s = {controller: max(0.0, now - time) for controller, time in sorted(silent_since.items())}
-    beats = dict(sorted(said.items()))
+    beats = dict(sorted(heartbeats.items()))
     programs = {name: beat.program for name, beat in beats.items() if beat.program is not None}
-    yield from families(PREFIX, _OF_GATEWAYS, _Said(silent_s, over_quota, beats, programs))
+    yield from families(PREFIX, _OF_GATEWAYS, _Gateways(silent_s, over_quota, beats, programs))

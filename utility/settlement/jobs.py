@@ -107,8 +107,8 @@ class SettlementJob:
             for done, quarter in enumerate(work.quarters):
                 await self.threads.read(work.step, quarter)
                 self.tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
-            found = await self.threads.read(work.finished)
-            self.metrics.settled_versions.inc(await write(database.write, self._save, found, work, now))
+            settled = await self.threads.read(work.finished)
+            self.metrics.settled_versions.inc(await write(database.write, self._save, settled, work, now))
 
     def _parts(self, connection: Connection, day: Day) -> "tuple[list[_Part], list[DueDay]]":
         """Return what of a day is settled at once, by convention, and the marks of readings that were dropped."""
@@ -116,21 +116,21 @@ class SettlementJob:
         if day * QUARTERS_A_DAY < kept:
             return [], due
         # Without the levels before the day a settled one would lose its first quarter-hour.
-        forgotten = [one for one in due if day * QUARTERS_A_DAY == kept and one.owner_no in settled_by]
+        forgotten = [d for d in due if day * QUARTERS_A_DAY == kept and d.owner_no in settled_by]
         rules = _rules(connection, self.settings)
         by: dict[str, list[DueDay]] = {}
-        for one in due:
-            if one not in forgotten:
-                by.setdefault(settled_by.get(one.owner_no, self.settings.convention), []).append(one)
+        for due_day in due:
+            if due_day not in forgotten:
+                by.setdefault(settled_by.get(due_day.owner_no, self.settings.convention), []).append(due_day)
         return [
             _Part(due=some, rules=replace(rules, convention=name))
-            for name, of in by.items()
-            for some in chunks(of, OWNERS_AT_A_TIME)
+            for name, marks in by.items()
+            for some in chunks(marks, OWNERS_AT_A_TIME)
         ], forgotten
 
-    def _save(self, connection: Connection, found: SettledDay, work: "_Work", now: EpochSeconds) -> int:
-        is_over, due = now >= self._deadline(found.day), work.part.due
-        return save(connection, found, work.owners, due, work.part.rules.convention, now, is_over=is_over)
+    def _save(self, connection: Connection, settled: SettledDay, work: "_Work", now: EpochSeconds) -> int:
+        is_over, due = now >= self._deadline(settled.day), work.part.due
+        return save(connection, settled, work.owners, due, work.part.rules.convention, now, is_over=is_over)
 
     def _deadlines(self, connection: Connection) -> Callable[[Day], EpochSeconds]:
         """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
@@ -139,8 +139,8 @@ class SettlementJob:
 
     def _count(self, connection: Connection, now: EpochSeconds) -> None:
         today = now // 86_400
-        found = residuals(connection, today - RESIDUAL_DAYS, today)
-        self.metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
+        rows = residuals(connection, today - RESIDUAL_DAYS, today)
+        self.metrics.residuals_beyond.set(sum(r.excess > 0 for r in rows))
         self.metrics.settlement_provisional.set(counts(connection)["provisional"])
 
 
@@ -151,7 +151,7 @@ def settled_so_far(
     with database.reads.begin() as connection:
         part = _Part(due=whole_day(connection, day, microgrids), rules=_rules(connection, settings))
     work = _Work(database, day, part)
-    for quarter in takewhile(lambda each: each < until, work.quarters):
+    for quarter in takewhile(lambda q: q < until, work.quarters):
         work.step(quarter)
     return work.finished()
 
@@ -184,7 +184,7 @@ class _Work:
     def __init__(self, database: Database, day: Day, part: _Part) -> None:
         self.part, rules = part, part.rules
         with database.reads.begin() as connection:
-            self.owners = list(owners(connection, [one.owner_no for one in part.due]).values())
+            self.owners = list(owners(connection, [d.owner_no for d in part.due]).values())
             layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in self.owners]
             numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
             self._corrections = overlay(connection, numbers, day * QUARTERS_A_DAY - 1, (day + 1) * QUARTERS_A_DAY)
@@ -221,26 +221,26 @@ async def record_sharing(database: Database, threads: Threads, turn: Turn) -> No
         waiting: list[Due] = await threads.read(database.read, due, before, after)
         if not waiting:
             return
-        found = await threads.read(_computed, database, waiting, turn.now)
-        await threads.write(database.write, save_sharing, found, turn.now)
+        computed = await threads.read(_computed, database, waiting, turn.now)
+        await threads.write(database.write, save_sharing, computed, turn.now)
         after = waiting[-1].quarter, waiting[-1].owner_no
 
 
 def _computed(database: Database, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
     with database.reads.begin() as connection:
-        town, loss = owners(connection, {one.owner_no for one in waiting}), loss_permille(connection)
+        town, loss = owners(connection, {d.owner_no for d in waiting}), loss_permille(connection)
         numbers = numbers_of(connection, [meter.id for owner in town.values() for meter in owner.meters])
-    found = []
-    for one in waiting:
-        owner, result = town.get(one.owner_no), NOTHING
+    computed = []
+    for item in waiting:
+        owner, result = town.get(item.owner_no), NOTHING
         if owner is not None:
-            whole = one.quarter, one.quarter + 1
+            whole = item.quarter, item.quarter + 1
             there = [meter for meter in owner.meters if meter.within(*whole) == whole]
-            layout = layout_of(owner.microgrid, there, one.quarter // QUARTERS_A_DAY)
-            result = _compute(database, layout, numbers, one.quarter, loss)
-        if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
-            found.append((one, result))
-    return found
+            layout = layout_of(owner.microgrid, there, item.quarter // QUARTERS_A_DAY)
+            result = _compute(database, layout, numbers, item.quarter, loss)
+        if result.complete or now >= (item.quarter + 1) * QUARTER_S + DEADLINE_S:
+            computed.append((item, result))
+    return computed
 
 
 def _compute(
@@ -248,8 +248,8 @@ def _compute(
 ) -> SharedQuarter:
     batteries = {numbers[i]: i for i in (layout.senders[place.sender].id for place in layout.batteries)}
     events = database.read(events_by_meter, list(batteries), quarter * QUARTER_S, (quarter + 1) * QUARTER_S)
-    sharing = {batteries[number]: sharing_slots(of, quarter) for number, of in events.items()}
-    if not any(each.any() for each in sharing.values()):
+    sharing = {batteries[number]: sharing_slots(changes, quarter) for number, changes in events.items()}
+    if not any(slots.any() for slots in sharing.values()):
         return NOTHING
     ours = {i: numbers[i] for i in ids_of(layout.meters)}
     readings = list(ReadingsOfQuarters(database, ours, list(batteries)).over((quarter - 1, quarter)))
