@@ -259,8 +259,8 @@ def checked(judged: SeriesDay, slots: DaySlots, limits: CheckLimits) -> Sequence
     """Return everything the checks find in a day, by meter.
 
     Args:
-        judged: Generation of each place with panels, use of each place with an incoming meter
-            (``place_use``), under the incoming meter.
+        judged: Generation of each place with panels, use of each place with an incoming meter,
+            under the incoming meter.
         slots: The readings as they were sent.
         limits: The thresholds.
     """

@@ -52,7 +52,7 @@ settlement_due = Table(
 )
 
 # What is known of a microgrid's day: how it was settled, in how many quarters a meter lacks a reading, whether it is
-# final, and the residual against the boundary (``utility.store.residuals``).
+# final, and the residual against the boundary (``utility.settlement.residual``).
 settled_day = Table(
     "settled_day",
     metadata,

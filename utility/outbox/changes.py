@@ -73,7 +73,7 @@ class CloseCommand:
     id: str  # the command's id
     controller: ControllerId  # the controller that the command is for; a command for another controller is not changed
     # ``done`` after an outcome, ``expired`` when its time passed without one. (``superseded`` is the third end:
-    # ``registry.add_command`` sets it on commands that a later one replaces.).
+    # ``utility.outbox.store.add_command`` sets it on commands that a later one replaces.)
     state: str
     outcome: str | None = None  # the outcome, as JSON
     # (meter, record type, quarter, mask of slots) that the gateway does not have; assigned meters only.

@@ -120,7 +120,7 @@ class ClassMonth:
     peak: int  # the highest quarter-hour taken from the town, milliwatt-hours
     peak_at: Quarter  # when it begins
     # Sums by row of ``SHAPES`` and cell of the load shape, (6, 48); of use, those of quarter-hours with readings of
-    # the batteries (``store.usage_sources.LEAST_PERCENT``).
+    # the batteries (``utility.statistics.store.usage.LEAST_PERCENT``).
     shape: Energies
 
 
