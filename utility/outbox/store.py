@@ -94,6 +94,8 @@ def repeat_commands(connection: Connection, microgrid: MicrogridId, mark: str, n
             OpenCommand(id=again["id"], controller=microgrid, message=json.dumps(again), until=again["until"]),
             now,
         )
+        # Its answer is that of what the controller was told.
+        connection.execute(told.update().where(told.c.command == message["id"]).values(command=again["id"]))
 
 
 _EARLIER = (
@@ -166,6 +168,8 @@ def to_tell(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds)
     known = {(one.controller, one.topic): one for word in words for one in told_of(connection, word)}
     found = []
     for one in wanted:
+        if one.until <= now:
+            continue  # It would expire at once, and be told again.
         last = known.get((one.controller, one.topic))
         if bool(one.content) if last is None else last.content != one.content or last.is_to_repeat(now, one.again_s):
             found.append(one)

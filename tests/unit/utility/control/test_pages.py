@@ -89,6 +89,8 @@ def test_each_kind_has_a_card_with_its_usual_periods_those_that_differ_and_a_sli
     assert re.search(r"a line carries [0-9.]+ MB on average; now [0-9.,]+ [MG]B: [0-9.]+ [kM]B less\.", text_of(
         operator.post(f"{PAGE}/preview", slid)
     ))  # fmt: skip
+    whole = {name: value for name, value in slid.items() if name != "brief"}
+    assert re.search(r"r001 [0-9.,]+ [kMG]B [0-9.,]+ [kMG]B", text_of(operator.post(f"{PAGE}/preview", whole)))
     made = operator.post(PAGE, slid)
     assert (made.status_code, made.headers["location"]) == (303, f"{PAGE}/changes/1")
 

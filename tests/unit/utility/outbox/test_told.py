@@ -9,7 +9,7 @@ from sqlalchemy.pool import NullPool
 
 from harness.surroundings import databases
 from utility.database.database import Database
-from utility.outbox.store import AGAIN_S, SENT_S, Wanted, tell, to_tell, told_of
+from utility.outbox.store import AGAIN_S, SENT_S, Wanted, repeat_commands, tell, to_tell, told_of
 from utility.outbox.tables import command, told
 from utility.registry.tables import controller
 
@@ -66,6 +66,20 @@ def test_a_controller_is_told_what_changes_and_the_same_only_by_the_policy(
             assert len(rows) == count
             assert [json.loads(row.message)["spared"] for row in rows[:1]] == [last] * bool(count)
             assert not any(row.state == "open" for row in rows[1:]), "the earlier one is not sent any more"
+
+
+def test_a_command_that_a_new_manager_did_not_do_is_told_again(database: Database) -> None:
+    with database.writes.begin() as connection:
+        tell(connection, [wanted(["1"])], NOW)
+        connection.execute(command.update().values(state="done", result="done"))
+        repeat_commands(connection, "r001", "-e1-2", NOW + 1)
+        connection.execute(command.update().where(command.c.id.endswith("-e1-2")).values(state="expired", result=None))
+        assert to_tell(connection, [wanted(["1"])], NOW + 2) == [wanted(["1"])]
+
+
+def test_what_is_over_is_told_no_more(database: Database) -> None:
+    with database.writes.begin() as connection:
+        assert to_tell(connection, [wanted(["1"])], NOW + SENT_S) == []
 
 
 def test_what_was_told_is_listed_by_controller_and_topic(database: Database) -> None:

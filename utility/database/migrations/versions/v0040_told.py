@@ -1,4 +1,4 @@
-"""What controllers were told is in one table; it takes over what was told, so that an upgrade tells nothing anew."""
+"""What controllers were told is in one table; it takes over what 0.3 told: rates, rations, weights."""
 
 import json
 from collections.abc import Iterator
