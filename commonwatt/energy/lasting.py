@@ -23,6 +23,7 @@ from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR, number_of
 from commonwatt.energy.splits import Array, Flags, counts, row_sums
 from commonwatt.energy.step import NO_LIMIT_W, Boundary, Inputs, step_alone
 from commonwatt.energy.strategies import BAND_PERMILLE, ISLAND_TARGET, Batteries, Strategy
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 
@@ -307,24 +308,38 @@ class Band(NamedTuple):
     @property
     def words(self) -> str:
         """The hours for people: what is expected, and the band."""
+        return self.told(DOLLARS)
+
+    def told(self, writing: Writing) -> str:
+        """Return what is expected, and the band, for people."""
+        within = self.range(writing)
+        return within if self.low is None else f"{hours(self.middle, writing)} ({within})"
+
+    def range(self, writing: Writing = DOLLARS) -> str:
+        """Return the band for people."""
         if self.low is None:
-            return hours(None)
-        return f"{hours(self.middle)} ({self.low:.1f} to {hours(self.high)})"
+            return hours(None, writing)
+        return writing.say("{low} to {high}", low=writing.number(f"{self.low:.1f}"), high=hours(self.high, writing))
 
-    @property
-    def sharing(self) -> str:
-        """What it makes that batteries share, a sentence for people."""
+    def sharing(self, writing: Writing = DOLLARS) -> str:
+        """Return what it makes that batteries share, a sentence for people."""
+        alone, middle = hours(self.alone, writing), hours(self.middle, writing)
         if self.alone == self.middle:
-            return "Sharing changes nothing."
+            return writing.say("Sharing changes nothing.")
         if self.alone is None or (self.middle is not None and self.middle < self.alone):
-            return f"Without sharing {hours(self.alone)}: with it, what some homes keep is used by all."
-        more = "makes it" if self.middle is None else f"gives {hours(round(self.middle - self.alone, 1))} more:"
-        return f"Sharing {more} {hours(self.middle)} in place of {hours(self.alone)}."
+            return writing.say("Without sharing {alone}: with it, what some homes keep is used by all.", alone=alone)
+        if self.middle is None:
+            return writing.say("Sharing makes it {middle} in place of {alone}.", middle=middle, alone=alone)
+        more = hours(round(self.middle - self.alone, 1), writing)
+        words = "Sharing gives {more} more: {middle} in place of {alone}."
+        return writing.say(words, more=more, middle=middle, alone=alone)
 
 
-def hours(value: float | None) -> str:
+def hours(value: float | None, writing: Writing = DOLLARS) -> str:
     """Return hours for people; ``None``: more than are looked ahead."""
-    return f"more than {HORIZON_H} h" if value is None else f"{value:.1f} h"
+    if value is None:
+        return writing.say("more than {count} h", count=HORIZON_H)
+    return writing.number(f"{value:.1f} h")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,18 +381,21 @@ NEAR_H = 0.25  # hours by which an end of a band may be missed, as the band is r
 MOST_USE_ERROR = 0.1
 GUESTS_CUTS, GUESTS_HELD_PERCENT = 100, 87  # the same cuts with guests at random, and how often the band held
 WORDS = (
-    f"In {CUTS} test cuts at random moments of a year half of the figures were off by less than "
-    f"{MEDIAN_ERROR_PERCENT} %, and the range held {HELD_PERCENT} % of the time."
+    "In {cuts} test cuts at random moments of a year half of the figures were off by less than {off} %, and the range "
+    "held {held} % of the time."
 )
 
 
-def words(use_error: float | None) -> str:
+def words(use_error: float | None, writing: Writing = DOLLARS) -> str:
     """Return how good the projection is, for people, where use is so far from what is expected (``use_error``)."""
     if use_error is None:
-        return "How far use here is from what is expected is not known yet, so the range may be too narrow."
+        return writing.say(
+            "How far use here is from what is expected is not known yet, so the range may be too narrow."
+        )
     if use_error <= MOST_USE_ERROR:
-        return WORDS
-    return (
-        f"Use here was up to {100 * use_error:.0f} % more or less in a day than expected, so the range is wide. In "
-        f"{GUESTS_CUTS} test cuts with guests at random the range held {GUESTS_HELD_PERCENT} % of the time."
+        return writing.say(WORDS, cuts=CUTS, off=MEDIAN_ERROR_PERCENT, held=HELD_PERCENT)
+    text = (
+        "Use here was up to {off} % more or less in a day than expected, so the range is wide. In {cuts} test cuts "
+        "with guests at random the range held {held} % of the time."
     )
+    return writing.say(text, off=f"{100 * use_error:.0f}", cuts=GUESTS_CUTS, held=GUESTS_HELD_PERCENT)

@@ -7,8 +7,11 @@ and stand out from the page (WCAG 2.2, 1.4.11). Where a flow leaves a place, it 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from html import escape
 from pathlib import Path
+
+from commonwatt.look.writing import DOLLARS, Writing
 
 
 class PowerFlow(StrEnum):
@@ -132,6 +135,7 @@ def flow_picture(
     looks: Mapping[PowerFlow, FlowLook] = LOOKS,
     is_old: bool = False,
     mark: Callable[[PowerFlow], str] = sign_of,
+    writing: Writing = DOLLARS,
 ) -> str:
     """Return the picture; lines are as wide as the power is large, and dots run along them.
 
@@ -142,13 +146,17 @@ def flow_picture(
         full: How full a flow's battery is, 0 to 1.
         is_old: Whether it is grey, since it is of a time before.
         mark: Returns what stands for a flow in its circle, around the origin.
+        writing: How its words and numbers are written.
     """
-    most, drawn, said = max(use_w, 1), [], [f"{looks[PowerFlow.USE].words} {_kw(use_w)}"]
+    words = {flow: writing.say(look.words) for flow, look in looks.items()}
+    node = partial(_node, words=words, mark=mark, writing=writing)
+    most, drawn, said = max(use_w, 1), [], [f"{words[PowerFlow.USE]} {_kw(use_w, writing)}"]
     for flow, watts, towards in parts:
-        said.append(f"{'from' if towards else 'to'} {looks[flow].words} {_kw(watts)}")
+        way = "from {words} {power}" if towards else "to {words} {power}"
+        said.append(writing.say(way, words=words[flow], power=_kw(watts, writing)))
         if flow is PowerFlow.NEIGHBOURS:
             drawn += [_wire(flow, "M226 209C212 278 288 278 274 209", watts, most)]
-            drawn += [f'<text x="250" y="290" class="name">{escape(looks[flow].words)} {_kw(watts)}</text>']
+            drawn += [f'<text x="250" y="290" class="name">{escape(words[flow])} {_kw(watts, writing)}</text>']
             continue
         (x, y), out = _PLACES[flow], 1 if _PLACES[flow][0] < _MIDDLE[0] else -1
         beside = _MIDDLE[1] + (-12 if y < _MIDDLE[1] else 12)
@@ -161,18 +169,17 @@ def flow_picture(
         begin, one, other, end = course if towards else course[::-1]
         drawn.append(_wire(flow, f"M{begin}C{one} {other} {end}", watts, most))
         if watts > _LEAST * most:
-            way = out if towards else -out
-            drawn.append(f'<path class="head flow-{flow}" d="M{end}l{-13 * way} -8v16z"/>')
-        gets = ", charging" if flow is PowerFlow.BATTERY else ", gets"
-        drawn.append(_node(flow, watts, looks, mark, (full or {}).get(flow), "" if towards or not watts else gets))
+            side = out if towards else -out
+            drawn.append(f'<path class="head flow-{flow}" d="M{end}l{-13 * side} -8v16z"/>')
+        gets = writing.say(", charging" if flow is PowerFlow.BATTERY else ", gets")
+        drawn.append(node(flow, watts, full=(full or {}).get(flow), gets="" if towards or not watts else gets))
     if through_w is not None:
         takes = through_w > 0
-        said.append(
-            f"the plant {'takes from' if takes else 'gives to'} {looks[PowerFlow.GRID].words} {_kw(abs(through_w))}"
-        )
+        power = _kw(abs(through_w), writing)
+        said.append(f"the plant {'takes from' if takes else 'gives to'} {looks[PowerFlow.GRID].words} {power}")
         source, path = (PowerFlow.GRID, "M430 192V128") if takes else (PowerFlow.PLANT, "M430 128V192")
-        drawn += [_wire(source, path, abs(through_w), most), _node(PowerFlow.GRID, abs(through_w), looks, mark)]
-    drawn.append(_node(PowerFlow.USE, use_w, looks, mark))
+        drawn += [_wire(source, path, abs(through_w), most), node(PowerFlow.GRID, abs(through_w))]
+    drawn.append(node(PowerFlow.USE, use_w))
     label = escape("; ".join(said))
     head = f'class="flows{" old" * is_old}" viewBox="-50 -12 600 342" role="img" aria-label="{label}"'
     return f"<svg {head}>{''.join(drawn)}</svg>"
@@ -190,23 +197,25 @@ def _wire(flow: PowerFlow, path: str, watts: float, most: float) -> str:
 def _node(
     flow: PowerFlow,
     watts: float,
-    looks: Mapping[PowerFlow, FlowLook],
+    *,
+    words: Mapping[PowerFlow, str],
     mark: Callable[[PowerFlow], str],
+    writing: Writing,
     full: float | None = None,
     gets: str = "",
 ) -> str:
     is_use = flow is PowerFlow.USE
     x, y = _MIDDLE if is_use else _PLACES[flow]
-    inside = f'<circle r="{54 if is_use else 44}"/>{mark(flow)}<text y="17">{_kw(watts)}</text>'
-    words = escape(looks[flow].words) + gets
+    inside = f'<circle r="{54 if is_use else 44}"/>{mark(flow)}<text y="17">{_kw(watts, writing)}</text>'
+    name = escape(words[flow]) + gets
     if full is not None:
         bar = '<rect class="{}" x="-22" y="24" width="{}" height="6" rx="3"/>'
         inside += bar.format("track", 44) + bar.format("level", round(44 * full, 1))
-        words += f'<tspan x="0" dy="1.2em">{round(100 * full)} %</tspan>'
+        name += f'<tspan x="0" dy="1.2em">{round(100 * full)} %</tspan>'
     above = -66 if is_use else (-56 if full is None else -76) if y < _MIDDLE[1] else 64
-    name = f'<text y="{above}" class="name">{words}</text>'
-    return f'<g class="flow-{flow}" transform="translate({x} {y})">{inside}{name}</g>'
+    above_it = f'<text y="{above}" class="name">{name}</text>'
+    return f'<g class="flow-{flow}" transform="translate({x} {y})">{inside}{above_it}</g>'
 
 
-def _kw(watts: float) -> str:
-    return f"{watts / 1000:,.1f} kW"
+def _kw(watts: float, writing: Writing) -> str:
+    return writing.number(f"{watts / 1000:,.1f} kW")

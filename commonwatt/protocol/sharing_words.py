@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
 
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.text import counted
 
 Role = Literal["gives", "receives", "rests", "out"]
@@ -15,8 +16,8 @@ UNCONFIRMED = "?"  # follows the code of a battery whose meter has not confirmed
 UNSEEN = "~"  # follows the code of a battery that can't show whether it obeys
 
 _SUFFIXES = {
-    UNCONFIRMED: " Its meter has not confirmed the command yet; it is sent again.",
-    UNSEEN: " It can't show whether it obeys (unconfirmed).",
+    UNCONFIRMED: "Its meter has not confirmed the command yet; it is sent again.",
+    UNSEEN: "It can't show whether it obeys (unconfirmed).",
 }
 
 
@@ -99,18 +100,21 @@ class SharingReason:
     why: str  # the reason, a sentence about the battery
 
 
-def reason_of_code(code: str, band_permille: int) -> SharingReason:
+def reason_of_code(code: str, band_permille: int, writing: Writing = DOLLARS) -> SharingReason:
     """Return the reason that a heartbeat has for a battery; a later version may have others.
 
     Args:
         band_permille: Thousandths of the capacity by which the start of help is delayed.
+        writing: How the reason is written.
     """
     known = code.rstrip("".join(_SUFFIXES))
     if known not in set(RoleReason):
-        return SharingReason("out", "Its gateway has a reason that this version of the utility does not know.")
+        unknown = "Its gateway has a reason that this version of the utility does not know."
+        return SharingReason("out", writing.say(unknown))
     why = RoleReason(known)
-    words = why.words.format(band=f"{band_permille / 10:g}")
-    return SharingReason(why.role, words + _SUFFIXES.get(code.removeprefix(known), ""))
+    words = writing.say(why.words, band=writing.number(f"{band_permille / 10:g}"))
+    suffix = _SUFFIXES.get(code.removeprefix(known))
+    return SharingReason(why.role, f"{words} {writing.say(suffix)}" if suffix else words)
 
 
 @dataclass(frozen=True, kw_only=True)

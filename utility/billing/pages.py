@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.look.writing import Writing
 from commonwatt.model.calendar import local_day, month_after, month_before
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
@@ -28,7 +29,7 @@ from utility.billing.documents.explained import (
     why_runs_differ,
     worth_of_sharing,
 )
-from utility.billing.documents.statement import KWH, Statement, Writing, hours, texts, writing_of
+from utility.billing.documents.statement import KWH, Statement, hours, line_text, texts, writing_of
 from utility.billing.proof import AlteredBillError, check_code
 from utility.billing.run import month_steps
 from utility.billing.store import entries as stored
@@ -44,10 +45,13 @@ from utility.billing.store.documents import (
 )
 from utility.billing.store.runs import ONCE_ISSUED, bills_wait_for, latest_run, local_month, run_of
 from utility.billing.store.views import BillOrder, FoundAccount, drafts_of_account, find_accounts
+from utility.customers.store import language_of
 from utility.energy.quarters import Quantity
 from utility.ledger.store import is_paid
+from utility.registry.store.accounts import tariff_name
 from utility.tariffs.file import POLICY_WORDS
-from utility.tariffs.store import bill_table
+from utility.tariffs.store import bill_table, published
+from utility.tariffs.tariff import in_force
 from utility.webkit.console.answers import ROWS, Number, Skip, address, download, found, other_pages
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import (
@@ -152,11 +156,15 @@ def _accounts(console: Console, text: str) -> list[FoundAccount]:
 
 
 def bill_content(
-    console: Console, statement: Statement, documents: RunDocuments, before: Callable[[], RunDocuments]
+    console: Console,
+    statement: Statement,
+    documents: RunDocuments,
+    before: Callable[[], RunDocuments],
+    language: str = "en",
 ) -> dict[str, Any]:
     """Return what every page of a bill shows; ``before`` returns the documents of the month before."""
-    bill, by_hour, said = statement.bill, hours(statement), texts(statement)
-    writing = writing_of(documents.table(bill))
+    writing = writing_of(documents.table(statement.bill), language)
+    bill, by_hour, said = statement.bill, hours(statement), texts(statement, writing)
     received = Decimal(int(by_hour.energies[Quantity.SHARED_IN].sum())) / KWH
     try:
         differs = why_it_differs(bill, before().bill(bill.account), writing)
@@ -168,7 +176,8 @@ def bill_content(
         "writing": writing,
         "said": said,
         "code": spaced(said.code),
-        "parts": parts_of(bill),
+        "line_text": partial(line_text, writing),
+        "parts": parts_of(bill, writing),
         "differs": differs,
         "worth": worth_of_sharing(bill, received),
         "days": days,
@@ -242,8 +251,9 @@ _FIGURES = {
 
 
 def begin(console: Console) -> None:
-    """Have all pages of staff write amounts as the town's tariff says."""
+    """Have all pages of staff write amounts as the town's tariff says, and a household's as its own does."""
     console.shared["writing"] = partial(_writing, console)
+    console.written.append(partial(_written, console))
 
 
 @router.get(_RUNS)
@@ -336,7 +346,18 @@ def entries(
 
 
 def _writing(console: Console) -> Writing:
-    return writing_of(console.database.read(bill_table, console.api.settings.billing.tariff))
+    return writing_of(console.database.read(bill_table, console.api.settings.billing.tariff), "en")
+
+
+def _written(console: Console, account: AccountNumber) -> Writing | None:
+    """Return how an account's pages are written; ``None``: neither its people nor its tariff say it."""
+    now, settings = quarter_of(console.now()), console.api.settings
+    with console.database.reads.begin() as connection:
+        name = tariff_name(connection, account, now) or settings.billing.tariff
+        tariff = in_force([each for each in published(connection) if each.name == name], now)
+        language = language_of(connection, settings.office, account, now)
+    table = None if tariff is None else tariff.file.bill
+    return writing_of(table, language) if table or language else None
 
 
 def _base(console: Console, run: dict[str, Any], other: int) -> int:

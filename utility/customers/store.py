@@ -79,6 +79,17 @@ def newest_contacts(
     return {number: of[-1] for number, of in begun.items() if of}
 
 
+def language_of(connection: Connection, settings: OfficeSettings, account: AccountNumber, until: Quarter) -> str:
+    """Return the language that the people of an account chose; empty: they chose none, or it can't be read."""
+    if connection.execute(select(contact.c.account).where(contact.c.account == account).limit(1)).first() is None:
+        return ""
+    try:
+        who = newest_contacts(connection, office_key(connection, settings), account, until).get(account)
+    except ConfigError:
+        return ""
+    return who.language if who else ""
+
+
 def contacts_on(connection: Connection, key: bytes, day: str) -> dict[AccountNumber, Contact]:
     """Return who accounts are on a local day, at its end."""
     after = midnight(date.fromisoformat(day) + timedelta(1), zone_of(connection))

@@ -116,7 +116,7 @@ def weights(api: RequestApi, actor: ReadsOwnHome) -> WeightsAnswer:
     "/home/weight",
     Right.READ_OWN_HOME,
     back="/console/settings",
-    said="Your sharing weight is {asked.weight} from {asked.start:%d %B %Y} on.",
+    said="Your sharing weight is {asked.weight} from {asked.start} on.",
     refused=422,
 )
 def weight(act: Act, asked: WeightAsked) -> WeightsAnswer:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, MilliwattHours, Quarter
@@ -132,15 +133,17 @@ class Helping:
     permille: int | None  # of what all batteries of the microgrid gave; ``None``: none gave
 
 
-def helped_now(heartbeat: Heartbeat | None, meter: MeterId, now: EpochSeconds) -> str:
+def helped_now(heartbeat: Heartbeat | None, meter: MeterId, now: EpochSeconds, writing: Writing = DOLLARS) -> str:
     """Return who helps a battery below its minimum, a sentence, by what its gateway said last."""
     if heartbeat is None or now - heartbeat.time > OLD_S or meter not in heartbeat.sharing:
-        return "Its gateway does not say now who helps it."
-    reason = reason_of_code(heartbeat.sharing[meter], heartbeat.band_permille)
+        return writing.say("Its gateway does not say now who helps it.")
+    reason = reason_of_code(heartbeat.sharing[meter], heartbeat.band_permille, writing)
     helpers = sum(reason_of_code(each, 0).role == "gives" for each in heartbeat.sharing.values())
     if reason.role != "receives" or not helpers:
         return reason.why
-    return f"{helpers} of the neighbours' batteries help it." if helpers > 1 else "A neighbour's battery helps it."
+    if helpers == 1:
+        return writing.say("A neighbour's battery helps it.")
+    return writing.say("{count} of the neighbours' batteries help it.", count=helpers)
 
 
 def helping(rows: Iterable[QuarterShare], held: Sequence[HeldMeter]) -> Helping:

@@ -11,6 +11,7 @@ from fastapi import HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.look.palette import PowerFlow
+from commonwatt.look.writing import Writing
 from commonwatt.model.calendar import (
     local_day,
     midnight,
@@ -23,7 +24,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter, quarter_of
 from utility.access.people import Actor
 from utility.billing.documents.explained import ExplainedBill, hours_plot, rows_within
-from utility.billing.documents.statement import Writing, hours, writing_of
+from utility.billing.documents.statement import hours, line_text
 from utility.billing.pages import bill_content, due_date, printed
 from utility.billing.store.documents import KeptDocuments, RunDocuments, issued_bills, issued_documents
 from utility.exports.customer import MEDIA_TYPES, SUFFIXES, CustomerFormat, FileSource, pieces_of
@@ -91,34 +92,35 @@ def page(
 ) -> Response:
     """Return the page, with the plot of a day, month or year."""
     home, now, zone = own_home(console.database, actor), console.now(), console.zone()
-    content = _today(console, home, now, zone)
-    content |= _bills(console, home, now, zone) | _course_of(of, at or content["date"], content["date"])
-    tariff = _tariff(console, home)
-    content |= {"writing": _writing(tariff), "owed": console.database.read(open_of, home.account.number)}
+    reader = console.reader(request, actor)
+    content = _today(console, home, now, zone, reader)
+    content |= _bills(console, home, now, zone, reader) | _course_of(of, at or content["date"], content["date"], reader)
+    content |= {"reader": reader, "owed": console.database.read(open_of, home.account.number)}
+    content["line_text"] = partial(line_text, reader)
     moves = next_move(home.registry, home.account.number, quarter_of(now))
-    content["move"] = moves and told(moves[1], moves[0], zone, _writing(tariff))
+    content["move"] = moves and told(moves[1], moves[0], zone, reader)
     return console.page(request, actor, "home.html", content)
 
 
 @router.get("/console/home/live")
 def live(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the part of the page that changes by itself: today and the battery."""
-    content = _today(console, own_home(console.database, actor), console.now(), console.zone())
-    return console.fragment(request, actor, "home_live.html", content | {"moved": True})
+    reader = console.reader(request, actor)
+    content = _today(console, own_home(console.database, actor), console.now(), console.zone(), reader)
+    return console.fragment(request, actor, "home_live.html", content | {"moved": True, "reader": reader})
 
 
 @router.get("/console/home/bills")
 def issued(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the issued bills, a part of the page that is loaded after it: each is proved."""
-    account = own_home(console.database, actor).account.number
+    account, reader = own_home(console.database, actor).account.number, console.reader(request, actor)
     bills, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
-    shown = [(f"{_first(bill.month):%b}", bill.total or 0, f"/console/home/bills/{bill.month}") for bill in bills[:12]]
+    shown = [(reader.month(bill.month)[:3], bill.total or 0, f"/console/home/bills/{bill.month}") for bill in bills[:12]]
     month = month_of(quarter_of(console.now()), console.zone())
     both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
-    befores = [(_title(bill.month), bill.total) for bill in bills if bill.month in both and bill.total is not None]
+    befores = [(reader.month(bill.month), bill.total) for bill in bills if bill.month in both and bill.total is not None]
     content = {"issued": bills, "shown": shown, "older": bills[12:], "befores": befores, "cancelled": cancelled}
-    content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
-    return console.fragment(request, actor, "home_bills.html", content)
+    return console.fragment(request, actor, "home_bills.html", content | {"reader": reader})
 
 
 def _local_today(console: Console) -> date:
@@ -131,37 +133,44 @@ def course(
 ) -> Response:
     """Return the plot of a day, month or year, a part of the page."""
     own_home(console.database, actor)
-    content = _course_of(of, at or _local_today(console), _local_today(console))
-    return console.fragment(request, actor, "home_course.html", content)
+    reader = console.reader(request, actor)
+    content = _course_of(of, at or _local_today(console), _local_today(console), reader)
+    return console.fragment(request, actor, "home_course.html", content | {"reader": reader})
+
+
+def _plot(console: Console, request: Request, actor: Actor, series: list[dict[str, Any]]) -> dict[str, Any]:
+    say = console.reader(request, actor).say
+    return {"series": [one | {"label": say(one["label"])} for one in series], "stack": True}
 
 
 @router.get("/console/home/day.json")
-def day_plot(console: RequestConsole, actor: ReadsOwnHome, day: _Day = None) -> dict[str, Any]:
+def day_plot(console: RequestConsole, request: Request, actor: ReadsOwnHome, day: _Day = None) -> dict[str, Any]:
     """Return the series of a local day for its plot, kilowatts by quarter-hour."""
     day = day or _local_today(console)
     home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
-    return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
+    return _plot(console, request, actor, day_series(day_of(console.database, home, first, end).course))
 
 
 @router.get("/console/home/month.json")
-def month_plot(console: RequestConsole, actor: ReadsOwnHome, month: _Month = None) -> dict[str, Any]:
+def month_plot(console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _Month = None) -> dict[str, Any]:
     """Return the series of a local month for its plot, kWh by day."""
     month = month or f"{_local_today(console):%Y-%m}"
     home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
-    return {"series": _days_series(console, home, first, end), "stack": True}
+    return _plot(console, request, actor, _days_series(console, home, first, end))
 
 
 @router.get("/console/home/year.json")
-def year_plot(console: RequestConsole, actor: ReadsOwnHome, year: _Year = None) -> dict[str, Any]:
+def year_plot(console: RequestConsole, request: Request, actor: ReadsOwnHome, year: _Year = None) -> dict[str, Any]:
     """Return the series of a year for its plot, kWh by month."""
     home = own_home(console.database, actor)
-    return {"series": _months_series(console, home, year or _local_today(console).year), "stack": True}
+    return _plot(console, request, actor, _months_series(console, home, year or _local_today(console).year))
 
 
 @router.get("/console/home/month")
 def month(console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _Month = None) -> Response:
     """Return a local month by day."""
-    content = _month(console, own_home(console.database, actor), month or f"{_local_today(console):%Y-%m}")
+    reader, month = console.reader(request, actor), month or f"{_local_today(console):%Y-%m}"
+    content = _month(console, own_home(console.database, actor), month, reader)
     return console.page(request, actor, "home_month.html", content)
 
 
@@ -169,14 +178,17 @@ def month(console: RequestConsole, request: Request, actor: ReadsOwnHome, month:
 def month_sums(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the sums of the present month, a part of the page that is loaded after it."""
     home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
-    return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
+    content = _month(console, home, month, console.reader(request, actor))
+    return console.fragment(request, actor, "home_sums.html", content)
 
 
 @router.get("/console/settings")
 def settings(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return what a resident decides and takes away: the weight, and files."""
     home, now, zone = own_home(console.database, actor), console.now(), console.zone()
-    content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, home, now, zone)
+    reader = console.reader(request, actor)
+    content = _today(console, home, now, zone, reader) | _sharing(home, now, zone)
+    content |= _bills(console, home, now, zone, reader) | {"reader": reader}
     return console.page(request, actor, "home_settings.html", content)
 
 
@@ -187,18 +199,19 @@ def past(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Resp
     month = month_before(month_of(quarter_of(console.now()), zone))
     first, end = month_quarters(month, zone)
     last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
-    content = {"title": _title(month), "weight": weight, "last": last}
+    reader = console.reader(request, actor)
+    content = {"title": reader.month(month), "weight": weight, "last": last, "reader": reader}
     return console.fragment(request, actor, "home_weight.html", content)
 
 
-def _today(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+def _today(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo, reader: Writing) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
     today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
     building, reports = stored_now(console.database, home, now, zone, shared=True), lasting_of(console.api).said
     low = [battery for its in (own, building) if its and its.low_since for battery in its.batteries]
     beats = {b.meter: reports[b.microgrid].heartbeat if b.microgrid in reports else None for b in low}
     return {
-        "help": {meter: helped_now(beat, meter, now) for meter, beat in beats.items()},
+        "help": {meter: helped_now(beat, meter, now, reader) for meter, beat in beats.items()},
         "account": home.account.number,
         "places": home.places(quarter_of(now)),
         "today": today,
@@ -208,7 +221,7 @@ def _today(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInf
         "own": own,
         "building": building,
         "lasting": lasting_of(console.api).told_to_residents(
-            (name for name, _ in home.places(quarter_of(now))), home.account.number
+            (name for name, _ in home.places(quarter_of(now))), home.account.number, reader
         ),
     }
 
@@ -229,7 +242,7 @@ def _so_far(api: Api) -> BillsSoFar:
     return BillsSoFar(api.database, api.settings.billing.tariff, api.settings.settlement)
 
 
-def _bills(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+def _bills(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInfo, reader: Writing) -> dict[str, Any]:
     content: dict[str, Any] = {"so_far": None, "has_rates": True, "energy_today": None}
     try:
         if (bill := console.api.part(_so_far).of(home, now)) is not None:
@@ -238,7 +251,7 @@ def _bills(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInf
         content["has_rates"] = False
     content["issued"] = issued_bills(console.database, home.account.number, 1)
     month = month_of(quarter_of(now), zone)
-    content |= {"month": month, "title": f"{_first(month):%B}"}
+    content |= {"month": month, "title": reader.say(f"{_first(month):%B}")}
     return content | _file(content["so_far"], _first(month), local_day(now, zone), zone)
 
 
@@ -250,7 +263,7 @@ def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) ->
     return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": FileSource.READINGS}
 
 
-def _month(console: Console, home: AccountHome, month: str) -> dict[str, Any]:
+def _month(console: Console, home: AccountHome, month: str, reader: Writing) -> dict[str, Any]:
     zone = console.zone()
     first, end = month_quarters(month, zone)
     # Days that have not begun have no row.
@@ -263,9 +276,9 @@ def _month(console: Console, home: AccountHome, month: str) -> dict[str, Any]:
     whole = together([sums for _, sums, _ in rows], first * QUARTER_S)
     return {
         "saved": _saved(console, home, rows),
-        "writing": _writing(_tariff(console, home)),
+        "reader": reader,
         "month": month,
-        "title": _title(month),
+        "title": reader.month(month),
         "helping": read_helping(console.database, home, first, end) if first < end else None,
         "rows": rows,
         "whole": whole,
@@ -303,10 +316,6 @@ def _tariff(console: Console, home: AccountHome) -> Tariff | None:
     return in_force([version for version in versions if version.name == name], now)
 
 
-def _writing(tariff: Tariff | None) -> Writing:
-    return writing_of(None if tariff is None else tariff.file.bill)
-
-
 def _added(days: list[CourseSums]) -> list[tuple[str, int, int]]:
     """Return the sums over some days, by name, and of how many days each is; only of what has readings."""
     by_name: dict[str, list[int]] = {}
@@ -321,18 +330,14 @@ def _first(month: str) -> date:
     return date.fromisoformat(f"{month}-01")
 
 
-def _title(month: str) -> str:
-    return _first(month).strftime("%B %Y")
-
-
-def _course_of(span: str, at: date, today: date) -> dict[str, Any]:
+def _course_of(span: str, at: date, today: date, reader: Writing) -> dict[str, Any]:
     """Return what the plot of a day, month or year shows, with the ones before and after it."""
     by_span = {"day": f"{at}", "month": f"{at:%Y-%m}", "year": f"{at.year}"}
     if span == "day":
-        title, first, after = f"{at:%d %B %Y}", at, at + timedelta(days=1)
+        title, first, after = reader.day(at), at, at + timedelta(days=1)
     elif span == "month":
         first = at.replace(day=1)
-        title, after = f"{at:%B %Y}", (first + timedelta(days=31)).replace(day=1)
+        title, after = reader.month(by_span["month"]), (first + timedelta(days=31)).replace(day=1)
     else:
         title, first, after = by_span["year"], at.replace(month=1, day=1), date(at.year + 1, 1, 1)
     return {
@@ -407,10 +412,12 @@ def month_page(
     (statement,) = documents.statements([account])
     explained = ExplainedBill(documents.run.inputs(), statement.bill, statement.meters)
     path, query = f"/console/home/bills/{month}", f"?run={run}" if run else ""
+    reader, before = console.reader(request, actor), (month_before(month), 0)
     content = bill_content(
-        console, statement, documents, lambda: console.api.part(_kept).of(account, (month_before(month), 0))
+        console, statement, documents, lambda: console.api.part(_kept).of(account, before), reader.language
     ) | {
-        "rows": rows_within(explained),
+        "reader": reader,
+        "rows": rows_within(explained, writing=reader),
         "files": [f"{path}/{name}{query}" for name in ("pdf", "receipt", "plot.json")],
         "due": due_date(console, documents.number),
     }
@@ -418,11 +425,13 @@ def month_page(
 
 
 @router.get("/console/home/bills/{month}/plot.json")
-def plot(console: RequestConsole, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0) -> dict[str, Any]:
+def plot(
+    console: RequestConsole, request: Request, actor: ReadsOwnHome, month: _BillMonth, run: _Run = 0
+) -> dict[str, Any]:
     """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
     account, documents = _documents(console, actor, month, run)
     (statement,) = documents.statements([account])
-    return hours_plot(hours(statement))
+    return hours_plot(hours(statement), console.reader(request, actor))
 
 
 @router.get("/console/home/bills/{month}/receipt")
@@ -474,4 +483,4 @@ def _documents(console: Console, actor: Actor, month: str, run: int) -> tuple[Ac
     try:
         return account, console.api.part(_kept).of(account, (month, run))
     except ConfigError as error:
-        raise HTTPException(404, f"no bill of yours can be shown: {error}") from error
+        raise HTTPException(404, "no bill of yours can be shown here; if you have one, ask the utility") from error

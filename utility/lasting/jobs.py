@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from commonwatt.energy import lasting as lasting_proof
 from commonwatt.energy.lasting import HORIZON_H, Band, Floats, HoursLeft, band, use_ends, use_error
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
 from commonwatt.runtime.metric_families import MetricRow, families, gauge
@@ -74,15 +75,17 @@ class Lasting:
         if self.scores != before and self._api.database.is_active():
             self._api.database.write(save_scores, self.scores)
 
-    def told(self, name: MicrogridId = TOWN) -> dict[str, Any]:
+    def told(self, name: MicrogridId = TOWN, writing: Writing = DOLLARS) -> dict[str, Any]:
         """Return what pages show of a microgrid or the town: the hours left, and how good such projections were."""
         errors = [use_error(ends) for of, ends in self._ends.copy().items() if name in (of, TOWN) and ends is not None]
-        words = lasting_proof.words(float(np.quantile(errors, 0.9)) if errors else None)
-        return {"left": self.left.get(name), "how_good": f"{words} {summary(self.scores)}"}
+        words = lasting_proof.words(float(np.quantile(errors, 0.9)) if errors else None, writing)
+        return {"left": self.left.get(name), "how_good": f"{words} {summary(self.scores, writing)}"}
 
-    def told_to_residents(self, names: Iterable[MicrogridId], account: AccountNumber) -> list[dict[str, Any]]:
+    def told_to_residents(
+        self, names: Iterable[MicrogridId], account: AccountNumber, writing: Writing
+    ) -> list[dict[str, Any]]:
         """Return what a resident's page shows of its microgrids, and of its own homes in them."""
-        told = {n: self.told(n) | {"homes": []} for n in names if self._homes.get(n, 0) >= LEAST_HOMES}
+        told = {n: self.told(n, writing) | {"homes": []} for n in names if self._homes.get(n, 0) >= LEAST_HOMES}
         for block in self._projected:
             for row, column in block.accounts.get(account, ()):
                 name, place = block.places.microgrids[row], block.places.names[row][column]

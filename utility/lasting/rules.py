@@ -25,6 +25,7 @@ from commonwatt.energy.lasting import (
 from commonwatt.energy.places import Places, places_of, streets_of
 from commonwatt.energy.splits import Array, Flags
 from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.calendar import load_cells
 from commonwatt.model.text import counted, duration
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MeterId, MicrogridId, MilliwattHours
@@ -258,14 +259,14 @@ class Score:
         )
 
 
-def summary(scores: Sequence[Score]) -> str:
+def summary(scores: Sequence[Score], writing: Writing = DOLLARS) -> str:
     """Return how good the projections of a town's islands were, in words."""
     errors = [error for score in scores if (error := score.error_percent) is not None]
     if not errors:
-        return "No real island of this town tells yet how good they are here."
+        return writing.say("No real island of this town tells yet how good they are here.")
     held = sum(score.is_held for score in scores if score.error_percent is not None) / len(errors)
     words = f"In {counted(len(errors), 'real island')} of this town half were off by less than {median(errors):.0f} %"
-    return f"{words}, and the range held {100 * held:.0f} % of the time."
+    return writing.counted(f"{words}, and the range held {100 * held:.0f} % of the time.")
 
 
 def scored(

@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from commonwatt.model.exceptions import CommonwattError
-from utility.billing.documents.statement import Letter, Writing
+from utility.billing.documents.statement import Letter, writing_of
 from utility.billing.store.documents import RunDocuments, as_letters, documents_of_run
 from utility.customers.store import newest_contacts, office_key
 from utility.database.database import Database
@@ -19,6 +19,7 @@ from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, MailStat
 from utility.mail.store import confirmed, move, take_due, tell_moves
 from utility.moves.move import TOLD, day_of
 from utility.settings import MailSettings, UtilitySettings
+from utility.tariffs.store import bill_table
 
 MOST = 50  # mails of a turn
 WITHIN_S = 20.0  # real seconds within which the mail server has to answer
@@ -58,7 +59,8 @@ def _message(
     try:
         if row.kind in (CONFIRM, *TOLD):
             to = database.read(newest_contacts, key, account).get(account)
-            writing = Writing(language=(to and to.language) or "en")
+            table = database.read(bill_table, settings.billing.tariff)
+            writing = writing_of(table, to.language if to else "")
             when = "" if row.kind == CONFIRM else day_of(int(row.subject), database.read(zone_of))
             letter: Letter | None = Letter(writing=writing, number=when, reference="", office=office, to=to)
             paper, known = b"", {row.subject} if row.kind == CONFIRM else database.read(confirmed)

@@ -3,10 +3,11 @@
 import hmac
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Path, Query, Request, Response, UploadFile
 
+from commonwatt.look.writing import NAMES
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter, quarter_of
 from utility.customers.people import Contact
@@ -86,7 +87,8 @@ def _known(
 @router.get("/console/mail/confirm/{account}/{code}", dependencies=[OPEN])
 def ask(console: RequestConsole, request: Request, account: Number, code: Code) -> Response:
     """Show the button: programs that look at links of mails press none."""
-    return console.page(request, None, "mail_confirm.html", {"path": f"/console/mail/confirm/{account}/{code}"})
+    content = {"path": f"/console/mail/confirm/{account}/{code}", "reader": console.reader(request, None, account)}
+    return console.page(request, None, "mail_confirm.html", content)
 
 
 @router.post("/console/mail/confirm/{account}/{code}", dependencies=[OPEN])
@@ -98,14 +100,15 @@ def confirm(console: RequestConsole, request: Request, account: Number, code: Co
         is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
         if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
             raise ConfigError("this link is of an address that the account does not have any more")
-    return console.page(request, None, "mail_confirm.html", {"path": ""})
+    reader = console.reader(request, None, account)
+    return console.page(request, None, "mail_confirm.html", {"path": "", "reader": reader})
 
 
 @router.get("/console/home/paper")
 def wish(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
-    """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
+    """Return the forms of language and of paper, a part of the settings, as far as the office knows the people."""
     who, _ = console.database.read(partial(_known, console), actor.account, quarter_of(console.now()))
-    return console.fragment(request, actor, "home_paper.html", {"who": who})
+    return console.fragment(request, actor, "home_paper.html", {"who": who, "languages": NAMES})
 
 
 @router.post("/console/home/paper")
@@ -118,4 +121,23 @@ def choose(
         if not who.mail:
             raise ConfigError("the office has no mail address of this account")
         set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
-    return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")
+    words = "Your bills come on paper." if paper else "Your bills come by mail."
+    return console.see_other(actor, "/console/settings", console.reader(request, actor).say(words))
+
+
+@router.post("/console/home/language")
+def speak(
+    console: RequestConsole,
+    request: Request,
+    actor: ReadsOwnHome,
+    language: Annotated[Literal["en", "de", "es"], Form()],
+) -> Response:
+    """Have the own pages, bills and mails in a language."""
+    with changing(console.api, request, actor) as by:
+        who, key = _known(console, by.connection, actor.account, quarter_of(by.now))
+        if not who.name:
+            raise ConfigError("the office does not know who has this account, so it keeps no language")
+        set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, language=language), key)
+    words = "Your pages, bills and mails are in {language}."
+    said = console.reader(request, actor).say(words, language=NAMES[language])
+    return console.see_other(actor, "/console/settings", said)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from commonwatt.look.writing import Writing
 from commonwatt.model.calendar import local_day, month_of, require_near
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
@@ -11,7 +12,6 @@ from commonwatt.model.text import counted
 from commonwatt.model.units import QUARTER_S, AccountNumber, Quarter, quarter_of
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
-from utility.billing.documents.statement import Writing
 from utility.billing.inputs import Load
 from utility.billing.run import bills_so_far
 from utility.billing.store import billing_sources

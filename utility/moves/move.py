@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from commonwatt.look.writing import Writing
 from commonwatt.model.calendar import local_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import MAX_ACCOUNT
-from utility.billing.documents.statement import Writing
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
 from utility.registry.changes import date_words
 

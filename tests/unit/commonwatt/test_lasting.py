@@ -262,4 +262,4 @@ def test_each_home_has_its_own_hours() -> None:
     ],
 )
 def test_what_sharing_gives_is_a_sentence(middle: float | None, alone: float | None, sentence: str) -> None:
-    assert Band(low=5, middle=middle, high=None, alone=alone, least=2).sharing == sentence
+    assert Band(low=5, middle=middle, high=None, alone=alone, least=2).sharing() == sentence

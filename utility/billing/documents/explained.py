@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.look.palette import PowerFlow
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
 from utility.billing.bill import LINE_ROWS, Bill, BillLine, LineKind, price_units
-from utility.billing.documents.statement import DOLLARS, HourEnergies, Writing, over_meters
+from utility.billing.documents.statement import HourEnergies, over_meters
 from utility.billing.inputs import RunInputs
 from utility.billing.proof import MeterQuarters
 from utility.billing.rules.policies import POLICIES, CreditGoesTo
@@ -31,12 +32,12 @@ DRAWN = (
 """What the plot shows: the quantity, the flow whose color it has, and its side of the axis."""
 
 
-def hours_plot(by_hour: HourEnergies) -> dict[str, Any]:
+def hours_plot(by_hour: HourEnergies, writing: Writing = DOLLARS) -> dict[str, Any]:
     """Return an account's energies by local hour, kWh; what is given lies below 0."""
     return {
         "series": [
             {
-                "label": QUANTITY_WORDS[quantity],
+                "label": writing.say(QUANTITY_WORDS[quantity]),
                 "flow": flow,
                 "unit": "kWh",
                 "x": list(by_hour.starts),
@@ -73,12 +74,13 @@ def heat_of(by_hour: HourEnergies, zone: ZoneInfo) -> tuple[list[HeatDay], tuple
     return days, max(zip(by_hour.starts, taken, strict=True), key=lambda each: each[1], default=(0, 0))
 
 
-def parts_of(bill: Bill) -> list[tuple[str, Decimal, Decimal]]:
+def parts_of(bill: Bill, writing: Writing) -> list[tuple[str, Decimal, Decimal]]:
     """Return the parts of a bill's total: words, dollars, and the sum of the parts before, dollars."""
     found, before = [], Decimal(0)
     for kind, row in LINE_ROWS.items():
         if any(line.kind is kind for line in bill.lines):
-            found.append((row.words.capitalize(), _sum(bill.lines, kind), before))
+            words = writing.say(row.words)
+            found.append((words[:1].upper() + words[1:], _sum(bill.lines, kind), before))
             before += found[-1][1]
     return found
 
@@ -107,12 +109,15 @@ def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any], writing: 
 
 
 def _why(change: Decimal, month: str, changes: Mapping[str, Decimal], writing: Writing, of: str = "") -> str:
-    month = of + date.fromisoformat(f"{month}-01").strftime("%B %Y")
+    month = of + writing.month(month)
     if not change:
-        return f"As much as in {month}."
+        return writing.say("As much as in {month}.", month=month)
     reasons = sorted((words for words in changes if changes[words]), key=lambda words: -abs(changes[words]))
-    said = ", ".join(f"{words} {'+' * (changes[words] > 0)}{writing.money(changes[words])}" for words in reasons)
-    return f"{writing.money(abs(change))} {'more' if change > 0 else 'less'} than in {month}: {said}."
+    said = ", ".join(
+        f"{writing.say(words)} {'+' * (changes[words] > 0)}{writing.money(changes[words])}" for words in reasons
+    )
+    text = "{amount} more than in {month}: {reasons}." if change > 0 else "{amount} less than in {month}: {reasons}."
+    return writing.say(text, amount=writing.money(abs(change)), month=month, reasons=said)
 
 
 def worth_of_sharing(bill: Bill, received_kwh: Decimal) -> Decimal | None:
@@ -214,15 +219,19 @@ class ExplainedBill:
         )
 
 
-def rows_within(explained: ExplainedBill, day: date | None = None, hour: int | None = None) -> list[Row]:
+def rows_within(
+    explained: ExplainedBill, day: date | None = None, hour: int | None = None, writing: Writing = DOLLARS
+) -> list[Row]:
     """Return the rows of a bill's days, of a day's hours, or of an hour's quarter-hours."""
     if day is None:
-        return list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
+        return list(rows_of(explained, explained.by_day(), "%Y-%m-%d", writing))
     steps = explained.by_hour(day) if hour is None else explained.by_quarter(day, hour)
     return list(rows_of(explained, steps, "%Y-%m-%d %H:%M %z"))
 
 
-def rows_of(explained: ExplainedBill, steps: Sequence[BillStep], form: str) -> Iterator[Row]:
+def rows_of(
+    explained: ExplainedBill, steps: Sequence[BillStep], form: str, writing: Writing = DOLLARS
+) -> Iterator[Row]:
     """Yield the rows of a table: ``form`` is that of the local time."""
     for step in steps:
         imported, exported, shared_in, shared_out = (f"{Decimal(each).scaleb(-6):.6f}" for each in step.energies)
@@ -235,7 +244,7 @@ def rows_of(explained: ExplainedBill, steps: Sequence[BillStep], form: str) -> I
             "shared out kWh": shared_out,
             "dollars": f"{step.amount:.6f}",
             "quality": ", ".join(
-                quality.name.lower() if count == step.quarters else f"{count} {quality.name.lower()}"
+                f"{'' if count == step.quarters else f'{count} '}{writing.say(quality.name.lower())}"
                 for quality, count in sorted(step.quality.items(), reverse=True)
             ),
         }

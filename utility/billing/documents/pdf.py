@@ -15,19 +15,18 @@ from fpdf import FPDF
 from fpdf.fonts import TTFFont
 
 from commonwatt.look.palette import LOOKS, STATES, SURFACES
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.text import spaced
 from commonwatt.model.units import QUARTER_S
 from utility.billing.documents.explained import DRAWN
 from utility.billing.documents.statement import (
     CODE_WORDS,
-    DOLLARS,
     LINES_HEAD,
     TOTALS_HEAD,
     HourEnergies,
     Letter,
     Row,
     Statement,
-    Writing,
     hours,
     kwh,
     texts,

@@ -1,21 +1,15 @@
-"""A bill with everything that its documents show: its texts, its letter, and how its language writes (pure).
+"""A bill with everything that its documents show: its texts and its letter (pure)."""
 
-The words are a catalogue of gettext for each language (``languages/*.po``), an entry a line.
-"""
-
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.calendar import local_day, local_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
@@ -28,67 +22,12 @@ from utility.ledger.bank import rf_reference
 from utility.settings import OfficeSettings
 from utility.tariffs.file import POLICY_WORDS, BillTable
 
-LANGUAGES = Path(__file__).parent / "languages"
-_ENTRY = re.compile(r'^msgid (".+")\nmsgstr (".+")$', re.MULTILINE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Writing:
-    """How the bills of an account are written."""
-
-    language: str = "en"  # two letters
-    numbers: str = "1,234.56"  # an example of a number
-    currency: str = "$"  # the sign or code of the currency
-
-    def say(self, text: str, **values: str) -> str:
-        """Return a text of the program in the language, with values for its names in braces."""
-        said = catalogue(self.language).get(text, text)
-        return said.format(**values) if values else said
-
-    def line(self, text: str) -> str:
-        """Return the text of a bill's line: its longest beginning that is known, up to a comma, in the language."""
-        parts = text.split(", ")
-        for count in range(len(parts), 0, -1):
-            if (begin := ", ".join(parts[:count])) in catalogue(self.language):
-                return ", ".join((self.say(begin), *parts[count:]))
-        return text
-
-    def number(self, text: str) -> str:
-        """Return a number that is written as 1,234.56."""
-        return text.translate({ord(","): self.numbers[1].replace(" ", "\xa0"), ord("."): self.numbers[5]})
-
-    def money(self, amount: Decimal) -> str:
-        """Return an amount with its currency."""
-        if self.currency == "$":
-            return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
-        return f"{self.number(f'{amount:,.2f}')} {self.currency}"
-
-    def day(self, day: date) -> str:
-        """Return a date."""
-        month = self.say(day.strftime("%B"))
-        return self.say("{day} {month} {year}", day=str(day.day), month=month, year=str(day.year))
-
-    def month(self, month: str) -> str:
-        """Return a month such as 2026-11 in words."""
-        first = date.fromisoformat(f"{month}-01")
-        return self.say("{month} {year}", month=self.say(first.strftime("%B")), year=str(first.year))
-
-
-DOLLARS = Writing()  # in English and dollars: how bills were written before tariffs said it
-
 
 def writing_of(table: BillTable | None, language: str = "") -> Writing:
     """Return how a tariff has bills written, in the language of a household; ``None``: it does not say."""
     if table is None:
-        return DOLLARS
+        return Writing(language=language or "en")
     return Writing(language=language or table.language, numbers=table.numbers, currency=table.currency)
-
-
-@cache
-def catalogue(language: str) -> Mapping[str, str]:
-    """Return the words of a language by those of English, for which there is no file."""
-    text = (LANGUAGES / f"{language}.po").read_text("utf-8") if language != "en" else ""
-    return {json.loads(said): json.loads(meant) for said, meant in _ENTRY.findall(text)}
 
 
 _CURRENCIES = {"epc": ("EUR",), "swiss": ("CHF", "EUR")}  # of each code for banks' programs
@@ -235,23 +174,23 @@ def hours(statement: Statement) -> HourEnergies:
     )
 
 
-def texts(statement: Statement) -> Texts:
-    """Return what the documents of a bill say."""
-    bill, head, writing = statement.bill, statement.head, statement.writing
+def texts(statement: Statement, writing: Writing | None = None) -> Texts:
+    """Return what the documents of a bill say; ``writing``: a page, that writes otherwise than the letter."""
+    bill, head, writing = statement.bill, statement.head, writing or statement.writing
     issued = "Final bill, {month}" if bill.is_final else "Bill, {month}"
     titles = {"issued": issued, "cancelled": "Cancelled bill, {month}"}
     return Texts(
         title=writing.say(titles.get(statement.state, "Draft of a bill, {month}"), month=writing.month(bill.month)),
-        facts=tuple((writing.say(name), value) for name, value in _facts(statement)),
-        lines=tuple(_lines(statement)),
+        facts=tuple((writing.say(name), value) for name, value in _facts(statement, writing)),
+        lines=tuple(_lines(statement, writing)),
         notes=tuple(_notes(bill, writing)),
         totals=() if head is None else tuple(_group(each, writing) for each in head["groups"]),
         code="" if head is None else check_code(head),
     )
 
 
-def _facts(statement: Statement) -> list[Row]:
-    bill, letter, writing = statement.bill, statement.letter, statement.writing
+def _facts(statement: Statement, writing: Writing) -> list[Row]:
+    bill, letter = statement.bill, statement.letter
     account = ("Account", f"{bill.account} ({writing.say(statement.customer.replace('_', ' '))})")
     replaced = (statement.head or {}).get("replaces", "")
     rates = (
@@ -273,9 +212,9 @@ def _facts(statement: Statement) -> list[Row]:
     ]
 
 
-def _lines(statement: Statement) -> Iterator[Row]:
+def _lines(statement: Statement, writing: Writing) -> Iterator[Row]:
     """Yield the rows of the lines; the total is last."""
-    bill, letter, writing = statement.bill, statement.letter, statement.writing
+    bill, letter = statement.bill, statement.letter
     for line in bill.lines:
         yield _line(line, writing)
     if letter is not None and letter.owed:
@@ -293,10 +232,15 @@ def kwh(energy: MilliwattHours | None) -> str:
     return "" if energy is None else f"{Decimal(energy) / KWH:,.3f}"
 
 
-def _line(line: BillLine, writing: Writing) -> Row:
-    text = line.text if LINE_ROWS[line.kind].is_entered else writing.line(line.text)
+def line_text(writing: Writing, line: BillLine) -> str:
+    """Return the text of a bill's line in the language."""
     if line.kind is LineKind.CORRECTION:
-        text = line.text.replace("Correction of", writing.say("Correction of"), 1)
+        return line.text.replace("Correction of", writing.say("Correction of"), 1)
+    return line.text if LINE_ROWS[line.kind].is_entered else writing.line(line.text)
+
+
+def _line(line: BillLine, writing: Writing) -> Row:
+    text = line_text(writing, line)
     text = f"{text} ({line.reason})" if line.reason else text
     rate = "" if line.rate is None else f"{line.rate:f}"
     amount = f"{line.amount:,f}" if line.kind != "information" else ""

@@ -231,12 +231,13 @@ def with_session(answer: Response, opened: access.Opened) -> Response:
 def _login_page(console: Console, request: Request, path: str, error: str = "", status: int = 200) -> Response:
     is_plain = request.url.scheme == "http" and request.headers.get("x-forwarded-proto", "http") != "https"
     is_far = request.url.hostname not in ("localhost", "127.0.0.1", "::1")
+    error = console.reader(request, None).counted(error)
     content = {"next": path, "error": error, "needs_https": is_plain and is_far}
     return console.page(request, None, "login.html", content, status)
 
 
 def _code_page(console: Console, request: Request, path: str, status: int, proof: Proof | None = None) -> Response:
-    error = "" if proof is None else refusal_of(proof)
+    error = "" if proof is None else console.reader(request, None).counted(refusal_of(proof))
     content = {"next": path, "error": error, "is_over": status == 410}
     page = console.page(request, None, "login_code.html", content, status)
     if proof is not None and proof.wait_s:
@@ -246,7 +247,8 @@ def _code_page(console: Console, request: Request, path: str, status: int, proof
 
 def _invitation_page(console: Console, request: Request, secret: str, error: str = "", status: int = 200) -> Response:
     person = console.database.read(access.invited, secret, gate_of(request).now())
-    content = {"person": person, "error": error}
+    reader = console.reader(request, None, None if person is None else person.account)
+    content = {"person": person, "error": reader.counted(error), "reader": reader}
     return console.page(request, None, "invitation.html", content, status if person is not None else 404)
 
 
@@ -310,7 +312,9 @@ def others(console: RequestConsole, request: Request, actor: ChangesOwnLogin, cu
     stored = checked_password(console, request, actor, current)
     with changing_own(console, request, actor, stored) as by:
         end_other_sessions(by)
-    return console.see_other(actor, "/console/account", "Your other sessions ended.")
+    return console.see_other(
+        actor, "/console/account", console.reader(request, actor).say("Your other sessions ended.")
+    )
 
 
 @router.post("/console/account/sessions/{session}/end")
@@ -325,7 +329,7 @@ def end(
     stored = checked_password(console, request, actor, current)
     with changing_own(console, request, actor, stored) as by:
         end_own_session(by, session)
-    return console.see_other(actor, "/console/account", "The session ended.")
+    return console.see_other(actor, "/console/account", console.reader(request, actor).say("The session ended."))
 
 
 def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:

@@ -209,6 +209,13 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
         _insert(connection, registry_change, [{"time": now, "person": TOWN_FILE, **change}])
 
 
+def tariff_name(connection: Connection, number: AccountNumber, quarter: Quarter) -> str | None:
+    """Return the name of an account's own tariff in a quarter; ``None``: it has the town's."""
+    c = account_term.c
+    ours = select(c.value).where(c.account == number, c.what == "tariff", c.since <= quarter)
+    return connection.execute(ours.order_by(c.since.desc()).limit(1)).scalar()
+
+
 def accounts_at(connection: Connection, time: EpochSeconds) -> dict[MeterId, AccountNumber]:
     """Return the account that has each meter at a time; 0: nobody has it."""
     quarter = quarter_of(time)

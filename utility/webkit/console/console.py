@@ -1,6 +1,7 @@
 """What the console's pages share: the service behind them, and how a page is rendered."""
 
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
-from commonwatt.model.units import EpochSeconds
+from commonwatt.look.writing import DOLLARS, Writing
+from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.network.addresses import is_loopback
 from utility.access.people import STAFF, Actor
 from utility.database.database import Database
@@ -23,6 +25,7 @@ from utility.webkit.console.static_files import StaticFiles, load_static
 from utility.webkit.services import Api
 
 SAID = "__Host-commonwatt-said"  # the cookie of the message that the next page shows, once
+_ASKED = re.compile(r"(?:^|,)\s*(en|de|es)\b")  # the first language of a browser that pages have
 _SEAL = 32  # characters of it that prove that it is ours
 _OPTIONS: dict[str, Any] = {"path": "/", "secure": True, "httponly": True, "samesite": "lax"}
 
@@ -38,6 +41,8 @@ class Console:
     renderer: Renderer = field(default_factory=console_renderer)  # renders templates
     # Return what rooms above have shown on every page of staff, by variable.
     shared: dict[str, Callable[[], object]] = field(default_factory=lambda: {"board": lambda: None})
+    # Return how an account's pages are written, set by a room above; ``None``: nothing says it.
+    written: list[Callable[[AccountNumber], Writing | None]] = field(default_factory=list)
 
     @property
     def database(self) -> Database:
@@ -58,6 +63,19 @@ class Console:
         """Return the town's time zone, of all times and days of pages."""
         return self.api.zone.read()
 
+    def reader(self, request: Request, actor: Actor | None, account: AccountNumber | None = None) -> Writing:
+        """Return how a page is written: in English for staff, else as its account says, else as the browser asks.
+
+        Args:
+            account: The account that a page without a login is about.
+        """
+        if actor is not None and actor.has(*STAFF):
+            return DOLLARS
+        account = actor.account if actor is not None else account
+        said = next((written(account) for written in self.written if account is not None), None)
+        asked = _ASKED.search(request.headers.get("accept-language", "en").lower())
+        return said or Writing(language=asked[1] if asked else "en")
+
     def page(
         self,
         request: Request,
@@ -73,8 +91,8 @@ class Console:
             actor: The person who asks; ``None``: nobody is logged in.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``emulated_until``,
                 ``pace`` (town seconds in a real one), ``machine_s`` (by which sessions end), ``csrf_secret``,
-                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message``
-                and ``board`` (the alarms; none for those who may not see them).
+                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message``,
+                ``reader`` (how it is written) and ``board`` (the alarms; none for those who may not see them).
             zone: The zone of its times; ``None``: the town's, from the database.
         """
         is_staff = actor is not None and actor.has(*STAFF)
@@ -91,7 +109,9 @@ class Console:
             "here": request.url.path,
             "message": _message(request, actor),
             **{name: make() if is_staff else None for name, make in self.shared.items()},
+            "reader": content.get("reader") or self.reader(request, actor),
         }
+        shared |= {} if is_staff else {"writing": shared["reader"]}
         answer = HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
         if shared["message"]:
             answer.delete_cookie(SAID, **_OPTIONS)

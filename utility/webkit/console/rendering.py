@@ -1,5 +1,6 @@
 """Renders the console's templates (Jinja2; every value is escaped, a missing one is an error)."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -15,9 +16,10 @@ from markupsafe import Markup
 from pydantic import BaseModel
 
 from commonwatt.look.palette import PowerFlow, flow_picture
+from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.calendar import iso, local_day
 from commonwatt.model.control import saving_words
-from commonwatt.model.text import duration
+from commonwatt.model.text import counted, duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.audit import action_words
 from utility.access.people import ROLE_WORDS, Right, Role
@@ -33,6 +35,7 @@ FLOW_ICONS = {  # what stands for each in the picture of power
     PowerFlow.GRID: "utility-pole",
     PowerFlow.USE: "house",
 }
+_SCRIPTS = Path(__file__).parent / "static"
 MISSING = "\u2013"  # what stands for a missing value: a dash
 _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
 
@@ -50,14 +53,14 @@ class Renderer:
             auto_reload=False,
         )
         self._environment.globals |= {"static": address, "flows": partial(_flows, address), "Right": Right}
+        self._environment.globals |= {"_": _said, "script_words": script_words}
         self._environment.filters.update(
             local=local,
-            local_short=pass_context(
-                lambda page, time: datetime.fromtimestamp(time, page["zone"]).strftime("%a %-d %b · %H:%M")
-            ),
+            local_short=local_short,
             day=pass_context(lambda page, time, after=0: str(local_day(time, page["zone"]) + timedelta(after))),
             utc=iso,
             ago=ago,
+            number=pass_context(lambda page, text: _writing(page).number(text)),  # of a number written as 1,234.56
             kwh=_or_dash("{:,.1f} kWh", 1e6),  # of milliwatt-hours
             kw=_or_dash("{:,.1f} kW", 1e3),  # of watts
             percent=_or_dash("{:.0f} %", 10),  # of thousandths
@@ -109,15 +112,42 @@ def heads(columns: Iterable[ListColumn]) -> list[str]:
     return [f"{'#' if column.is_number else ''}{column.shown.words}" for column in columns]
 
 
+def _writing(context: Context) -> Writing:
+    """Return how a page is written."""
+    writing: Writing = context.get("reader", DOLLARS)
+    return writing
+
+
+@pass_context
+def _said(context: Context, text: str, **values: object) -> Markup:
+    """Return a text of a template in the page's language, with values for its names in braces; they are escaped."""
+    said = Markup(_writing(context).say(" ".join(text.split())))  # noqa: S704 - of templates and catalogues
+    return said.format(**values) if values else said
+
+
+@cache
+def script_words(writing: Writing) -> str:
+    """Return the words of the console's own scripts in a language, by those of English (JSON)."""
+    said = re.findall(r'\bsay\("([^"]+)"', " ".join(path.read_text() for path in sorted(_SCRIPTS.glob("*.js"))))
+    return json.dumps({text: writing.say(text) for text in said}, ensure_ascii=False)
+
+
 @pass_context
 def local(context: Context, time: float) -> str:
     """Return a time in the page's ``zone``, for people."""
-    return local_words(time, context["zone"])
+    return _writing(context).moment(datetime.fromtimestamp(time, context["zone"]))
+
+
+@pass_context
+def local_short(context: Context, time: float) -> str:
+    """Return a time in the page's ``zone`` with its day of the week and without its year."""
+    at, writing = datetime.fromtimestamp(time, context["zone"]), _writing(context)
+    return f"{writing.say(at.strftime('%a'))} {writing.short(at)} · {at:%H:%M}"
 
 
 def local_words(time: float, zone: ZoneInfo) -> str:
     """Return a time in a zone, for people."""
-    return datetime.fromtimestamp(time, zone).strftime("%d %b %Y %H:%M:%S")
+    return DOLLARS.moment(datetime.fromtimestamp(time, zone))
 
 
 def _local(moment: str, zone: ZoneInfo) -> str:
@@ -125,20 +155,22 @@ def _local(moment: str, zone: ZoneInfo) -> str:
     return local_words(datetime.fromisoformat(moment).timestamp(), zone)
 
 
-def ago(time: float, now: float) -> str:
+@pass_context
+def ago(context: Context, time: float, now: float) -> str:
     """Return how long ago a time was, or in how long it will be, in one unit."""
     seconds = abs(int(now - time))
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
         if seconds >= 2 * length or unit == "second":
-            count = seconds // length
-            words = f"{count} {unit}{'' if count == 1 else 's'}"
-            return f"{words} ago" if now >= time else f"in {words}"
+            words = counted(seconds // length, unit)
+            return _writing(context).counted(f"{words} ago" if now >= time else f"in {words}")
     raise AssertionError("the last unit is taken")
 
 
-def _or_dash(form: str, size: float) -> Callable[[float | None], str]:
+def _or_dash(form: str, size: float) -> Callable[[Context, float | None], str]:
     """Return a filter that writes a number in units of some size, for people; a dash for a missing one."""
-    return lambda number: MISSING if number is None else form.format(number / size)
+    return pass_context(
+        lambda page, number: MISSING if number is None else _writing(page).number(form.format(number / size))
+    )
 
 
 def exact_percent(permille: float | None) -> str:

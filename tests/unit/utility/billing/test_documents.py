@@ -20,6 +20,7 @@ from fpdf import FPDF
 from PIL import Image
 
 import utility
+from commonwatt.look.writing import DOLLARS, LANGUAGES, Writing, catalogue
 from commonwatt.model.calendar import midnight
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import spaced
@@ -56,12 +57,9 @@ from utility.billing.documents.pdf import (
 from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.documents.statement import (
     CODE_WORDS,
-    LANGUAGES,
     HourEnergies,
     Letter,
     Statement,
-    Writing,
-    catalogue,
     hours,
     kwh,
     letter_of,
@@ -405,10 +403,11 @@ def test_pages_show_the_currency_and_numbers_of_the_tariff(
     written: list[str] = []
     monkeypatch.setattr(FPDF, "text", lambda *drawn: written.append(drawn[3]))
     clerk, resident = browser(Role.CLERK), browser(Role.RESIDENT, account=account)
-    for page in (clerk.get(f"/console/bills/{account}/1").text, resident.get(f"/console/home/bills/{MONTH}").text):
+    pages = (clerk.get(f"/console/bills/{account}/1").text, resident.get(f"/console/home/bills/{MONTH}").text)
+    for page, words in zip(pages, ("EUR per kWh", "EUR je kWh"), strict=True):
         assert ",00 EUR" in page or "EUR</p>" in page
         assert "$" not in page.split("<main")[1]
-        assert "EUR per kWh" in page
+        assert words in page
         assert "0,200000" not in page
         assert "0,20" in page
     for path in (f"/console/bills/{account}/1/bill.pdf", f"/console/home/bills/{MONTH}/pdf"):
@@ -653,7 +652,7 @@ def test_parts_of_a_total_add_up_with_a_credit_larger_than_the_energy_and_with_c
     neighbours, late = line(LineKind.INFORMATION, "0", 5), line(LineKind.CORRECTION, "1.20")
     for lines in ([base, *energy], [base, *energy, credit, lapsed, neighbours], [base, *energy, credit, lapsed, late]):
         one = bill("2026-05", *lines)
-        parts = parts_of(one)
+        parts = parts_of(one, DOLLARS)
         assert parts[0][2] == 0
         for (_, amount, before), (_, _, then) in pairwise(parts):
             assert before + amount == then

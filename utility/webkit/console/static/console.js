@@ -1,5 +1,10 @@
 // The console's own script: requests of htmx prove that they come from this page.
 "use strict";
+// The words of scripts in the page's language; a page in English has none.
+const WORDS = JSON.parse(document.querySelector('meta[name="words"]')?.content || "{}");
+function say(text, values = {}) {
+  return (WORDS[text] || text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
 const worker = document.querySelector('meta[name="worker"]');
 if (worker && navigator.serviceWorker) navigator.serviceWorker.register(worker.content, { scope: "/console/" }).catch(() => {});
 // A box with data-all checks every box of that name in its form.
@@ -21,7 +26,7 @@ document.addEventListener("click", async (event) => {
   } catch {
     done = document.execCommand("copy");
   }
-  event.target.textContent = done ? "Copied" : "Selected: press Ctrl and C";
+  event.target.textContent = done ? say("Copied") : say("Selected: press Ctrl and C");
 });
 document.addEventListener("focusin", (event) => {
   if (event.target.matches("[data-selected]")) event.target.select();
@@ -97,7 +102,7 @@ function keepOld(event) {
   // By the town's clock, which is not the machine's.
   const pill = document.querySelector("time.pill");
   const town = new Date(Date.parse(pill.dateTime) + performance.now() * pill.dataset.pace);
-  told.textContent = `No answer from the utility since ${town.toLocaleTimeString([], { timeZone: document.documentElement.dataset.zone })}: the values below are older. The page asks again by itself.`;
+  told.textContent = say("No answer from the utility since {time}: the values below are older. The page asks again by itself.", { time: town.toLocaleTimeString([], { timeZone: document.documentElement.dataset.zone }) });
   part.prepend(told);
 }
 document.addEventListener("htmx:response:error", keepOld);

@@ -14,7 +14,8 @@
   const SMOOTH = 60;  // steps from which on an area has a line, and no stairs
   const DASHES = [undefined, [8, 4], [2, 4], [12, 4, 2, 4], [5, 5], [1, 6]];
 
-  const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: ZONE, ...options });
+  const { lang: LANGUAGE, dataset: { numbers: NUMBERS } } = document.documentElement;
+  const clock = (options) => new Intl.DateTimeFormat(LANGUAGE === "en" ? "en-GB" : LANGUAGE, { timeZone: ZONE, ...options });
   const MINUTES = clock({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const DAYS = clock({ day: "numeric", month: "short" });
   const MONTHS = clock({ month: "short", year: "numeric" });
@@ -23,7 +24,8 @@
     hourCycle: "h23", timeZoneName: "short",
   });
   const at = (seconds) => new Date(seconds * 1000);
-  const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 3, signDisplay: "negative" }));
+  const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 3, signDisplay: "negative" })
+    .replace(/[,.]/g, (mark) => NUMBERS[mark === "," ? 1 : 5]));
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const sign = (one) => (one.flow ? `${JSON.parse(style(`--sign-${one.flow}`))} ` : "");
   const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
@@ -102,7 +104,7 @@
   function options(series, width, told) {
     const units = [...new Set(series.map((one) => one.unit))];
     const few = series.every((one) => one.x.length <= 400);
-    const lines = [{ label: "Time", value: (_, time) => (time === null ? "–" : WHOLE.format(at(time))) }];
+    const lines = [{ label: say("Time"), value: (_, time) => (time === null ? "–" : WHOLE.format(at(time))) }];
     const bands = [];
     series.forEach((one, place) => {
       const colour = style(one.flow ? `--flow-${one.flow}` : `--plot-${(place % COLOURS) + 1}`);
@@ -145,9 +147,9 @@
       const value = place < 0 || one.x[place] + one.step_s < time ? null : one.high[place];
       const doubt = word(one, time, time + one.step_s);
       sum += value || 0;
-      parts.push(`${one.label} ${value === null ? "no reading" : `${number(value)} ${one.unit}`}${doubt ? ` (${doubt})` : ""}`);
+      parts.push(`${one.label} ${value === null ? say("no reading") : `${number(value)} ${one.unit}`}${doubt ? ` (${doubt})` : ""}`);
     }
-    if (found.stack) parts.push(`together ${number(sum)} ${found.series[0].unit}`);
+    if (found.stack) parts.push(say("together {energy}", { energy: `${number(sum)} ${found.series[0].unit}` }));
     const shaded = (found.series[0].shaded || []).filter((span) => span[0] <= time && time < span[1]).map((span) => span[2]);
     return `${WHOLE.format(at(time))}: ${[...parts, ...new Set(shaded)].join(", ")}`;
   }
@@ -158,7 +160,7 @@
     for (const one of found.series) {
       const words = [...new Set(one.marks.map((mark) => mark[2]))];
       if (words.length) list.append(make("li", `${one.label}: shaded where it is ${words.join(", ")}.`));
-      if (one.missing) list.append(make("li", `${one.label}: ${one.missing} of ${one.x.length} steps have no value.`));
+      if (one.missing) list.append(make("li", say("{label}: {count} of {whole} steps have no value.", { label: one.label, count: one.missing, whole: one.x.length })));
       if (one.low) list.append(make("li", `${one.label}: the least and the greatest value of every ${one.step_s} s.`));
     }
     for (const words of new Set((found.series[0].shaded || []).map((span) => span[2]))) list.append(make("li", `Shaded: ${words}.`));
@@ -176,7 +178,7 @@
     element.className = "numbers";
     element.append(make("caption", label));
     const head = element.createTHead().insertRow();
-    for (const text of ["From", ...found.series.map((one) => `${one.label}, ${one.unit}`)]) {
+    for (const text of [say("From"), ...found.series.map((one) => `${one.label}, ${one.unit}`)]) {
       const cell = make("th", text);
       cell.scope = "col";
       head.append(cell);
@@ -194,7 +196,7 @@
         const places = one.x.map((x, place) => place).filter((place) => one.x[place] >= from && one.x[place] < to && one.high[place] !== null);
         const high = Math.max(...places.map((place) => one.high[place]));
         const low = Math.min(...places.map((place) => (one.low || one.high)[place]));
-        const value = !places.length ? "no value" : low === high ? number(high) : `${number(low)} to ${number(high)}`;
+        const value = !places.length ? say("no value") : low === high ? number(high) : say("{low} to {high}", { low: number(low), high: number(high) });
         const doubt = word(one, from, to);
         row.append(make("td", doubt ? `${value} (${doubt})` : value));
       }
@@ -207,7 +209,7 @@
     figure.querySelectorAll(":scope > :not(figcaption)").forEach((old) => old.remove());
     const series = found.series.filter((one) => one.high.some((value) => value !== null));
     if (!series.length) {
-      figure.append(make("p", "There are no readings of this time."));
+      figure.append(make("p", say("There are no readings of this time.")));
       return;
     }
     const place = document.createElement("div");
@@ -232,14 +234,14 @@
       plot.setCursor({ left: plot.valToPos(plot.data[0][Math.min(last, Math.max(0, from + way))], "x"), top: 10 });
     };
     const details = document.createElement("details");
-    details.append(make("summary", "The same as a table"));
+    details.append(make("summary", say("The same as a table")));
     details.addEventListener("toggle", () => {
       if (!details.open || details.querySelector("table")) return;
       const wide = document.createElement("div");
       wide.className = "overflow-auto";
       wide.tabIndex = 0;
       wide.setAttribute("role", "region");
-      wide.setAttribute("aria-label", "Table of the plot");
+      wide.setAttribute("aria-label", say("Table of the plot"));
       wide.append(table({ ...found, series }, figure.getAttribute("aria-label")));
       details.append(facts({ ...found, series }), wide);
     });
@@ -256,7 +258,7 @@
       draw(figure, found);
     } catch (error) {
       figure.querySelectorAll('p[role="alert"]').forEach((old) => old.remove());
-      const text = make("p", `The plot could not be loaded. ${error.message || ""} Load the page again.`);
+      const text = make("p", say("The plot could not be loaded. {why} Load the page again.", { why: error.message || "" }));
       text.setAttribute("role", "alert");
       figure.append(text);
     }
