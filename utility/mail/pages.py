@@ -121,8 +121,7 @@ def choose(
         if not who.mail:
             raise ConfigError("the office has no mail address of this account")
         set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
-    words = "Your bills come on paper." if paper else "Your bills come by mail."
-    return console.see_other(actor, "/console/settings", console.reader(request, actor).say(words))
+    return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")
 
 
 @router.post("/console/home/language")
@@ -138,6 +137,4 @@ def speak(
         if not who.name:
             raise ConfigError("the office does not know who has this account, so it keeps no language")
         set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, language=language), key)
-    words = "Your pages, bills and mails are in {language}."
-    said = console.reader(request, actor).say(words, language=NAMES[language])
-    return console.see_other(actor, "/console/settings", said)
+    return console.see_other(actor, "/console/settings", "Your language is set.")

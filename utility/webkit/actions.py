@@ -98,8 +98,7 @@ class Actions:
                 with answers.refusing(refused):
                     answer = do(**given)
                 facts = {**given, **_facts(answer)}
-                reader = console.reader(given["act"].request, given["act"].actor)
-                words = answer if isinstance(answer, str) else reader.say(said, **facts)
+                words = answer if isinstance(answer, str) else said.format(**facts)
                 redirect: RedirectResponse = console.see_other(given["act"].actor, back.format(**facts), words)
                 return redirect
 

@@ -312,9 +312,7 @@ def others(console: RequestConsole, request: Request, actor: ChangesOwnLogin, cu
     stored = checked_password(console, request, actor, current)
     with changing_own(console, request, actor, stored) as by:
         end_other_sessions(by)
-    return console.see_other(
-        actor, "/console/account", console.reader(request, actor).say("Your other sessions ended.")
-    )
+    return console.see_other(actor, "/console/account", "Your other sessions ended.")
 
 
 @router.post("/console/account/sessions/{session}/end")
@@ -329,7 +327,7 @@ def end(
     stored = checked_password(console, request, actor, current)
     with changing_own(console, request, actor, stored) as by:
         end_own_session(by, session)
-    return console.see_other(actor, "/console/account", console.reader(request, actor).say("The session ended."))
+    return console.see_other(actor, "/console/account", "The session ended.")
 
 
 def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:

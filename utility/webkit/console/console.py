@@ -64,11 +64,7 @@ class Console:
         return self.api.zone.read()
 
     def reader(self, request: Request, actor: Actor | None, account: AccountNumber | None = None) -> Writing:
-        """Return how a page is written: in English for staff, else as its account says, else as the browser asks.
-
-        Args:
-            account: The account that a page without a login is about.
-        """
+        """Return how a page is written: in English for staff, else as its account says, else as the browser asks."""
         if actor is not None and actor.has(*STAFF):
             return DOLLARS
         account = actor.account if actor is not None else account
@@ -96,6 +92,7 @@ class Console:
             zone: The zone of its times; ``None``: the town's, from the database.
         """
         is_staff = actor is not None and actor.has(*STAFF)
+        reader: Writing = content.get("reader") or self.reader(request, actor)
         shared = {
             "actor": actor,
             "now": self.now(),
@@ -107,11 +104,11 @@ class Console:
             "searches": is_staff,
             "navigation": [] if actor is None else groups_of(entries_for(actor, self.demonstration is not None)),
             "here": request.url.path,
-            "message": _message(request, actor),
+            "message": reader.counted(_message(request, actor)),
             **{name: make() if is_staff else None for name, make in self.shared.items()},
-            "reader": content.get("reader") or self.reader(request, actor),
+            "reader": reader,
         }
-        shared |= {} if is_staff else {"writing": shared["reader"]}
+        shared |= {} if is_staff else {"writing": reader}
         answer = HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
         if shared["message"]:
             answer.delete_cookie(SAID, **_OPTIONS)

@@ -117,7 +117,9 @@ def test_people_read_an_invitation_in_their_accounts_language_and_a_login_in_the
 def test_a_resident_chooses_the_language_where_the_office_knows_a_name(database: Database, browser: Browsers) -> None:
     person = speak(database, browser, HOUSE, "de")
     done = person.post("/console/home/language", {"language": "es"})
-    assert "Sus páginas, facturas y correos están en Español." in person.get(done.headers["location"]).text
+    assert "Su idioma está fijado." in person.get(done.headers["location"]).text
+    done = person.post("/console/home/weight", {"weight": 3, "start": "2027-01-20"})
+    assert "Su peso al compartir es 3 desde 2027-01-20." in person.get(done.headers["location"]).text
     with database.reads.begin() as connection:
         key = office_key(connection, person.app.state.console.api.settings.office)
         who = newest_contacts(connection, key, HOUSE)[HOUSE]
@@ -174,7 +176,7 @@ def test_each_text_has_its_translation_and_each_translation_its_text(language: s
     swiss = re.compile("Receipt|Payment part|Pay|Account /|Separate|Acceptance|Amount|Curr|Ref")
     lacking = {text for text in pages | asked | tables if text not in found and re.search("[A-Za-z]{2}", text)}
     assert sorted(text for text in lacking if language == "de" or not swiss.match(text)) == []
-    said = pages | every | tables
+    said = pages | every | tables | {"Your sharing weight is {} from {}-{}-{} on."}
     assert [text for text in found if text not in said and not any(form.fullmatch(text) for form in joined)] == []
     for text, meant in found.items():
         places = [sorted({name for _, name, _, _ in string.Formatter().parse(each) if name}) for each in (text, meant)]
