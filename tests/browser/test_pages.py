@@ -103,12 +103,17 @@ def test_page_is_accessible_and_valid(windows: Callable[[Role | None], Visit], p
 
 @pytest.mark.parametrize("dark", THEMES)
 @pytest.mark.parametrize("width", SIZES)
-@pytest.mark.parametrize("role", [None, Role.RESIDENT], ids=["staff", "resident"])
+@pytest.mark.parametrize(
+    ("role", "language"),
+    [(None, "en"), (Role.RESIDENT, "en"), (Role.RESIDENT, "de"), (Role.RESIDENT, "es")],
+    ids=["staff", "resident", "resident-de", "resident-es"],
+)
 def test_every_page_that_links_lead_to_fits_the_window(
-    application: FastAPI, window: Callable[..., Visit], role: Role | None, *, width: int, dark: bool
+    application: FastAPI, window: Callable[..., Visit], role: Role | None, language: str, *, width: int, dark: bool
 ) -> None:
     roles = frozenset(Role) - {Role.RESIDENT} if role is None else {role}
     seen = window(*roles, account=ACCOUNT if role is Role.RESIDENT else None, width=width, dark=dark)
+    seen.page.set_extra_http_headers({"Accept-Language": language})
     found: dict[str, list[str]] = {}
     todo = ["/console/"] if role else ["/console/", "/console/look"]
     while todo:
@@ -118,6 +123,7 @@ def test_every_page_that_links_lead_to_fits_the_window(
             continue
         seen.faults.clear()
         seen.open(path)
+        assert seen.page.get_attribute("html", "lang") == language
         found[template] = seen.check() + (seen.page.evaluate(CUT) if width < 400 else [])
         links = seen.page.eval_on_selector_all(
             "a[href^='/']:not([download])", "all => all.map(a => a.getAttribute('href'))"
