@@ -115,10 +115,14 @@ def issued(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Re
     """Return the issued bills, a part of the page that is loaded after it: each is proved."""
     account, reader = own_home(console.database, actor).account.number, console.reader(request, actor)
     bills, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
-    shown = [(reader.month(bill.month)[:3], bill.total or 0, f"/console/home/bills/{bill.month}") for bill in bills[:12]]
+    shown = [
+        (reader.month(bill.month)[:3], bill.total or 0, f"/console/home/bills/{bill.month}") for bill in bills[:12]
+    ]
     month = month_of(quarter_of(console.now()), console.zone())
     both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
-    befores = [(reader.month(bill.month), bill.total) for bill in bills if bill.month in both and bill.total is not None]
+    befores = [
+        (reader.month(bill.month), bill.total) for bill in bills if bill.month in both and bill.total is not None
+    ]
     content = {"issued": bills, "shown": shown, "older": bills[12:], "befores": befores, "cancelled": cancelled}
     return console.fragment(request, actor, "home_bills.html", content | {"reader": reader})
 
