@@ -183,4 +183,5 @@ def test_each_text_has_its_translation_and_each_translation_its_text(language: s
         assert places[0] == places[1], text
         tags = [sorted(re.findall(r"<[^>]+>", each)) for each in (text, meant)]
         assert tags[0] == tags[1], text
+        assert '"' not in meant, "it may stand in an attribute of a page"
     assert set(NAMES) == {"en", *(path.stem for path in LANGUAGES.glob("*.po"))}
