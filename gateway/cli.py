@@ -16,9 +16,9 @@ from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import GatewaySettings, HostSettings
 from commonwatt.identity.passwords import save_password, weakness
+from commonwatt.look.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.model.calendar import FORMS
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import only_one, run_service, wait_if_often
 from gateway.clique.shell import hosted_stores

@@ -50,7 +50,7 @@ class MeanPower(MessagePart):
 class Energy(MessagePart):
     """What a controller says of the batteries and the power of a microgrid that it manages."""
 
-    # By battery's meter, the code of the reason why it shares or not (``protocol.sharing_words``); a ``?`` follows
+    # By battery's meter, the code of the reason why it shares or not (``look.sharing_words``); a ``?`` follows
     # while its meter has not confirmed. A gateway before 0.3 does not say it.
     sharing: dict[Id64, Annotated[str, Field(max_length=20)]] = Field(default_factory=dict)
     # The levels on which it decided, thousandths of the capacities, in the order of ``sharing``; ``None``: not known.

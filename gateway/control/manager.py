@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.energy.strategies import BAND_PERMILLE, COMPARING
+from commonwatt.look.sharing_words import RoleReason
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import KINDS, Command, ForeignDevice, HeldState, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
-from commonwatt.protocol.sharing_words import RoleReason
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.clique.member import Member

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from commonwatt.energy.strategies import BAND_PERMILLE
+from commonwatt.look.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords, RoleReason, reason_of_code, summary_of
 from commonwatt.model.records import State
 from commonwatt.model.time import Now
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.commands import Kind, Stage
-from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, BatteryWords, RoleReason, reason_of_code, summary_of
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 

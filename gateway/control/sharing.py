@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from commonwatt.energy.strategies import LEAST_S, Batteries, SharingPlan, strategy_of
+from commonwatt.look.sharing_words import RoleReason
 from commonwatt.model.units import MeterId, MilliwattHours
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.sharing_words import RoleReason
 from gateway.control.meter_view import LIFETIMES
 from gateway.control.plausibility import Doubt
 

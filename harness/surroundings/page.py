@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
-from commonwatt.protocol.sharing_words import UNCONFIRMED, RoleReason, reason_of_code
+from commonwatt.look.sharing_words import UNCONFIRMED, RoleReason, reason_of_code
 from gateway.control.meter_states import sharing_words
 from gateway.control.sharing import BatteryState, decide, reasons
 

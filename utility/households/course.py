@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
+from commonwatt.look.sharing_words import reason_of_code
 from commonwatt.look.writing import DOLLARS, Writing
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId, MilliwattHours, Quarter
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.sharing_words import reason_of_code
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.selection import HeldMeter, Resolution, intervals, is_held
 from utility.lasting.rules import OLD_S

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
+from commonwatt.look.dead_letter_words import row_of, wanted
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.dead_letter_words import row_of, wanted
 from utility.access.people import Right
 from utility.control.commands import answered, words_of
 from utility.jobs import store as listing

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from commonwatt.look.sharing_words import BatteryWords, SharingReason, reason_of_code, summary_of
 from commonwatt.model.control import BLOCK_S, BLOCKS, STABLE_S
 from commonwatt.model.records import State
 from commonwatt.model.text import duration
 from commonwatt.model.time import Trust
 from commonwatt.model.units import ControllerId, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.sharing_words import BatteryWords, SharingReason, reason_of_code, summary_of
 from utility.alarms.conditions import LATE_S, UNMANAGED_S
 from utility.readings.gaps import GATEWAY_SILENT_S
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from commonwatt.cli.main import make_app
 from commonwatt.codec.packing_arrays import MAX_PAYLOAD_BYTES, Payloads
+from commonwatt.look.dead_letter_words import counts_of, told, wanted
 from commonwatt.model.blocks import Keys
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.records import EventRecord, Log
@@ -32,7 +33,6 @@ from commonwatt.protocol.batches import (
     unpack_batch,
     unpack_batch_ack,
 )
-from commonwatt.protocol.dead_letter_words import counts_of, told, wanted
 from commonwatt.protocol.dead_letters import (
     MAX_DEAD_LETTER_BYTES,
     DeadLetter,

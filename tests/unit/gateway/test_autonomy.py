@@ -11,10 +11,10 @@ import pytest
 from commonwatt.energy.places import COLD_PERCENT, COLD_S, blocks_of
 from commonwatt.energy.plant import plant_of
 from commonwatt.energy.strategies import rangers_plan_alone
+from commonwatt.look.sharing_words import RoleReason
 from commonwatt.model.control import BLOCK_S, BLOCKS, SupplyState, return_delay_s
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
-from commonwatt.protocol.sharing_words import RoleReason
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Conditions, load
 from commonwatt.town.town import Function, Town

@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 
 from commonwatt.energy.strategies import LEAST_S
+from commonwatt.look.sharing_words import RoleReason, reason_of_code
 from commonwatt.model.records import Log, State
 from commonwatt.model.time import Now, Trust
 from commonwatt.protocol.batches import BatchAck
 from commonwatt.protocol.commands import Command, Kind, Outcome, Stage
 from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.sharing_words import RoleReason, reason_of_code
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.meter_view import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.sharing import RENEWED_S

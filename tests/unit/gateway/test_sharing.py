@@ -16,13 +16,13 @@ from commonwatt.codec.packing import pack
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.device.commands import Commanded
 from commonwatt.energy.strategies import MAX_WEIGHT, STRATEGIES, Batteries
+from commonwatt.look.sharing_words import RoleReason, reason_of_code
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
-from commonwatt.protocol.sharing_words import RoleReason, reason_of_code
 from commonwatt.town.loading import load_town
 from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import SHARE_FOR_S

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
+from commonwatt.look.dead_letter_words import row_of
 from commonwatt.model.calendar import month_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, parse_id, quarter_of
 from commonwatt.model.validation import limits_of
-from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import DeadLetterFilter, KeptDeadLetter
 from utility.billing.store.runs import issued_run
 from utility.corrections.correction import OpenFinding, figure

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
+from commonwatt.look.dead_letter_words import text_of
 from commonwatt.model.units import ControllerId, signed64, unsigned64
-from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterFilter, KeptDeadLetter
 from utility.readings.tables import dead_letter
 

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, select, update
 
 from commonwatt.codec.packing import pack
+from commonwatt.look.dead_letter_words import text_of
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import Log, RecordType, unpack_event
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MeterId, signed64
-from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import KeptDeadLetter, LocalReason, quarantined_blocks
 from utility.access.people import MACHINE
 from utility.database.bulk import is_one_of, listed

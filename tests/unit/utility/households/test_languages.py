@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from commonwatt.look.palette import PowerFlow
+from commonwatt.look.sharing_words import RoleReason
 from commonwatt.look.writing import LANGUAGES, NAMES, Writing, catalogue
 from commonwatt.model.units import quarter_of
-from commonwatt.protocol.sharing_words import RoleReason
 from harness.console import Browser, words_of
 from harness.docs.marked import DOCS
 from harness.furnished import APARTMENT, HOUSE, MONTH, furnished

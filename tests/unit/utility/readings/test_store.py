@@ -18,11 +18,11 @@ from sqlalchemy.schema import CreateTable
 
 from commonwatt.codec.packing import pack
 from commonwatt.codec.packing_arrays import Payloads
+from commonwatt.look.dead_letter_words import row_of
 from commonwatt.model.blocks import Blocks, concatenate, empty, join, make_blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, signed64, unsigned64
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
-from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterFilter, LocalReason
 from commonwatt.protocol.json_messages import unpack_json
 from harness.surroundings import databases
