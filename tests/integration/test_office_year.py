@@ -567,8 +567,11 @@ def test_wrong_price_and_other_taxes_are_on_the_bills(year: Year) -> None:
 
 
 def test_green_button_equals_the_bills(year: Year) -> None:
-    home = year.town.person("resi", Role.RESIDENT, account=1).go("Settings")
-    home.send("Download", {"From": "2026-03-01", "To": "2026-05-01", "Format": "Green Button", "Of": "settled"})
+    home = year.town.person("resi", Role.RESIDENT, account=1).go("Einstellungen")  # The household's language.
+    home.send(
+        "Herunterladen",
+        {"Ab Beginn": "2026-03-01", "Bis vor": "2026-05-01", "Format": "Green", "Daten": "abgerechnete"},
+    )
     feed = ElementTree.fromstring(home.downloaded)
     assert green_button.faults(feed) == []
     totals = [Decimal(each.text or "").scaleb(-3) for each in feed.iter(f"{green_button.ESPI}billLastPeriod")]
