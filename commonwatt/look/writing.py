@@ -33,7 +33,7 @@ class Writing:
 
     def counted(self, text: str) -> str:
         """Return a text of the program that has whole numbers; the catalogue has ``{}`` in place of each."""
-        said = catalogue(self.language).get(_NUMBER.sub("{}", text))
+        said = catalogue(self.language).get(_NUMBER.sub("{}", text)) if self.language != "en" else None
         return text if said is None else said.format(*_NUMBER.findall(text))
 
     def line(self, text: str) -> str:
@@ -46,6 +46,8 @@ class Writing:
 
     def number(self, text: str) -> str:
         """Return a number that is written as 1,234.56."""
+        if self.numbers == DOLLARS.numbers:
+            return text  # Pages have hundreds.
         return text.translate({ord(","): self.numbers[1].replace(" ", "\xa0"), ord("."): self.numbers[5]})
 
     def money(self, amount: Decimal | float) -> str:

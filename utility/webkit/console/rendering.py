@@ -121,8 +121,13 @@ def _writing(context: Context) -> Writing:
 @pass_context
 def _said(context: Context, text: str, **values: object) -> Markup:
     """Return a text of a template in the page's language, with values for its names in braces; they are escaped."""
-    said = Markup(_writing(context).say(" ".join(text.split())))  # noqa: S704 - of templates and catalogues
+    said = _phrase(_writing(context), text)
     return said.format(**values) if values else said
+
+
+@cache
+def _phrase(writing: Writing, text: str) -> Markup:
+    return Markup(writing.say(" ".join(text.split())))  # noqa: S704 - of templates and catalogues
 
 
 @cache
