@@ -24,7 +24,7 @@ from utility.outbox.changes import Append
 from utility.readings.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gaps import GapFinder
-from utility.readings.store.replaced_meters import register_replacement
+from utility.readings.store.retention import register_replacement
 from utility.registry.accounts import exchanged
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.store.registration import fill_registry

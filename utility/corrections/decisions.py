@@ -76,7 +76,7 @@ class Edit(RequestBody):
     type: str = Field("through", max_length=20)
     start: str = Field(max_length=40, description="The first moment.")
     until: str = Field(max_length=40, description="The moment after the last.")
-    energy_kwh: str | None = Field(None, max_length=20, description="Kilowatt-hours; without it, that of like days.")
+    energy_kwh: str | None = Field(None, max_length=20, description="Kilowatt-hours; absent: the energy of like days.")
     why: Why
 
 

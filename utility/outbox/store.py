@@ -94,7 +94,7 @@ def repeat_commands(connection: Connection, microgrid: MicrogridId, mark: str, n
             OpenCommand(id=again["id"], controller=microgrid, message=json.dumps(again), until=again["until"]),
             now,
         )
-        # Its answer is that of what the controller was told.
+        # The answer to this command now counts for what the controller was told.
         connection.execute(told.update().where(told.c.command == message["id"]).values(command=again["id"]))
 
 

@@ -10,7 +10,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted
 from commonwatt.model.units import MAX_ABS_READING, MeterId, MilliwattHours, Quarter, parse_id
 from utility.database.town_zone import zone_of
-from utility.readings.store.replaced_meters import count_blocks, register_replacement
+from utility.readings.store.retention import count_blocks, register_replacement
 from utility.registry.accounts import exchanged
 from utility.registry.changes import differences, parse_quarter
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry

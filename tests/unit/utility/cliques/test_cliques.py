@@ -302,7 +302,7 @@ def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minut
     beat = Beat(Bits(able=frozenset(NAMES)))
 
     def fails(*_: object) -> list[object]:
-        cliques[0].granted["r001"] = KeptGrant(top=9, pending=(9, 1))  # what nobody made durable
+        cliques[0].granted["r001"] = KeptGrant(top=9, pending=(9, 1))  # not durable
         raise KeyError(7)
 
     with monkeypatch.context() as broken:

@@ -45,7 +45,7 @@ from utility.database.town_zone import zone_of
 from utility.outbox.changes import Append
 from utility.readings.quarantine import is_assigned
 from utility.readings.store import reads
-from utility.readings.store.replaced_meters import count_blocks
+from utility.readings.store.retention import count_blocks
 from utility.readings.store.writer import Writer
 from utility.registry.accounts import DatedRegistry, Holding
 from utility.registry.changes import date_text

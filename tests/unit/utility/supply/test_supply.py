@@ -37,7 +37,7 @@ from utility.outbox.store import add_command, open_commands, write_plant
 from utility.outbox.tables import command, purchase
 from utility.readings.core import from_plant
 from utility.readings.store import reads
-from utility.readings.store.replaced_meters import register_replacement
+from utility.readings.store.retention import register_replacement
 from utility.readings.tables import compacted
 from utility.registry.accounts import exchanged
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
