@@ -165,16 +165,21 @@ def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:
         presets.setdefault(command.preset, []).append(command)
     found: dict[tuple[Publish, Kind], DeviceCommand] = {}
     for n, meter in enumerate(settings.meter):
-        for one in _of_meter(n, meter, settings.source_of(meter), presets.get(meter.preset, [])):
-            ends = one.message(DeviceWish(), 0, None)
-            if other := found.get((ends, one.kind)):
-                why = f"meter {other.meter} obeys the same command at {ends.topic}; let one of them"
-                raise SettingError(("meter", n, "obeys"), f"[[meter]] {meter.id}: {why}")
-            found[ends, one.kind] = one
+        kinds = [kind for device in meter.devices for kind in dict.fromkeys(device.obeys)]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            why = f"several of its devices obey {min(twice)}; let one of them, or give each a meter"
+            raise SettingError(("meter", n, "obeys"), f"[[meter]] {meter.id}: {why}")
+        for device in meter.devices:
+            for one in _of_device(n, device, settings.source_of(device), presets.get(device.preset, [])):
+                ends = one.message(DeviceWish(), 0, None)
+                if other := found.get((ends, one.kind)):
+                    why = f"meter {other.meter} obeys the same command at {ends.topic}; let one of them"
+                    raise SettingError(("meter", n, "obeys"), f"[[meter]] {meter.id}: {why}")
+                found[ends, one.kind] = one
     return tuple(found.values())
 
 
-def _of_meter(n: int, meter: AdapterMeter, at: str, known: list[AdapterCommand]) -> Iterator[DeviceCommand]:
+def _of_device(n: int, meter: AdapterMeter, at: str, known: list[AdapterCommand]) -> Iterator[DeviceCommand]:
     for kind in meter.obeys:
         found = next((command for command in known if command.kind == kind), None)
         if found is None:
@@ -460,8 +465,9 @@ class CommandLoops:
         for loop in self.loops:
             kinds[loop.command.meter].add(loop.command.kind)
         for meter in settings:
-            name = meter.source or str(meter.id)
-            self._meters[meter.id].deferred = Deferred(name, meter.preset, frozenset(kinds[meter.id]))
+            device = next((one for one in meter.devices if one.obeys), meter)
+            name = device.source or str(meter.id)
+            self._meters[meter.id].deferred = Deferred(name, device.preset, frozenset(kinds[meter.id]))
         for command in self.all:
             state = Loop(command).state()
             refused = state.model_copy(update={"finding": UNSAFE})

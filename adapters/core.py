@@ -188,9 +188,8 @@ class Adapter:
         if reading.times and device is None:
             self.tally["value", "clock_wrong"] += 1
         channel = self._channel(reader)
-        exchanged = self._settings[reader.meter].exchanged
-        if exchanged is not None:
-            channel.begin_again(int(exchanged.timestamp() * 1000), at)
+        if reader.exchanged is not None:
+            channel.begin_again(reader.exchanged, at)
         effects: Effects = []
         meter = self.meters[reader.meter]
         if channel.set_back(at):
@@ -218,8 +217,8 @@ class Adapter:
             if reader.record_type is RecordType.STORED:
                 assert channel.steps is not None
                 effects += meter.report_level(channel.at // 1000, channel.steps.value)
-        if taken.runs:
-            effects += meter.record(_records(taken.runs))
+        if runs := {kind: run for kind, run in taken.runs.items() if kind in meter.description.record_types}:
+            effects += meter.record(_records(runs))
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):
             effects.append(Write(ChannelChange((reader.meter, reader.record_type), channel)))
         return ExplainedValue(reading, taken), effects
@@ -251,6 +250,8 @@ def foreign_meter(
     types = {reader.record_type for reader in own}
     if any(reader.rule.kind == "register" and reader.record_type is RecordType.THROUGH for reader in own):
         types.add(RecordType.REGISTER)
+    if settings.counts == "register":
+        types.discard(RecordType.THROUGH)
     kinds = {command.kind for command in commands if command.meter == settings.id and not command.is_refused}
     capacity = settings.capacity_wh
     return ForeignMeter(

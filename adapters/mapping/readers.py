@@ -77,10 +77,9 @@ def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
     for rule in settings.rule:
         found[rule.preset] = (*found[rule.preset], rule)
     for n, meter in enumerate(settings.meter):
-        if meter.preset not in found:
-            there = JSON_INSTEAD if meter.preset == "senml" else f"there are: {', '.join(sorted(found))}"
-            why = f"no preset {meter.preset!r}; {there}"
-            raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: {why}")
+        for preset in (device.preset for device in meter.devices if device.preset not in found):
+            there = JSON_INSTEAD if preset == "senml" else f"there are: {', '.join(sorted(found))}"
+            raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: no preset {preset!r}; {there}")
     return found
 
 
@@ -119,6 +118,7 @@ class Reader:
     topics: tuple[str, ...]  # the topic filters, one for each number that is added up
     restart_topics: tuple[str, ...]  # topics of the device's reports of its start
     channel: ChannelRule  # what its channel needs
+    exchanged: EpochMilliseconds | None  # when its device was exchanged: registers begin anew from then
     lowest: int | None  # which topic has a counter's lowest digits; ``None``: they are added up, or one
     # For each topic the paths to add up, each with its factor; ``None``: 1, below zero: subtracted.
     terms: tuple[tuple[tuple[str, Decimal | None], ...], ...]
@@ -382,18 +382,29 @@ def readers_of(settings: AdapterSettings) -> Readers:
     """
     presets = presets_of(settings)
     return Readers(
-        reader for n, meter in enumerate(settings.meter) for reader in _of_meter(settings, n, presets[meter.preset])
+        reader
+        for n, meter in enumerate(settings.meter)
+        for device in meter.devices
+        for reader in _of_device(settings, n, device, presets[device.preset])
     )
 
 
-def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...]) -> Iterator[Reader]:
-    meter = settings.meter[n]
-    wanted = [rule for rule in rules if rule.direction in (None, meter.direction)]
-    if meter.capacity_wh is None:
+def _of_device(
+    settings: AdapterSettings, n: int, meter: AdapterMeter, rules: tuple[AdapterRule, ...]
+) -> Iterator[Reader]:
+    """Compile the rules of one device of the meter at ``n``, as its ``counts`` says."""
+    direction = meter.reads or meter.direction
+    wanted = [rule for rule in rules if rule.direction in (None, direction)]
+    if meter.capacity_wh is None or meter.counts not in ("all", "level"):
         # Without a battery there is no level, and a percentage means nothing.
         wanted = [rule for rule in wanted if rule.kind != "level"]
+    if meter.counts in ("level", "register"):
+        wanted = [rule for rule in wanted if rule.kind == meter.counts]
+    if meter.counts == "generation":
+        wanted = [rule.model_copy(update={"type": "generation"}) for rule in wanted]
     if not wanted:
-        why = f"preset {meter.preset} has no rule for direction {meter.direction}"
+        what = "" if meter.counts == "all" else f" that counts as {meter.counts}"
+        why = f"preset {meter.preset} has no rule for direction {direction}{what}"
         raise SettingError(("meter", n, "direction"), f"[[meter]] {meter.id}: {why}")
     if not meter.source and any("{device}" in topic for rule in wanted for topic in rule.topic):
         why = f"preset {meter.preset} needs source, the device's name in its topics"
@@ -447,6 +458,7 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             # A capacity is nominal: a full battery may report more.
             highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else rated_mw,
         ),
+        exchanged=None if meter.exchanged is None else int(meter.exchanged.timestamp() * 1000),
         lowest=rule.factors.index(min(rule.factors)) if rule.factors and len(rule.topic) > 1 else None,
         terms=_terms(rule, filled),
         _notation=NOTATIONS[rule.number],

@@ -358,10 +358,10 @@ class AdapterRule(Settings):
         return self
 
 
-class AdapterMeter(Settings):
-    """A foreign meter, or one direction of it, as a meter of the microgrid."""
+class AdapterDevice(Settings):
+    """A foreign device, or one direction of it, and what of it counts."""
 
-    id: int = Field(ge=1, lt=2**64, description="Our id of it; in the town file it has the same.")
+    name: str = Field("", max_length=100, description="Its name for people, as the setup pages show it.")
     preset: str = Field(description="The preset whose rules read its messages: of Commonwatt, or of this file's rules.")
     source: PlainTopic = Field(
         "",
@@ -370,11 +370,15 @@ class AdapterMeter(Settings):
     )
     at: str = Field("", description="The `name` of the `[[source]]` on whose broker it is; without it, the first one.")
     channel: PlainTopic = Field("0", max_length=64, description="The channel of a device that has several.")
-    direction: Literal["incoming", "outgoing"] = Field(
-        "incoming", description="The one direction that this meter of ours measures."
+    reads: Literal["incoming", "outgoing"] | None = Field(
+        None, description="Which direction of its preset's rules is read; without it, the meter's `direction`."
     )
-    account: int = Field(0, ge=0, lt=2**16, description="The account of its energy; 0: none.")
-    token: str | None = Field(None, repr=False, description="Its token; without it, the one in `tokens`.")
+    counts: Literal["all", "flow", "generation", "level", "register"] = Field(
+        "all",
+        description="What its rules count as: `flow`: no level; `generation`: the flow is what the sun makes at the "
+        "place; `level`: of a battery the level alone; `register`: the register alone, of a device whose energy "
+        "another meter measures too.",
+    )
     rated_w: int = Field(
         48_000,
         ge=1,
@@ -387,12 +391,6 @@ class AdapterMeter(Settings):
         le=2_678_400,
         description="Energy of a longer time without a sample is not spread: its slots are missing. Of powers at most "
         "300 s count.",
-    )
-    capacity_wh: int | None = Field(
-        None, gt=0, le=9_007_199_254, description="Capacity of the battery behind it; without it, no battery."
-    )
-    minimum_percent: int = Field(
-        50, ge=0, le=100, description="The battery's sharing minimum, percent of its capacity."
     )
     obeys: Annotated[tuple[CommandKind, ...], _ALONE] = Field(
         (), description="Which commands of its preset it is sent; without it, none."
@@ -408,6 +406,35 @@ class AdapterMeter(Settings):
         description="When the device was exchanged, or a wrong unit was corrected: its registers begin anew from then.",
     )
 
+
+class AdapterMeter(AdapterDevice):
+    """A meter of the microgrid that is made from a foreign device, or from several at one place."""
+
+    id: int = Field(ge=1, lt=2**64, description="Our id of it; in the town file it has the same.")
+    direction: Literal["incoming", "outgoing"] = Field(
+        "incoming", description="The one direction that this meter of ours measures."
+    )
+    account: int = Field(0, ge=0, lt=2**16, description="The account of its energy; 0: none.")
+    token: str | None = Field(None, repr=False, description="Its token; without it, the one in `tokens`.")
+    capacity_wh: int | None = Field(
+        None, gt=0, le=9_007_199_254, description="Capacity of the battery behind it; without it, no battery."
+    )
+    minimum_percent: int = Field(
+        50, ge=0, le=100, description="The battery's sharing minimum, percent of its capacity."
+    )
+    also: tuple[AdapterDevice, ...] = Field(
+        (),
+        max_length=8,
+        description="Further devices of the same place whose values are this meter's: its sun, its battery. Each has "
+        "the keys of a device, `name` to `exchanged`, as they stand here.",
+    )
+
+    @property
+    def devices(self) -> tuple["AdapterMeter", ...]:
+        """The meter as each of its devices alone has it."""
+        own = AdapterDevice.model_fields
+        return (self, *(self.model_copy(update={key: getattr(device, key) for key in own}) for device in self.also))
+
     @model_validator(mode="before")
     @classmethod
     def _no_blind_tables(cls, table: object) -> object:
@@ -421,7 +448,7 @@ class AdapterMeter(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if "share" in self.obeys and self.capacity_wh is None:
+        if self.capacity_wh is None and any("share" in device.obeys for device in self.devices):
             raise ValueError("share needs capacity_wh, the battery that shares")
         return self
 
@@ -522,8 +549,8 @@ class AdapterSettings(Settings):
         names = [source.name for source in self.source]
         if len(set(names)) < len(names):
             raise ValueError("give each [[source]] a name of its own")
-        for meter in self.meter:
-            if meter.at and meter.at not in names:
+        for device in (device for meter in self.meter for device in meter.devices):
+            if device.at and device.at not in names:
                 there = ", ".join(names)
-                raise ValueError(f"meter {meter.id}: no [[source]] is called {meter.at!r}; there are: {there}")
+                raise ValueError(f"meter {device.id}: no [[source]] is called {device.at!r}; there are: {there}")
         return self

@@ -392,6 +392,24 @@ def toml_table(header: str, table: Mapping[str, object]) -> str:
     return "\n".join([header, *(f"{key} = {_toml(value)}" for key, value in table.items())]) + "\n"
 
 
+def toml_text(tables: Mapping[str, Any], above: str = "") -> str:
+    """Return the text of tables and lists of tables, each with a header of its own, however deep."""
+    text = ""
+    for key, value in tables.items():
+        is_list = isinstance(value, list)
+        for table in value if is_list else [value]:
+            deeper = {name: one for name, one in table.items() if _is_table(one)}
+            header = f"[[{above}{key}]]" if is_list else f"[{above}{key}]"
+            own = {name: one for name, one in table.items() if name not in deeper}
+            text += f"{toml_table(header, own)}\n{toml_text(deeper, f'{above}{key}.')}"
+    return text
+
+
+def _is_table(value: object) -> bool:
+    """Return whether a value stands in a table of its own, and not in a line."""
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
 def _toml(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"

@@ -162,9 +162,15 @@ def _first_form(console: Console) -> PricesForm:
     )
 
 
+_DOLLARS = {"currency": "USD", "language": "en"}  # of bills whose tariff says nothing else
+
+
 def _first_source(console: Console) -> str:
-    tariff = {"name": console.api.settings.billing.tariff, "timezone": console.zone().key}
-    return written(PricesForm(), {"tariff": tariff, "policy": {"name": "spec"}}).text
+    settings = console.api.settings
+    tariff = {"name": settings.billing.tariff, "timezone": console.zone().key}
+    bill = {"currency": settings.office.currency, "language": settings.office.language or "en"}
+    kept = {"tariff": tariff, "policy": {"name": "spec"}} | ({} if bill == _DOLLARS else {"bill": bill})
+    return written(PricesForm(), kept).text
 
 
 def _month_after(console: Console, quarter: Quarter) -> str:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.cli import app as adapter_app
-from adapters.commands import commands_of
+from adapters.commands import DeviceWish, commands_of
 from adapters.core import Adapter, foreign_meter
 from adapters.mapping.readers import Readers, readers_of
 from adapters.messages import Arrived
@@ -743,3 +743,45 @@ def test_the_same_topic_and_packet_on_two_brokers_are_two_messages(store: Device
             store.commit([effect.change for effect in effects if isinstance(effect, Write)])
         adapter = begin()
     assert {key[0]: channel.counter.total for key, channel in adapter.channels.items()} == {77: 20_000, 78: 20_000}
+
+
+def test_a_place_whose_sun_battery_and_grid_meter_are_three_devices_has_one_meter() -> None:
+    sun = {"preset": "sum-of-sun", "source": "roof", "counts": "generation", "obeys": []}
+    battery = {"preset": "mine", "source": "cellar", "counts": "level", "obeys": "share"}
+    settings = AdapterSettings.model_validate(
+        {
+            "microgrid": "r001",
+            "meter": [
+                {"id": 77, "preset": "both", "capacity_wh": 10_000, "also": [sun, battery]},
+                {"id": 78, "preset": "sum", "counts": "register"},
+            ],
+            "rule": [
+                *RULES,
+                {"preset": "sum-of-sun", "topic": "{device}", "format": "plain", "kind": "register", "unit": "Wh"},
+            ],
+            "command": [SHARE | {"failsafe": "watchdog", "failsafe_s": 60, "repeat_s": 20}],
+        }
+    )
+    readers, commands = readers_of(settings), commands_of(settings)
+    home, load = (foreign_meter("r001", meter, readers, commands) for meter in settings.meter)
+    assert home.record_types == (
+        RecordType.GENERATION,
+        RecordType.STORED,
+        RecordType.THROUGH,
+        RecordType.REGISTER,
+    )
+    assert load.record_types == (RecordType.REGISTER,)
+    assert {(reader.topics[0], reader.record_type) for reader in readers.all if reader.meter == 77} == {
+        ("a", RecordType.THROUGH),
+        ("b", RecordType.THROUGH),
+        ("roof", RecordType.GENERATION),
+        ("cellar/energy", RecordType.STORED),
+    }
+    assert [command.message(DeviceWish(), 0, None).topic for command in commands] == ["cmd/cellar"]
+
+
+def test_of_a_device_that_another_meter_measures_too_the_register_alone_is_recorded(store: DeviceStore) -> None:
+    bench = Bench(store, preset="both", counts="register")
+    for minute in range(4):
+        bench.hear("a", str(1000 + minute), T + 60 * minute)
+    assert {record.record_type for record in bench.records} == {RecordType.REGISTER}

@@ -70,7 +70,7 @@ class Console:
         account = actor.account if actor is not None else account
         said = next((written(account) for written in self.written if account is not None), None)
         asked = _ASKED.search(request.headers.get("accept-language", "en").lower())
-        return said or Writing(language=asked[1] if asked else "en")
+        return said or Writing(language=self.api.settings.office.language or (asked[1] if asked else "en"))
 
     def page(
         self,

@@ -6,6 +6,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,15 @@ def test_no_english_word_is_left_on_the_pages_of_a_household(
     same = {*DATA.split(), *SAME[language].split()}
     left = {path: sorted((found & english[path]) - same) for path, found in own.items()}
     assert {path: found for path, found in left.items() if found} == {}
+
+
+def test_residents_whose_account_and_tariff_name_no_language_read_the_offices(browser: Browsers) -> None:
+    person = browser()
+    console = person.app.state.console
+    office = console.api.settings.office.model_copy(update={"language": "de"})
+    settings = console.api.settings.model_copy(update={"office": office})
+    person.app.state.console = replace(console, api=replace(console.api, settings=settings))
+    assert "<title>Anmelden" in person.get("/console/login").text
 
 
 def test_people_read_an_invitation_in_their_accounts_language_and_a_login_in_their_browsers(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -52,6 +53,16 @@ def result_of(person: Browser, path: str) -> str:
 
     eventually(address)
     return address()
+
+
+def test_a_first_tariff_begins_in_the_currency_that_the_office_chose(browser: Browsers) -> None:
+    clerk = browser(Role.CLERK)
+    console = clerk.app.state.console
+    office = console.api.settings.office.model_copy(update={"currency": "EUR"})
+    assert "Base, dollars a month" in text_of(clerk.get("/console/rates/new"))
+    settings = console.api.settings.model_copy(update={"office": office})
+    clerk.app.state.console = replace(console, api=replace(console.api, settings=settings))
+    assert "Base, EUR a month" in text_of(clerk.get("/console/rates/new"))
 
 
 def test_draft_shows_every_fault_with_its_line_and_keeps_the_text(browser: Browsers, database: Database) -> None:

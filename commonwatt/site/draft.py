@@ -1,0 +1,440 @@
+"""The site file as the setup pages change it: the street, its broker, its homes and the devices in them.
+
+A home has one meter of ours for each direction of its grid meter. Its sun and its battery belong to the outgoing one,
+as a house's do in a town; what finds that taken, and a load, has a meter of its own.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from commonwatt.config.adapter import AdapterDevice
+from commonwatt.config.files import parse_toml, read_text, toml_text
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.network.addresses import host_fault, is_loopback
+from commonwatt.runtime.files import replace_file, write_private
+from commonwatt.runtime.service import only_one
+from commonwatt.site.places import FILE, load_site, part_files
+
+HEAD = f"# {FILE}: the office's site file. The setup pages write it anew: remarks of yours would be lost.\n\n"
+ROLES: Final = ("grid", "sun", "battery", "load")
+PORT = 1883  # of a broker whose address has none
+PASSWORD = "source.password"  # noqa: S105 - the file with the password at the devices' broker
+LONGEST = 64  # most characters of a name
+_FIRST_METER = 1_000_001
+_COUNTS = {"sun": "generation", "battery": "level", "load": "register"}
+_TYPES = {"grid": {"through", "register"}, "sun": {"generation"}, "battery": {"stored"}, "load": {"register"}}
+_OWN = frozenset(AdapterDevice.model_fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedDevice:
+    """A foreign device in a home."""
+
+    key: str  # preset, source and channel of its table
+    title: str  # its name for people
+    home: str  # the home's name
+    role: str  # one of ``ROLES``
+    meters: tuple[int, ...]  # our meters that have its values
+    capacity_wh: int | None = None  # of a battery
+    minimum_percent: int | None = None  # of a battery: below it, it gives nothing
+    told: tuple[str, ...] = ()  # what it may be told: ``share``, ``reduce``
+
+
+@dataclass(eq=False)
+class _HomeMeter:
+    """A meter of ours with its two tables, while it is changed."""
+
+    town: dict[str, Any]  # its [[meter]] table
+    adapter: dict[str, Any]  # its [[microgrid.adapter.meter]] table, without the keys of devices
+    devices: list[dict[str, Any]] = field(default_factory=list)  # its devices' keys; the grid meter is the first
+
+    def has(self, role: str) -> bool:
+        """Return whether one of its devices has this role."""
+        return any(_role_of(device) == role for device in self.devices)
+
+    def tables(self) -> dict[str, Any]:
+        """Return its [[microgrid.adapter.meter]] table."""
+        first, *also = sorted(self.devices, key=lambda device: ROLES.index(_role_of(device)))
+        return self.adapter | first | ({"also": also} if also else {})
+
+
+class SiteDraft:
+    """A site file that is changed: each change is refused with words for a person, ``save`` writes all."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the site file of the office's folder.
+
+        Raises:
+            ConfigError: It is missing or no TOML.
+        """
+        self._path = folder / FILE
+        self._read = read_text(self._path)
+        self._site = parse_toml(str(self._path), self._read)
+        self._passwords: dict[Path, str] = {}
+        self._open: dict[str, list[_HomeMeter]] = {}
+
+    @property
+    def name(self) -> str:
+        """The name of the street."""
+        return str(self._site.get("town", {}).get("name", ""))
+
+    @property
+    def timezone(self) -> str:
+        """Its time zone."""
+        return str(self._site.get("town", {}).get("timezone", ""))
+
+    @property
+    def office(self) -> Mapping[str, Any]:
+        """The office's keys: ``language`` and ``currency`` of residents, if they are chosen."""
+        found: Mapping[str, Any] = self._site.get("utility", {}).get("office", {})
+        return found
+
+    @property
+    def microgrids(self) -> list[str]:
+        """The microgrids whose controller has an adapter."""
+        return [table["id"] for table in self._site["microgrid"] if "adapter" in table]
+
+    def source(self, microgrid: str) -> Mapping[str, Any] | None:
+        """Return the broker of a microgrid's devices: ``address``, ``user``; ``None``: none is chosen yet."""
+        found = self._adapter(microgrid).get("source") or []
+        return found if isinstance(found, dict) else next(iter(found), None)
+
+    def devices(self, microgrid: str) -> list[PlacedDevice]:
+        """Return the devices of a microgrid that are placed, in their order."""
+        found: dict[tuple[str, str], PlacedDevice] = {}
+        for meter in self._meters(microgrid):
+            for device in meter.devices:
+                role, key = _role_of(device), _key_of(device)
+                number = meter.town["id"]
+                if (role, key) in found:
+                    one = found[role, key]
+                    found[role, key] = replace(one, meters=(*one.meters, number))
+                    continue
+                battery = meter.adapter if role == "battery" else {}
+                found[role, key] = PlacedDevice(
+                    key=key,
+                    title=device.get("name") or device.get("source") or device["preset"],
+                    home=meter.town.get("location", ""),
+                    role=role,
+                    meters=(number,),
+                    capacity_wh=battery.get("capacity_wh"),
+                    minimum_percent=battery.get("minimum_percent"),
+                    told=tuple(device.get("obeys", ())),
+                )
+        return list(found.values())
+
+    def homes(self, microgrid: str) -> dict[str, list[PlacedDevice]]:
+        """Return the homes by name with their devices, in order, and the next one, which is empty."""
+        found: dict[str, list[PlacedDevice]] = {}
+        for meter in self._meters(microgrid):
+            found.setdefault(meter.town["location"], [])
+        for device in self.devices(microgrid):
+            found[device.home].append(device)
+        number = next(n for n in range(1, len(found) + 2) if f"Home {n}" not in found)
+        return found | {f"Home {max(number, len(found) + 1)}": []}
+
+    def is_sharing(self, microgrid: str) -> bool:
+        """Return whether the batteries share."""
+        return any(meter.town.get("shares", True) for meter in self._sharers(microgrid))
+
+    def describe(self, *, name: str, timezone: str, currency: str | None = None, language: str | None = None) -> None:
+        """Set what the street is called, where it is, and how its residents read and count."""
+        if fault := _fault(name):
+            raise ConfigError(f"the name {fault}")
+        self._site.setdefault("town", {}).update(name=name.strip(), timezone=timezone)
+        chosen = {key: value for key, value in (("currency", currency), ("language", language)) if value}
+        if chosen:
+            self._site.setdefault("utility", {}).setdefault("office", {}).update(chosen)
+
+    def use_broker(self, microgrid: str, *, address: str, user: str = "", password: str = "") -> None:
+        """Set the broker on which the devices publish; an empty password keeps the one that is there."""
+        host, colon, port = address.strip().rpartition(":")
+        if not (colon and port.isdecimal()) or (":" in host and not host.startswith("[")):
+            host, port = address.strip(), str(PORT)
+        if fault := host_fault(host.strip("[]")):
+            raise ConfigError(f"the broker's address {fault}; such as 192.168.1.20")
+        address = f"{host}:{port}" if ":" not in host or host.startswith("[") else f"[{host}]:{port}"
+        plain = {} if is_loopback(address) else {"plain_text": True}
+        before = self.source(microgrid) or {}
+        source: dict[str, Any] = {"address": address} | plain
+        if user.strip():
+            kept = before.get("password") if before.get("user") == user.strip() else None
+            if not password and kept is None:
+                raise ConfigError("a user name needs its password")
+            source |= {"user": user.strip(), "password": PASSWORD}
+        if password:
+            if not user.strip():
+                raise ConfigError("a password needs its user name")
+            self._passwords[self._path.parent / microgrid / PASSWORD] = password
+        self._adapter(microgrid)["source"] = [source]
+
+    def place(
+        self,
+        microgrid: str,
+        card: Mapping[str, Any],
+        *,
+        home: str,
+        role: str,
+        capacity_wh: int | None = None,
+        minimum_percent: int = 50,
+        told: tuple[str, ...] = (),
+    ) -> None:
+        """Place a discovered device (docs/protocol.md) in a home.
+
+        Raises:
+            ConfigError: It is placed already, does not measure what the role needs, or may not be told that.
+        """
+        if fault := _fault(home):
+            raise ConfigError(f"the home's name {fault}")
+        home, key = home.strip(), _key_of(card["meter"])
+        if there := next((one for one in self.devices(microgrid) if one.key == key and one.role == role), None):
+            raise ConfigError(f"it is in {there.home} already; remove it there first")
+        _check(card, role, capacity_wh, told)
+        device = dict(card["meter"]) | {"name": str(card["name"])[:LONGEST]}
+        device |= {"counts": _COUNTS[role]} if role in _COUNTS else {}
+        device |= {"obeys": list(told)} if told else {}
+        own = [meter for meter in self._meters(microgrid) if meter.town["location"] == home]
+        if role == "grid":
+            if any(meter.has("grid") for meter in own):
+                raise ConfigError(f"{home} has a grid meter already; remove that one first, or exchange it")
+            if card["incoming"]:
+                self._add(microgrid, home, "incoming", device, card["incoming"])
+            if card["outgoing"]:
+                self._join(microgrid, home, dict(device), card["outgoing"])
+        elif role == "load":
+            self._add(microgrid, home, "incoming", device, ["register"])
+        else:
+            # Its total counts up, whichever way our meter measures.
+            device |= {"reads": "incoming" if card["incoming"] else "outgoing"} if role == "sun" else {}
+            device |= {"watts": watts_of(capacity_wh)} if capacity_wh is not None and told else {}
+            shares = bool(told) and self.is_sharing(microgrid)
+            meter = self._join(microgrid, home, device, sorted(_TYPES[role]))
+            if role == "battery" and capacity_wh is not None:
+                meter.adapter |= {"capacity_wh": capacity_wh, "minimum_percent": minimum_percent}
+                meter.town |= {"battery_capacity_mwh": capacity_wh * 1000, "shares": shares}
+        self._add_rules(microgrid, card)
+        self._put(microgrid)
+
+    def exchange(self, microgrid: str, key: str, card: Mapping[str, Any], now: EpochSeconds) -> None:
+        """Put a new device in the place of one: the registers begin anew from now, home and role stay."""
+        new, found = _key_of(card["meter"]), False
+        if any(one.key == new for one in self.devices(microgrid)) and new != key:
+            raise ConfigError("the new device is placed already; remove it there first")
+        for meter in self._meters(microgrid):
+            for device in meter.devices:
+                if _key_of(device) == key:
+                    role = _role_of(device)
+                    _check(card, role, meter.adapter.get("capacity_wh"), tuple(device.get("obeys", ())))
+                    if role == "grid" and not card[meter.town.get("direction", "incoming")]:
+                        raise ConfigError("the new device does not measure both directions, as the old one does")
+                    exchanged = datetime.fromtimestamp(now, UTC)
+                    device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
+                    found = True
+        if not found:
+            raise ConfigError("there is no such device any more; look again")
+        self._add_rules(microgrid, card)
+        self._put(microgrid)
+
+    def remove(self, microgrid: str, key: str) -> tuple[int, ...]:
+        """Take a device out of its home; return our meters that are gone. Their readings stay."""
+        every, gone = self._meters(microgrid), list[int]()
+        if not any(_key_of(device) == key for meter in every for device in meter.devices):
+            raise ConfigError("there is no such device any more; look again")
+        for meter in list(every):
+            taken = [device for device in meter.devices if _key_of(device) == key]
+            meter.devices = [device for device in meter.devices if device not in taken]
+            for device in taken:
+                role = _role_of(device)
+                meter.town["record_types"] = sorted(set(meter.town["record_types"]) - _TYPES[role])
+                if role == "battery":
+                    for table, names in ((meter.town, ("battery_capacity_mwh", "shares")), (meter.adapter, _BATTERY)):
+                        for name in names:
+                            table.pop(name, None)
+            if taken and not meter.devices:
+                gone.append(meter.town["id"])
+                self._site["meter"].remove(meter.town)
+                every.remove(meter)
+        self._put(microgrid)
+        return tuple(gone)
+
+    def rename(self, microgrid: str, home: str, name: str) -> None:
+        """Give a home another name."""
+        if fault := _fault(name):
+            raise ConfigError(f"the name {fault}")
+        every = {meter.town["location"] for meter in self._meters(microgrid)}
+        if home not in every:
+            raise ConfigError("there is no such home any more; look again")
+        if name.strip() in every - {home}:
+            raise ConfigError(f"another home is called {name.strip()} already")
+        for meter in self._meters(microgrid):
+            if meter.town["location"] == home:
+                meter.town["location"] = name.strip()
+
+    def share(self, microgrid: str, *, on: bool) -> None:
+        """Let the batteries that may be told to share do so, or none."""
+        sharers = self._sharers(microgrid)
+        if on and not sharers:
+            raise ConfigError("no battery may be told to share yet: place one under Devices, and tick what it may do")
+        for meter in sharers:
+            meter.town["shares"] = on
+
+    def save(self) -> None:
+        """Check the whole file as `site init` does, and write it in one step.
+
+        Raises:
+            ConfigError: It would be wrong, or another person changed it meanwhile.
+        """
+        text = HEAD + toml_text(self._site)
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / FILE
+            path.write_text(text, encoding="utf-8")
+            try:
+                site, town = load_site(path)
+                for part in part_files(site, town):
+                    part.check(path)
+            except ConfigError as error:
+                # A fault of the mapping names its meter behind the place in the file.
+                raise ConfigError(str(error).rpartition("[[meter]] ")[2].replace(f"{path}: ", "")) from error
+        with only_one(self._path, "another page"):
+            if read_text(self._path) != self._read:
+                raise ConfigError("another person changed it meanwhile; look again")
+            for file, password in self._passwords.items():
+                file.parent.mkdir(mode=0o700, exist_ok=True)
+                write_private(file, password + "\n")
+            replace_file(self._path, text.encode())
+        self._read = text
+
+    def _adapter(self, microgrid: str) -> dict[str, Any]:
+        table = next((one for one in self._site["microgrid"] if one["id"] == microgrid and "adapter" in one), None)
+        if table is None:
+            raise ConfigError(f"{microgrid} is no microgrid with an adapter")
+        found: dict[str, Any] = table["adapter"]
+        return found
+
+    def _meters(self, microgrid: str) -> list[_HomeMeter]:
+        """Return the meters behind the adapter, which are changed in place."""
+        if microgrid not in self._open:
+            tables = {table["id"]: table for table in self._adapter(microgrid).get("meter", ())}
+            self._open[microgrid] = [
+                _HomeMeter(
+                    town=town,
+                    adapter={key: one for key, one in tables[town["id"]].items() if key not in {*_OWN, "also"}},
+                    devices=list(_devices_in(tables[town["id"]])),
+                )
+                for town in self._site.get("meter", ())
+                if town["microgrid"] == microgrid and town["id"] in tables and "location" in town
+            ]
+        return self._open[microgrid]
+
+    def _put(self, microgrid: str) -> None:
+        """Write the meters back into the adapter's tables; other meters there stay."""
+        meters = self._meters(microgrid)
+        ours = {meter.town["id"] for meter in meters} | {table["id"] for table in self._site.get("meter", ())}
+        before = [t for t in self._adapter(microgrid).get("meter", ()) if t["id"] not in ours]
+        self._adapter(microgrid)["meter"] = [*before, *(meter.tables() for meter in meters)]
+
+    def _sharers(self, microgrid: str) -> list[_HomeMeter]:
+        return [m for m in self._meters(microgrid) if any("share" in device.get("obeys", ()) for device in m.devices)]
+
+    def _join(self, microgrid: str, home: str, device: dict[str, Any], types: Iterable[str]) -> _HomeMeter:
+        """Give a device to its home's outgoing meter, or to a new one if that has one of this role."""
+        role = _role_of(device)
+        for meter in self._meters(microgrid):
+            is_out = meter.town.get("direction") == "outgoing"
+            if meter.town["location"] == home and is_out and not meter.has(role):
+                meter.devices.append(device)
+                meter.town["record_types"] = sorted({*meter.town["record_types"], *types})
+                return meter
+        return self._add(microgrid, home, "outgoing", device, types)
+
+    def _add(
+        self, microgrid: str, home: str, direction: str, device: dict[str, Any], types: Iterable[str]
+    ) -> _HomeMeter:
+        """Add a meter of a home; its account is the home's."""
+        meters = self._site.setdefault("meter", [])
+        accounts = {table.get("location"): table["account"] for table in meters if table.get("account")}
+        town = {
+            "microgrid": microgrid,
+            "id": 1 + max([_FIRST_METER - 1, *self._ids(microgrid)]),
+            "direction": direction,
+            "location": home,
+            "account": accounts.get(home, 1 + max(accounts.values(), default=0)),
+            "record_types": sorted(types),
+            "adapter": True,
+        }
+        meters.append(town)
+        made = _HomeMeter(town=town, adapter={"id": town["id"]}, devices=[device])
+        self._meters(microgrid).append(made)
+        return made
+
+    def _ids(self, microgrid: str) -> Iterator[int]:
+        """Yield all ids that meters have or had: readings stay under the id of a meter that is gone."""
+        yield from (table["id"] for table in self._site.get("meter", ()))
+        tokens = self._path.parent / microgrid / "meter-tokens.json"
+        yield from map(int, load_tokens(tokens) if tokens.exists() else ())
+
+    def _add_rules(self, microgrid: str, card: Mapping[str, Any]) -> None:
+        """Add the rules and commands of a device without a preset of ours."""
+        for name, tables in (("rule", card["rules"]), ("command", card.get("commands", ()))):
+            there = self._adapter(microgrid).get(name, [])
+            if new := [dict(table) for table in tables if table not in there]:
+                self._adapter(microgrid)[name] = [*there, *new]
+
+
+_BATTERY = ("capacity_wh", "minimum_percent")
+
+
+def watts_of(capacity_wh: int) -> int:
+    """Return the power that a battery is told to give: a fifth of its capacity in an hour, 200 to 3,000 W."""
+    return max(200, min(3000, capacity_wh // 500 * 100))
+
+
+def _key_of(device: Mapping[str, Any]) -> str:
+    """Return what tells a device from others: preset, source and channel."""
+    return f"{device['preset']} {device.get('source', '')} {device.get('channel', '0')}"
+
+
+def _role_of(device: Mapping[str, Any]) -> str:
+    counts = device.get("counts", "all")
+    return next((role for role, words in _COUNTS.items() if words == counts), "grid")
+
+
+def _devices_in(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the keys of each device of a [[microgrid.adapter.meter]] table."""
+    yield {key: value for key, value in table.items() if key in _OWN}
+    yield from (dict(device) for device in table.get("also", ()))
+
+
+def _fault(name: str) -> str:
+    """Return what is wrong with a name, for people; empty: nothing."""
+    if not name.strip():
+        return "is empty"
+    return "" if name.isprintable() and len(name) <= LONGEST else f"is too long: at most {LONGEST} letters, in one line"
+
+
+def _check(card: Mapping[str, Any], role: str, capacity_wh: int | None, told: tuple[str, ...]) -> None:
+    """Refuse a role that a device can't have, and what it may not be told."""
+    if role not in ROLES:
+        raise ConfigError(f"what is it? One of {', '.join(ROLES)}")
+    measured = {*card["incoming"], *card["outgoing"]}
+    if role in ("grid", "sun") and "through" not in measured:
+        raise ConfigError("it publishes neither energy nor power that we can read: it can't be a meter")
+    if role == "load" and "register" not in card["incoming"]:
+        raise ConfigError("it publishes no total of its energy: it can't be a load here")
+    if role == "battery":
+        if card["level_percent"] is None:
+            raise ConfigError("it shows no level: it can't be a battery; does it publish its charge in percent?")
+        if capacity_wh is None or not 100 <= capacity_wh <= 100_000_000:
+            raise ConfigError("a battery needs its capacity in kWh; it stands on its label")
+    for kind, needed in (("share", "battery"), ("reduce", "load")):
+        offered = card.get(kind)
+        if kind in told and role != needed:
+            raise ConfigError(f"only a {needed} may be told that")
+        if kind in told and (offered is None or offered["ends"] == "none"):
+            raise ConfigError("nothing ends it if this computer dies, so it is not told that")

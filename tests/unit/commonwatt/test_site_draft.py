@@ -1,0 +1,250 @@
+"""The site file as the setup pages change it: what a person places is what `site init` then makes."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.core import foreign_meter
+from adapters.mapping.readers import readers_of
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
+from commonwatt.site.draft import SiteDraft, watts_of
+from commonwatt.site.places import load_site, part_files
+
+SITE = """
+[site]
+utility = "127.0.0.1"
+
+[town]
+name = "My street"
+timezone = "Europe/Berlin"
+
+[[microgrid]]
+id = "street"
+kind = "residential"
+houses = 0
+boundary = false
+
+[microgrid.adapter]
+http = "127.0.0.1:9102"
+"""
+FLOW = ["register", "through"]
+
+
+def card(preset: str, source: str, channel: str = "0", **facts: Any) -> dict[str, Any]:
+    """Return a discovered device."""
+    bare = {"name": source, "incoming": FLOW, "outgoing": [], "level_percent": None, "share": None, "reduce": None}
+    return bare | {"meter": {"preset": preset, "source": source, "channel": channel}, "rules": []} | facts
+
+
+def grid(source: str, *, both: bool = True) -> dict[str, Any]:
+    return card("dsmr", source, outgoing=FLOW if both else [])
+
+
+ENDS = {"topic": "W/x", "ends": "watchdog", "ends_s": 60}
+BATTERY = card("victron", "c0619ab0/battery/512", "276", level_percent=64.0, outgoing=FLOW, share=ENDS)
+SUN = card("tasmota", "roof")
+PLUG = card("tasmota", "washer", reduce=ENDS | {"ends_s": 180})
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> SiteDraft:
+    (tmp_path / "site.toml").write_text(SITE)
+    return SiteDraft(tmp_path)
+
+
+def adapter_of(folder: Path) -> AdapterSettings:
+    """Return the adapter's settings as `site init` makes them."""
+    site, town = load_site(folder / "site.toml")
+    (keys,) = (part.keys for part in part_files(site, town) if part.part == "adapter")
+    return AdapterSettings.model_validate(dict(keys))
+
+
+def types_of(folder: Path) -> dict[int, set[RecordType]]:
+    """Return the record types that the adapter makes for each meter, each of which the town must have."""
+    settings = adapter_of(folder)
+    readers = readers_of(settings)
+    made = {meter.id: set(foreign_meter("street", meter, readers).record_types) for meter in settings.meter}
+    _, town = load_site(folder / "site.toml")
+    assert made == {meter.id: set(meter.record_types) for meter in town.meters}
+    return made
+
+
+def test_a_home_has_a_meter_for_each_direction_and_its_sun_and_battery_are_of_the_outgoing_one(
+    draft: SiteDraft, tmp_path: Path
+) -> None:
+    draft.describe(name="Sunny Lane", timezone="Europe/Vienna", currency="EUR", language="de")
+    draft.use_broker("street", address="192.168.1.20", user="mqtt", password="secret")
+    # In any order: the grid meter comes last here.
+    draft.place("street", BATTERY, home="Home 1", role="battery", capacity_wh=10_000, told=("share",))
+    draft.place("street", SUN, home="Home 1", role="sun")
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    draft.place("street", PLUG, home="Home 1", role="load", told=("reduce",))
+    draft.save()
+    outgoing = {RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH, RecordType.REGISTER}
+    assert list(types_of(tmp_path).values()) == [
+        outgoing,
+        {RecordType.THROUGH, RecordType.REGISTER},
+        {RecordType.REGISTER},
+    ]
+    settings = adapter_of(tmp_path)
+    assert settings.meter[0].preset == "dsmr"
+    assert [(d.preset, d.counts, d.obeys) for d in settings.meter[0].also] == [
+        ("tasmota", "generation", ()),
+        ("victron", "level", ("share",)),
+    ]
+    assert settings.source[0].address == "192.168.1.20:1883"
+    assert (tmp_path / "street" / "source.password").read_text() == "secret\n"
+    again = SiteDraft(tmp_path)
+    assert [(one.title, one.role, one.home) for one in again.devices("street")] == [
+        ("p1", "grid", "Home 1"),
+        ("roof", "sun", "Home 1"),
+        ("c0619ab0/battery/512", "battery", "Home 1"),
+        ("washer", "load", "Home 1"),
+    ]
+    assert len(again.devices("street")[0].meters) == 2
+    assert list(again.homes("street")) == ["Home 1", "Home 2"]
+    assert (again.name, again.timezone, again.office["language"]) == ("Sunny Lane", "Europe/Vienna", "de")
+
+
+def test_a_second_battery_of_a_home_has_a_meter_of_its_own(draft: SiteDraft, tmp_path: Path) -> None:
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    draft.place("street", BATTERY, home="Home 1", role="battery", capacity_wh=10_000, told=("share",))
+    second = card("evcc", "evcc", level_percent=20.0, share=ENDS)
+    draft.place("street", second, home="Home 1", role="battery", capacity_wh=5_000)
+    draft.save()
+    assert [meter.capacity_wh for meter in adapter_of(tmp_path).meter] == [None, 10_000, 5_000]
+    assert list(types_of(tmp_path).values())[2] == {RecordType.STORED}
+
+
+def test_batteries_share_only_after_a_person_said_so_and_those_without_an_end_never(
+    draft: SiteDraft, tmp_path: Path
+) -> None:
+    draft.place("street", BATTERY, home="Home 1", role="battery", capacity_wh=10_000, told=("share",))
+    other = card("evcc", "evcc", level_percent=20.0)
+    draft.place("street", other, home="Home 2", role="battery", capacity_wh=5_000)
+    assert not draft.is_sharing("street")
+    draft.share("street", on=True)
+    draft.save()
+    _, town = load_site(tmp_path / "site.toml")
+    assert [meter.shares for meter in town.meters] == [True, False]
+    again = SiteDraft(tmp_path)
+    assert again.is_sharing("street")
+    again.share("street", on=False)
+    assert not again.is_sharing("street")
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "why"),
+    [
+        (BATTERY, {"role": "battery"}, "needs its capacity"),
+        (SUN, {"role": "battery", "capacity_wh": 5_000}, "shows no level"),
+        (BATTERY | {"share": None}, {"role": "battery", "capacity_wh": 5_000, "told": ("share",)}, "nothing ends it"),
+        (SUN, {"role": "sun", "told": ("share",)}, "only a battery"),
+        (card("tasmota", "x", incoming=[]), {"role": "grid"}, "neither energy nor power"),
+        (card("tasmota", "x", incoming=["through"]), {"role": "load"}, "no total"),
+        (grid("new"), {"role": "grid"}, "has a grid meter already"),
+        (grid("p1"), {"role": "grid", "home": "Home 2"}, "is in Home 1 already"),
+        (SUN, {"role": "roof"}, "what is it"),
+        (SUN, {"role": "sun", "home": " "}, "the home's name is empty"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_a_sentence(
+    draft: SiteDraft, given: dict[str, Any], how: dict[str, Any], why: str
+) -> None:
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    with pytest.raises(ConfigError, match=why):
+        draft.place("street", given, **{"home": "Home 1"} | how)
+
+
+def test_two_batteries_on_one_inverter_are_refused_and_nothing_is_written(draft: SiteDraft, tmp_path: Path) -> None:
+    draft.place("street", BATTERY, home="Home 1", role="battery", capacity_wh=10_000, told=("share",))
+    same = card("victron", "c0619ab0/battery/513", "276", level_percent=30.0, share=ENDS)
+    draft.place("street", same, home="Home 2", role="battery", capacity_wh=10_000, told=("share",))
+    with pytest.raises(ConfigError, match=r"^1000002: meter 1000001 obeys the same command at W/c0619ab0/vebus/276"):
+        draft.save()
+    assert (tmp_path / "site.toml").read_text() == SITE
+
+
+def test_an_exchanged_device_keeps_home_role_and_meter_and_begins_anew(draft: SiteDraft, tmp_path: Path) -> None:
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    (before,) = draft.devices("street")
+    draft.exchange("street", before.key, grid("p2"), 1_790_000_000)
+    draft.save()
+    assert SiteDraft(tmp_path).devices("street")[0].meters == before.meters
+    exchanged = [meter.exchanged for meter in adapter_of(tmp_path).meter]
+    assert all(one is not None and one.timestamp() == 1_790_000_000 for one in exchanged)
+    with pytest.raises(ConfigError, match="both directions"):
+        draft.exchange("street", draft.devices("street")[0].key, grid("p3", both=False), 1_790_000_100)
+
+
+def test_a_removed_device_leaves_the_rest_of_its_home_and_its_id_is_never_used_again(
+    draft: SiteDraft, tmp_path: Path
+) -> None:
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    draft.place("street", BATTERY, home="Home 1", role="battery", capacity_wh=10_000, told=("share",))
+    keys = {one.role: one.key for one in draft.devices("street")}
+    assert draft.remove("street", keys["battery"]) == ()
+    draft.save()
+    assert list(types_of(tmp_path).values()) == [{RecordType.THROUGH, RecordType.REGISTER}] * 2
+    (tmp_path / "street").mkdir(exist_ok=True)
+    (tmp_path / "street" / "meter-tokens.json").write_text('{"1000001": "a", "1000002": "b"}')
+    assert draft.remove("street", keys["grid"]) == (1_000_001, 1_000_002)
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    assert draft.devices("street")[0].meters == (1_000_003, 1_000_004)
+    with pytest.raises(ConfigError, match="no such device"):
+        draft.remove("street", "dsmr gone 0")
+
+
+def test_a_home_is_renamed_unless_another_has_the_name(draft: SiteDraft) -> None:
+    draft.place("street", grid("p1"), home="Home 1", role="grid")
+    draft.place("street", grid("p2"), home="Home 2", role="grid")
+    draft.rename("street", "Home 1", "Miller")
+    assert list(draft.homes("street")) == ["Miller", "Home 2", "Home 3"]
+    with pytest.raises(ConfigError, match="another home"):
+        draft.rename("street", "Home 2", "Miller")
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [
+        ("192.168.1.20", "192.168.1.20:1883"),
+        ("broker.local:1884 ", "broker.local:1884"),
+        ("fd00::1", "[fd00::1]:1883"),
+        ("[fd00::1]:1884", "[fd00::1]:1884"),
+    ],
+)
+def test_an_address_without_a_port_gets_the_one_of_mqtt(
+    draft: SiteDraft, tmp_path: Path, address: str, taken: str
+) -> None:
+    draft.use_broker("street", address=address)
+    draft.save()
+    assert adapter_of(tmp_path).source[0].address == taken
+
+
+def test_a_broker_without_an_address_or_password_is_refused(draft: SiteDraft) -> None:
+    for given, why in (
+        ({"address": "mqtt://x"}, "is a URL"),
+        ({"address": ""}, "is empty"),
+        ({"address": "x", "user": "me"}, "needs its password"),
+        ({"address": "x", "password": "me"}, "needs its user"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            draft.use_broker("street", **given)
+
+
+def test_of_two_people_who_change_it_at_once_one_is_told(draft: SiteDraft, tmp_path: Path) -> None:
+    other = SiteDraft(tmp_path)
+    draft.describe(name="One", timezone="Europe/Berlin")
+    draft.save()
+    other.describe(name="Two", timezone="Europe/Berlin")
+    with pytest.raises(ConfigError, match="another person changed it"):
+        other.save()
+    assert tomllib.loads((tmp_path / "site.toml").read_text())["town"]["name"] == "One"
+
+
+def test_a_battery_is_told_a_fifth_of_its_capacity_within_bounds() -> None:
+    assert [watts_of(wh) for wh in (500, 10_240, 100_000)] == [200, 2_000, 3_000]
