@@ -41,7 +41,6 @@ from utility.webkit.console import live, static_files
 from utility.webkit.console import pages as works
 from utility.webkit.console.again import form_again
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.navigation import entries_for
 from utility.webkit.rights import OPEN, RefusedRequestError, UsesConsole, actor_of
 from utility.webkit.services import Api
 
@@ -124,7 +123,8 @@ def root() -> RedirectResponse:
 @router.get("/console/")
 def start(console: RequestConsole, actor: UsesConsole) -> RedirectResponse:
     """Redirect to the first page that the person may open."""
-    offered = entries_for(actor, console.demonstration is not None)
+    console.zone()
+    offered = console.entries(actor)
     return RedirectResponse(offered[0].path if offered else "/console/account", 303)
 
 

@@ -45,10 +45,14 @@ class TownZone:
         self.last = ZoneInfo(TownTable().timezone)
         # Where a demonstration's emulated past ended, when it was read last, epoch seconds; 0: there is none.
         self.emulated_until: EpochSeconds = 0
+        # The town's name, and its microgrid if it has one alone (else empty), when they were read last.
+        self.name = self.street = ""
 
     def read(self) -> ZoneInfo:
         """Return the zone from the database: another process may register another town."""
         with self._database.reads.begin() as connection:
             self.last = zone_of(connection)
+            figures = json.loads(read_setting(connection, TOWN) or "{}")
+            self.name, self.street = figures.get("name", ""), figures.get("street", "")
             self.emulated_until = int(read_setting(connection, EMULATED_UNTIL) or 0)
         return self.last

@@ -90,6 +90,7 @@ def one(
     shown = day or local_day(console.now(), zone)
     quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
     content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
+    content |= {"street": console.api.zone.name if console.api.zone.street == name else ""}
     content |= {"day": shown, "one_day": timedelta(days=1), "of": of, "views": get_args(View)}
     return console.page(request, actor, "microgrid.html", content)
 

@@ -27,7 +27,6 @@ from utility.readings.store.gateways import refills
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import KILOWATTS
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.console.navigation import entries_for
 from utility.webkit.console.plots import line
 from utility.webkit.rights import ReadsTown
 from utility.webkit.services import Api
@@ -302,7 +301,7 @@ def _results(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]
 def _pages(console: Console, actor: Actor, text: str) -> list[tuple[str, str]]:
     """Return the pages that the person may open, of which a word begins so: first those with it in their own title."""
     wanted, pages = f" {text.strip().lower()}", []
-    for entry in entries_for(actor, console.demonstration is not None):
+    for entry in console.entries(actor):
         is_own, is_group = (wanted in f" {name.lower()}" for name in (entry.title, entry.group))
         if is_own or is_group:
             pages.append((not is_own, f"Page {entry.group}: {entry.title}", entry.path))

@@ -128,6 +128,7 @@ def _figures(town: Town) -> dict[str, object]:
         "name": town.table.name,
         "timezone": town.table.timezone,
         "controllers": len(town.microgrids),
+        "street": next(iter(town.microgrids)) if len(town.microgrids) == 1 else "",
         "meters": len(counted),
         "boundary_meters": len(installed) - len(counted),
         "batteries": sum(m.battery is not None for m in counted),

@@ -19,7 +19,7 @@ from commonwatt.network.addresses import is_loopback
 from utility.access.people import STAFF, Actor
 from utility.database.database import Database
 from utility.webkit.console.live import Streams
-from utility.webkit.console.navigation import entries_for, groups_of
+from utility.webkit.console.navigation import NavigationEntry, entries_for, groups_of
 from utility.webkit.console.rendering import Renderer, console_renderer
 from utility.webkit.console.static_files import StaticFiles, load_static
 from utility.webkit.services import Api
@@ -63,6 +63,10 @@ class Console:
         """Return the town's time zone, of all times and days of pages."""
         return self.api.zone.read()
 
+    def entries(self, actor: Actor) -> list[NavigationEntry]:
+        """Return the pages that a person is offered."""
+        return entries_for(actor, self.demonstration is not None, self.api.zone.street)
+
     def reader(self, request: Request, actor: Actor | None, account: AccountNumber | None = None) -> Writing:
         """Return how a page is written: in English for staff, else as its account says, else as the browser asks."""
         if actor is not None and actor.has(*STAFF):
@@ -102,7 +106,7 @@ class Console:
             "machine_s": self.api.machine_s(),
             "csrf_secret": "" if actor is None else actor.csrf,
             "searches": is_staff,
-            "navigation": [] if actor is None else groups_of(entries_for(actor, self.demonstration is not None)),
+            "navigation": [] if actor is None else groups_of(self.entries(actor)),
             "here": request.url.path,
             "message": reader.counted(_message(request, actor)),
             **{name: make() if is_staff else None for name, make in self.shared.items()},

@@ -1,7 +1,7 @@
 """The console's navigation: which pages a person is offered, by role, in at most five groups a role."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from utility.access.people import RIGHTS, STAFF, Actor, Right, Role
@@ -39,6 +39,7 @@ class PageGroup:
 
 _ICONS = {
     "Town": "layout-dashboard",
+    "Street": "layout-dashboard",
     "Alarms": "bell",
     "Operation": "sliders-horizontal",
     "Billing": "receipt-text",
@@ -82,9 +83,22 @@ NAVIGATION = (
 TOUR = NavigationEntry("Town", "Tour", "/console/tour", STAFF)  # the page that only a demonstration has
 
 
-def entries_for(actor: Actor, is_demonstration: bool) -> list[NavigationEntry]:
-    """Return the pages that a person is offered."""
-    pages = sorted([*NAVIGATION, TOUR], key=lambda entry: entry.group != "Town") if is_demonstration else NAVIGATION
+_OF_SEVERAL = {"/console/town", "/console/microgrids", "/console/fleet"}  # pages that a street of one has no use for
+
+
+def entries_for(actor: Actor, is_demonstration: bool, street: str = "") -> list[NavigationEntry]:
+    """Return the pages that a person is offered.
+
+    Args:
+        street: The microgrid of a town that has one alone: its page is the first; empty: there are several.
+    """
+    pages: Iterable[NavigationEntry] = NAVIGATION
+    if is_demonstration:
+        pages = sorted([*NAVIGATION, TOUR], key=lambda entry: entry.group != "Town")
+    if street:
+        first = NavigationEntry("Street", "Street", f"/console/microgrids/{street}", STAFF)
+        others = (entry for entry in pages if entry.path not in _OF_SEVERAL)
+        pages = [first, *(replace(one, group="Street") if one.group == "Town" else one for one in others)]
     return [entry for entry in pages if actor.has(*entry.roles)]
 
 

@@ -47,6 +47,17 @@ def test_a_page_is_in_one_group_and_so_are_the_pages_below_it() -> None:
     assert not any(group.holds("/console/account") for group in groups_of(NAVIGATION))
 
 
+@pytest.mark.parametrize("is_demonstration", [False, True])
+def test_a_street_of_one_microgrid_begins_with_its_page_and_has_none_of_towns(*, is_demonstration: bool) -> None:
+    actor = Actor(name="one", roles=frozenset({Role.ADMIN}), account=None, via=Via.SESSION, address="")
+    offered = entries_for(actor, is_demonstration, "street")
+    assert (offered[0].title, offered[0].path) == ("Street", "/console/microgrids/street")
+    assert not {"/console/town", "/console/microgrids", "/console/fleet"} & {entry.path for entry in offered}
+    groups = [group.title for group in groups_of(offered)]
+    assert groups[0] == "Street"
+    assert len(set(groups)) == len(groups)
+
+
 WORDS = {1: "averaged"}
 slots = st.lists(st.tuples(st.integers(-(2**53), 2**53), st.integers(0, 2)), min_size=1, max_size=300)
 
