@@ -25,6 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from commonwatt.protocol.commands import ForeignDevice
 from commonwatt.runtime.clock import load_clock
 from harness.foreign.commanded import MAKERS, WATTS, Commanded, Habit
+from harness.foreign.commanded import Message as Said
 from harness.network.waiting import PATIENCE_S, eventually, free_ports
 from harness.real import brokers, forks
 from harness.real.site import Site
@@ -114,7 +115,7 @@ class Home:
 class Player:
     """Plays all devices on their broker by the town's clock."""
 
-    def __init__(self, homes: list[Home], port: int, clock_file: Path) -> None:
+    def __init__(self, homes: list[Home], port: int, clock_file: Path | None) -> None:
         self.homes = homes
         self._clock = load_clock(clock_file)
         self._lock = threading.Lock()
@@ -156,6 +157,14 @@ class Player:
             for home in self.homes:
                 home.level_wh = 0.8 * CAPACITY_WH
 
+    def told(self, now: float) -> Iterator[Said]:
+        """Yield what all meters publish every 15 s."""
+        for home in self.homes:
+            if home.is_battery:
+                yield Said(*_LEVELS[home.key[0]](round(home.level_wh / CAPACITY_WH * 100, 2)), False)
+        yield Said("needy/soc", "30", False)
+        yield Said("needy/energy", str(int(now) % 10**6), False)
+
     def _heard(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         now = self.now()
         with self._lock:
@@ -177,12 +186,9 @@ class Player:
             self._at = now
             if now >= self._told_at:
                 self._told_at = now + 15
-                for home in self.homes:
-                    if home.is_battery:
-                        topic, payload = _LEVELS[home.key[0]](round(home.level_wh / CAPACITY_WH * 100, 2))
-                        self._client.publish(topic, payload, 1)
-                self._client.publish("needy/soc", "30", 1)
-                self._client.publish("needy/energy", str(int(now) % 10**6), 1)
+                with self._lock:
+                    for each in self.told(now):
+                        self._client.publish(each.topic, each.payload, 1, each.retain)
             time.sleep(0.02)
 
     @staticmethod
