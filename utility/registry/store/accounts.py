@@ -22,6 +22,7 @@ from commonwatt.model.units import (
 from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.database.checks import row_crc, sound_rows
 from utility.database.engines import Lock, take
+from utility.database.town_zone import zone_of
 from utility.energy.quarters import QUARTERS_A_DAY
 from utility.jobs.plans import Why
 from utility.jobs.store import mark_from
@@ -207,6 +208,32 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
         words = f"{counted(len(new), 'meter')} and {counted(len(numbers), 'account')} added"
         change = {"subject": "registration", "before": "", "after": words}
         _insert(connection, registry_change, [{"time": now, "person": TOWN_FILE, **change}])
+
+
+def rename_places(connection: Connection, names: Mapping[MeterId, tuple[str, str]], now: EpochSeconds) -> None:
+    """Give places the names that a town file now has; ``names``: of each meter the name before, and the new one.
+
+    A meter whose place has a third name in the dated registry keeps that.
+    """
+    changed = {meter: both for meter, both in names.items() if both[0] != both[1]}
+    if not changed:
+        return
+    before = load_for_change(connection)
+    meters = {
+        number: replace(before.meters[number], place=new)
+        for number, (old, new) in changed.items()
+        if number in before.meters and before.meters[number].place == old
+    }
+    after = replace(before, meters={**before.meters, **meters})
+    save_dated_registry(connection, before, after, TOWN_FILE, now, zone_of(connection))
+
+
+def end_places(connection: Connection, meters: Collection[MeterId], person: str, now: EpochSeconds) -> None:
+    """End the places of meters that were removed with the present quarter-hour; their readings stay."""
+    before = load_for_change(connection)
+    ended = {n: replace(before.meters[n], end=quarter_of(now) + 1) for n in meters if n in before.meters}
+    after = replace(before, meters={**before.meters, **ended})
+    save_dated_registry(connection, before, after, person, now, zone_of(connection))
 
 
 def tariff_name(connection: Connection, number: AccountNumber, quarter: Quarter) -> str | None:

@@ -18,7 +18,7 @@ from utility.database.checks import row_crc
 from utility.database.database import read_setting, save_setting
 from utility.database.engines import Lock, take
 from utility.database.town_zone import TOWN
-from utility.registry.store.accounts import add_town
+from utility.registry.store.accounts import add_town, rename_places
 from utility.registry.store.registry import keep_places, registry_changed
 from utility.registry.tables import collector, controller, holding, meter
 
@@ -46,11 +46,12 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
     ]
     new_controllers, changed = _fill(connection, controller, controllers, "id", ("number", "kind"))
     meters = [_meter_row(m) for m in town.meters]
-    registered = _accounts_of_meters(connection)
+    registered, places = _accounts_of_meters(connection), _places_of_meters(connection)
     _refuse_undated(connection, town, registered)
     fixed = ("microgrid", "function", "direction")
     new_meters, changed_meters = _fill(connection, meter, meters, "label", fixed)
     add_town(connection, town, now, registered)
+    rename_places(connection, {m.id: (places[m.id], m.location) for m in town.meters if m.id in places}, now)
     figures = json.dumps(_figures(town))
     changed += keep_places(connection, collector, town.collectors)
     if new_controllers or new_meters or changed or changed_meters or read_setting(connection, TOWN) != figures:
@@ -80,6 +81,10 @@ def _fill(
 def _accounts_of_meters(connection: Connection) -> dict[MeterId, AccountNumber]:
     rows = connection.execute(select(meter.c.id, meter.c.account))
     return {unsigned64(row.id): row.account for row in rows}
+
+
+def _places_of_meters(connection: Connection) -> dict[MeterId, str]:
+    return {unsigned64(row.id): row.location for row in connection.execute(select(meter.c.id, meter.c.location))}
 
 
 def _refuse_undated(connection: Connection, town: Town, registered: Mapping[MeterId, AccountNumber]) -> None:

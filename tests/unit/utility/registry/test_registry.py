@@ -53,6 +53,7 @@ from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.registry.store.accounts import (
     accounts_at,
     changes_of,
+    end_places,
     load_dated_registry,
     load_registry_around,
     save_dated_registry,
@@ -223,6 +224,22 @@ def test_meter_added_later_belongs_to_its_account_from_its_registration(
         9: Function.FOREIGN,
     }
     assert told == ["1 meter and 1 account added", "12 meters and 4 accounts added"]
+
+
+def test_a_place_that_the_town_file_renames_is_renamed_and_a_removed_meter_ends(
+    database: Database, tmp_path: Path
+) -> None:
+    path, head = tmp_path / "town.toml", 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n'
+    path.write_text(head + '[[meter]]\nmicrogrid = "r001"\nid = 77\naccount = 9\nlocation = "Home 1"\n')
+    with database.writes.begin() as connection:
+        fill_registry(connection, load_town(path), now=900)
+    path.write_text(path.read_text().replace("Home 1", "Miller"))
+    with database.writes.begin() as connection:
+        fill_registry(connection, load_town(path), now=1800)
+        assert load_dated_registry(connection).meters[77].place == "Miller"
+        end_places(connection, [77], "anna", 5 * 900 + 1)
+        assert load_dated_registry(connection).meters[77].end == 6
+        assert [change["person"] for change in changes_of(connection, ["meter 77"], 9)] == ["anna", "town file"]
 
 
 @pytest.mark.parametrize("name", ["utility", "authority"])
