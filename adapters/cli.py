@@ -36,7 +36,8 @@ from commonwatt.model.text import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.metric_families import register_process, registry_of
-from commonwatt.runtime.service import EXIT_FAILED, handled, only_one, run_service
+from commonwatt.runtime.service import EXIT_FAILED, only_one, run_service
+from commonwatt.runtime.supervisor import handled
 from commonwatt.runtime.watchdog import Watchdog
 
 FIRST_S = 15.0  # seconds within which the broker must accept the connection

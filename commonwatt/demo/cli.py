@@ -15,8 +15,9 @@ from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.console import Players, invited, welcome
 from commonwatt.demo.layout import DemoFolder, prepare
-from commonwatt.demo.running import DRAIN_WITHIN_S, TownRun, stopped_by_signals
+from commonwatt.demo.running import DRAIN_WITHIN_S, TownRun
 from commonwatt.runtime.service import EXIT_FAILED, EXIT_STOPPED, only_one
+from commonwatt.runtime.supervisor import stopped_by_signals
 from commonwatt.town.loading import WHOLE_TOWN
 
 WHOLE = "whole"  # in place of a town file: the whole town

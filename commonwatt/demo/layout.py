@@ -15,7 +15,7 @@ from pathlib import Path
 from commonwatt.audit.folder import DATABASE
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.demo.large import ALONE, require_servers
-from commonwatt.demo.parts import DemoPart, free_ports, unpack, write_parts, write_targets
+from commonwatt.demo.parts import unpack, write_parts, write_targets
 from commonwatt.identity.authority import FOLDER, Authority, WantedCertificate
 from commonwatt.identity.certificates import Purpose
 from commonwatt.model.exceptions import ConfigError
@@ -24,6 +24,7 @@ from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.clock import Clock, save_clock, wall_clock
 from commonwatt.runtime.postgres import PrivatePostgres
 from commonwatt.runtime.service import only_one
+from commonwatt.runtime.supervisor import SupervisedPart, free_ports
 from commonwatt.site.office import register
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
@@ -49,7 +50,8 @@ class DemoFolder:
     data: Path  # the folder
     town: Town  # the town of the demonstration
     clock: Clock  # the clock of all parts
-    parts: tuple[DemoPart, ...]  # the processes, in the order they are started, and the parts that one of them runs
+    # The processes, in the order they are started, and the parts that one of them runs.
+    parts: tuple[SupervisedPart, ...]
     began: EpochSeconds = 0  # town time at which the folder's first run began
     large: bool = False  # whether microgrids share brokers and hosts of gateways
     start_up_s: float = START_UP_S  # most real seconds for which the clock waits for the processes
@@ -60,11 +62,11 @@ class DemoFolder:
         return self.clock.ceiling is None
 
     @property
-    def processes(self) -> tuple[DemoPart, ...]:
+    def processes(self) -> tuple[SupervisedPart, ...]:
         """The parts that are processes of their own, in the order they are started."""
         return tuple(part for part in self.parts if not part.hosted)
 
-    def part(self, name: str) -> DemoPart:
+    def part(self, name: str) -> SupervisedPart:
         """Return the part called ``name``."""
         return next(part for part in self.parts if part.name == name)
 

@@ -14,10 +14,10 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
 from commonwatt.demo.large import arrived, is_drained
 from commonwatt.demo.layout import DemoFolder
-from commonwatt.demo.parts import DemoPart
 from commonwatt.demo.stage import Seen
 from commonwatt.doctor.running import local_headers
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
+from commonwatt.runtime.supervisor import SupervisedPart
 
 # Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash.
 ASK_WITHIN_S = 2.0
@@ -113,7 +113,7 @@ class Observer:
     def _names(self) -> dict[str, str]:
         return {str(meter.id): meter.location for meter in self._layout.town.meters}
 
-    def _ask(self, part: DemoPart, path: str = "/status") -> Status | None:
+    def _ask(self, part: SupervisedPart, path: str = "/status") -> Status | None:
         try:
             if part.name not in self._headers:
                 settings = load_settings(part.config, part.kind, settings_of(part.kind))

@@ -5,14 +5,11 @@ It is emulated; ``python -m harness.past`` makes the archive anew, the same byte
 """
 
 import json
-import secrets
 import shutil
-import socket
 import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,10 +19,10 @@ from commonwatt.clique.cliques import CLIQUE_FILE, orders_of, write_clique_files
 from commonwatt.config.files import toml_table
 from commonwatt.config.settings import command_of
 from commonwatt.demo.large import TownProcesses, mosquitto, placed
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.postgres import PrivatePostgres
+from commonwatt.runtime.supervisor import SupervisedPart, free_ports
 from commonwatt.town.town import Town
 
 SHIPPED = Path(__file__).with_name("past.tar.zst")
@@ -44,53 +41,6 @@ def unpack(data: Path) -> None:
         ):
             archive.extractall(name, filter="data")
         shutil.copytree(name, data, dirs_exist_ok=True)
-
-
-_LOWEST_PORT = 10_000
-_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_EPHEMERAL_FROM = 32_768  # Linux's default for the first ephemeral port
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free loopback ports below the ephemeral range, so that no outgoing connection can take one.
-
-    All ports stay bound until the last is found, so no two are the same.
-    """
-    end = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else _EPHEMERAL_FROM
-    span = max(end - _LOWEST_PORT, count)
-    first = secrets.randbelow(span)
-    ports: list[int] = []
-    with ExitStack() as held:
-        for n in range(span):
-            port = _LOWEST_PORT + (first + n) % span
-            try:
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue  # Another program uses this port.
-            ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise ConfigError(f"only {len(ports)} of {count} ports from {_LOWEST_PORT} to {_LOWEST_PORT + span} are free here")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoPart:
-    """One process of the demonstration."""
-
-    name: str  # such as ``r001 gateway``
-    kind: str  # what it is: broker, gateway, host, meters, utility or database
-    config: Path  # its TOML file
-    http: str | None  # the address of its /metrics and /status; ``None``: no address
-    log: Path  # the file of its output
-    hosted: bool = False  # whether another part runs it: the demonstration then starts no process for it
-    program: tuple[str, ...] = ()  # the command of another maker's program; empty: the part is ours
-    user: str | None = None  # the user that runs it; ``None``: the present one
-
-    @property
-    def command(self) -> list[str]:
-        """The command line that starts the process."""
-        ours = [sys.executable, "-m", *command_of(self.kind).split(), "--config", str(self.config)]
-        return [*self.program] or ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +69,7 @@ _CLOCK = {"clock": "../clock.json"}
 
 def write_parts(
     data: Path, town: Town, speed: float, *, plain_text: bool, database: PrivatePostgres | None = None
-) -> tuple[DemoPart, ...]:
+) -> tuple[SupervisedPart, ...]:
     """Write every part's configuration file, with ports that are free now; return the parts in starting order.
 
     One process, ``meters``, runs the meters of all microgrids and the plant. Each microgrid's meters can also run
@@ -162,7 +112,7 @@ def write_parts(
     return (*parts, *_fleets(of))
 
 
-def _central_parts(layout: _Town, url: str) -> list[DemoPart]:
+def _central_parts(layout: _Town, url: str) -> list[SupervisedPart]:
     """Write the head-end's broker and the utility."""
     tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
     utility: dict[str, object] = {"database": url, "head_end": layout.head_end, "gaps_s": 60, "gap_age_s": 900}
@@ -178,7 +128,7 @@ def _central_parts(layout: _Town, url: str) -> list[DemoPart]:
     ]
 
 
-def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[DemoPart]:
+def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[SupervisedPart]:
     """Write the broker, the gateway and the meters of a microgrid."""
     town, broker, order = layout.town, layout.brokers[name], layout.orders.get(name, ())
     ours: dict[str, object] = {"microgrid": name, "broker": broker, **_CLOCK}
@@ -206,7 +156,7 @@ def _microgrid_parts(layout: _Town, name: MicrogridId) -> Iterator[DemoPart]:
     yield _write(layout.data, name, "meters", http, meters, hosted=True, lists={"brokers": further})
 
 
-def _fleets(layout: _Town) -> Iterator[DemoPart]:
+def _fleets(layout: _Town) -> Iterator[SupervisedPart]:
     """Write the processes of meters; the first has the plant."""
     fleets: Sequence[Sequence[MicrogridId]] = (
         [list(layout.town.microgrids)] if layout.places is None else layout.places.fleets
@@ -224,25 +174,25 @@ def _fleets(layout: _Town) -> Iterator[DemoPart]:
         yield _write(layout.data, folder, "meters", layout.address(), everything, name=title)
 
 
-def _of_database(data: Path, database: PrivatePostgres) -> DemoPart:
+def _of_database(data: Path, database: PrivatePostgres) -> SupervisedPart:
     log, command = data / "logs" / "database.log", tuple(database.command)
     config = database.folder / "postgresql.conf"
-    return DemoPart(
-        name="database", kind="database", config=config, http=None, log=log, program=command, user=database.user
+    return SupervisedPart(
+        name="database", kind="database", config=config, http=None, log=log, command=command, user=database.user
     )
 
 
-def _shared_brokers(data: Path, places: TownProcesses, addresses: Mapping[ControllerId, str]) -> list[DemoPart]:
+def _shared_brokers(data: Path, places: TownProcesses, addresses: Mapping[ControllerId, str]) -> list[SupervisedPart]:
     """Write the files of each Mosquitto of several microgrids; a folder with _ is no microgrid's."""
     made = []
     for number, names in enumerate(places.brokers, 1):
         part = _write(data, f"broker_{number}", "broker", None, {"listen": addresses[names[0]]})
         command = mosquitto(part.config, [data / name / "devices.json" for name in names])
-        made.append(replace(part, program=tuple(command)))
+        made.append(replace(part, command=tuple(command)))
     return made
 
 
-def write_targets(data: Path, parts: tuple[DemoPart, ...]) -> None:
+def write_targets(data: Path, parts: tuple[SupervisedPart, ...]) -> None:
     """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see docs/operations.md."""
     targets = [
         {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}}
@@ -262,7 +212,7 @@ def _write(
     name: str | None = None,
     hosted: bool = False,
     lists: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
-) -> DemoPart:
+) -> SupervisedPart:
     path = data / folder / f"{kind}.toml"
     first = f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}\n"
     path.parent.mkdir(exist_ok=True)
@@ -272,7 +222,8 @@ def _write(
     (data / "logs").mkdir(exist_ok=True)
     name = name or _name_of(folder, kind)
     log = data / "logs" / f"{name.replace(' ', '-')}.log"
-    return DemoPart(name=name, kind=kind, config=path, http=http, log=log, hosted=hosted)
+    command = (sys.executable, "-m", *command_of(kind).split(), "--config", str(path))
+    return SupervisedPart(name=name, kind=kind, config=path, http=http, log=log, command=command, hosted=hosted)
 
 
 def _name_of(folder: str, kind: str) -> str:

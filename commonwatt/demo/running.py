@@ -1,137 +1,17 @@
-"""A town's processes while they run: started, supervised, observed, drained and stopped."""
+"""A town's processes while they run: started, observed, drained and stopped."""
 
-import ctypes
-import json
 import math
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from commonwatt.demo.layout import CEILING_S, DemoFolder, end_time, let_time_begin, set_ceiling
 from commonwatt.demo.observer import Observer, Status
-from commonwatt.demo.parts import DemoPart
 from commonwatt.model.units import EpochSeconds
-from commonwatt.runtime.files import write_private
-from commonwatt.runtime.service import handled
+from commonwatt.runtime.supervisor import STOP_WITHIN_S, SupervisedPart, Supervisor
 
-STOP_WITHIN_S = 5.0  # real seconds within which a part must end after SIGTERM; after that it is killed, with a message
-STOP_LARGE_WITHIN_S = 60.0  # the same in a large town, whose parts have thousands of connections
-
-FIRST_RESTART_S = 0.2
-LAST_RESTART_S = 5.0
-_LIVED_S = 10.0
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass
-class Running:
-    """A part and its process."""
-
-    part: DemoPart  # the part
-    process: subprocess.Popen[bytes]  # its process; while it waits for a restart, its last process
-    started: float  # monotonic time of its start
-    restarts: int = 0  # times it died and was started again
-    wait_s: float = FIRST_RESTART_S  # real seconds to wait before the next start
-    restart_at: float | None = None  # monotonic time of the next start; ``None`` while it runs
-
-
-class Supervisor:
-    """Starts and watches the parts of a layout."""
-
-    def __init__(self, layout: DemoFolder) -> None:
-        self.running: dict[str, Running] = {}
-        self._layout = layout
-        self._held: set[str] = set()
-
-    def start(self, parts: Iterable[DemoPart]) -> None:
-        """Start the processes of some parts."""
-        for part in parts:
-            self.running[part.name] = Running(part, _start(part), time.monotonic())
-        self._write_down()
-
-    def watch(self) -> None:
-        """Restart processes that died, with a back-off that grows with each repeated death."""
-        now = time.monotonic()
-        changed = False
-        for name, running in self.running.items():
-            if name in self._held:
-                continue
-            if running.restart_at is None and running.process.poll() is not None:
-                running.wait_s = (
-                    FIRST_RESTART_S if now - running.started > _LIVED_S else min(running.wait_s * 2, LAST_RESTART_S)
-                )
-                running.restart_at = now + running.wait_s
-            if running.restart_at is not None and running.restart_at <= now:
-                running.process = _start(running.part)
-                running.started, running.restart_at = now, None
-                running.restarts += 1
-                changed = True
-        if changed:
-            self._write_down()
-
-    def hold(self, names: Collection[str]) -> None:
-        """Kill parts and keep them dead, as without power; parts that were held and are not named start again."""
-        for name in set(names) - self._held:
-            self.running[name].process.kill()
-            self.running[name].process.wait()
-        for name in self._held - set(names):
-            self.running[name].restart_at = time.monotonic()
-        self._held = set(names)
-
-    def stop(
-        self, kinds: tuple[str, ...] = ("meters", "gateway", "host", "utility", "broker", "database")
-    ) -> list[str]:
-        """End the parts of each kind in turn; return the names of those that had to be killed."""
-        killed = []
-        for kind in kinds:
-            members = [running for running in self.running.values() if running.part.kind == kind]
-            for running in members:
-                if running.process.poll() is None:
-                    # PostgreSQL waits for its clients after SIGTERM.
-                    running.process.send_signal(signal.SIGINT if kind == "database" else signal.SIGTERM)
-            deadline = time.monotonic() + (STOP_LARGE_WITHIN_S if self._layout.large else STOP_WITHIN_S)
-            for running in members:
-                try:
-                    running.process.wait(max(0.1, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    running.process.kill()
-                    running.process.wait()
-                    killed.append(running.part.name)
-                del self.running[running.part.name]
-        self._write_down()
-        return killed
-
-    def _write_down(self) -> None:
-        """Write the process ids of the parts to ``processes.json``."""
-        processes = {name: running.process.pid for name, running in self.running.items()}
-        write_private(self._layout.data / "processes.json", json.dumps(processes, indent=1) + "\n")
-
-
-def _start(part: DemoPart) -> subprocess.Popen[bytes]:
-    with part.log.open("ab") as log:
-        return subprocess.Popen(
-            part.command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            user=part.user,
-            group=part.user,
-            extra_groups=None if part.user is None else [],
-            preexec_fn=_die_with_parent,
-        )
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the demonstration is killed, so that no part runs on (Linux)."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
+STOP_LARGE_WITHIN_S = 60.0  # in place of ``STOP_WITHIN_S`` in a large town, whose parts have thousands of connections
 
 BEHIND_S = 60.0  # town seconds behind from which the clock slows: a control loop then misses whole minutes
 KEEPS_UP_S = 20.0  # town seconds behind below which the clock becomes faster again
@@ -146,7 +26,7 @@ SETTLED_S = 10.0  # real seconds for which all parts are ready after the start o
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
-def stages(layout: DemoFolder) -> Iterator[list[DemoPart]]:
+def stages(layout: DemoFolder) -> Iterator[list[SupervisedPart]]:
     """Yield the parts that start together, each stage when the one before is ready.
 
     In a large town thousands of connections are made before there is other work, and the hosts start one after another.
@@ -195,26 +75,15 @@ def without_power(seen: Mapping[str, Status]) -> set[str]:
     return {f"{name} {kind}" for name in dark for kind in CONTROLLER}
 
 
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C, SIGTERM or a closed terminal sets, in place of an exception."""
-    stop = threading.Event()
-
-    def told(*_: object) -> None:
-        # By a thread: the main one may hold the event's lock just now, and would wait for itself.
-        threading.Thread(target=stop.set, daemon=True).start()
-
-    with handled(told, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        yield stop
-
-
 class TownRun:
     """A town's processes while they run."""
 
     def __init__(self, layout: DemoFolder, stop: threading.Event) -> None:
         """Take a prepared town, and what ends the run early."""
         self.layout = layout  # the town; its clock stands still until ``begin`` returns
-        self.supervisor = Supervisor(layout)  # its processes
+        self.supervisor = Supervisor(  # its processes
+            layout.data / "processes.json", STOP_LARGE_WITHIN_S if layout.large else STOP_WITHIN_S
+        )
         self.observer = Observer(layout)  # the last status of each part
         self.dead: Set[str] = frozenset()  # parts that a scenario keeps dead, beside those without power
         # Town seconds in a real second at present; lower than the clock's while a part can't keep up.

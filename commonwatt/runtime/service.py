@@ -25,6 +25,7 @@ from typing import TextIO
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.text import printable
+from commonwatt.runtime.supervisor import handled
 from commonwatt.runtime.watchdog import Watchdog, notifier
 
 # glibc's <malloc.h>.
@@ -51,17 +52,6 @@ def keep_freed_memory() -> bool:
 
 
 EXIT_STOPPED = 130  # exit code: interrupted by a person or the system
-
-
-@contextmanager
-def handled(handler: Callable[..., object] | signal.Handlers, *numbers: signal.Signals) -> Iterator[None]:
-    """Handle these signals by ``handler``, and in the end as before."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A gateway and a utility as real processes under the recorder, with load."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,7 +46,7 @@ class Bench:
         recorders = {name: self._recorder(name) for name in OPENING}
         for name, recorder in recorders.items():
             self.site.environments[name] = recorder.environment()
-            command = self.site.layout.part(name).command
+            command: Sequence[str] = self.site.layout.part(name).command
             if planted is not None:
                 command = [command[0], str(Path(__file__).with_name("planted.py")), planted, *command[3:]]
             self.site.commands[name] = command

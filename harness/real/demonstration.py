@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from commonwatt.audit import folder
 from commonwatt.cli.main import main as commonwatt
-from commonwatt.demo import running
+from commonwatt.runtime import supervisor
 from harness.real import forks
 
 FORKING = [sys.executable, "-c", "from harness.real.demonstration import main; main()"]
@@ -34,7 +34,7 @@ kind = "public"
 def main() -> None:
     """Run ``commonwatt``, and fork what it starts."""
     forks.enable()
-    parts = patch.object(running, "_start", lambda part: forks.start(part.command, part.log))
+    parts = patch.object(supervisor, "_start", lambda part: forks.start(part.command, part.log))
     registration = patch("commonwatt.site.office.subprocess.run", forks.run)
     with parts, registration, patch.object(folder, "_start", forks.start):
         commonwatt()

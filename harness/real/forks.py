@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
@@ -140,7 +140,7 @@ def enable() -> None:
 
 
 def start(
-    command: list[str],
+    command: Sequence[str],
     out: Path,
     err: Path | None = None,
     folder: Path | None = None,
@@ -155,6 +155,7 @@ def start(
         folder: Its working folder, if another than this process's.
         environment: Variables besides this process's own.
     """
+    command = list(command)
     code = _MAIN if command[:3] == _COMMAND else command[2] if command[:2] == _CODE else None
     if _enabled and code is not None:
         for file in (out, err or out):
@@ -176,7 +177,7 @@ def start(
 
 
 def run(
-    command: list[str],
+    command: Sequence[str],
     *,
     stdout: BufferedWriter | None = None,
     check: bool = False,

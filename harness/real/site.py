@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ class Site:
         # No supervisor raises the clock's ceiling here.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.commands: dict[str, list[str]] = {}
+        self.commands: dict[str, Sequence[str]] = {}
         self.environments: dict[str, dict[str, str]] = {}
         self.strangers: set[str] = set()
         self.proxies: list[Proxy] = []

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from commonwatt.demo.parts import free_ports
 from commonwatt.doctor.running import fetch_status
+from commonwatt.runtime.supervisor import free_ports
 from harness.network.waiting import ended, eventually
 from harness.real import forks
 from harness.real.site import STOP_WITHIN_S, Site, sound

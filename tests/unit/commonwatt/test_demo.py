@@ -25,7 +25,6 @@ from commonwatt.demo import running
 from commonwatt.demo.console import TRIES, invited
 from commonwatt.demo.layout import BUILT_IN_TOWN, CEILING_S, CLOCK_FILE, STARTS_AT, DemoFolder
 from commonwatt.demo.observer import Observer
-from commonwatt.demo.parts import DemoPart
 from commonwatt.demo.running import behind_s, paced
 from commonwatt.demo.stage import ALL, PROGRAMME, Play, Say, Seen, TourStage
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour, TourStep, order
@@ -33,6 +32,7 @@ from commonwatt.model.calendar import parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime import clock as module
 from commonwatt.runtime.clock import Clock, load_clock, save_clock, wall_clock
+from commonwatt.runtime.supervisor import SupervisedPart
 from commonwatt.town.loading import load_town
 from harness.past.__main__ import of_demonstration
 
@@ -205,7 +205,7 @@ def test_lapses_are_counted_over_the_restarts_of_gateways(monkeypatch: pytest.Mo
 
 def test_the_line_of_the_audit_turns_green_again_when_late_readings_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(origin=NOW, monotonic_origin=0, speed=60)
-    part = DemoPart(name="utility", kind="utility", config=Path(), http="127.0.0.1:1", log=Path())
+    part = SupervisedPart(name="utility", kind="utility", config=Path(), http="127.0.0.1:1", log=Path())
     observer = Observer(DemoFolder(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=(part,), began=NOW))
     monkeypatch.setattr("commonwatt.demo.observer.STORED_EVERY_S", 0)
     said = []
@@ -224,7 +224,7 @@ def test_a_part_that_dies_in_the_middle_of_its_answer_is_silent(tmp_path: Path) 
         http = f"127.0.0.1:{server.getsockname()[1]}"
         config = tmp_path / "utility.toml"
         config.write_text(f'[utility]\nhttp = "{http}"\n')
-        part = DemoPart(name="utility", kind="utility", config=config, http=http, log=tmp_path / "log")
+        part = SupervisedPart(name="utility", kind="utility", config=config, http=http, log=tmp_path / "log")
         observer = Observer(SimpleNamespace(parts=[part]))  # type: ignore[arg-type]
         looking = pool.submit(observer.look)
         connection, _ = server.accept()

@@ -31,11 +31,12 @@ from commonwatt.demo.large import (
     spread,
 )
 from commonwatt.demo.layout import prepare
-from commonwatt.demo.parts import DemoPart, write_parts, write_targets
-from commonwatt.demo.parts import free_ports as free_ports_of_the_demonstration
+from commonwatt.demo.parts import write_parts, write_targets
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MicrogridId
+from commonwatt.runtime import supervisor
+from commonwatt.runtime.supervisor import SupervisedPart, free_ports
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town
 from gateway.host.host import hosted as hosted_gateways
@@ -76,8 +77,8 @@ def test_ports_are_free_and_below_those_that_the_system_gives_to_connections(
 ) -> None:
     system = tmp_path / "ip_local_port_range"
     system.write_text("10400\t60999\n")
-    monkeypatch.setattr(module, "_EPHEMERAL", system)
-    ports = free_ports_of_the_demonstration(20)
+    monkeypatch.setattr(supervisor, "_EPHEMERAL", system)
+    ports = free_ports(20)
     assert len(set(ports)) == 20
     assert all(10_000 <= port < 10_400 for port in ports)
     system.write_text("10401\t60999\n")
@@ -85,7 +86,7 @@ def test_ports_are_free_and_below_those_that_the_system_gives_to_connections(
         socket.create_server(("127.0.0.1", ports[0])),
         pytest.raises(ConfigError, match=r"of 401 ports from 10000 to 10401 are free here"),
     ):
-        free_ports_of_the_demonstration(401)
+        free_ports(401)
 
 
 LAST = 1_000
@@ -158,7 +159,7 @@ class Prepared:
         self.brokers[config] = list(devices)
         return ["mosquitto", "-c", str(config)]
 
-    def of(self, kind: str) -> list[DemoPart]:
+    def of(self, kind: str) -> list[SupervisedPart]:
         return [part for part in self.parts if part.kind == kind and not part.hosted]
 
 
@@ -201,7 +202,7 @@ def test_processes_are_few_start_with_what_others_need_and_are_known_to_promethe
     kinds = [part.kind for part in started]
     assert kinds == ["database", *["broker"] * 4, "utility", *["host"] * 3, "meters"]
     assert started[0].user == "postgres"
-    assert started[-2].command[2:5] == ["commonwatt", "gateway", "host"]
+    assert started[-2].command[2:5] == ("commonwatt", "gateway", "host")
     write_targets(data, prepared.parts)
     targets = (data / "prometheus-targets.json").read_text()
     assert targets.count('"targets"') == 6, "head-end, utility, hosts and the fleet; a Mosquitto has no metrics"
