@@ -76,7 +76,7 @@ class AdapterService:
             readers=readers,
             meters={},
             channels=load_channels(store),
-            handled=load_handled(store, settings.source[0].name),
+            handled=load_handled(store, next((source.name for source in settings.source), "")),
             tally=self.tally,
             commands=commands,
         )

@@ -374,6 +374,11 @@ class UtilitySettings(Settings):
         description="The folder that `commonwatt utility register --out` wrote, with the authority's key: the console "
         "then issues and revokes certificates of devices. Without it, which is safer, its page shows the commands.",
     )
+    site: Path | None = Field(
+        None,
+        description="The office's folder of a town that runs on this machine, such as a street's: the console sets up "
+        "its devices there. Without it, it has no such pages.",
+    )
     notify: NotifySettings = Field(
         NotifySettings(), description="Whom alarms call: critical ones at once, all others in one message a day."
     )

@@ -491,9 +491,8 @@ class AdapterSettings(Settings):
     microgrid: MicrogridName = Field(description="The microgrid of these meters.")
     source: Annotated[tuple[AdapterSource, ...], _TABLE] = Field(
         (AdapterSource(),),
-        min_length=1,
         max_length=20,
-        description="The brokers on which the foreign meters publish; most have one.",
+        description="The brokers on which the foreign meters publish; most have one. `source = []`: none yet.",
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
     broker_ca: Path | None = Field(None, description=BROKER_CA.format("the broker"))
@@ -547,6 +546,8 @@ class AdapterSettings(Settings):
         if twice := {meter for meter in ids if ids.count(meter) > 1}:
             raise ValueError(f"meter {min(twice)} is there twice; give each [[meter]] its own id")
         names = [source.name for source in self.source]
+        if self.meter and not names:
+            raise ValueError("the meters need a [[source]], the broker on which they publish")
         if len(set(names)) < len(names):
             raise ValueError("give each [[source]] a name of its own")
         for device in (device for meter in self.meter for device in meter.devices):

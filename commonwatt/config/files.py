@@ -117,8 +117,12 @@ def load_settings(path: Path, part: str, model: type[_S]) -> _S:
         )
     table = tables.pop(part)
     if isinstance(table, dict):
-        # One table of a list may stand in the part's own table, as [part.name].
-        both = [name for name in lists if name in table and (name in tables or not isinstance(table[name], dict))]
+        # One table of a list may stand in the part's own table, as [part.name]; and an empty list.
+        both = [
+            name
+            for name in lists
+            if name in table and (name in tables or (table[name] != [] and not isinstance(table[name], dict)))
+        ]
         inside = next(iter(both), None)
         if inside is not None:
             raise ConfigError(f"{place_of(path, part, inside)}: is a list of its own; write [[{inside}]]")

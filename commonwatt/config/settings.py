@@ -244,6 +244,7 @@ class GatewaySettings(Settings):
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
         Reach("http", "http_certificate", "http_plain_text"),
+        Reach("adapter", None, "http_plain_text"),
     )
 
     microgrid: MicrogridName = Field(
@@ -287,6 +288,11 @@ class GatewaySettings(Settings):
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
+    adapter: Address | None = Field(
+        None,
+        description="The `http` of the adapter of its foreign meters, on this machine: the gateway asks there what "
+        "devices were discovered. Without it, nothing.",
+    )
     clique: Path | None = Field(
         None,
         description="The controllers that take over for each other, with their keys; the office makes it. Without it "

@@ -69,8 +69,9 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     for part in parts:
         write_private(folder / part.name, part.text)
         if part.part == "adapter":
-            tokens = load_tokens(folder / part.folder / "meter-tokens.json")
             ids = [str(meter["id"]) for meter in part.keys.get("meter", ()) if "token" not in meter]
+            # A microgrid without meters has no file of tokens yet.
+            tokens = load_tokens(folder / part.folder / "meter-tokens.json") if ids else {}
             save_tokens(folder / part.folder / ADAPTER_TOKENS, {meter: tokens[meter] for meter in ids})
         later = MADE_THERE if site.site.care is not None and part.folder in town.microgrids else ()
         check_named_files(folder / part.name, part.part, later)

@@ -167,6 +167,7 @@ ADAPTER_FILE = "adapter.toml"  # an adapter's settings file
 ADAPTER_TOKENS = "adapter-tokens.json"  # the tokens of its meters, and of no others
 
 _OWN_HOST = "127.0.0.1"
+_ADAPTER_HTTP = f"{_OWN_HOST}:9102"
 _DAY_S = 86_400
 _LISTEN = "0.0.0.0:8883"
 _BEATS = f"0.0.0.0:{BEATS_PORT}"
@@ -190,7 +191,7 @@ class PartFile:
     @property
     def text(self) -> str:
         """Its content."""
-        lists = [key for key in settings_of(self.part).lists if isinstance(self.keys.get(key), list)]
+        lists = [key for key in settings_of(self.part).lists if isinstance(found := self.keys.get(key), list) and found]
         tables = [toml_table(f"[{self.part}]", {key: self.keys[key] for key in self.keys if key not in lists})]
         tables += [toml_table(f"[[{key}]]", table) for key in lists for table in self.keys[key]]
         return HEADER + "\n".join(tables)
@@ -293,6 +294,9 @@ def _controller_files(
         "certificate": DEVICE_FILE[DeviceRole.GATEWAY],
         "http": f"{_OWN_HOST}:9101",
     }
+    if table.adapter is not None:
+        http = str(table.adapter.get("http", _ADAPTER_HTTP))
+        gateway["adapter"] = f"{_OWN_HOST}:{_port(http, f'{table.id}: adapter', 'http')}"
     if "clients_ca" in table.broker:
         broker["clients_ended_days"] = ENDED_DAYS
     if table.lines:
@@ -303,7 +307,7 @@ def _controller_files(
     yield PartFile(folder=name, part="gateway", keys=gateway | table.gateway, stated=(*own, "gateway"))
     if table.adapter is not None:
         local = {key: gateway[key] for key in ("microgrid", "broker", "broker_ca")}
-        adapter = local | {"tokens": ADAPTER_TOKENS, "zone": shared["timezone"], "http": f"{_OWN_HOST}:9102"}
+        adapter = local | {"tokens": ADAPTER_TOKENS, "zone": shared["timezone"], "http": _ADAPTER_HTTP}
         keys = adapter | table.adapter
         if isinstance(found := keys.get("meter"), list):
             registered = {meter.id: meter for meter in town.microgrids[name].meters}
@@ -383,11 +387,11 @@ def _table_of(site: SiteFile) -> dict[str, SiteMicrogrid]:
     return {name: table for table in site.microgrid for name in names_of(table)}
 
 
-def _port(listen: str, where: str) -> int:
+def _port(listen: str, where: str, key: str = "listen") -> int:
     try:
         return split_address(listen)[1]
     except ValueError:
-        raise ConfigError(f"{FILE}: {where}: listen must be HOST:PORT, such as {_LISTEN}") from None
+        raise ConfigError(f"{FILE}: {where}: {key} must be HOST:PORT, such as {_LISTEN}") from None
 
 
 def _bracketed(host: str) -> str:

@@ -230,6 +230,7 @@ BEYOND = [
     ("adapter", "http", None, "http_plain_text"),
     ("broker", "listen", "certificate", "plain_text"),
     ("broker", "http", None, "http_plain_text"),
+    ("gateway", "adapter", None, "http_plain_text"),
     ("gateway", "broker", "broker_ca", "broker_plain_text"),
     ("gateway", "head_end", "head_end_ca", "head_end_plain_text"),
     ("gateway", "http", "http_certificate", "http_plain_text"),

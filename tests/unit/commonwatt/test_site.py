@@ -31,6 +31,7 @@ from commonwatt.cli.main import config_app
 from commonwatt.cli.site import app
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.device.store import open_store
 from commonwatt.doctor.running import look
 from commonwatt.identity.authority import Authority
@@ -752,6 +753,34 @@ def test_an_adapter_of_the_site_file_runs_with_the_files_that_were_made(
     before = contents(office / "site")
     good(office, "init")
     assert contents(office / "site") == before
+
+
+def test_a_microgrid_may_have_an_adapter_before_it_has_a_meter_and_a_broker_of_devices(tmp_path: Path) -> None:
+    stated(
+        tmp_path,
+        '[site]\nutility = "127.0.0.1"\n[[microgrid]]\nid = "street"\nkind = "residential"\nhouses = 0\n'
+        'boundary = false\n[microgrid.adapter]\nsource = []\nhttp = "127.0.0.1:9202"\n',
+    )
+    assert "1 microgrid, 0 meters" in good(tmp_path, "init")
+    path = tmp_path / "site/street/adapter.toml"
+    checked = CliRunner().invoke(config_app, ["check", str(path)])
+    assert checked.exit_code == 0, checked.output
+    settings = load_settings(path, "adapter", AdapterSettings)
+    assert settings.source == (), "not the default, 127.0.0.1:1883: a person has chosen no broker yet"
+    assert load_settings(path.with_name("gateway.toml"), "gateway", GatewaySettings).adapter == settings.http
+    with closing(open_store(path.with_name("adapter.db"), CHANNELS)) as store:
+        service = AdapterService(
+            settings=settings,
+            readers=readers_of(settings),
+            tokens={},
+            clock=load_clock(None),
+            store=store,
+            rng=random.Random(1),
+        )
+        assert status_of(service, settings)["sources"] == []
+    path.write_text(path.read_text() + '[[meter]]\nid = 7\npreset = "shelly-pm"\n')
+    with pytest.raises(ConfigError, match=r"the meters need a \[\[source\]\]"):
+        load_settings(path, "adapter", AdapterSettings)
 
 
 def test_an_adapters_meter_has_the_account_and_the_direction_of_the_town(office: Path) -> None:
