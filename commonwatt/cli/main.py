@@ -72,6 +72,7 @@ _OF_ALL_PARTS = {
     "join": "commonwatt.cli.site:join_command",
     "site": "commonwatt.cli.site:app",
     "status": "commonwatt.cli.status:status",
+    "street": "commonwatt.street.cli:street",
     "town": "commonwatt.cli.town:app",
 }
 PARTS_GROUP = "commonwatt.commands"  # entry points of the parts' commands, so that this package imports no service

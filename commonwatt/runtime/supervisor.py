@@ -123,7 +123,7 @@ class Supervisor:
     def start(self, parts: Iterable[SupervisedPart]) -> None:
         """Start the processes of some parts."""
         for part in parts:
-            self.running[part.name] = RunningPart(part, _start(part), time.monotonic())
+            self.running[part.name] = RunningPart(part, start_part(part), time.monotonic())
         self._write_down()
 
     def watch(self) -> None:
@@ -140,7 +140,7 @@ class Supervisor:
                 running.restart_at = now + running.wait_s
             if running.restart_at is not None and running.restart_at <= now:
                 try:
-                    running.process = _start(running.part)
+                    running.process = start_part(running.part)
                 except OSError:  # The machine has no memory or no files left just now.
                     running.restart_at = now + LAST_RESTART_S
                     continue
@@ -190,7 +190,8 @@ class Supervisor:
             write_private(self._processes, json.dumps(processes, indent=1) + "\n")
 
 
-def _start(part: SupervisedPart) -> subprocess.Popen[bytes]:
+def start_part(part: SupervisedPart) -> subprocess.Popen[bytes]:
+    """Start a part's process; it ends with this process."""
     with part.log.open("ab") as log:
         return subprocess.Popen(
             part.command,

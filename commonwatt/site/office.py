@@ -9,7 +9,7 @@ from typing import Any
 
 from commonwatt.clique.cliques import write_clique_files
 from commonwatt.clique.revocation import write_revoked_list
-from commonwatt.config.files import check_named_files, place_of
+from commonwatt.config.files import check_named_files, place_of, toml_table
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority, Issued
 from commonwatt.identity.certificates import Purpose
 from commonwatt.identity.devices import DeviceRole, load_tokens, save_tokens
@@ -17,6 +17,7 @@ from commonwatt.identity.enrolment import all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.places import (
@@ -38,11 +39,14 @@ from commonwatt.town.town import Function, Meter, Town
 RENEWED_S = 30 * 86_400  # seconds before its end from which a certificate is renewed
 
 
-def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
+def make_site(folder: Path, now: EpochSeconds, *, fill: bool = False) -> tuple[Town, int]:
     """Make what is missing of a town's files in ``folder`` from its site file.
 
     Existing tokens, ids and certificates stay, but a broker whose addresses changed gets a new certificate, and so does
     what expires soon. Settings files and the town file are written anew.
+
+    Args:
+        fill: Whether to register the town in the utility's database, too, which is then on this machine.
 
     Returns:
         The town, and the number of new certificates.
@@ -57,7 +61,8 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
         _refuse_foreign(folder, part)
         if part.part == "adapter":
             _check_meters(folder / FILE, part, town)
-    _register_text(site.town_text(), folder, two_head_ends=site.site.second is not None)
+    database = next(str(part.keys["database"]) for part in parts if part.part == UTILITY) if fill else None
+    _register_text(site.town_text(), folder, database, two_head_ends=site.site.second is not None)
     with only_one(folder / FOLDER, "another enrolment"):
         made = (folder / FOLDER / KEY_FILE).exists()
         authority = Authority.load(folder) if made else Authority.create(folder, site.town.name, now)
@@ -108,30 +113,39 @@ def certify(folder: Path, place: str, now: EpochSeconds) -> None:
         Authority.load(folder).issue_missing(wanted, now)
 
 
-def register(town: Path, out: Path, database: str | None = None, *, two_head_ends: bool = False) -> None:
+def register(town: Path, out: Path, database: str | Path | None = None, *, two_head_ends: bool = False) -> None:
     """Enrol every device of a town file in the folder ``out``, by the utility's own command.
 
     Args:
-        database: SQLAlchemy URL of a database to fill; ``None``: none.
+        database: SQLAlchemy URL of a database to fill, or the utility's file that names it; ``None``: none.
         two_head_ends: Whether to make the folder of a second head-end, too.
 
     Raises:
         ConfigError: The command failed.
     """
     command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(town), "--out", str(out)]
-    command += ["--database", database] if database is not None else []
+    if database is not None:
+        command += ["--config" if isinstance(database, Path) else "--database", str(database)]
     command += ["--two-head-ends"] if two_head_ends else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
 
 
-def _register_text(text: str, folder: Path, *, two_head_ends: bool) -> None:
+def _register_text(text: str, folder: Path, database: str | None, *, two_head_ends: bool) -> None:
     """Register a town's text; the town file in ``folder`` is only replaced after this was accepted."""
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / TOWN_FILE
+        path, config = Path(name) / TOWN_FILE, None
         path.write_text(text, encoding="utf-8")
-        register(path, folder, two_head_ends=two_head_ends)
+        if database is not None:
+            from commonwatt.config.database_url import absolute_database  # A controller has no SQLAlchemy.
+
+            # In a file: the URL may have a password.
+            config = path.with_name("utility.toml")
+            (folder / UTILITY).mkdir(exist_ok=True)
+            at = absolute_database(database, (folder / UTILITY).resolve())
+            config.write_text(toml_table(f"[{UTILITY}]", {"database": at}), encoding="utf-8")
+        register(path, folder, config, two_head_ends=two_head_ends)
 
 
 def _check_meters(path: Path, part: PartFile, town: Town) -> None:

@@ -34,7 +34,7 @@ kind = "public"
 def main() -> None:
     """Run ``commonwatt``, and fork what it starts."""
     forks.enable()
-    parts = patch.object(supervisor, "_start", lambda part: forks.start(part.command, part.log))
+    parts = patch.object(supervisor, "start_part", lambda part: forks.start(part.command, part.log))
     registration = patch("commonwatt.site.office.subprocess.run", forks.run)
     with parts, registration, patch.object(folder, "_start", forks.start):
         commonwatt()

@@ -1,0 +1,122 @@
+"""The street's supervisor: a process of few megabytes that keeps the parts running, and takes changes of the site file.
+
+What needs more memory, such as making files from the site file, is done by processes that end.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from commonwatt.runtime.supervisor import SupervisedPart, Supervisor, start_part, stopped_by_signals
+
+_LOOK_S = 0.3  # real seconds between two looks at the parts and the files
+_AGAIN_S = 60.0  # real seconds until a change is tried again that failed, such as on a full disk
+_DAY_S = 86_400.0  # real seconds until all files are made again: certificates are renewed
+_LOG_BYTES = 5_000_000  # most bytes of a log, beside as many of before
+_WATCHED = ("site.toml", "devices/mosquitto.conf")
+
+
+class Keeper:
+    """Keeps a street running.
+
+    Args:
+        folder: The street's folder, which is prepared.
+        pages: Where a person opens the pages; the first administrator's link if the file ``first-login`` is there.
+    """
+
+    def __init__(self, folder: Path, pages: str) -> None:
+        self._folder = folder
+        self._pages = pages
+        self._supervisor = Supervisor(folder / "processes.json")
+        self._taken: dict[str, dict[str, Any]] = {}
+
+    def run(self, stop: threading.Event) -> list[str]:
+        """Run until stopped; return the names of parts that had to be killed."""
+        seen, maker, again_at, is_said = self._seen(), None, time.monotonic() + _DAY_S, False
+        self._take()
+        while not stop.wait(_LOOK_S):
+            self._supervisor.watch()
+            if maker is not None and maker.poll() is not None:
+                if maker.returncode == 0:
+                    self._take()
+                again_at = time.monotonic() + (_AGAIN_S if maker.returncode else _DAY_S)
+                maker = None
+            now_seen = self._seen()
+            if maker is None and (now_seen != seen or time.monotonic() >= again_at):
+                seen, maker = now_seen, self._make()
+                self._trim_logs()
+            if not is_said and (is_said := self._answers()):
+                print(self._words(), flush=True)
+        if maker is not None:
+            maker.terminate()
+            maker.wait()
+        return self._supervisor.stop()
+
+    def _seen(self) -> list[str]:
+        files = [self._folder / name for name in _WATCHED]
+        return [hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "" for file in files]
+
+    def _make(self) -> subprocess.Popen[bytes]:
+        """Have all files made from the site file, and so the list of parts."""
+        command = (sys.executable, "-m", "commonwatt.street.folder", str(self._folder))
+        log = self._folder / "logs" / "site.log"
+        return start_part(
+            SupervisedPart(name="site", kind="site", config=self._folder, http=None, log=log, command=command)
+        )
+
+    def _take(self) -> None:
+        """Start the listed parts; those whose files changed start again, and those that are gone end."""
+        listed = {each["part"]["name"]: each for each in json.loads((self._folder / "parts.json").read_text())}
+        self._supervisor.end([name for name, each in self._taken.items() if listed.get(name) != each])
+        self._supervisor.start(
+            _part_of(each["part"]) for name, each in listed.items() if name not in self._supervisor.running
+        )
+        self._taken = listed
+
+    def _answers(self) -> bool:
+        host, _, port = self._taken["utility"]["part"]["http"].rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), 1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def _words(self) -> str:
+        path = self._folder / "utility" / "first-login"
+        if not path.exists():
+            return f"your street: {self._pages}"
+        if "INVOCATION_ID" in os.environ:  # Its log is kept by the system, and others may read that.
+            return f"your street: {self._pages}; its first link: commonwatt street --link --site {self._folder}"
+        link = path.read_text().strip().split("/", 3)[3]
+        return f"open this link, which works once, and set up your street:\n{self._pages}{link}"
+
+    def _trim_logs(self) -> None:
+        for log in (self._folder / "logs").glob("*.log"):
+            if log.stat().st_size > _LOG_BYTES:
+                with log.open("rb") as file:
+                    file.seek(-_LOG_BYTES, os.SEEK_END)
+                    log.with_suffix(".before").write_bytes(file.read())
+                os.truncate(log, 0)
+
+
+def _part_of(stated: dict[str, Any]) -> SupervisedPart:
+    paths = {key: Path(stated[key]) for key in ("config", "log")}
+    return SupervisedPart(**stated | paths | {"command": tuple(stated["command"])})
+
+
+def main() -> None:
+    """Keep the street of a folder running until Ctrl-C or SIGTERM."""
+    with stopped_by_signals() as stop:
+        for name in Keeper(Path(sys.argv[1]), sys.argv[2]).run(stop):
+            print(f"{name} did not end in time and was killed", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

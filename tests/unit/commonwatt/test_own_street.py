@@ -1,0 +1,291 @@
+"""``commonwatt street`` without its processes: the folder, the site file, the plan of changes, refusals."""
+
+import hashlib
+import json
+import shutil
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from commonwatt.cli.main import make_app
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MADE
+from commonwatt.runtime.service import only_one
+from commonwatt.runtime.supervisor import SupervisedPart
+from commonwatt.site import devices_broker
+from commonwatt.site.devices_broker import adapter_login, own_broker
+from commonwatt.site.places import load_site
+from commonwatt.street import folder as module
+from commonwatt.street.folder import APPLIED_FILE, PARTS_FILE, _first_site, _serve, apply, link_of, prepare
+from commonwatt.street.keeper import Keeper
+from harness.network.waiting import free_port
+from harness.real import forks
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked() -> Iterator[None]:
+    forks.run([sys.executable, "-c", "pass"], check=True)
+    with patch("commonwatt.site.office.subprocess.run", forks.run):
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "site"
+    with patch.object(module, "HTTP_PORT", free_port()):
+        prepare(folder, lan=False, say=pytest.fail)
+    return folder
+
+
+@pytest.fixture
+def street(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "site"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def applied(folder: Path) -> tuple[bool, str]:
+    """Return whether the present site file was looked at, and what is wrong with it."""
+    found = json.loads((folder / APPLIED_FILE).read_text())
+    return found["sha256"] == hashlib.sha256((folder / "site.toml").read_bytes()).hexdigest(), found["fault"]
+
+
+def changed(folder: Path, before: str, after: str) -> None:
+    text = (folder / "site.toml").read_text()
+    assert before in text
+    (folder / "site.toml").write_text(text.replace(before, after))
+
+
+def parts(folder: Path) -> dict[str, str]:
+    return {one["part"]["name"]: one["digest"] for one in json.loads((folder / PARTS_FILE).read_text())}
+
+
+def test_an_empty_folder_becomes_a_street_and_a_second_time_nothing_changes(street: Path) -> None:
+    """# req: K5, C2"""
+    assert applied(street) == (True, "")
+    assert list(parts(street)) == ["utility", "head-end broker", "street broker", "street gateway", "street adapter"]
+    assert street.stat().st_mode & 0o777 == 0o700
+    before = contents(street)
+    prepare(street, lan=False, say=pytest.fail)
+    # The list of parts has this folder's own path.
+    assert {name for name, content in contents(street).items() if before[name] != content} == {PARTS_FILE}
+    assert link_of(street) == f"http://{module._utility(street)['http']}/", "no utility ran: there is no first link"
+
+
+@pytest.mark.parametrize("host", ["pi", "Büro"])
+def test_the_home_network_is_served_when_it_was_asked_for_and_own_keys_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    path = tmp_path / "site.toml"
+    path.write_text(_first_site(8083, lan=True).replace('site = ".."', 'site = ".."\ngaps_s = 99'))
+    keys = load_site(path)[0].utility
+    names = ["pi", "pi.local"] if host == "pi" else []
+    assert (keys["http"], keys["http_plain_text"], keys["http_hosts"]) == ("0.0.0.0:8083", True, names)
+    served = path.read_text()
+    _serve(path, lan=True)
+    assert path.read_text() == served
+    _serve(path, lan=False)
+    file = load_site(path)[0]
+    assert file.utility == {"http": "127.0.0.1:8083", "database": "sqlite:///utility.db", "site": "..", "gaps_s": 99}
+    _serve(path, lan=True)
+    assert load_site(path)[0].utility == keys
+    assert load_site(path)[0].microgrid == file.microgrid
+
+
+def test_pages_that_a_person_serves_by_https_stay_so(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(_first_site(8083, lan=True).replace('site = ".."', 'http_certificate = "own.pem"'))
+    text = path.read_text()
+    _serve(path, lan=False)
+    assert path.read_text() == text
+
+
+def test_a_port_in_use_gives_the_next_free_one_which_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, said = free_port(), list[str]()
+    monkeypatch.setattr(module, "HTTP_PORT", port)
+    with socket.create_server(("127.0.0.1", port)):
+        prepare(tmp_path / "site", lan=False, say=said.append)
+    chosen = module._utility(tmp_path / "site")["http"]
+    assert chosen != f"127.0.0.1:{port}"
+    assert said == [
+        f"port {port} is in use by another program: the pages are at port {chosen.split(':')[1]}, and stay there"
+    ]
+    prepare(tmp_path / "site", lan=False, say=pytest.fail)
+    assert module._utility(tmp_path / "site")["http"] == chosen
+    monkeypatch.setattr(module, "_FREED_WITHIN_S", 0)
+    with (
+        socket.create_server(("127.0.0.1", int(chosen.split(":")[1]))),
+        pytest.raises(
+            ConfigError, match=rf"{chosen}, where the pages were, can't be used: Address already in use; stop the"
+        ),
+    ):
+        prepare(tmp_path / "site", lan=False, say=pytest.fail)
+
+
+def test_a_bad_site_file_changes_nothing_and_the_street_starts_with_what_it_had(street: Path) -> None:
+    changed(street, 'id = "street"', 'id = "street"\nlanes = 2')
+    before = contents(street)
+    fault = apply(street)
+    assert "microgrid.0.lanes: unknown key" in fault
+    assert {name for name, now in contents(street).items() if now != before[name]} == {APPLIED_FILE}
+    assert applied(street) == (True, fault)
+    said: list[str] = []
+    prepare(street, lan=False, say=said.append)
+    assert "lanes" in said[0]
+    assert "runs on with what it had before" in said[0]
+
+
+def test_settings_that_are_only_found_bad_when_they_are_written_are_put_back(street: Path) -> None:
+    changed(street, "source = []", 'source = [{address = "127.0.0.1:1", user = "u", password = "none.password"}]')
+    before = contents(street)
+    assert "none.password" in apply(street)
+    assert {name for name, now in contents(street).items() if now != before[name]} == {APPLIED_FILE}
+
+
+def test_a_changed_zone_and_a_new_meter_are_taken_and_only_what_reads_them_at_its_start_changes(street: Path) -> None:
+    apply(street)
+    before, tokens = parts(street), (street / "utility/utility-tokens.json").read_bytes()
+    changed(street, 'name = "My street"', 'name = "Elm Street"')
+    assert apply(street) == ""
+    assert parts(street) == before, "the brokers and the utility load a town's changes by themselves"
+    changed(
+        street,
+        "source = []",
+        'source = [{address = "127.0.0.1:1"}]\n\n[[microgrid.adapter.meter]]\nid = 7\npreset = "shelly-pm"\n'
+        'source = "plug"\n\n[[meter]]\nmicrogrid = "street"\nid = 7\nadapter = true',
+    )
+    assert apply(street) == ""
+    assert {name for name, digest in parts(street).items() if digest != before[name]} == {"street adapter"}
+    assert (street / "utility/utility-tokens.json").read_bytes() == tokens
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('id = "street"', 'id = "r001"', "is no street's, it has no microgrid `street` with an adapter"),
+        ('utility = "127.0.0.1"', 'utility = "192.0.2.7"', "192.0.2.7 is no address of this machine"),
+        ('address = "127.0.0.1"', 'address = "192.0.2.8"', "192.0.2.8 is no address of this machine"),
+        ("[microgrid.adapter]\n", "[[meter]]\n", "line "),
+    ],
+)
+def test_a_site_of_another_kind_is_refused(
+    tmp_path: Path, before: str, after: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "site.toml").write_text(_first_site(8080, lan=False))
+    changed(site, before, after)
+    monkeypatch.setattr(module, "_await_port", pytest.fail)
+    with pytest.raises(ConfigError, match=says):
+        prepare(site, lan=False, say=pytest.fail)
+    assert not (site / "utility").exists()
+
+
+def test_a_clock_before_the_program_a_folder_that_is_a_file_and_a_second_street_are_refused(
+    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"the street's folder can't be written: .*; make room or give another"):
+        prepare(tmp_path / "file", lan=False, say=pytest.fail)
+    with only_one(street / "street", "another"):
+        second = CliRunner().invoke(make_app("street"), ["street", "--site", str(street)])
+    assert (second.exit_code, second.output.count("runs already; where its pages are: commonwatt")) == (2, 1)
+    monkeypatch.setattr(module, "machine_s", lambda: MADE - 86_400)
+    with pytest.raises(ConfigError, match=r"clock says 2025-12-31 .*, which is before this program was made; set it"):
+        prepare(tmp_path / "new", lan=False, say=pytest.fail)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_link_of_a_folder_without_a_street_is_refused(tmp_path: Path) -> None:
+    found = CliRunner().invoke(make_app("street"), ["street", "--link", "--site", str(tmp_path)])
+    assert (found.exit_code, "no street is there" in found.output) == (2, True)
+
+
+class Parts:
+    """A supervisor that starts nothing."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, SupervisedPart] = {}
+        self.ended: list[str] = []
+        self.started: list[str] = []
+
+    def start(self, parts: Iterable[SupervisedPart]) -> None:
+        new = {part.name: part for part in parts}
+        self.running |= new
+        self.started = list(new)
+
+    def end(self, names: Iterable[str]) -> None:
+        self.ended = [name for name in names if self.running.pop(name)]
+
+
+def test_only_parts_whose_files_changed_start_again_and_those_that_are_gone_end(street: Path) -> None:
+    apply(street)
+    keeper, fake = Keeper(street, "http://127.0.0.1/"), Parts()
+    keeper._supervisor = fake  # type: ignore[assignment] # one that starts nothing
+    keeper._take()
+    assert fake.started == list(parts(street))
+    keeper._take()
+    assert (fake.ended, fake.started) == ([], [])
+    listed = json.loads((street / PARTS_FILE).read_text())
+    listed[1]["digest"] = "another"
+    listed.append({"part": listed[4]["part"] | {"name": "devices broker"}, "digest": "new"})
+    del listed[4]
+    (street / PARTS_FILE).write_text(json.dumps(listed))
+    keeper._take()
+    assert fake.ended == ["head-end broker", "street adapter"]
+    assert fake.started == ["head-end broker", "devices broker"]
+    assert fake.running["devices broker"].command[-1].endswith("adapter.toml")
+
+
+def test_the_first_link_is_in_no_log_of_the_system(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = Keeper(street, "http://192.168.1.7:8080/")
+    assert keeper._words() == "your street: http://192.168.1.7:8080/"
+    (street / "utility/first-login").write_text("http://0.0.0.0:8080/console/invitation/SECRET\n")
+    assert keeper._words().endswith("\nhttp://192.168.1.7:8080/console/invitation/SECRET")
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    assert "SECRET" not in keeper._words()
+    assert f"commonwatt street --link --site {street}" in keeper._words()
+
+
+def test_a_long_log_keeps_its_end(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commonwatt.street.keeper._LOG_BYTES", 10)
+    log = street / "logs/utility.log"
+    log.write_text("a long line of before\n")
+    Keeper(street, "")._trim_logs()
+    assert (log.read_text(), log.with_suffix(".before").read_text()) == ("", "of before\n"[-10:])
+
+
+def test_a_broker_of_our_own_keeps_its_port_and_logins_and_is_a_part(street: Path) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        host, chosen, user, password = own_broker(street, lan=False, port=port)
+    assert (host, user, len(password)) == ("127.0.0.1", "devices", 19)
+    assert chosen > port
+    before = contents(street / "devices")
+    assert own_broker(street, lan=False, port=port) == (host, chosen, user, password)
+    assert contents(street / "devices") == before
+    assert adapter_login(street)[1] not in before["passwords"].decode()
+    assert before["passwords"].decode().count("$7$") == 2
+    assert apply(street) == ""
+    digest = parts(street)["devices broker"]
+    assert own_broker(street, lan=True)[1:] == (chosen, user, password)
+    assert f"listener {chosen} 0.0.0.0\n" in (street / "devices/mosquitto.conf").read_text()
+    apply(street)
+    assert parts(street)["devices broker"] != digest, "it reads that at its start"
+
+
+def test_without_mosquitto_the_broker_of_our_own_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices_broker, "found", lambda _: None)
+    with pytest.raises(ConfigError, match="Mosquitto, the broker for devices, is not installed; sudo apt install"):
+        own_broker(tmp_path, lan=False)
+    assert list(tmp_path.iterdir()) == []
