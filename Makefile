@@ -7,10 +7,13 @@ RUNS := .venv/runs
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test test-real tests install check soak bench scenarios town-month takeover past docs dashboards dashboard-types deb clean constraints
+.PHONY: run street test test-real tests install check soak bench scenarios town-month takeover past docs dashboards dashboard-types deb clean constraints
 
 run: $(RUNS) ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
+
+street: $(RUNS) ## start your own street, in the folder site; Ctrl-C stops it, and it starts again where it was
+	$(BIN)/commonwatt street
 
 test: install ## run the checks and the tests that need nothing but Python: no result depends on the machine's speed
 	$(MAKE) --no-print-directory -j 2 check tests

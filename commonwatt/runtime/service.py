@@ -26,7 +26,8 @@ from typing import TextIO
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.text import printable
 from commonwatt.runtime.supervisor import handled
-from commonwatt.runtime.watchdog import Watchdog, notifier
+from commonwatt.runtime.systemd import notifier
+from commonwatt.runtime.watchdog import Watchdog
 
 # glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1

@@ -2,15 +2,21 @@
 
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.service import lock_file
+from commonwatt.site.machine import Machine
 from commonwatt.street.folder import PARTS_FILE, link_of, pages_of, prepare
+
+UNIT = "commonwatt-street.service"  # it is in the package of Debian
+UNIT_FOLDER = Path("/var/lib/commonwatt-street/site")  # its folder
+_UNITS = "/usr/lib/systemd/system"
 
 
 def street(
@@ -21,15 +27,21 @@ def street(
         bool, typer.Option("--lan", help="Serve the pages, and a broker of our own, to the home network in plain text.")
     ] = False,
     link: Annotated[bool, typer.Option("--link", help="Print where the pages are, and start nothing.")] = False,
+    service: Annotated[
+        bool, typer.Option("--service", help="Have systemd run it, now and at each start of the machine (root).")
+    ] = False,
 ) -> None:
     """Run your own street on this machine: brokers, gateway, adapter and utility; the rest is done in the browser.
 
     It prints a link that opens the pages. Ctrl-C ends all; the same command starts again where it was.
     """
+    if service:
+        _start_service()
+        return
     if link:
         if not (site / PARTS_FILE).exists():
             raise ConfigError(f"{site}: no street is there; start it by the same command without --link")
-        print(link_of(site))
+        typer.echo(link_of(site))
         return
     try:
         site.mkdir(parents=True, exist_ok=True)
@@ -43,3 +55,13 @@ def street(
     sys.stdout.flush()
     command = [sys.executable, "-m", "commonwatt.street.keeper", str(site.resolve()), pages_of(site)]
     os.execv(sys.executable, command)  # noqa: S606 - our own command
+
+
+def _start_service() -> None:
+    """Enable and start the package's unit, and print the link when the pages answer."""
+    machine = Machine.at(Path("/"))
+    if not machine.runs or not machine.path(f"{_UNITS}/{UNIT}").exists():
+        raise ConfigError("systemd and the package commonwatt-utility bring the service; without: commonwatt street")
+    if subprocess.run(["systemctl", "enable", "--now", UNIT], check=False).returncode:
+        raise CommonwattError("the service does not start; it says why: journalctl -u commonwatt-street -n 20")
+    typer.echo(link_of(UNIT_FOLDER))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.runtime.supervisor import SupervisedPart, Supervisor, start_part, stopped_by_signals
+from commonwatt.runtime.systemd import notifier
 
 _LOOK_S = 0.3  # real seconds between two looks at the parts and the files
 _AGAIN_S = 60.0  # real seconds until a change is tried again that failed, such as on a full disk
@@ -36,6 +37,7 @@ class Keeper:
         self._pages = pages
         self._supervisor = Supervisor(folder / "processes.json")
         self._taken: dict[str, dict[str, Any]] = {}
+        self._systemd = notifier()
 
     def run(self, stop: threading.Event) -> list[str]:
         """Run until stopped; return the names of parts that had to be killed."""
@@ -43,6 +45,7 @@ class Keeper:
         self._take()
         while not stop.wait(_LOOK_S):
             self._supervisor.watch()
+            self._systemd.tell("WATCHDOG=1")
             if maker is not None and maker.poll() is not None:
                 if maker.returncode == 0:
                     self._take()
@@ -54,6 +57,8 @@ class Keeper:
                 self._trim_logs()
             if not is_said and (is_said := self._answers()):
                 print(self._words(), flush=True)
+                self._systemd.tell("READY=1")
+        self._systemd.tell("STOPPING=1")
         if maker is not None:
             maker.terminate()
             maker.wait()

@@ -70,16 +70,16 @@ CONTROLLER = Package(
     extras="adapter,broker,gateway,sparkplug",
     other="commonwatt-utility",
     recommends=("systemd-timesyncd | time-daemon",),
-    without=("commonwatt/demo", "meter_sim", "scenarios", "utility"),
+    without=("commonwatt/demo", "commonwatt/street", "meter_sim", "scenarios", "utility"),
     describes="Commonwatt on a microgrid's controller: broker, gateway, adapter",
 )
 
 UTILITY = Package(
     name="commonwatt-utility",
-    extras="broker,utility",
+    extras="adapter,broker,gateway,utility",
     other="commonwatt-controller",
     recommends=("mosquitto", "postgresql", "systemd-timesyncd | time-daemon"),
-    describes="Commonwatt at the utility: head-end broker, service, backups",
+    describes="Commonwatt at the utility: head-end broker, service, backups; or one's own street with all parts",
 )
 
 

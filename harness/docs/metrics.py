@@ -17,7 +17,8 @@ from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.control import SupplyState
 from commonwatt.runtime.metric_families import WATCHDOG_ROWS, families
-from commonwatt.runtime.watchdog import Notifier, Watchdog
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
 from gateway.alarms import KINDS as OF_GATEWAYS
 from gateway.controller import Controller
 from gateway.host.host import host_metrics

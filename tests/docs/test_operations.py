@@ -46,6 +46,7 @@ def test_every_unit_is_started_at_a_place() -> None:
     started.append(BACKUP_TIMER)  # with SQLite
     started.append("commonwatt-adapter@r001.service")  # by the site file, or by the integrator
     started.append("commonwatt-host@cooperative.service")  # by a cooperative (docs/controllers.md)
+    started.append("commonwatt-street.service")  # by `commonwatt street --service`
     assert {unit.partition("@")[0].partition(".")[0] for unit in UNITS} == {
         name.partition("@")[0].partition(".")[0] for name in started
     }

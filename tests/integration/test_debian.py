@@ -115,7 +115,7 @@ def test_a_reading_comes_to_the_utility_from_the_installed_packages(roots: dict[
 
 def test_a_command_that_a_controller_lacks_names_the_package_that_has_it(roots: dict[str, Path]) -> None:
     command = [*inside(roots[CONTROLLER.name]), "commonwatt"]
-    for words in (["utility", "run"], ["demo"], ["meters", "run"]):
+    for words in (["utility", "run"], ["demo"], ["street"], ["meters", "run"]):
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "commonwatt-utility" in done.stderr

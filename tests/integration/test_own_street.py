@@ -22,6 +22,7 @@ from commonwatt.runtime.supervisor import STOP_WITHIN_S
 from commonwatt.site.devices_broker import own_broker
 from harness.network.waiting import ended, eventually, free_port
 from harness.real.brokers import listens
+from harness.real.deploy import started
 
 COMMAND = [sys.executable, "-m", "commonwatt", "street", "--site"]
 PARTS = {"utility", "head-end broker", "street broker", "street gateway", "street adapter"}
@@ -163,3 +164,18 @@ def test_a_street_that_is_stopped_or_killed_starts_again_where_it_was(street: Ow
     assert {path: path.read_bytes() for path in tokens} == tokens
     assert {path: path.read_bytes() for path in keys} == keys
     street.stop()
+
+
+def test_the_unit_is_ready_when_the_pages_answer_and_its_log_has_no_link(tmp_path: Path) -> None:
+    """# req: K5, K2"""
+    state, folder = tmp_path / "state", tmp_path / "state-street"
+    folder.mkdir()
+    with started("commonwatt-street.service", COMMAND[:3], state) as ear:
+        while b"READY=1" not in ear.recv(1000):
+            pass
+        link = subprocess.run([*COMMAND, str(folder / "site"), "--link"], capture_output=True, text=True, check=True)
+        port = link.stdout.split("/")[2].rpartition(":")[2]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{link.stdout.strip().split('/', 3)[3]}") as page:
+            assert page.status == 200
+        keys = load_settings(folder / "site/utility/utility.toml", "utility", settings_of("utility"))
+        assert (keys.http, keys.http_plain_text) == (f"0.0.0.0:{port}", True)  # type: ignore[attr-defined] # of the utility

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,12 +21,16 @@ from commonwatt.runtime.service import only_one
 from commonwatt.runtime.supervisor import SupervisedPart
 from commonwatt.site import devices_broker
 from commonwatt.site.devices_broker import adapter_login, own_broker
+from commonwatt.site.machine import Machine
 from commonwatt.site.places import load_site
+from commonwatt.street import cli
 from commonwatt.street import folder as module
+from commonwatt.street.cli import UNIT, UNIT_FOLDER
 from commonwatt.street.folder import APPLIED_FILE, PARTS_FILE, _first_site, _serve, apply, link_of, prepare
 from commonwatt.street.keeper import Keeper
 from harness.network.waiting import free_port
 from harness.real import forks
+from harness.real.deploy import DEPLOY
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -209,6 +215,28 @@ def test_the_link_of_a_folder_without_a_street_is_refused(tmp_path: Path) -> Non
     assert (found.exit_code, "no street is there" in found.output) == (2, True)
 
 
+def test_the_service_is_started_by_root_where_the_package_brought_it(
+    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(code: int) -> str:
+        (street / "utility/first-login").write_text("http://0.0.0.0:8080/console/invitation/SECRET\n")
+        ran = subprocess.CompletedProcess[str]([], code)
+        with patch("commonwatt.street.cli.subprocess.run", lambda *_, **__: ran):
+            done = CliRunner().invoke(make_app("street"), ["street", "--service"])
+        return f"{done.exit_code} {done.output}"
+
+    monkeypatch.setattr(cli, "UNIT_FOLDER", street)
+    monkeypatch.setattr(Machine, "at", lambda _: Machine(root=tmp_path, runs=True))
+    assert "2 systemd and the package commonwatt-utility bring the service" in started(0)
+    unit = tmp_path / "usr/lib/systemd/system" / UNIT
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert "1 error: the service does not start" in started(1)
+    assert re.match(r"0 http://127.0.0.1:\d+/console/invitation/SECRET\n", started(0))
+    monkeypatch.undo()
+    assert str(UNIT_FOLDER) in (DEPLOY / "systemd" / UNIT).read_text()
+
+
 class Parts:
     """A supervisor that starts nothing."""
 
@@ -223,7 +251,8 @@ class Parts:
         self.started = list(new)
 
     def end(self, names: Iterable[str]) -> None:
-        self.ended = [name for name in names if self.running.pop(name)]
+        self.ended = list(names)
+        self.running = {name: part for name, part in self.running.items() if name not in self.ended}
 
 
 def test_only_parts_whose_files_changed_start_again_and_those_that_are_gone_end(street: Path) -> None:

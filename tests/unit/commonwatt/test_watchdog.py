@@ -19,7 +19,8 @@ from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime import watchdog as module
 from commonwatt.runtime.metric_families import register_process
 from commonwatt.runtime.service import until_stopped
-from commonwatt.runtime.watchdog import EXIT_STUCK, Notifier, Watchdog, WorkProgress
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog, WorkProgress
 from harness.network.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}
@@ -75,7 +76,7 @@ def test_work_that_hangs_is_noticed_and_work_that_goes_on_or_rests_is_not() -> N
 
 LOGS_FOR_EVER = """
 import asyncio, logging
-from commonwatt.runtime.watchdog import Notifier
+from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 
 async def play():

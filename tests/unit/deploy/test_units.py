@@ -60,7 +60,7 @@ def test_what_a_unit_starts_exists_with_these_options(unit: str) -> None:
     known = {command.words: command for command in all_commands()}
     for words in commands(unit, [PROGRAM], Path("/var/lib/commonwatt")):
         if words[0] == PROGRAM:
-            command = known[words[1], words[2]]
+            command = known.get((words[1], words[2])) or known[(words[1],)]
             options = {name for option in command.options for name in option.names}
             assert {word for word in words if word.startswith("-")} <= options
         else:

@@ -14,7 +14,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.metric_families import registry_of
 from commonwatt.runtime.service import only_one
-from commonwatt.runtime.watchdog import Notifier, Watchdog
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.registry import RegisteredController, Registry, save_registry
 from gateway.host.doctor import judge
 from gateway.host.host import HostedController, host_metrics, hosted, status

@@ -15,7 +15,8 @@ from commonwatt.identity.devices import new_token, save_tokens
 from commonwatt.model.records import Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import Clock, load_clock
-from commonwatt.runtime.watchdog import Notifier, Watchdog
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.registry import RegisteredController, Registry, save_registry
 from gateway.controller import JOBS
 from gateway.core import RETRY

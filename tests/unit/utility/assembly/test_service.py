@@ -17,7 +17,8 @@ from commonwatt.model.time import MachineClocks, Trust
 from commonwatt.model.units import LOW_BYTES
 from commonwatt.protocol.topics import ACKS, BATCHES, PLANT, STATUS, gateway_down, gateway_up
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.watchdog import Notifier, Watchdog
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
 from harness.billing.worlds import published, tariff
 from harness.network.waiting import become
 from harness.surroundings.messages import append, blocks, ingest_of
