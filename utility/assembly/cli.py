@@ -1,4 +1,4 @@
-"""``commonwatt utility``: register a town, run the service, print data; migrate, recover, back up; break the glass."""
+"""``commonwatt utility``: register a town, run the service, print; migrate, recover, back up, move; break the glass."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from commonwatt.cli.options import show
 from commonwatt.clique.cliques import BEATS_PORT, write_clique_files
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.codec import dumps
-from commonwatt.config.database_url import database_fault
+from commonwatt.config.database_url import database_fault, parse_database
 from commonwatt.doctor.running import look
 from commonwatt.identity.enrolment import alone
 from commonwatt.model.calendar import LOCAL_FORMS
@@ -31,12 +31,14 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock, wall_clock
 from commonwatt.runtime.service import run_service, stop_told
+from commonwatt.site.places import HEADER
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from utility.access.people import Role
 from utility.access.secrets import new_secret
 from utility.access.store.audit_log import BROKEN, record
 from utility.assembly.backup.backup import Tell, backup, command_line, restore
+from utility.assembly.backup.move import move
 from utility.assembly.recovery import recover
 from utility.control import cli as control
 from utility.database.database import Database, new_store_id, open_database, sqlite_path
@@ -161,6 +163,35 @@ def restore_command(
     if quarantined is not None:
         typer.echo(f"what was there is kept as {quarantined}")
     typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
+
+
+@upkeep_app.command("move")
+def move_command(
+    to: Annotated[
+        str, typer.Option("--to", help="SQLAlchemy URL of an empty database, such as postgresql+psycopg:///town.")
+    ],
+    config: ConfigOption,
+) -> None:
+    """Move the whole store from its SQLite file to an empty PostgreSQL database; stop the service first.
+
+    Every row is copied, in one transaction, read back and compared; then the command prints which setting to change.
+    The file stays as it was. After a failure or an interruption the database is as empty as before.
+
+    A password stands in a file that the URL names, ?passfile=FILE, rather than in the list of processes.
+    """
+    settings, _ = load(config)
+    path = _file(settings)
+    if fault := database_fault(to):
+        raise ConfigError(f"--to: {fault}")
+    if to.startswith("sqlite"):
+        raise ConfigError("--to: is an SQLite file; name an empty PostgreSQL database")
+    with stop_told(f"stopped; nothing was moved, and {path} is unchanged"), _progress("move") as tell:
+        rows = move(settings.database, to, place_of_database(config), tell)
+    typer.echo(f"{rows:,} rows were moved, and are the same there; {path} stays as it was")
+    site = config.read_text(encoding="utf-8").startswith(HEADER)
+    where = "[utility] of the office's site.toml, then: commonwatt site init" if site else config
+    shown = parse_database(to).render_as_string(hide_password=True)
+    typer.echo(f'Next: write database = "{shown}" into {where}; then start the service')
 
 
 def _file(settings: UtilitySettings) -> Path:

@@ -88,7 +88,7 @@ def insert_columns(
         statement = f"COPY {into} FROM STDIN (FORMAT BINARY)"
         types = [next(wire for sql, wire in _TYPES if isinstance(table.c[name].type, sql)) for name in names]
         with (
-            _translated(connection, statement),
+            translated(connection, statement),
             closing(connection.connection.cursor()) as cursor,
             cursor.copy(statement) as copy,
         ):
@@ -102,8 +102,8 @@ def insert_columns(
 
 
 @contextmanager
-def _translated(connection: Connection, statement: str) -> Iterator[None]:
-    """Translate errors of the driver, which is used directly here, into SQLAlchemy's."""
+def translated(connection: Connection, statement: str) -> Iterator[None]:
+    """Translate errors of the driver, where it is used directly, into SQLAlchemy's."""
     kind = connection.dialect.loaded_dbapi.Error
     try:
         yield

@@ -97,18 +97,21 @@ class Database:
             self._lock.close()
 
 
-def open_database(url: str, *, create: bool, check: bool = False, named: str = "database") -> Database:
+def open_database(
+    url: str, *, create: bool, check: bool = False, alone: bool = False, named: str = "database"
+) -> Database:
     """Open the database at ``url``, with the newest schema.
 
     Args:
         create: Whether to make a missing database, and to migrate one of an earlier schema; commands that only read
             must not set it.
         check: Whether to check the meters, and of an SQLite file its structure and log, as a service does at its start.
+        alone: Whether no other process may have an SQLite file open meanwhile.
         named: The name of the URL's setting in errors.
 
     Raises:
         ConfigError: The URL is invalid; without ``create``, the database is missing or of an earlier schema; the file
-            is another program's; or another migrate, restore or recovery is running.
+            is another program's; another migrate, restore or recovery is running; or the file is in use (``alone``).
         DamagedDatabaseError: The database is damaged; nothing was changed.
         StoreError: The database can't be opened for another reason, or was made by a later version.
     """
@@ -125,7 +128,7 @@ def open_database(url: str, *, create: bool, check: bool = False, named: str = "
         )
     if path is not None and path.is_file():
         _refuse_anothers(path)
-    lock = None if path is None else share(path)
+    lock = None if path is None else hold(path, alone=alone)
     if path is not None:
         _only_ours(path)
     engine = make_engine(parsed)
@@ -144,7 +147,7 @@ def open_database(url: str, *, create: bool, check: bool = False, named: str = "
             check_file(path, empty_database())
     except (DatabaseError, sqlite3.Error, UnicodeDecodeError) as error:
         _let_go(engine, lock)
-        raise _told(name, error, "" if path is None else "sqlite") from error
+        raise opening_error(name, error, "" if path is None else "sqlite") from error
     except BaseException:
         _let_go(engine, lock)
         raise
@@ -163,16 +166,18 @@ def sqlite_path(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
-def share(path: Path) -> TextIO:
-    """Take a shared lock, so that no recovery or restore, which locks exclusively, replaces the file.
+def hold(path: Path, *, alone: bool = False) -> TextIO:
+    """Lock the file, so that no recovery, restore or move uses it; they lock it ``alone``, without other processes.
 
     Raises:
-        ConfigError: A recovery or restore is running.
+        ConfigError: It is locked by another process.
     """
     try:
-        return lock_file(path, shared=True)
+        return lock_file(path, shared=not alone)
     except BlockingIOError as error:
-        raise ConfigError(f"{path}: a recovery or restore is using it; wait for its end") from error
+        why = "a recovery, restore or move is using it; wait for its end"
+        used = "a running utility, or one of its commands, is using it; stop that one"
+        raise ConfigError(f"{path}: {used if alone else why}") from error
 
 
 def _let_go(engine: Engine, lock: TextIO | None) -> None:
@@ -181,8 +186,8 @@ def _let_go(engine: Engine, lock: TextIO | None) -> None:
         lock.close()
 
 
-def _told(name: str, error: Exception, kind: str) -> StoreError:
-    """Return the error to raise when opening fails."""
+def opening_error(name: str, error: Exception, kind: str) -> StoreError:
+    """Return the error to raise when a database, of the kind ``sqlite`` or another one, can't be opened or used."""
     why: Any = getattr(error, "orig", None) or error
     state = getattr(why, "sqlstate", None)
     if isinstance(error, OperationalError) and kind != "sqlite" and state is None:

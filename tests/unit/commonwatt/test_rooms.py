@@ -81,7 +81,7 @@ def test_pages_ask_what_a_person_may_do_and_not_for_roles() -> None:
 
 def test_what_checks_a_database_knows_the_tables_of_all_rooms() -> None:
     graph = grimp.build_graph("utility")
-    for name in ("cli", "backup.backup", "backup.program", "recovery"):
+    for name in ("cli", "backup.backup", "backup.move", "backup.program", "recovery"):
         assert graph.find_shortest_chain(f"utility.assembly.{name}", "utility.assembly.tables"), name
 
 

@@ -35,7 +35,7 @@ from commonwatt.sqlite import (
 from utility.access.store.access import end_logins
 from utility.assembly import tables  # noqa: F401 - the check is of all rooms' tables
 from utility.database.checks import check_rows, check_schema
-from utility.database.database import DamagedDatabaseError, new_store_id, open_database, share
+from utility.database.database import DamagedDatabaseError, hold, new_store_id, open_database
 from utility.database.migrate import empty_database, revisions
 from utility.readings.store.batches import parts_of
 from utility.readings.tables import batch, compacted, dead_letter, event, part
@@ -76,7 +76,7 @@ def backup(path: Path, target: Path, config: Path, tell: Tell) -> int:
         raise ConfigError(f"{path}: there is no database")
     try:
         with _unfinished(target) as made:
-            with share(path), closing(open_read_only(path)) as source, damage_told():
+            with hold(path), closing(open_read_only(path)) as source, damage_told():
                 # A transaction: the copy is consistent, whatever is written meanwhile.
                 source.execute("BEGIN")
                 source.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -465,7 +465,7 @@ def test_a_database_in_use_is_not_recovered(filled: Path) -> None:
     with pytest.raises(ConfigError, match="a running utility"):
         recover(filled, NOW)
     database.close()
-    with only_one(filled, "a recovery"), pytest.raises(ConfigError, match="a recovery or restore is using it"):
+    with only_one(filled, "a recovery"), pytest.raises(ConfigError, match="a recovery, restore or move is using it"):
         open_database(f"sqlite:///{filled}", create=False)
 
 
