@@ -188,10 +188,11 @@ def move_command(
     with stop_told(f"stopped; nothing was moved, and {path} is unchanged"), _progress("move") as tell:
         rows = move(settings.database, to, place_of_database(config), tell)
     typer.echo(f"{rows:,} rows were moved, and are the same there; {path} stays as it was")
-    site = config.read_text(encoding="utf-8").startswith(HEADER)
-    where = "[utility] of the office's site.toml, then: commonwatt site init" if site else config
     shown = parse_database(to).render_as_string(hide_password=True)
-    typer.echo(f'Next: write database = "{shown}" into {where}; then start the service')
+    where = f"in {config}, and start the service"
+    if config.read_text(encoding="utf-8").startswith(HEADER):
+        where = "under [utility] in site.toml; start commonwatt street, or else: commonwatt site init, pack, unpack"
+    typer.echo(f'Next: write database = "{shown}" {where}')
 
 
 def _file(settings: UtilitySettings) -> Path:

@@ -120,7 +120,7 @@ def test_every_row_of_every_table_is_the_same_and_numbers_continue(
     assert [name for name, rows in before.items() if not rows] == []
     said = moved(config, empty)
     assert f"{sum(map(len, before.values())):,} rows were moved, and are the same there" in said
-    assert f'Next: write database = "{empty}" into {config}; then start the service' in said
+    assert f'Next: write database = "{empty}" in {config}, and start the service' in said
     assert rows_of(url) == before, "the file stays"
     assert rows_of(empty) == before
     with closing(open_database(empty, create=False, check=True)) as there, there.writes.begin() as connection:
@@ -156,6 +156,7 @@ def test_pages_and_bills_are_the_same_also_for_another_owner(
     database.close()
     before = answers(url, session)
     moved(config, empty)
+    # As docs/guides/town.md gives it to another user.
     server.run_script("moved", f"REASSIGN OWNED BY me TO {CLERK}")
     after = answers(server.url_of("moved", CLERK), session)
     assert [name for name in before if before[name] != after[name]] == []
@@ -187,7 +188,7 @@ def test_a_store_in_use_or_on_a_server_stays_and_a_target_with_tables_too(
     server.run_script("moved", "DROP TABLE another")
     config.write_text(HEADER + config.read_text())
     said = moved(config, empty)
-    assert "into [utility] of the office's site.toml, then: commonwatt site init; then start the service" in said
+    assert "under [utility] in site.toml; start commonwatt street, or else: commonwatt site init, pack, unpack" in said
     assert "--to: moved: is not empty" in moved(config, empty, code=2), "a second time"
     config.write_text(f'[utility]\ndatabase = "{empty}"\n')
     assert "database: this command is for an SQLite file" in moved(config, empty, code=2)
