@@ -1,6 +1,7 @@
 """``commonwatt adapter``: makes meters of a microgrid from what foreign meters publish by MQTT."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -9,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ import typer
 
 from adapters.discovery import FILTERS, add_to, announced_in, plan_of, snippet
 from adapters.doctor import words_of
+from adapters.listening import Listening
 from adapters.mapping.readers import readers_of
 from adapters.messages import Arrived, RecordedMessage, line_of, messages_in
 from adapters.metrics import adapter_metrics
@@ -33,7 +34,7 @@ from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.text import counted, printable
-from commonwatt.network.http_server import HttpServer
+from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.metric_families import register_process, registry_of
 from commonwatt.runtime.service import EXIT_FAILED, only_one, run_service
@@ -271,7 +272,7 @@ def _summarise(trial: Trial, settings: AdapterSettings) -> None:
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     settings = load_settings(config, "adapter", AdapterSettings)
     readers = readers_of(settings)
-    tokens = {} if settings.tokens is None else load_tokens(settings.tokens)
+    tokens = {} if settings.tokens is None or not settings.meter else load_tokens(settings.tokens)
     clock = load_clock(settings.clock)
     with (
         only_one(settings.store, "another adapter"),
@@ -287,7 +288,14 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
             rng=random.Random(),  # noqa: S311 - spreads reconnections
         )
         watchdog.watch("writer", service.writing.mark)
-        http = None
+        http, listening = None, Listening(settings, clock.now)
+
+        def pages(request: HttpRequest) -> Response | None:
+            refused = refuse_others(settings, request)
+            if refused is not None or request.path != "/discovered":
+                return refused
+            return Response(body=json.dumps(listening.answer()), content_type="application/json")
+
         if settings.http is not None:
             registry = registry_of(lambda: adapter_metrics(service.figures(), service.tally))
             register_process(registry, "adapter", watchdog)
@@ -296,7 +304,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
                 registry,
                 lambda: status_of(service, settings),
                 settings.http_hosts,
-                pages=partial(refuse_others, settings),
+                pages=pages,
             )
             watchdog.thread("http", http.start())
         watchdog.ready(f"{len(settings.meter)} foreign meters of {settings.microgrid}")
@@ -305,3 +313,4 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         finally:
             if http is not None:
                 http.stop()
+            await asyncio.to_thread(listening.stop)

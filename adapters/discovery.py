@@ -31,21 +31,30 @@ def registers_in(messages: Iterable[RecordedMessage]) -> tuple[list[tuple[str, s
     """Return topic, path, first and last value of numbers that never fell, what rose first; and the values left out."""
     seen, left_out = dict[tuple[str, str], tuple[Decimal, Decimal] | None](), 0
     for message in messages:
-        for path, value in _numbers(message.payload.strip()):
+        for path, value in numbers_in(message.payload.strip()):
             place = (message.topic, path)
             if place not in seen and len(seen) >= MAX_NUMBERS:
                 left_out += 1
                 continue
-            first, last = seen.get(place, (value, value)) or (value, Decimal("Infinity"))
-            seen[place] = (first, value) if value >= max(last, Decimal(0)) else None
+            seen[place] = risen(seen.get(place, (value, value)), value)
     rising = [(*place, *values) for place, values in seen.items() if values is not None]
     return sorted(rising, key=lambda row: (row[2] == row[3], row)), left_out
 
 
-def _numbers(payload: bytes) -> Iterator[tuple[str, Decimal]]:
-    form = {b"{": "json", b"[": "json", b"/": "p1"}.get(payload[:1], "csv" if b"," in payload else "plain")
+def risen(seen: tuple[Decimal, Decimal] | None, value: Decimal) -> tuple[Decimal, Decimal] | None:
+    """Return the first value of a number and this one; ``None``: it fell, now or before."""
+    return None if seen is None or value < max(seen[1], Decimal(0)) else (seen[0], value)
+
+
+def form_of(payload: bytes) -> str:
+    """Return the name of the format that a payload without blanks around it seems to have."""
+    return {b"{": "json", b"[": "json", b"/": "p1"}.get(payload[:1], "csv" if b"," in payload else "plain")
+
+
+def numbers_in(payload: bytes) -> Iterator[tuple[str, Decimal]]:
+    """Yield the path and value of each number in a payload without blanks around it."""
     with suppress(UnreadableError):
-        yield from FORMATS[form](payload).numbers() if len(payload) <= MAX_BYTES else ()
+        yield from FORMATS[form_of(payload)](payload).numbers() if len(payload) <= MAX_BYTES else ()
 
 
 _KEY = r"""\.[A-Za-z_]\w*|\[\s*(?:'[^'"\\{}*]+'|"[^'"\\{}*]+"|\d{1,3})\s*\]"""
@@ -179,7 +188,7 @@ _FILLED_IN = re.compile(r"\{(?:device|channel|watts|percent|seconds|until|level)
 Command = tuple[str, str, dict[str, Any]]
 
 
-class _RefusedError(ValueError):
+class RefusedError(ValueError):
     """An entity can't be used; the message is the reason for people."""
 
 
@@ -205,7 +214,7 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
     for entity in entities:
         by_device[entity.device].append(entity)
     for every in by_device.values():
-        quantities: list[DiscoveredQuantity] = [*_made(_quantity, every, refused)]
+        quantities: list[DiscoveredQuantity] = [*_made(quantity_of, every, refused)]
         for q in quantities:
             q.configured = (q.entity.texts["state_topic"], q.place[0]) in configured
         kind = "register" if any(q.kind == "register" for q in quantities) else "power"
@@ -216,7 +225,7 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
         refused += [f"{q.entity.title}: no new meter for a level" for q in without]
         refused += [f"{q.entity.title}: a register counts" for q in new if q.kind not in (kind, "level")]
         if is_new:
-            devices.append((meters, levels[0] if levels else None, [*_made(_command, every, refused)]))
+            devices.append((meters, levels[0] if levels else None, [*_made(command_of, every, refused)]))
     return devices, refused
 
 
@@ -225,39 +234,47 @@ def _made(make: Callable[[Entity], Any], entities: Iterable[Entity], refused: li
         try:
             if (result := make(entity)) is not None:
                 yield result
-        except _RefusedError as why:
+        except RefusedError as why:
             refused.append(f"{entity.title}: {why}")
 
 
-def _quantity(entity: Entity) -> DiscoveredQuantity | None:
-    """Return what a sensor measures; ``None``: nothing of energy."""
+def quantity_of(entity: Entity) -> DiscoveredQuantity | None:
+    """Return what a sensor measures; ``None``: nothing of energy.
+
+    Raises:
+        RefusedError: It can't be used.
+    """
     texts, unit, units = entity.texts, entity.texts["unit_of_measurement"], VOCABULARY["units"]
     by_unit = next((kind for kind in ("register", "power") if unit in units[kind]), None)
     kind = VOCABULARY["kinds"].get(texts["device_class"]) if texts["device_class"] else by_unit
     if entity.component != "sensor" or kind is None:
         return None
     if unit not in units[kind]:
-        raise _RefusedError(f"unit {unit or 'missing'}")
+        raise RefusedError(f"unit {unit or 'missing'}")
     place = _place(entity)
     named = f"{texts['name']} {place[0] or texts['state_topic'].rpartition('/')[2]}"
     words = {word.lower() for word in _WORD.findall(named)}
     if kind == "register":
         if texts["state_class"] not in ("total_increasing", "total"):
-            raise _RefusedError(f"no register: state_class {texts['state_class'] or 'missing'}")
+            raise RefusedError(f"no register: state_class {texts['state_class'] or 'missing'}")
         if texts["last_reset_value_template"] or (periods := words.intersection(VOCABULARY["periods"])):
-            raise _RefusedError(f"begins again: {'last_reset' if texts['last_reset_value_template'] else min(periods)}")
+            raise RefusedError(f"begins again: {'last_reset' if texts['last_reset_value_template'] else min(periods)}")
     ways = [way for way, known in VOCABULARY["directions"].items() if words.intersection(known)]
     return DiscoveredQuantity(entity=entity, kind=kind, place=place, direction=ways[0] if len(ways) == 1 else "")
 
 
-def _command(entity: Entity) -> Command | None:
-    """Return an entity's command; ``None``: it has none, or is a setting."""
+def command_of(entity: Entity) -> Command | None:
+    """Return an entity's command; ``None``: it has none, or is a setting.
+
+    Raises:
+        RefusedError: It can't be used.
+    """
     texts, is_switch = entity.texts, entity.component == "switch"
     if not texts["command_topic"] or (is_switch and texts["entity_category"]):
         return None
     _check(texts["command_topic"])
     if texts["command_template"]:
-        raise _RefusedError(f"template not translated: {texts['command_template']}")
+        raise RefusedError(f"template not translated: {texts['command_template']}")
     on = off = told_on = told_off = ""
     choice = texts["options"] or f"{texts['min']} to {texts['max']} {texts['unit_of_measurement']}".strip()
     hint = _BY_HAND if is_switch else f"fill in on and off, of: {choice}; {_BY_HAND}"
@@ -273,7 +290,7 @@ def _command(entity: Entity) -> Command | None:
         path, _ = _place(entity)
         table["confirm"] = {"topic": texts["state_topic"]} | ({"path": path} if path else {})
         table["confirm"] |= {"on": told_on, "off": told_off}
-    except _RefusedError as why:
+    except RefusedError as why:
         return f"{entity.title} has no confirmation: {why}", hint, table
     return entity.title, hint, table
 
@@ -281,16 +298,16 @@ def _command(entity: Entity) -> Command | None:
 def _place(entity: Entity) -> Place:
     _check(entity.texts["state_topic"])
     if (place := place_of(entity.texts["value_template"])) is None:
-        raise _RefusedError(f"template not translated: {entity.texts['value_template']}")
+        raise RefusedError(f"template not translated: {entity.texts['value_template']}")
     if place[1] != 1 and entity.component != "sensor":
-        raise _RefusedError(f"a factor: {entity.texts['value_template']}")
+        raise RefusedError(f"a factor: {entity.texts['value_template']}")
     _check(place[0] or "-", without="")
     return place
 
 
 def _check(text: str, without: str = "+#{}") -> None:
     if not text or len(text) > LONGEST or not text.isprintable() or set(text) & set(without):
-        raise _RefusedError(f"can't be used: {text or 'a missing topic'}")
+        raise RefusedError(f"can't be used: {text or 'a missing topic'}")
 
 
 def snippet(devices: Iterable[Device], settings: AdapterSettings) -> Iterator[str]:
@@ -341,12 +358,17 @@ def _meter(meter: DiscoveredQuantity, table: dict[str, object], *, is_alike: boo
 
 
 def _rule(quantity: DiscoveredQuantity, preset: str) -> str:
+    return toml_table("[[rule]]", rule_of(quantity, preset))
+
+
+def rule_of(quantity: DiscoveredQuantity, preset: str) -> dict[str, Any]:
+    """Return the table of the rule that reads it."""
     texts, (path, scale) = quantity.entity.texts, quantity.place
-    table: dict[str, object] = {"preset": preset, "topic": texts["state_topic"]}
+    table: dict[str, Any] = {"preset": preset, "topic": texts["state_topic"]}
     table |= {"path": path} if path else {"format": "plain"}
     table |= {"kind": quantity.kind, "unit": texts["unit_of_measurement"]}
     table |= {"scale": f"{scale:f}"} if scale != 1 else {}
     table |= {"sign": "positive"} if quantity.kind == "power" else {}
     if (online := quantity.entity.online) is not None:
         table |= {"restart_topic": online[0], "restart_payload": online[1]}
-    return toml_table("[[rule]]", table)
+    return table

@@ -235,7 +235,7 @@ def _token_of(meter: AdapterMeter, tokens: Mapping[str, str], settings: AdapterS
     return token
 
 
-NOT_SERVED = "/status shows whether people are at home: ask on its own machine: commonwatt status --config FILE\n"
+NOT_SERVED = "this shows whether people are at home: ask on its own machine: commonwatt status --config FILE\n"
 
 
 def status_of(service: AdapterService, settings: AdapterSettings) -> dict[str, object]:
@@ -294,11 +294,12 @@ def status_of(service: AdapterService, settings: AdapterSettings) -> dict[str, o
 
 
 def refuse_others(settings: AdapterSettings, request: HttpRequest) -> Response | None:
-    """Refuse ``/status`` beyond this machine, since it has the meters' values; ``None``: the request is allowed."""
+    """Refuse what has the meters' values beyond this machine; ``None``: the request is allowed."""
     if request.method != "GET":
         return Response(status=405, body="nothing can be sent here\n")
     own = split_address(settings.http or "")[0]
-    if request.path != "/status" or request.address == own or ip_address(request.address.partition("%")[0]).is_loopback:
+    is_private = request.path in ("/status", "/discovered")
+    if not is_private or request.address == own or ip_address(request.address.partition("%")[0]).is_loopback:
         return None
     return Response(status=403, body=NOT_SERVED)
 

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -57,6 +57,9 @@ class Preset:
     notes: str  # what a person who sets up such a meter must know
     rules: tuple[AdapterRule, ...]  # the rules, in their order of preference for each record type
     commands: tuple[AdapterCommand, ...]  # the commands, one of a kind
+    # How it is discovered: a short ``title``, perhaps the ``role`` of its devices, and the patterns of ``device`` and
+    # ``channel``; an empty pattern of ``device``: it is not, since it reads any number.
+    found: Mapping[str, str]
 
 
 @cache
@@ -96,6 +99,7 @@ def _load(path: Path) -> Preset:
         notes=content["notes"],
         rules=rules,
         commands=tuple(check_model(path, AdapterCommand, {"preset": path.stem} | command) for command in commands),
+        found=content["found"],
     )
 
 

@@ -53,14 +53,14 @@ class Neighbours(Player):
             self.given_wh[n] += max(0.0, -net) * passed_h
             yield _grid(n, self.taken_wh[n], self.given_wh[n], now)
         total_wh = 1_000_000 + self.taken_wh[0] - 8_412_600
-        yield from _loads(total_wh, now)
+        yield from _loads({home.key[0]: home.device.value for home in self.homes}, total_wh, now)
         for name, config in _ANNOUNCED.items():
             yield Said(f"homeassistant/sensor/{ROOF}/{name}/config", json.dumps(config), True)
         yield Said(f"solar/{ROOF}/0/power", str(SUN_W), False)
         yield Said(f"solar/{ROOF}/0/yieldtotal", f"{5_000 + self.given_wh[-1] / 1000:.3f}", False)
         # Another client keeps the Victron awake, as its own display does.
         yield Said("N/c0619ab1/vebus/276/Ac/ActiveIn/L1/P", json.dumps({"value": -self._gives_w(0)}), False)
-        yield Said("garage/counter/total", str(int(now) % 10**8), False)
+        yield Said("garage/counter/total", str(int(now) // 5 % 10**8), False)
 
     def _gives_w(self, n: int) -> int:
         home = self.homes[n]
@@ -82,15 +82,16 @@ def _grid(n: int, taken_wh: float, given_wh: float, now: float) -> Said:
             return Said(f"zigbee2mqtt/grid{n + 1}", json.dumps(counted), False)
 
 
-def _loads(total_wh: float, now: float) -> Iterator[Said]:
-    """Yield the totals of the loads."""
+def _loads(off: dict[str, int], total_wh: float, now: float) -> Iterator[Said]:
+    """Yield the totals of the loads, and whether each is off; ``off``: by preset."""
     time = datetime.fromtimestamp(now, UTC).astimezone(ZONE).strftime("%Y-%m-%dT%H:%M:%S")
     energy = {"TotalStartTime": "2026-01-01T00:00:00", "Total": round(total_wh / 1000, 3), "Power": USES_W}
     yield Said("tele/boiler/SENSOR", json.dumps({"Time": time, "ENERGY": energy}), False)
-    switch = {"id": 0, "apower": USES_W, "aenergy": {"total": round(total_wh, 3)}}
+    switch = {"id": 0, "apower": USES_W, "output": not off["shelly-pm"], "aenergy": {"total": round(total_wh, 3)}}
     yield Said("shellyplus1pm-a0/status/switch:0", json.dumps(switch), False)
     yield Said("washer/sensor/total_energy/state", f"{total_wh / 1000:.3f}", False)
-    pump = {"energy": round(total_wh / 1000, 2), "power": USES_W}
+    yield Said("washer/switch/relay/state", "OFF" if off["esphome"] else "ON", True)
+    pump = {"energy": round(total_wh / 1000, 2), "power": USES_W, "state": "OFF" if off["zigbee2mqtt"] else "ON"}
     yield Said("zigbee2mqtt/cellar/heat pump", json.dumps(pump), False)
     yield Said("openWB/chargepoint/4/get/imported", f"{total_wh:.0f}", True)
 

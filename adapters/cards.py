@@ -1,0 +1,359 @@
+"""A discovered device as a card: what it is for, its live numbers, and what it may be told on which topic."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from adapters.commands import DeviceWish, commands_of
+from adapters.discovery import (
+    VOCABULARY,
+    DiscoveredQuantity,
+    Entity,
+    RefusedError,
+    command_of,
+    place_of,
+    quantity_of,
+    rule_of,
+)
+from adapters.mapping.payloads import FORMATS
+from adapters.mapping.readers import Preset, Reader, Readers, known_presets, readers_of, without_dots
+from adapters.mapping.values import UnreadableError
+from commonwatt.config.adapter import AdapterCommand, AdapterMeter, AdapterRule, AdapterSettings
+from commonwatt.model.exceptions import SettingError
+from commonwatt.model.text import printable
+
+WAYS = ("incoming", "outgoing")  # the directions; the meters that read a device have their places from 1 on
+LONGEST_TEXT = 80  # most characters of a text for people
+
+_LIVE = len(WAYS) + 1  # the meter that reads the power of a device whose registers count
+_CAPACITY_WH = 1_000  # of a battery whose capacity is not known: its level is read in percent
+_WINDOW_MS = 60_000  # about how long a register's rise is watched for its power
+_LEAST_MS = 5_000  # shortest time of a rise that gives a power
+_SLOW_MS = 60_000  # from how many milliseconds between two messages on a person is told
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+_POWER_COUNTS = "Its total begins again, so its power counts."
+_AGAIN = "Its total begins again each day or so: what flows at that moment does not count."
+_OLD = "Only a message that its broker had kept was seen: it may be old."
+_SILENT = "It is announced, and nothing of it was heard yet."
+_LEVEL_ALONE = "It says its level, and no energy yet."
+_ELSEWHERE = "What it may be told has a topic outside its own folder, so it is not offered."
+_SEVERAL = "It has several switches or inverters: which one is told must be written by hand."
+_ALIKE = "It has several counters alike: the first one is read."
+
+
+class Timed(NamedTuple):
+    """A value with its time."""
+
+    at: int  # milliseconds
+    value: int  # milliwatt-hours or milliwatts
+
+
+@dataclass(slots=True)
+class Track:
+    """A value now and about a minute before."""
+
+    before: Timed
+    last: Timed
+    period_ms: int = 0  # between the last two messages
+
+    def take(self, new: Timed) -> None:
+        """Take a new value."""
+        if new.value < self.last.value:
+            self.before = new
+        elif new.at - self.before.at > _WINDOW_MS and self.last.at - self.before.at >= _LEAST_MS:
+            self.before = self.last
+        self.period_ms, self.last = new.at - self.last.at, new
+
+    @property
+    def watts(self) -> float | None:
+        """The power by which a register rises; ``None``: it is not known yet."""
+        ms, energy = self.last.at - self.before.at, self.last.value - self.before.value
+        return None if ms < _LEAST_MS or (not energy and ms < _WINDOW_MS) else energy * 3600 / ms
+
+
+@dataclass(eq=False)
+class Device:
+    """A device, or a channel of it, with the rules that read it."""
+
+    preset: Preset
+    at: str  # the name of its source
+    source: str
+    channel: str
+    readers: Readers
+    values: dict[tuple[Reader, int], Track] = field(default_factory=dict)  # by rule and its topic
+    topics: set[str] = field(default_factory=set)  # topics from which values were read
+    is_fresh: bool = False  # whether a value came that its broker had not kept
+    shown: set[str] = field(default_factory=set)  # kinds of the commands whose confirmation its messages have
+
+    def take(self, topic: str, payload: bytes, at: int, *, retained: bool) -> bool:
+        """Read a message; return whether there was a value."""
+        found = [one for one in self.readers.read(topic, payload) if one.value is not None]
+        for one in found:
+            new = Timed(at, one.value or 0)
+            self.values.setdefault((one.reader, one.part), Track(new, new)).take(new)
+            self.topics.add(topic)
+            self.is_fresh |= not retained
+        paths = {one.kind: one.confirm.path for one in self.preset.commands if one.confirm and one.confirm.path}
+        for kind, path in paths.items() if not paths.keys() <= self.shown else ():
+            self.shown |= {kind} if _has(payload, path.replace("{channel}", self.channel)) else set()
+        return bool(found)
+
+    def best(self, kind: str, meter: int) -> list[Track]:
+        """Return the values of the first rule of a meter that has all of a kind; empty: none has."""
+        ours = (one for one in self.readers.all if one.meter == meter and one.rule.kind == kind)
+        for reader in sorted(ours, key=lambda one: one.rank):
+            tracks = [self.values[reader, part] for part in range(len(reader.topics)) if (reader, part) in self.values]
+            if len(tracks) == len(reader.topics):
+                return tracks
+        return []
+
+
+def device_of(settings: AdapterSettings, preset: Preset, at: str, source: str, channel: str = "0") -> Device | None:
+    """Return what reads a device; ``None``: its name can't be one."""
+    if any(not name or set(name) & set("{}*") or {"", ".", ".."} & set(name.split("/")) for name in (source, channel)):
+        return None
+    table = {"source": source, "channel": channel, "at": at, "capacity_wh": _CAPACITY_WH}
+    directions = {one.direction for one in _counting(preset)}
+    named = [(n, preset.name, way) for n, way in enumerate(WAYS, 1) if directions & {None, way}]
+    named += [(_LIVE, one.preset, "incoming") for one in preset.rules if one.preset != preset.name]
+    with suppress(ValueError, SettingError):
+        meter = tuple(
+            AdapterMeter.model_validate(table | {"id": n, "preset": name, "direction": way}) for n, name, way in named
+        )
+        own = () if preset.name in known_presets() else preset.rules
+        update = {"meter": meter, "rule": own, "command": ()}
+        return Device(preset, at, source, channel, readers_of(settings.model_copy(update=update)))
+    return None
+
+
+def _counting(preset: Preset) -> list[AdapterRule]:
+    """Return the rules but for the one of the power that is only shown."""
+    return [one for one in preset.rules if one.preset == preset.name]
+
+
+def announced_preset(entities: Sequence[Entity]) -> Preset | None:
+    """Return a preset of what is announced of a device; ``None``: no energy."""
+    quantities, begins_again = list[DiscoveredQuantity](), False
+    for entity in entities:
+        try:
+            quantities += [] if (found := quantity_of(entity)) is None else [found]
+        except RefusedError:
+            begins_again |= entity.texts["unit_of_measurement"] in VOCABULARY["units"]["register"]
+    powers = [one for one in quantities if one.kind == "power"]
+    counted = [one for one in quantities if one.kind == "register"] or powers
+    if not counted:
+        return None
+    first, title = entities[0], entities[0].device_name
+    digest = hashlib.sha256(first.device.encode(errors="replace")).hexdigest()[:6]
+    name = f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')[:20].strip('-') or 'own'}-{digest}"
+    levels = [one for one in quantities if one.kind == "level"]
+    ways = {one.direction for one in counted}
+    tables = list[dict[str, Any]]()
+    for way in dict.fromkeys(one.direction for one in counted):
+        # Of several alike one may contain the others.
+        alike = [one for one in counted if one.direction == way]
+        one = next((one for one in alike if "total" in _words(one.entity.texts["name"])), alike[0])
+        table = rule_of(one, name) | ({"direction": way} if way else {})
+        tables += [table]
+        if one.kind == "power" and not way:
+            tables = [table | {"direction": "incoming"}, table | {"direction": "outgoing", "sign": "negative"}]
+            break
+    tables += [rule_of(one, name) for one in levels[:1]]
+    tables += [rule_of(one, f"{name}-live") | {"sign": "both"} for one in powers[:1]]
+    command, why = _announced_command(entities, name)
+    is_alike = len(counted) > len(ways)
+    notes = (_POWER_COUNTS if begins_again and counted is powers else "", why, _ALIKE if is_alike else "")
+    with suppress(ValueError):
+        return Preset(
+            name=name,
+            title=title,
+            source=re.sub(r"[^\w:. -]", "-", first.device, flags=re.ASCII)[:LONGEST_TEXT],
+            sources=(),
+            notes=next(filter(None, notes), ""),
+            rules=tuple(AdapterRule.model_validate(one) for one in tables),
+            commands=() if command is None else (AdapterCommand.model_validate(command),),
+            found={},
+        )
+    return None
+
+
+def _announced_command(entities: Sequence[Entity], preset: str) -> tuple[dict[str, Any] | None, str]:
+    """Return the command of a device's one switch, if it is in the device's own folder; and why there is none."""
+    found, outside = list[dict[str, Any]](), False
+    for entity in entities:
+        with suppress(RefusedError):
+            command = command_of(entity) if entity.component == "switch" else None
+            if command is not None and entity.folder and command[2]["topic"].startswith(f"{entity.folder}/"):
+                found.append({"preset": preset} | command[2])
+            outside |= command is not None
+    if len(found) == 1 and "confirm" in found[0]:
+        return found[0], ""
+    return None, _SEVERAL if len(found) > 1 else _ELSEWHERE if outside and not found else ""
+
+
+def contradicts(device: Device, entities: Sequence[Entity]) -> bool:
+    """Return whether an announcement says another unit of a value than the preset's rule."""
+    units = {place: reader.rule.unit for reader, _ in device.values for place in reader.places}
+    for entity in entities:
+        path, scale = place_of(entity.texts["value_template"]) or ("", 1)
+        unit = units.get((entity.texts["state_topic"], path))
+        if unit is not None and (entity.texts["unit_of_measurement"] != unit or scale != 1):
+            return True
+    return False
+
+
+def card_of(
+    device: Device,
+    settings: AdapterSettings,
+    now: int,
+    topics: Mapping[str, bytes],
+    entities: Sequence[Entity],
+    live: Device | None,
+) -> dict[str, Any]:
+    """Return a device's card.
+
+    Args:
+        now: The time, milliseconds.
+        topics: The topics of its source, each with its last message.
+        entities: What is announced of it.
+        live: What reads the announced values, beside a preset or alone.
+    """
+    preset, rules, is_announced = device.preset, _counting(device.preset), live is device
+    places = [text for one in rules for text in (*one.topic, *one.path)] if is_announced else [device.source]
+    words = _words(device.channel, *(one.device_name for one in entities[:1]), *places)
+    generates = any(one.type == "generation" for one in rules)
+    says = "outgoing" if _is_for("outgoing", words, "directions") and not generates else "incoming"
+    ways = {one.direction or says for one in rules if one.kind != "level"}
+    meters = {way: n for n, way in enumerate(WAYS, 1) if way in ways}
+    registers = {way: found for way, n in meters.items() if (found := device.best("register", n))}
+    powers = {way: found for way, n in meters.items() if (found := device.best("power", n))}
+    counted, level = registers or powers, device.best("level", 1) or device.best("level", 2)
+    counts = ways if is_announced and not counted else {*counted}
+    is_power = not any(one.kind == "register" for one in rules)
+    if is_announced and is_power and not any(one.last.value for one in powers.get("outgoing", ())):
+        counts = {"incoming"}  # A power without a direction, which was never below zero.
+    types = ["generation"] if generates else ["through"] if is_power else ["register", "through"]
+    told, why = _told(device, settings, topics)
+    channel = told.pop("channel")
+    role = preset.found.get("role") or _role(words, counts, bool(level), generates, told["reduce"] is not None)
+    power = [] if live is None else live.best("power", _LIVE)
+    watts = power[0].last.value / 1000 if power else _net_watts(registers, powers)
+    if watts is not None and role == "sun":
+        watts = abs(watts)
+    total = registers.get("incoming") or registers.get("outgoing")
+    at = max((one.last.at for one in device.values.values()), default=None)
+    period_ms = min((one.period_ms for tracks in counted.values() for one in tracks), default=0)
+    notes = (
+        preset.notes if is_announced else "",
+        _AGAIN if _is_for("periods", words, None) and not is_announced else "",
+        why,
+        _SILENT if at is None else "" if device.is_fresh else _OLD,
+        _LEVEL_ALONE if level and not counted else "",
+        f"Its last messages were {period_ms // 1000} s apart: shorter times are averages."
+        if period_ms >= _SLOW_MS
+        else "",
+    )
+    name = device.source if is_announced or not entities else entities[0].device_name
+    is_percent = any(one.kind == "level" and one.unit == "%" for one in rules)
+    meter = {"preset": preset.name, "source": device.source, "channel": channel}
+    return {
+        "key": " ".join(meter.values()),
+        "title": _cut(preset.found.get("title") or preset.title),
+        "name": _cut(name if device.channel == "0" else f"{name} {device.channel}"),
+        "role": role,
+        "power_w": None if watts is None else round(watts, 1),
+        "level_percent": level[0].last.value / (_CAPACITY_WH * 10) if level and is_percent else None,
+        "total_kwh": sum(one.last.value for one in total) / 1e6 if total else None,
+        "age_s": None if at is None else max(0, now - at) // 1000,
+        **{way: types if way in counts else [] for way in WAYS},
+        "meter": meter | ({} if device.at == settings.source[0].name else {"at": device.at}),
+        "rules": [_table(one) for one in rules] if is_announced else [],
+        "commands": [_table(one) for one in preset.commands] if is_announced else [],
+        "share": told["share"],
+        "reduce": told["reduce"],
+        "note": next(filter(None, notes), ""),
+    }
+
+
+def _role(words: set[str], counted: set[str], has_level: bool, generates: bool, reduces: bool) -> str:
+    both = len(counted) == len(WAYS)
+    fits = {
+        "battery": has_level or _is_for("battery", words),
+        "grid": both and _is_for("grid", words),
+        "sun": generates or _is_for("sun", words),
+        "load": reduces or _is_for("load", words),
+    }
+    return next((role for role, does in fits.items() if does), "grid" if both or _is_for("grid", words) else "unknown")
+
+
+def _net_watts(registers: Mapping[str, list[Track]], powers: Mapping[str, list[Track]]) -> float | None:
+    """Return the power that comes in less the power that goes out; ``None``: it is not known yet."""
+    found = [(way, one.last.value / 1000) for way, tracks in powers.items() for one in tracks]
+    found = found or [(way, one.watts) for way, tracks in registers.items() for one in tracks if one.watts is not None]
+    return sum(watts if way == "incoming" else -watts for way, watts in found) if found else None
+
+
+def _told(device: Device, settings: AdapterSettings, topics: Mapping[str, bytes]) -> tuple[dict[str, Any], str]:
+    """Return the channel of the device's meter and what it may be told, by kind; and why something is not offered."""
+    preset, told = device.preset, dict[str, Any](channel=device.channel, share=None, reduce=None)
+    commands = [one for one in preset.commands if one.kind in ("share", "reduce")]
+    by_rules = any("{channel}" in text for rule in preset.rules for text in (*rule.topic, *rule.path))
+    needed = [one for one in commands if "{channel}" in f"{one.topic}{one.on}" and not by_rules]
+    if needed:
+        shown = "" if needed[0].confirm is None else needed[0].confirm.topic
+        if "{device}" not in shown:
+            return told, _ELSEWHERE
+        # Up to the level of the channel, which stays as it is.
+        begin = without_dots(shown.partition("{channel}")[0].replace("{device}", device.source) + ".").removesuffix(".")
+        channels = {topic.removeprefix(begin).partition("/")[0] for topic in topics if topic.startswith(begin)}
+        if len(channels) != 1:
+            return told, _SEVERAL if channels else ""
+        told["channel"] = channels.pop()
+    for command in commands:
+        table = {"id": 1, "preset": preset.name, "source": device.source, "channel": told["channel"], "at": device.at}
+        table |= {"capacity_wh": _CAPACITY_WH, "watts": 1, "obeys": command.kind}
+        with suppress(ValueError, SettingError):
+            own = () if preset.name in known_presets() else preset.commands
+            update = {"meter": (AdapterMeter.model_validate(table),), "rule": (), "command": own}
+            (one,) = commands_of(settings.model_copy(update=update))
+            if command.kind in device.shown or _may_show(one.shown_on, command, topics):
+                topic = one.message(DeviceWish(), 0, None).topic
+                told[command.kind] = {"topic": topic, "ends": command.failsafe, "ends_s": command.ends_within_s}
+    return told, ""
+
+
+def _may_show(topic: str | None, command: AdapterCommand, topics: Mapping[str, bytes]) -> bool:
+    """Return whether nothing that was heard speaks against the topic on which a device shows that it obeys."""
+    if topic is None or command.confirm is None:
+        return True
+    if topic in topics:
+        return not command.confirm.path or _has(topics[topic], command.confirm.path)
+    # A preset knows what else its device shows there.
+    folder = topic.rpartition("/")[0] + "/"
+    return command.preset not in known_presets() or not any(one.startswith(folder) for one in topics)
+
+
+def _has(payload: bytes, path: str) -> bool:
+    with suppress(UnreadableError):
+        return payload[:1] == b"{" and FORMATS["json"](payload).samples[0].found(path) is not None
+    return False
+
+
+def _words(*texts: str) -> set[str]:
+    return {word.lower() for text in texts for word in _WORD.findall(text)}
+
+
+def _is_for(what: str, words: set[str], table: str | None = "roles") -> bool:
+    return bool(words.intersection(VOCABULARY[what] if table is None else VOCABULARY[table][what]))
+
+
+def _table(settings: AdapterRule | AdapterCommand) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude_defaults=True)
+
+
+def _cut(text: str) -> str:
+    return printable(text)[:LONGEST_TEXT]

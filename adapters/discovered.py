@@ -1,0 +1,254 @@
+"""What devices publish, as cards to choose from: messages in, a bounded answer out.
+
+A preset is found by the topics of its rules, and counts once one of them reads a value. What is announced to Home
+Assistant becomes a card if no preset reads it. Every text is foreign: it is cut and printable.
+"""
+
+import re
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from adapters.cards import Device, announced_preset, card_of, contradicts, device_of
+from adapters.discovery import Entity, announced_in, form_of, numbers_in, risen
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
+from adapters.mapping.readers import Preset, known_presets, replaced_by
+from adapters.mapping.values import UnreadableError
+from adapters.messages import RecordedMessage
+from commonwatt.config.adapter import AdapterRule, AdapterSettings
+
+MOST_CARDS = 200  # most devices in an answer, by presets and announced ones alike
+MOST_UNKNOWN = 50  # most numbers in an answer that nothing reads
+MOST_ANNOUNCEMENTS = 2_000  # most topics of announcements; the first ones stay
+MOST_BYTES = 4 * 1024 * 1024  # most bytes of announcements, and of other messages, whose oldest go
+MOST_KEPT_BYTES = 4_096  # longest payload that is kept
+MOST_NUMBERS = 50  # most numbers of one topic that are watched
+MOST_LEFT_OUT = 1_000  # up to which what is left out is counted
+LONGEST_TOPIC = 256  # most characters of a topic that is used
+
+_TOPIC_BYTES, _NUMBER_BYTES = 500, 400  # what a topic and a number of it weigh in memory, about
+_CLOCKS = (Decimal(1), Decimal(1000))  # a number that rises so much a second is a clock or an uptime
+
+Place = tuple[str, str]  # the name of a source, and a topic
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The last message of a topic, and the numbers that never fell in its messages."""
+
+    first_at: int
+    last_at: int
+    payload: bytes = b""
+    retained: bool = False
+    numbers: dict[str, tuple[Decimal, Decimal] | None] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return _TOPIC_BYTES + len(self.payload) + _NUMBER_BYTES * len(self.numbers)
+
+
+class _Template(NamedTuple):
+    """One topic of a rule of a preset."""
+
+    preset: Preset
+    form: str  # the format of its messages
+    topic: re.Pattern[str]
+    path: str
+    in_path: re.Pattern[str] | None  # finds the channel in paths; ``None``: the topic has it, or there is none
+
+
+class Discovered:
+    """The devices of an adapter's sources, as far as they were heard."""
+
+    def __init__(self, settings: AdapterSettings) -> None:
+        self._settings = settings
+        replaced = replaced_by(settings)
+        presets = [one for one in known_presets().values() if one.name not in replaced]
+        self._templates = [one for preset in presets for rule in preset.rules for one in _templates(preset, rule)]
+        self._devices: dict[tuple[str, str, str, str], Device] = {}
+        self._readers: dict[Place, list[Device]] = {}
+        self._kept: OrderedDict[Place, _Kept] = OrderedDict()
+        self._announced: dict[Place, bytes] = {}
+        # What was announced of each device, by source and device, and what reads it.
+        self._known: dict[tuple[str, str], tuple[list[Entity], Device | None]] = {}
+        self._is_stale = False  # whether an announcement came since
+        self._bytes = self._announced_bytes = 0
+        self._left_out: set[int] = set()
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is kept, about."""
+        return self._bytes + self._announced_bytes
+
+    def take(self, source: str, topic: str, payload: bytes, at: int, *, retained: bool) -> None:
+        """Take a message of a source that arrived at a time, milliseconds."""
+        place, payload = (source, topic), payload.strip()
+        if len(topic) > LONGEST_TOPIC or not topic.isprintable() or len(payload) > MAX_BYTES:
+            self._leave_out(place)
+        elif topic.startswith("homeassistant/") and topic.endswith("/config"):
+            self._announce(place, payload)
+        else:
+            for device in self._readers.get(place, ()):
+                device.take(topic, payload, at, retained=retained)
+            form = form_of(payload)
+            with suppress(UnreadableError):
+                content = FORMATS[form](payload)
+                for template in self._templates if payload else ():
+                    if template.form == form and (match := template.topic.fullmatch(topic)) is not None:
+                        for channel in _channels(template, match, content):
+                            key = (source, template.preset.name, match["device"], channel)
+                            self._find(template.preset, key, place, payload, at, retained=retained)
+            self._keep(place, payload, at, retained=retained)
+
+    def _find(
+        self, preset: Preset, key: tuple[str, str, str, str], place: Place, payload: bytes, at: int, *, retained: bool
+    ) -> None:
+        """Let a device read a topic, also one that is new, if it reads a value there."""
+        known = self._devices.get(key)
+        if known is not None and known in self._readers.get(place, ()):
+            return
+        device = known or device_of(self._settings, preset, key[0], key[2], key[3])
+        if device is None or not device.take(place[1], payload, at, retained=retained):
+            return
+        if known is None and len(self._devices) >= MOST_CARDS:
+            self._leave_out(key)
+            return
+        self._devices[key] = device
+        self._readers.setdefault(place, []).append(device)
+
+    def _keep(self, place: Place, payload: bytes, at: int, *, retained: bool) -> None:
+        kept = self._kept.pop(place, None)
+        if kept is None:
+            kept = _Kept(at, at)
+        else:
+            self._bytes -= kept.size
+        kept.last_at, kept.payload, kept.retained = at, payload[: MOST_KEPT_BYTES + 1], retained
+        if len(kept.payload) > MOST_KEPT_BYTES:
+            kept.payload = b""
+        for path, value in numbers_in(kept.payload):
+            if path in kept.numbers or len(kept.numbers) < MOST_NUMBERS:
+                kept.numbers[path] = risen(kept.numbers.get(path, (value, value)), value)
+        self._kept[place] = kept
+        self._bytes += kept.size
+        while self._bytes > MOST_BYTES:
+            # What a device reads stays, so that a flood of others puts out none.
+            oldest = next((one for one in self._kept if one not in self._readers), None)
+            self._bytes -= self._kept.pop(oldest or next(iter(self._kept))).size
+
+    def _announce(self, place: Place, payload: bytes) -> None:
+        before = self._announced.pop(place, b"")
+        self._announced_bytes -= len(before)
+        if self._announced_bytes + len(payload) > MOST_BYTES or len(self._announced) >= MOST_ANNOUNCEMENTS:
+            self._leave_out(place)
+            payload = before
+        if payload:
+            self._announced[place] = payload
+            self._announced_bytes += len(payload)
+        self._is_stale |= payload != before
+
+    def _leave_out(self, what: tuple[str, ...]) -> None:
+        if len(self._left_out) < MOST_LEFT_OUT:
+            self._left_out.add(hash(what))
+
+    def answer(self, now: int) -> dict[str, Any]:
+        """Return the cards, the numbers that nothing reads, and how many are left out."""
+        if self._is_stale:
+            self._read_announcements()
+        cards, read = list[dict[str, Any]](), set[Place]()
+        by_place = {
+            (source, entity.texts["state_topic"]): (entities, device)
+            for (source, _), (entities, device) in self._known.items()
+            for entity in entities
+        }
+        for device in self._devices.values():
+            places = {(device.at, topic) for topic in device.topics}
+            entities, live = next((by_place[one] for one in sorted(places) if one in by_place), ([], None))
+            if not contradicts(device, entities):
+                read |= places
+                cards.append(card_of(device, self._settings, now, self._topics(device), entities, live))
+        for (source, _), (entities, announced) in self._known.items():
+            places = {(source, entity.texts["state_topic"]) for entity in entities}
+            if announced is not None and not places & read:
+                cards.append(card_of(announced, self._settings, now, self._topics(announced), entities, announced))
+            read |= places
+        left_out = len(self._left_out) + max(0, len(cards) - MOST_CARDS)
+        cards = sorted(cards[:MOST_CARDS], key=lambda card: (card["title"], card["name"], card["key"]))
+        unknown = sorted(self._unknown(read), key=lambda one: str(one["key"]))[:MOST_UNKNOWN]
+        return {"cards": cards, "unknown": unknown, "left_out": left_out}
+
+    def _topics(self, device: Device) -> dict[str, bytes]:
+        """Return the last messages of the topics of a device's source."""
+        return {topic: kept.payload for (at, topic), kept in self._kept.items() if at == device.at}
+
+    def _read_announcements(self) -> None:
+        """Make what reads announced devices; a device whose announcements are the same keeps its values."""
+        self._is_stale, before, by_device = False, self._known, defaultdict[tuple[str, str], list[Entity]](list)
+        for source in sorted({source for source, _ in self._announced}):
+            ours = (RecordedMessage(0, topic, text) for (at, topic), text in self._announced.items() if at == source)
+            for entity in announced_in(ours)[0]:
+                by_device[source, entity.device].append(entity)
+        self._known = {}
+        for key, entities in by_device.items():
+            if key in before and before[key][0] == entities:
+                self._known[key] = before.pop(key)
+            elif len(self._known) >= MOST_CARDS:
+                self._leave_out(key)
+            else:
+                self._known[key] = entities, self._announced_device(key[0], entities)
+        gone = {id(device) for _, device in before.values()}
+        for place, devices in list(self._readers.items()):
+            self._readers[place] = [one for one in devices if id(one) not in gone]
+            if not self._readers[place]:
+                del self._readers[place]
+
+    def _announced_device(self, source: str, entities: list[Entity]) -> Device | None:
+        preset = announced_preset(entities)
+        device = None if preset is None else device_of(self._settings, preset, source, preset.source)
+        for topic in () if device is None else {topic for reader in device.readers.all for topic in reader.topics}:
+            assert device is not None
+            self._readers.setdefault((source, topic), []).append(device)
+            if (kept := self._kept.get((source, topic))) is not None:
+                device.take(topic, kept.payload, kept.last_at, retained=kept.retained)
+        return device
+
+    def _unknown(self, read: set[Place]) -> Iterator[dict[str, object]]:
+        for (source, topic), kept in self._kept.items():
+            seconds = (kept.last_at - kept.first_at) // 1000
+            for path, values in kept.numbers.items() if (source, topic) not in read and seconds > 0 else ():
+                if values is None or values[0] == values[1]:
+                    continue
+                per_second = (values[1] - values[0]) / seconds
+                if any(abs(per_second / clock - 1) < Decimal("0.2") for clock in _CLOCKS):
+                    continue
+                first, last = map(str, values)
+                key, at = f"{topic} {path}", {} if source == self._settings.source[0].name else {"at": source}
+                yield {"key": key, "topic": topic, "path": path, "first": first, "last": last, "seconds": seconds} | at
+
+
+def _templates(preset: Preset, rule: AdapterRule) -> Iterator[_Template]:
+    """Yield the topics of a rule by which devices are found."""
+    device, channel = preset.found.get("device", ".+"), preset.found.get("channel", "[^/]+")
+    if not device:
+        return
+
+    def pattern(text: str) -> re.Pattern[str]:
+        parts = re.split(r"(\{device\}|\{channel\})", text)
+        named = {"{device}": f"(?P<device>{device})", "{channel}": f"(?P<channel>{channel})"}
+        return re.compile("".join(named.get(part) or re.escape(part) for part in parts))
+
+    for topic in rule.topic:
+        path = rule.path[0] if rule.path else ""
+        in_path = pattern(path) if "{channel}" in path else None
+        yield _Template(preset, rule.format, pattern(topic), path, in_path)
+
+
+def _channels(template: _Template, match: re.Match[str], content: Payload) -> Iterator[str]:
+    """Yield the channels of which a message may have the value; ``0``: the device has no channels."""
+    if template.in_path is not None:
+        found = (template.in_path.fullmatch(path) for path, _ in content.texts())
+        yield from dict.fromkeys(one["channel"] for one in found if one is not None)
+    elif any(sample.found(template.path) is not None for sample in content.samples):
+        yield match.groupdict().get("channel") or "0"
