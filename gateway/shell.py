@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Reporting:
-    """Makes reports and signatures beside a gateway's other work, which does not wait for them."""
+    """Makes reports, discoveries and signatures beside a gateway's other work, which does not wait for them."""
 
     def __init__(
         self, settings: GatewaySettings, work: Work, shown: ShownGateway, inbox: Inbox, witness: Witness
@@ -61,10 +61,11 @@ class Reporting:
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
     def begin(self) -> None:
-        """Begin a report or a signature that the utility wants."""
+        """Begin what the utility wants."""
         for command in self._work.controller.own.utility_commands.reports.values():
             if command.cmd not in self._under_way or self._under_way[command.cmd].done():
-                make = self._report if command.cmd == Action.REPORT else self._sign
+                others = self._discover if command.cmd == Action.DISCOVER else self._sign
+                make = self._report if command.cmd == Action.REPORT else others
                 self._under_way[command.cmd] = asyncio.create_task(make(command), name=command.cmd)
 
     async def _report(self, command: ControllerCommand) -> None:
@@ -79,6 +80,11 @@ class Reporting:
             log.exception("the report %s failed", command.id)
             report = report_of(compressed(f"the report could not be made: {error!r}"))
         self._inbox.queue(Reported(command, {"report": report}))
+
+    async def _discover(self, command: ControllerCommand) -> None:
+        from gateway.care.discovery import ask_adapter
+
+        self._inbox.queue(Reported(command, {"report": await THREADS.run(ask_adapter, self._settings.adapter)}))
 
     async def _sign(self, command: ControllerCommand) -> None:
         try:

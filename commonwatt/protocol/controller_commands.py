@@ -89,6 +89,7 @@ class Action(StrEnum):
     ASSIGN = "assign", ("orders",)
     SYSTEM_INFO = "system_info"
     REPORT = "report"
+    DISCOVER = "discover"
     UPGRADE = "upgrade", ("release", "sha256")
     WITNESS = "witness", ("month", "code"), ("replaces",)
     SPARE = "spare", ("spared",)
@@ -245,7 +246,8 @@ class ControllerOutcome(Answer):
     # certificate that issued it, if one did (PEM) (witness).
     bound: Annotated[str, Field(pattern="^([0-9a-f]{2}){8,72}$")] | None = None
     certificate: Annotated[str, Field(max_length=MAX_CHAIN)] | None = None
-    # What the controller says of itself: text, compressed by zstandard, in base 85 (report).
+    # What the controller says of itself, or what its adapter discovered (JSON): text, compressed by zstandard, in base
+    # 85 (report, discover).
     report: Annotated[str, Field(max_length=MAX_REPORT_BYTES * 5 // 4)] | None = None
 
     @property

@@ -423,7 +423,7 @@ def _check(card: Mapping[str, Any], role: str, capacity_wh: int | None, told: tu
     if role not in ROLES:
         raise ConfigError(f"what is it? One of {', '.join(ROLES)}")
     measured = {*card["incoming"], *card["outgoing"]}
-    if role in ("grid", "sun") and "through" not in measured:
+    if role in ("grid", "sun") and "through" not in measured and (role == "grid" or "generation" not in measured):
         raise ConfigError("it publishes neither energy nor power that we can read: it can't be a meter")
     if role == "load" and "register" not in card["incoming"]:
         raise ConfigError("it publishes no total of its energy: it can't be a load here")

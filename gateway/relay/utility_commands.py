@@ -101,7 +101,9 @@ _REPORT = "report"  # setting that keeps the last report with the id of its comm
 MOST_REPORTS = 10  # most reports that are asked for and not made yet; others are made when they are asked for again
 REPORT_AGAIN_S = 60  # seconds until a report is sent again, if its command is repeated: a slow line carries it once
 # Commands that concern no meter's state.
-_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.UPGRADE, Action.WITNESS)
+_WITHOUT_MANAGING = (
+    *(Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.DISCOVER, Action.UPGRADE, Action.WITNESS),
+)
 
 
 class StoppedMeters:
@@ -191,7 +193,7 @@ class UtilityCommands:
             listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
             info = {"info": self._info(now), "assignments": assigned(self.epochs), "outstanding": listed}
             return [self._publish(_outcome(command, "done", now, **info))]
-        if command.cmd in (Action.REPORT, Action.WITNESS):
+        if command.cmd in (Action.REPORT, Action.DISCOVER, Action.WITNESS):
             if len(self.reports) < MOST_REPORTS:
                 self.reports.setdefault(command.id, command)
             return []  # Its outcome is what the shell makes; ``reported`` sends it.
@@ -205,10 +207,12 @@ class UtilityCommands:
         return [*effects, self._remember(outcome), self._publish(outcome)]
 
     def reported(self, command: ControllerCommand, details: Mapping[str, str], now: Now) -> list[Effect[Change]]:
-        """Answer a command by what was made for it: a report, of which the store keeps the last alone; a signature."""
+        """Answer by what was made: a report, of which the store keeps the last alone; a discovery; a signature."""
         self.reports.pop(command.id, None)
         made = {"id": command.id, "cmd": command.cmd, "result": "done", "time": now, **details}
         outcome = ControllerOutcome.model_validate(made)
+        if command.cmd == Action.DISCOVER:
+            return [self._publish(outcome)]  # Asked again it looks again.
         whole, outcome = outcome, outcome.model_copy(update={"report": None})
         kept: list[Effect[Change]] = []
         if whole.report is not None:

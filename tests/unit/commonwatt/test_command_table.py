@@ -20,7 +20,7 @@ C7 = {
     "utility offline (operate isolated)": {"notice", "isolate", "hold"},
     "rates": {"rates"},
     "assignments": {"assign", "grant"},
-    "system info": {"system_info", "report"},
+    "system info": {"system_info", "report", "discover"},
     "schedules": {"schedule", "sharing"},
     "data requests": {"get"},
     "stop of a meter": {"stop"},

@@ -248,3 +248,12 @@ def test_of_two_people_who_change_it_at_once_one_is_told(draft: SiteDraft, tmp_p
 
 def test_a_battery_is_told_a_fifth_of_its_capacity_within_bounds() -> None:
     assert [watts_of(wh) for wh in (500, 10_240, 100_000)] == [200, 2_000, 3_000]
+
+
+def test_a_device_whose_preset_counts_generation_is_a_sun_and_no_grid_meter(draft: SiteDraft, tmp_path: Path) -> None:
+    charger = card("victron-solar", "c0619ab0/solarcharger/288", incoming=["generation"])
+    with pytest.raises(ConfigError, match="can't be a meter"):
+        draft.place("street", charger, home="Home 1", role="grid")
+    draft.place("street", charger, home="Home 1", role="sun")
+    draft.save()
+    assert list(types_of(tmp_path).values()) == [{RecordType.GENERATION}]

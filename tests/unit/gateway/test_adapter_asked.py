@@ -1,0 +1,79 @@
+"""The utility asks what an adapter hears: the gateway asks it by HTTP, cuts what does not fit, and looks each time."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.network.http_server import HttpRequest, HttpServer, Response
+from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerCommand, ControllerOutcome
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.reports import read_report
+from gateway.care.discovery import NO_ADAPTER, ask_adapter
+from gateway.events import Reported
+from harness.network.waiting import free_ports
+from harness.surroundings.gateway import START, World
+
+ASK = {"v": 1, "id": "discover-1", "cmd": "discover", "until": START + 60}
+
+
+def asked(body: str, status: int = 200) -> dict[str, Any]:
+    """Return what a gateway makes of an adapter's answer."""
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+
+    def pages(request: HttpRequest) -> Response | None:
+        return Response(status=status, body=body) if request.path == "/discovered" else None
+
+    server = HttpServer(address, CollectorRegistry(), dict, pages=pages)
+    server.start()
+    try:
+        found: dict[str, Any] = json.loads(read_report(ask_adapter(address)))
+        return found
+    finally:
+        server.stop()
+
+
+def test_the_answer_of_the_adapter_is_the_report() -> None:
+    said = {"sources": [], "cards": [{"key": "tasmota kitchen 0"}], "unknown": [], "left_out": 0}
+    assert asked(json.dumps(said)) == said
+
+
+@pytest.mark.parametrize(("body", "status"), [("no", 200), ("[]", 200), ('{"cards":1}', 200), ('{"cards":[]}', 403)])
+def test_another_answer_is_a_fault(body: str, status: int) -> None:
+    found = asked(body, status)
+    assert found["cards"] == []
+    assert "does not answer" in found["fault"]
+
+
+def test_without_an_adapter_or_its_answer_there_is_a_fault() -> None:
+    assert json.loads(read_report(ask_adapter(None))) == {"cards": [], "fault": NO_ADAPTER}
+    assert "refused" in json.loads(read_report(ask_adapter(f"127.0.0.1:{free_ports(1)[0]}")))["fault"]
+
+
+@pytest.mark.parametrize("left_out", [7, "much"])
+def test_an_answer_that_is_too_long_is_cut_and_what_is_left_out_is_counted(left_out: object) -> None:
+    rng = random.Random(1)
+    cards = [{"key": rng.randbytes(2_000).hex()} for _ in range(200)]
+    found = asked(json.dumps({"cards": cards, "left_out": left_out}))
+    assert found["cards"] == cards[: len(found["cards"])] != []
+    assert found["left_out"] == 200 - len(found["cards"]) + (7 if left_out == 7 else 0)
+
+
+def test_only_an_adapter_of_the_same_machine_is_asked() -> None:
+    with pytest.raises(ValueError, match="beyond this machine"):
+        GatewaySettings(microgrid="r001", adapter="10.0.0.1:9102")
+
+
+def test_a_repeated_question_is_answered_anew_and_nothing_is_kept(world: World) -> None:
+    command = ControllerCommand.model_validate(ASK)
+    for text in ("first", "second"):
+        assert world.utility_says("cmd", json.dumps(ASK).encode()) == []
+        assert list(world.core.utility_commands.reports) == ["discover-1"]
+        (sent,) = world.handle(Reported(command, {"report": text}))
+        outcome = unpack_json(ControllerOutcome, sent.payload, MAX_OUTCOME_BYTES)
+        assert (outcome.cmd, outcome.result, outcome.report) == ("discover", "done", text)
+    assert not world.core.utility_commands.reports
+    assert "discover" not in (world.store.setting("outcomes") or "")
