@@ -47,7 +47,7 @@ class Right(StrEnum):
     RUN_ROLLOUTS = "begin and stop an upgrade of controllers, ask for reports"
     APPROVE_ROLLOUTS = "approve an upgrade of controllers"
     PIN_METERS = "pin a meter to a collector"
-    READ_DEVICES = "see which devices are enrolled"
+    READ_DEVICES = "see which devices are enrolled, and which an adapter hears"
     MANAGE_DEVICES = "enrol, revoke and readmit devices"
     MANAGE_JOBS = "run, pause and change jobs"
     MANAGE_PEOPLE = "invite people, give roles, end sessions"

@@ -34,6 +34,7 @@ from utility.control import api as control
 from utility.corrections import api as corrections
 from utility.database.base import DataError, SQLAlchemyError
 from utility.database.checks import is_unknown
+from utility.discovery import api as discovery
 from utility.exports import api as exports
 from utility.fleet import api as fleet
 from utility.households import api as households
@@ -225,6 +226,7 @@ _ROOMS = (
     people.router,
     control.router,
     collection.router,
+    discovery.router,
     openadr.router,
 )
 router = APIRouter()

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select
 from commonwatt.model.units import ControllerId, EpochSeconds
 from utility.fleet.fleet import RolloutMember
 from utility.fleet.tables import rollout, rollout_member
-from utility.outbox.tables import command, controller_report
+from utility.outbox.tables import DISCOVERY, command, controller_report
 from utility.webkit.columns import Time
 
 KEPT_S = 90 * 86_400  # seconds for which a report is kept
@@ -18,7 +18,8 @@ KEPT_S = 90 * 86_400  # seconds for which a report is kept
 def reports_of(connection: Connection, controller: ControllerId, limit: int) -> Sequence[Row[str, int, str]]:
     """Return the newest reports of a controller: command, time, text."""
     table = controller_report
-    ours = select(table.c.command, table.c.time, table.c.text).where(table.c.controller == controller)
+    ours = select(table.c.command, table.c.time, table.c.text)
+    ours = ours.where(table.c.controller == controller, ~table.c.command.startswith(DISCOVERY))
     return connection.execute(ours.order_by(table.c.time.desc(), table.c.command).limit(limit)).all()
 
 

@@ -46,6 +46,8 @@ told = Table(
     info=SMALL,
 )
 
+DISCOVERY = "discover-"  # what ids of questions begin with that ask controllers which foreign devices they hear
+
 # The reports of controllers (``controller_commands.ControllerOutcome.report``), by the command that asked for it and
 # when it was given; `text` is as in the outcome.
 controller_report = Table(

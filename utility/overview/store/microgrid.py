@@ -16,7 +16,7 @@ from commonwatt.model.units import (
 )
 from utility.billing.store.witnesses import WITNESS
 from utility.database.database import Database
-from utility.outbox.tables import command
+from utility.outbox.tables import DISCOVERY, command
 from utility.overview.microgrids import StateChange
 from utility.readings.flows import StoredLevel, newest_levels
 from utility.readings.store.gaps import GAP_PREFIX, events_around, sound_events
@@ -63,11 +63,12 @@ def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[
 def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) -> list[dict[str, Any]]:
     """Return the newest commands to a microgrid's gateway with their outcomes, newest first.
 
-    Left out are the requests for missing readings and for signatures, which the utility makes by itself.
+    Left out are the requests for missing readings and for signatures, which the utility makes by itself, and questions
+    which devices are there, which pages ask every few seconds.
     """
     c = command.c
     statement = select(command).where(
-        c.controller == microgrid, ~c.id.startswith(GAP_PREFIX), ~c.id.startswith(f"{WITNESS}-")
+        c.controller == microgrid, *(~c.id.startswith(begin) for begin in (GAP_PREFIX, f"{WITNESS}-", DISCOVERY))
     )
     statement = statement.order_by(c.created.desc(), c.id.desc()).limit(limit)
     return [

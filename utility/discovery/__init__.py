@@ -1,0 +1,1 @@
+"""Foreign devices that a controller's adapter hears: asked for, checked, kept until the next answer."""
