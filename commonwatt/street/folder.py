@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.files import read_toml, toml_table
+from commonwatt.config.files import read_toml, toml_text
 from commonwatt.config.settings import command_of
 from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.model.exceptions import ConfigError
@@ -38,6 +38,7 @@ from commonwatt.site.devices_broker import (
     next_free,
     own_broker,
 )
+from commonwatt.site.draft import HEAD
 from commonwatt.site.office import make_site
 from commonwatt.site.places import ADAPTER_TOKENS, FILE, HEAD_END, TOWN_FILE, address_of, load_site
 
@@ -50,7 +51,7 @@ _FREED_WITHIN_S = 10.0  # real seconds within which the parts of a killed street
 _ALL, _LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 - the home network, if it was asked for
 # The parts in the order in which they are started: the slowest one first.
 _RUN = ((UTILITY, UTILITY), (HEAD_END, "broker"), (STREET, "broker"), (STREET, "gateway"), (STREET, "adapter"))
-_SHOWN = re.compile(r"^(http|http_plain_text|http_hosts) *=.*\n", re.MULTILINE)
+_SERVED = ("http", "http_plain_text", "http_hosts")
 
 
 def prepare(folder: Path, *, lan: bool, say: Callable[[str], object]) -> None:
@@ -141,21 +142,24 @@ def _utility(folder: Path) -> dict[str, Any]:
 
 def _first_site(port: int, *, lan: bool) -> str:
     head_end, broker, broker_http, gateway, adapter = (f"{_LOOPBACK}:{each}" for each in free_ports(5))
-    tables: list[tuple[str, dict[str, object]]] = [
-        ("[site]", {"utility": _LOOPBACK, "mosquitto": False}),
-        ("[head_end]", {"listen": head_end}),
-        ("[utility]", {**_served(port, lan=lan), "database": "sqlite:///utility.db", "site": ".."}),
-        ("[town]", {"name": "My street", "timezone": _zone()}),
-        (
-            "[[microgrid]]",
-            {"id": STREET, "kind": "residential", "houses": 0, "boundary": False, "address": _LOOPBACK},
-        ),
-        ("[microgrid.broker]", {"listen": broker, "http": broker_http}),
-        ("[microgrid.gateway]", {"http": gateway}),
-        ("[microgrid.adapter]", {"http": adapter, "source": []}),
-    ]
-    head = "# The street. Its pages write this file, and so may you; docs/reference/settings.md has all keys.\n\n"
-    return head + "\n".join(toml_table(header, table) for header, table in tables)
+    microgrid = {
+        "id": STREET,
+        "kind": "residential",
+        "houses": 0,
+        "boundary": False,
+        "address": _LOOPBACK,
+        "broker": {"listen": broker, "http": broker_http},
+        "gateway": {"http": gateway},
+        "adapter": {"http": adapter, "source": []},
+    }
+    tables = {
+        "site": {"utility": _LOOPBACK, "mosquitto": False},
+        "head_end": {"listen": head_end},
+        "utility": {**_served(port, lan=lan), "database": "sqlite:///utility.db", "site": ".."},
+        "town": {"name": "My street", "timezone": _zone()},
+        "microgrid": [microgrid],
+    }
+    return HEAD + toml_text(tables)
 
 
 def _served(port: int, *, lan: bool) -> dict[str, object]:
@@ -169,16 +173,13 @@ def _served(port: int, *, lan: bool) -> dict[str, object]:
 
 def _serve(path: Path, *, lan: bool) -> None:
     """Have a site file's utility serve the pages to the home network, or to this machine alone, at the same port."""
-    keys = read_toml(path).get(UTILITY, {})
-    http = str(keys.get("http", f"{_LOOPBACK}:{HTTP_PORT}")) if isinstance(keys, dict) else ""
-    if not re.fullmatch(r".+:\d+", http) or "http_certificate" in keys or is_loopback(http) != lan:
-        return
-    head, header, tail = path.read_text(encoding="utf-8").partition(f"\n[{UTILITY}]\n")
-    if not header:
-        raise ConfigError(f"{path}: has no line [{UTILITY}]; write http in that table for yourself")
-    own, mark, rest = tail.partition("\n[")
-    served = toml_table(f"\n[{UTILITY}]", _served(split_address(http)[1], lan=lan))
-    write_private(path, f"{head}{served}{_SHOWN.sub('', own + chr(10)).rstrip(chr(10))}\n{mark}{rest}")
+    tables = read_toml(path)
+    keys = tables.get(UTILITY, {})
+    http = str(keys.get("http", "")) if isinstance(keys, dict) else ""
+    if re.fullmatch(r".+:\d+", http) and "http_certificate" not in keys and is_loopback(http) == lan:
+        others = {key: value for key, value in keys.items() if key not in _SERVED}
+        tables[UTILITY] = _served(split_address(http)[1], lan=lan) | others
+        write_private(path, HEAD + toml_text(tables))
 
 
 def _zone() -> str:

@@ -21,7 +21,7 @@ _LOOK_S = 0.3  # real seconds between two looks at the parts and the files
 _AGAIN_S = 60.0  # real seconds until a change is tried again that failed, such as on a full disk
 _DAY_S = 86_400.0  # real seconds until all files are made again: certificates are renewed
 _LOG_BYTES = 5_000_000  # most bytes of a log, beside as many of before
-_WATCHED = ("site.toml", "devices/mosquitto.conf")
+_WATCHED = ("site.toml", "street/*.password", "devices/mosquitto.conf")  # what pages change
 
 
 class Keeper:
@@ -64,9 +64,9 @@ class Keeper:
             maker.wait()
         return self._supervisor.stop()
 
-    def _seen(self) -> list[str]:
-        files = [self._folder / name for name in _WATCHED]
-        return [hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "" for file in files]
+    def _seen(self) -> bytes:
+        files = [file for pattern in _WATCHED for file in sorted(self._folder.glob(pattern))]
+        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()
 
     def _make(self) -> subprocess.Popen[bytes]:
         """Have all files made from the site file, and so the list of parts."""
