@@ -214,6 +214,20 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def snapshot(path: Path) -> sqlite3.Connection:
+    """Open a database as it is now: the connection reads nothing that is committed later."""
+    connection = open_read_only(path)
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return connection
+
+
+def copy_of(connection: sqlite3.Connection, target: Path) -> None:
+    """Write what a connection reads into a new file."""
+    with closing(sqlite3.connect(target)) as into:
+        connection.backup(into)
+
+
 def lenient_text(data: bytes) -> str:
     """Decode text that may be damaged; a later checksum detects the damage, instead of an exception during the read."""
     return data.decode(errors="surrogateescape")

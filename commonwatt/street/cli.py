@@ -27,6 +27,10 @@ def street(
         bool, typer.Option("--lan", help="Serve the pages, and a broker of our own, to the home network in plain text.")
     ] = False,
     link: Annotated[bool, typer.Option("--link", help="Print where the pages are, and start nothing.")] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="First make the folder from this backup of a street; asks for its passphrase."),
+    ] = None,
     service: Annotated[
         bool, typer.Option("--service", help="Have systemd run it, now and at each start of the machine (root).")
     ] = False,
@@ -49,6 +53,10 @@ def street(
     except BlockingIOError as error:
         where = f"commonwatt street --link --site {shlex.quote(str(site))}"
         raise ConfigError(f"{site}: this street runs already; where its pages are: {where}") from error
+    if from_ is not None:
+        from commonwatt.street.backup import restore  # It loads much.
+
+        restore(site, from_, typer.prompt("Passphrase of the backup", hide_input=True))
     prepare(site, lan=lan, say=print)
     # A small process takes this one's place, and its lock.
     os.set_inheritable(lock.fileno(), True)

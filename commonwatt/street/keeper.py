@@ -6,6 +6,7 @@ What needs more memory, such as making files from the site file, is done by proc
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from commonwatt.runtime.systemd import notifier
 _LOOK_S = 0.3  # real seconds between two looks at the parts and the files
 _AGAIN_S = 60.0  # real seconds until a change is tried again that failed, such as on a full disk
 _DAY_S = 86_400.0  # real seconds until all files are made again: certificates are renewed
+_HOUR_S = 3600.0  # real seconds until a nightly backup is tried again that failed
+_NIGHT = "02"  # local hour from which the day's backup is made
+_NOW_FILE = "backup-now"  # a page asks by this file for a backup at once
 _LOG_BYTES = 5_000_000  # most bytes of a log, beside as many of before
 _WATCHED = ("site.toml", "street/*.password", "devices/mosquitto.conf")  # what pages change
 
@@ -42,6 +46,8 @@ class Keeper:
     def run(self, stop: threading.Event) -> list[str]:
         """Run until stopped; return the names of parts that had to be killed."""
         seen, maker, again_at, is_said = self._seen(), None, time.monotonic() + _DAY_S, False
+        saver: subprocess.Popen[bytes] | None = None
+        save_at = time.monotonic()
         self._take()
         while not stop.wait(_LOOK_S):
             self._supervisor.watch()
@@ -53,28 +59,49 @@ class Keeper:
                 maker = None
             now_seen = self._seen()
             if maker is None and (now_seen != seen or time.monotonic() >= again_at):
-                seen, maker = now_seen, self._make()
+                seen, maker = now_seen, self._work("folder")
                 self._trim_logs()
+            if saver is not None and saver.poll() is not None:
+                saver = None
+                self._let_go_on()
+            if saver is None and self._backup_is_due(save_at):
+                (self._folder / _NOW_FILE).unlink(missing_ok=True)
+                saver, save_at = self._work("backup"), time.monotonic() + _HOUR_S
             if not is_said and (is_said := self._answers()):
                 print(self._words(), flush=True)
                 self._systemd.tell("READY=1")
         self._systemd.tell("STOPPING=1")
-        if maker is not None:
-            maker.terminate()
-            maker.wait()
+        for worker in (maker, saver):
+            if worker is not None:
+                worker.terminate()
+                worker.wait()
+        self._let_go_on()
         return self._supervisor.stop()
 
     def _seen(self) -> bytes:
         files = [file for pattern in _WATCHED for file in sorted(self._folder.glob(pattern))]
         return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()
 
-    def _make(self) -> subprocess.Popen[bytes]:
-        """Have all files made from the site file, and so the list of parts."""
-        command = (sys.executable, "-m", "commonwatt.street.folder", str(self._folder))
-        log = self._folder / "logs" / "site.log"
+    def _work(self, module: str) -> subprocess.Popen[bytes]:
+        """Start a module of this room: ``folder`` makes all files from the site file, ``backup`` a backup."""
+        command = (sys.executable, "-m", f"commonwatt.street.{module}", str(self._folder))
+        log = self._folder / "logs" / f"{module}.log"
         return start_part(
-            SupervisedPart(name="site", kind="site", config=self._folder, http=None, log=log, command=command)
+            SupervisedPart(name=module, kind="work", config=self._folder, http=None, log=log, command=command)
         )
+
+    def _backup_is_due(self, nightly_from: float) -> bool:
+        """Return whether a backup was asked for, or tonight's is missing; that one not before a monotonic time."""
+        if not (self._folder / "backup-key").exists():
+            return False
+        made = self._folder / "backups" / f"street-{time.strftime('%Y-%m-%d')}.cwb"
+        is_missing = time.strftime("%H") >= _NIGHT and not made.exists()
+        return (self._folder / _NOW_FILE).exists() or (is_missing and time.monotonic() >= nightly_from)
+
+    def _let_go_on(self) -> None:
+        """Let the parts go on that a backup stopped for a moment, and was killed."""
+        for running in self._supervisor.running.values():
+            running.process.send_signal(signal.SIGCONT)
 
     def _take(self) -> None:
         """Start the listed parts; those whose files changed start again, and those that are gone end."""

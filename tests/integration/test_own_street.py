@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from commonwatt.config.settings import settings_of
 from commonwatt.doctor.running import fetch_status, local_headers
 from commonwatt.runtime.supervisor import STOP_WITHIN_S
 from commonwatt.site.devices_broker import own_broker
+from commonwatt.street.backup import set_passphrase
 from harness.network.waiting import ended, eventually, free_port
 from harness.real.brokers import listens
 from harness.real.deploy import started
@@ -36,10 +38,16 @@ class OwnStreet:
         self.said = folder.with_name("said")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> str:
+    def start(self, *options: str, typed: str = "") -> str:
         """Start it, and return the link that it prints."""
-        with self.said.open("wb") as out:
-            self.process = subprocess.Popen([*COMMAND, str(self.folder)], stdout=out, stderr=subprocess.STDOUT)
+        words = [*COMMAND, str(self.folder), *options]
+        with self.said.open("wb") as out, tempfile.TemporaryFile() as answers:
+            answers.write(typed.encode())
+            answers.seek(0)
+            # Without a terminal, the answers are read there.
+            self.process = subprocess.Popen(
+                words, stdin=answers, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
         eventually(lambda: self._link() or not self.runs())
         assert self.runs(), self.said.read_text()
         return self._link()
@@ -164,6 +172,30 @@ def test_a_street_that_is_stopped_or_killed_starts_again_where_it_was(street: Ow
     assert {path: path.read_bytes() for path in tokens} == tokens
     assert {path: path.read_bytes() for path in keys} == keys
     street.stop()
+
+
+def test_a_street_is_backed_up_while_it_runs_and_comes_back_in_another_folder(street: OwnStreet) -> None:
+    """# req: T8, K5"""
+    link = street.start()
+    eventually(street.is_well)
+    pids = street.pids()
+    set_passphrase(street.folder, "four words of a street")
+    (street.folder / "backup-now").touch()
+    last = street.folder / "backups" / "last.json"
+    eventually(last.exists)
+    made = json.loads(last.read_text())
+    assert made["fault"] == ""
+    assert street.is_well()
+    assert street.pids() == pids
+    street.stop()
+    again = OwnStreet(street.folder.with_name("again"))
+    file = street.folder / "backups" / made["name"]
+    try:
+        came = again.start("--from", str(file), typed="four words of a street\n")
+        assert came.rpartition("/console")[0] == link.rpartition("/console")[0]
+        eventually(again.is_well)
+    finally:
+        again.stop()
 
 
 def test_the_unit_is_ready_when_the_pages_answer_and_its_log_has_no_link(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import random
 import re
 import shutil
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,8 +27,10 @@ from commonwatt.site import devices_broker
 from commonwatt.site.devices_broker import adapter_login, own_broker
 from commonwatt.site.machine import Machine
 from commonwatt.site.places import load_site
+from commonwatt.sqlite import copy_of, snapshot
 from commonwatt.street import cli
 from commonwatt.street import folder as module
+from commonwatt.street.backup import back_up, restore, set_passphrase
 from commonwatt.street.cli import UNIT, UNIT_FOLDER
 from commonwatt.street.folder import APPLIED_FILE, PARTS_FILE, _first_site, _serve, apply, link_of, prepare
 from commonwatt.street.keeper import Keeper
@@ -318,3 +324,110 @@ def test_without_mosquitto_the_broker_of_our_own_says_what_to_install(
     with pytest.raises(ConfigError, match="Mosquitto, the broker for devices, is not installed; sudo apt install"):
         own_broker(tmp_path, lan=False)
     assert list(tmp_path.iterdir()) == []
+
+
+PHRASE = "four words of a street"
+
+
+@pytest.fixture
+def saved(street: Path) -> Path:
+    """A street's backup; a store has rows that are in its write-ahead log alone."""
+    with closing(sqlite3.connect(street / "street/gateway.db")) as store:
+        store.execute("PRAGMA journal_mode = WAL")
+        store.execute("CREATE TABLE part (value)")
+        store.executemany("INSERT INTO part VALUES (?)", [(random.Random(n).randbytes(9_000),) for n in range(300)])
+        store.commit()
+        (street / "devices").mkdir()
+        (street / "devices/mosquitto.db").write_bytes(b"no SQLite")
+        set_passphrase(street, PHRASE)
+        (street / "processes.json").write_text("{}")
+        return back_up(street, "2026-11-30")
+
+
+def test_a_street_comes_back_from_its_backup_with_every_committed_row(
+    street: Path, saved: Path, tmp_path: Path
+) -> None:
+    """# req: T8"""
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert saved.stat().st_size > 2_500_000, "several chunks"
+    again = tmp_path / "again"
+    restore(again, saved, PHRASE)
+    before, found = contents(street), contents(again)
+    ours = ("parts.json", "applied.json", "processes.json", "backups/", "logs/")
+    assert found.keys() == {n for n in before if not n.startswith(ours) and not n.endswith((".lock", "-wal", "-shm"))}
+    assert all(found[name] == before[name] for name in found if not name.endswith(".db"))
+    with closing(sqlite3.connect(again / "street/gateway.db")) as store:
+        assert store.execute("SELECT count(*) FROM part").fetchone() == (300,)
+    prepare(again, lan=False, say=pytest.fail)
+    assert parts(again).keys() == parts(street).keys()
+
+
+def test_a_backup_is_of_one_moment_in_all_stores(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no store has acknowledged what another one does not have."""
+    path = street / "street/gateway.db"
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("CREATE TABLE part (value)")
+        with closing(snapshot(path)) as held:
+            writer.execute("INSERT INTO part VALUES (1)")
+            writer.commit()
+            copy_of(held, street / "copy")
+    with closing(sqlite3.connect(street / "copy")) as store:
+        assert store.execute("SELECT count(*) FROM part").fetchone() == (0,)
+    signals: list[tuple[int, int]] = []
+    monkeypatch.setattr("commonwatt.street.backup.os.kill", lambda *words: signals.append(words))
+    set_passphrase(street, PHRASE)
+    (street / "processes.json").write_text('{"utility": 1, "street gateway": 2, "street broker": 3}')
+    back_up(street, "2026-11-30")
+    stop, go_on = signal.SIGSTOP, signal.SIGCONT
+    assert signals == [(2, stop), (1, stop), (2, go_on), (1, go_on)]
+
+
+@pytest.mark.parametrize("at", [0, 30, 60, 1_200_000, -1])
+def test_a_damaged_backup_and_another_passphrase_are_refused_and_nothing_is_made(
+    saved: Path, tmp_path: Path, at: int
+) -> None:
+    content, again = bytearray(saved.read_bytes()), tmp_path / "again"
+    content[at] ^= 1
+    bad = tmp_path / "bad.cwb"
+    bad.write_bytes(content)
+    with pytest.raises(
+        ConfigError, match=r"bad\.cwb: (.*damaged.*|this is no backup of a street); nothing was restored"
+    ):
+        restore(again, bad, PHRASE)
+    bad.write_bytes(saved.read_bytes()[:at])
+    with pytest.raises(ConfigError, match="nothing was restored"):
+        restore(again, bad, PHRASE)
+    with pytest.raises(ConfigError, match="the passphrase is another one, or the backup is damaged; nothing was"):
+        restore(again, saved, PHRASE + "!")
+    assert list(again.iterdir()) == []
+
+
+def test_a_backup_is_put_into_an_empty_folder_only_and_short_passphrases_are_refused(street: Path, saved: Path) -> None:
+    before = contents(street)
+    with pytest.raises(ConfigError, match=r"has files already, such as .*; a backup needs an empty folder"):
+        restore(street, saved, PHRASE)
+    with pytest.raises(ConfigError, match="at least 12 letters"):
+        set_passphrase(street, "short")
+    assert contents(street) == before
+
+
+def test_the_last_seven_backups_are_kept_and_each_night_has_one(
+    street: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(10, 19):
+        saved.with_name(f"street-2026-11-{day}.cwb").touch()
+    back_up(street, "2026-12-01")
+    kept = sorted(path.name for path in saved.parent.glob("*"))
+    assert kept == [*(f"street-2026-11-{day}.cwb" for day in (14, 15, 16, 17, 18, 30)), "street-2026-12-01.cwb"]
+    keeper, now = Keeper(street, ""), {"%Y-%m-%d": "2026-12-02", "%H": "01"}
+    monkeypatch.setattr("commonwatt.street.keeper.time.strftime", now.get)
+    assert not keeper._backup_is_due(0)
+    (street / "backup-now").touch()
+    assert keeper._backup_is_due(1e12)
+    (street / "backup-now").unlink()
+    now["%H"] = "02"
+    assert keeper._backup_is_due(0)
+    assert not keeper._backup_is_due(1e12), "one that failed is tried again in an hour"
+    now["%Y-%m-%d"] = "2026-12-01"
+    assert not keeper._backup_is_due(0)

@@ -1,0 +1,239 @@
+"""A street's backup: one encrypted file of everything in its folder, and a folder made from it.
+
+Adapter, gateway and utility are stopped for milliseconds, while a snapshot of each store is opened: what is restored is
+as after a power cut at that moment. The file is a tar archive, compressed by Zstandard, in chunks under AES-256-GCM.
+Their key is derived from a passphrase by scrypt; the chunk's number is the nonce, and the last one is marked.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+import signal
+import struct
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.runtime.files import read_object, replacing, write_private
+from commonwatt.site.devices_broker import DEVICES
+from commonwatt.sqlite import copy_of, snapshot
+
+KEY_FILE = "backup-key"  # the key and its salt; backups are made once it is there
+BACKUPS = "backups"  # the folder of the backups
+LAST_FILE = "last.json"  # there: the name of the last backup, or why there is none
+KEPT = 7  # backups that are kept
+LEAST_LETTERS = 12  # of a passphrase
+
+_MAGIC = b"CWSTREET1\n"
+_SALT_BYTES = 16
+_CHUNK_BYTES = 1 << 20
+_HEAD = struct.Struct(">I?")  # before each chunk: its encrypted bytes, and whether it is the last one
+_STOPPED = ("street adapter", "street gateway", "utility")
+_WITHOUT = {"logs", BACKUPS, "processes.json", "parts.json", "applied.json", "backup-now"}
+_WITHOUT_ENDS = (".lock", "-wal", "-shm", "-journal", ".new", ".starts")
+
+
+def set_passphrase(folder: Path, passphrase: str) -> None:
+    """Have backups of a street be made from now on, under this passphrase.
+
+    Raises:
+        ConfigError: The passphrase is too short.
+    """
+    if len(passphrase) < LEAST_LETTERS:
+        raise ConfigError(f"the passphrase needs at least {LEAST_LETTERS} letters; several words are easy to keep")
+    salt = secrets.token_bytes(_SALT_BYTES)
+    keys = {"salt": base64.b64encode(salt).decode(), "key": base64.b64encode(_derived(passphrase, salt)).decode()}
+    write_private(folder / KEY_FILE, json.dumps(keys))
+
+
+def _derived(passphrase: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(passphrase.encode(), salt=salt, n=1 << 15, r=8, p=1, dklen=32, maxmem=1 << 26)
+
+
+class _Sealed:
+    """A file that encrypts what is written."""
+
+    def __init__(self, file: BinaryIO, key: bytes) -> None:
+        self._file = file
+        self._cipher = AESGCM(key)
+        self._waiting = bytearray()
+        self._number = 0
+
+    def write(self, data: bytes) -> int:
+        self._waiting += data
+        while len(self._waiting) > _CHUNK_BYTES:
+            self._seal(bytes(self._waiting[:_CHUNK_BYTES]), is_last=False)
+            del self._waiting[:_CHUNK_BYTES]
+        return len(data)
+
+    def finish(self) -> None:
+        """Write the last chunk."""
+        self._seal(bytes(self._waiting), is_last=True)
+
+    def _seal(self, chunk: bytes, *, is_last: bool) -> None:
+        sealed = self._cipher.encrypt(self._number.to_bytes(12), chunk, bytes([is_last]))
+        self._file.write(_HEAD.pack(len(sealed), is_last) + sealed)
+        self._number += 1
+
+
+class _Opened:
+    """What was encrypted, to be read."""
+
+    def __init__(self, file: BinaryIO, key: bytes) -> None:
+        self._file = file
+        self._cipher = AESGCM(key)
+        self._chunks = self._decrypted()
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        found, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        return found
+
+    def _decrypted(self) -> Iterator[bytes]:
+        number, is_last = 0, False
+        while not is_last:
+            head = self._file.read(_HEAD.size)
+            if len(head) < _HEAD.size:
+                raise ConfigError("the backup is damaged: its end is missing")
+            size, is_last = _HEAD.unpack(head)
+            try:
+                chunk = self._file.read(min(size, 2 * _CHUNK_BYTES))
+                yield self._cipher.decrypt(number.to_bytes(12), chunk, bytes([is_last]))
+            except (InvalidTag, ValueError) as error:
+                why = "the backup is damaged" if number else "the passphrase is another one, or the backup is damaged"
+                raise ConfigError(why) from error
+            number += 1
+
+
+def back_up(folder: Path, day: str) -> Path:
+    """Write a street's backup, and delete the oldest; return its path.
+
+    Raises:
+        ConfigError: No passphrase was set.
+        OSError: It can't be written; backups of before stay.
+    """
+    keys = read_object(folder / KEY_FILE, "a backup's key", "set a passphrase on the page of backups")
+    salt, own = base64.b64decode(str(keys["salt"])), secrets.token_bytes(_SALT_BYTES)
+    backups = folder / BACKUPS
+    backups.mkdir(mode=0o700, exist_ok=True)
+    path = backups / f"street-{day}.cwb"
+    with tempfile.TemporaryDirectory(dir=backups, prefix=".") as name, replacing(path) as file:
+        file.write(_MAGIC + salt + own)
+        sealed = _Sealed(file, hmac.digest(base64.b64decode(str(keys["key"])), own, "sha256"))
+        with (
+            zstandard.ZstdCompressor().stream_writer(cast("BinaryIO", sealed), closefd=False) as packed,
+            tarfile.open(fileobj=packed, mode="w|") as archive,
+        ):
+            for member, source in _members(folder, Path(name)):
+                with suppress(FileNotFoundError):  # It was replaced just now.
+                    archive.add(source, member, recursive=False)
+        sealed.finish()
+    for old in sorted(backups.glob("street-*.cwb"))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def _members(folder: Path, spare: Path) -> Iterator[tuple[str, Path]]:
+    """Yield each file's name in the archive, and the file; of a store, a copy of its snapshot."""
+    with ExitStack() as held:
+        # Mosquitto's store is no SQLite; it is replaced whole.
+        stores = [path for path in sorted(folder.glob("*/*.db")) if path.parent.name != DEVICES]
+        with _stopped(folder):
+            opened = {store: held.enter_context(closing(snapshot(store))) for store in stores}
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if name.parts[0] in _WITHOUT or name.name.endswith(_WITHOUT_ENDS) or not (path.is_file() or path.is_dir()):
+                continue
+            if path in opened:
+                copy_of(opened[path], spare / "store")
+                yield str(name), spare / "store"
+                (spare / "store").unlink()
+            else:
+                yield str(name), path
+
+
+@contextmanager
+def _stopped(folder: Path) -> Iterator[None]:
+    """Stop the parts that have stores, and let them go on."""
+    path = folder / "processes.json"
+    running = json.loads(path.read_text()) if path.exists() else {}
+    pids = [running[name] for name in _STOPPED if name in running]
+    try:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def restore(folder: Path, file: Path, passphrase: str) -> None:
+    """Make a street's folder from a backup; the whole backup is read and checked before a file is put in place.
+
+    Args:
+        folder: A folder that is missing, or empty.
+
+    Raises:
+        ConfigError: The folder has files, the passphrase is another one, or the backup is damaged; nothing was made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if there := [path.name for path in folder.iterdir() if path.suffix != ".lock"]:
+        raise ConfigError(f"{folder}: has files already, such as {min(there)}; a backup needs an empty folder")
+    new = folder / ".restoring"
+    try:
+        new.mkdir(mode=0o700)
+        with file.open("rb") as source:
+            head = source.read(len(_MAGIC) + 2 * _SALT_BYTES)
+            if not head.startswith(_MAGIC):
+                raise ConfigError("this is no backup of a street")
+            salt, own = head[len(_MAGIC) : -_SALT_BYTES], head[-_SALT_BYTES:]
+            opened = _Opened(source, hmac.digest(_derived(passphrase, salt), own, "sha256"))
+            with (
+                zstandard.ZstdDecompressor().stream_reader(cast("BinaryIO", opened)) as packed,
+                tarfile.open(fileobj=packed, mode="r|") as archive,
+            ):
+                archive.extractall(new, filter="data")
+            while opened.read():
+                pass
+        for path in sorted(new.iterdir()):
+            path.rename(folder / path.name)
+    except (ConfigError, OSError, tarfile.TarError, zstandard.ZstdError) as error:
+        raise ConfigError(f"{file}: {error}; nothing was restored") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def main() -> None:
+    """Make the backup of a folder, and write down what became of it."""
+    os.umask(0o077)
+    folder, day = Path(sys.argv[1]), time.strftime("%Y-%m-%d")
+    last: dict[str, str] = {"name": "", "fault": ""}
+    try:
+        last["name"] = back_up(folder, day).name
+    except (CommonwattError, OSError) as error:
+        last["fault"] = str(error)
+    with suppress(OSError):
+        write_private(folder / BACKUPS / LAST_FILE, json.dumps(last))
+    sys.exit(1 if last["fault"] else 0)
+
+
+if __name__ == "__main__":
+    main()
