@@ -7,10 +7,12 @@ them on a broker by the machine's clock, until Ctrl-C: a street to set up by han
 
 import argparse
 import json
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from harness.foreign.commanded import MAKERS, Commanded
@@ -33,6 +35,19 @@ def homes() -> list[Home]:
     return made
 
 
+def place_of(card: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the home and the role of a discovered device; ``None``: it belongs to no home."""
+    source = str(card["meter"]["source"])
+    if ROOF in f"{source} {card['name']} {card['title']}":
+        return f"Home {len(_HOMES) + 1}", "sun"
+    if number := re.fullmatch(r"(?:grid|shellyproem50-)(\d+)", source):
+        return f"Home {number[1]}", "grid"
+    for n, key in enumerate(_HOMES, 1):
+        if MAKERS[key].source == source and key[0] == card["meter"]["preset"]:
+            return f"Home {n}", "battery" if key[1] == "share" else "load"
+    return None
+
+
 class Neighbours(Player):
     """Plays the ten homes on their broker; each grid meter counts what its home takes and gives."""
 
@@ -40,6 +55,7 @@ class Neighbours(Player):
         count = len(_HOMES) + 1
         self.taken_wh, self.given_wh = [8_412_600.0] * count, [120_000.0] * count
         self._counted_at: float | None = None
+        self.devices = 2 * count  # those that belong to a home: each has a grid meter and one more
         super().__init__(homes(), port, clock_file)
 
     def told(self, now: float) -> Iterator[Said]:
@@ -61,6 +77,14 @@ class Neighbours(Player):
         # Another client keeps the Victron awake, as its own display does.
         yield Said("N/c0619ab1/vebus/276/Ac/ActiveIn/L1/P", json.dumps({"value": -self._gives_w(0)}), False)
         yield Said("garage/counter/total", str(int(now) // 5 % 10**8), False)
+
+    def refill(self) -> None:
+        """Charge all batteries to where they began, but the needy one."""
+        super().refill()
+        with self._lock:
+            for home in self.homes:
+                if home.key[0] == NEEDY:
+                    home.level_wh = 3_000
 
     def _gives_w(self, n: int) -> int:
         home = self.homes[n]

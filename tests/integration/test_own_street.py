@@ -1,16 +1,11 @@
 """``commonwatt street`` with its processes: its link, killed parts, changes of the site file, stop and start."""
 
-import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
-import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,89 +13,12 @@ import pytest
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
-from commonwatt.doctor.running import fetch_status, local_headers
-from commonwatt.runtime.supervisor import STOP_WITHIN_S
 from commonwatt.site.devices_broker import own_broker
 from commonwatt.street.backup import set_passphrase
-from harness.network.waiting import ended, eventually, free_port
+from harness.network.waiting import eventually, free_port
 from harness.real.brokers import listens
 from harness.real.deploy import started
-
-COMMAND = [sys.executable, "-m", "commonwatt", "street", "--site"]
-PARTS = {"utility", "head-end broker", "street broker", "street gateway", "street adapter"}
-
-
-class OwnStreet:
-    """A street of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.said = folder.with_name("said")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str, typed: str = "") -> str:
-        """Start it, and return the link that it prints."""
-        words = [*COMMAND, str(self.folder), *options]
-        with self.said.open("wb") as out, tempfile.TemporaryFile() as answers:
-            answers.write(typed.encode())
-            answers.seek(0)
-            # Without a terminal, the answers are read there.
-            self.process = subprocess.Popen(
-                words, stdin=answers, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        eventually(lambda: self._link() or not self.runs())
-        assert self.runs(), self.said.read_text()
-        return self._link()
-
-    def _link(self) -> str:
-        return next(iter(re.findall(r"http://\S+", self.said.read_text())), "")
-
-    def runs(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        assert ended(self.process, 4 * STOP_WITHIN_S) == 0, self.said.read_text()
-
-    def pids(self) -> dict[str, int]:
-        found: dict[str, int] = json.loads((self.folder / "processes.json").read_text())
-        return found
-
-    def is_again(self, name: str, before: int) -> bool:
-        """Return whether a part has another process than before."""
-        return self.pids().get(name, before) != before
-
-    def answers(self, place: str, part: str) -> bool:
-        """Return whether a part answers on its own address."""
-        config = self.folder / place / f"{part}.toml"
-        settings = load_settings(config, part, settings_of(part))
-        with suppress(OSError):
-            return bool(fetch_status(getattr(settings, "http"), None, local_headers(settings)))  # noqa: B009
-        return False
-
-    def is_well(self) -> bool:
-        others = [("utility", "utility"), ("street", "broker"), ("street", "gateway"), ("street", "adapter")]
-        return all(self.answers(*other) for other in others)
-
-    def takes(self, text: str) -> str:
-        """Change the site file, wait until it is taken or refused, and return why it is refused."""
-        (self.folder / "site.toml").write_text(text)
-        wanted = hashlib.sha256(text.encode()).hexdigest()
-
-        def applied() -> dict[str, str]:
-            found: dict[str, str] = json.loads((self.folder / "applied.json").read_text())
-            return found
-
-        eventually(lambda: applied()["sha256"] == wanted)
-        return applied()["fault"]
-
-
-def lives(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
+from harness.real.own_street import COMMAND, PARTS, OwnStreet, lives
 
 
 @pytest.fixture
