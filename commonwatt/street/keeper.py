@@ -115,10 +115,12 @@ class Keeper:
     def _answers(self) -> bool:
         host, _, port = self._taken["utility"]["part"]["http"].rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), 1.0).close()
+            with socket.create_connection((host.strip("[]"), int(port)), 1.0) as sock:
+                # It accepts connections before it has written the first link.
+                sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                return bool(sock.recv(1))
         except OSError:
             return False
-        return True
 
     def _words(self) -> str:
         path = self._folder / "utility" / "first-login"

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -278,6 +279,32 @@ def test_only_parts_whose_files_changed_start_again_and_those_that_are_gone_end(
     assert fake.ended == ["head-end broker", "street adapter"]
     assert fake.started == ["head-end broker", "devices broker"]
     assert fake.running["devices broker"].command[-1].endswith("adapter.toml")
+
+
+def test_pages_that_only_accept_connections_do_not_answer_yet(street: Path) -> None:
+    """The utility listens before it has written the first link."""
+    apply(street)
+    keeper = Keeper(street, "")
+    keeper._supervisor = Parts()  # type: ignore[assignment] # one that starts nothing
+    keeper._take()
+    host, port = module._utility(street)["http"].split(":")
+    assert not keeper._answers()
+    with socket.create_server((host, int(port))) as server:
+        accepting = threading.Thread(target=lambda: server.accept()[0].close())
+        accepting.start()
+        assert not keeper._answers()
+        accepting.join()
+        answering = threading.Thread(target=_answer, args=[server])
+        answering.start()
+        assert keeper._answers()
+        answering.join()
+
+
+def _answer(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
 
 
 def test_the_first_link_is_in_no_log_of_the_system(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
