@@ -62,6 +62,7 @@ class Visit:
     address: str  # the utility's address
     # Errors of scripts, violations of the content policy, failed and foreign requests.
     faults: list[str] = field(default_factory=list)
+    scripts: bool = True  # whether scripts run in it
 
     def __post_init__(self) -> None:
         self.page.on("console", lambda told: self._told(told.type, told.text))
@@ -87,6 +88,8 @@ class Visit:
     def check(self) -> list[str]:
         """Return what is wrong with the page as it is: accessibility, HTML, width, and all earlier faults."""
         found = list(self.faults)
+        if not self.scripts:
+            return found  # What examines a page is a script.
         for violation in (
             Axe().run(self.page, options={"rules": {"target-size": {"enabled": True}}}).response["violations"]
         ):
@@ -140,14 +143,16 @@ def visit(
     width: int = 1280,
     dark: bool = False,
     touch: bool = False,
+    scripts: bool = True,
 ) -> Visit:
-    """Open a window, logged in as a person; with ``touch`` its screen is a phone's."""
+    """Open a window, logged in as a person; with ``touch`` its screen is a phone's; ``scripts``: whether any runs."""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if dark else "light",
         timezone_id="America/New_York",
         reduced_motion="reduce",
         has_touch=touch,
+        java_script_enabled=scripts,
     )
     context.set_default_timeout(PATIENCE_S * 1000)  # A busy machine is no fault.
     if person is not None:
@@ -156,4 +161,4 @@ def visit(
         context.add_cookies(
             [{"name": COOKIE, "value": value, "url": secure, "secure": True, "httpOnly": True, "sameSite": "Lax"}]
         )
-    return Visit(context.new_page(), address)
+    return Visit(context.new_page(), address, scripts=scripts)

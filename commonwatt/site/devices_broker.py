@@ -86,6 +86,15 @@ def adapter_login(folder: Path) -> tuple[str, str]:
     return _ADAPTER, str(_logins(folder)[_ADAPTER])
 
 
+def shown_login(folder: Path) -> tuple[str, int, str, str] | None:
+    """Return what people type into devices, as ``own_broker`` did; ``None``: there is no such broker."""
+    logins = _logins(folder)
+    if not logins:
+        return None
+    lan = "0.0.0.0" in (folder / DEVICES / CONF_FILE).read_text()  # noqa: S104 - what is written there
+    return address_in_network() if lan else "127.0.0.1", int(str(logins["port"])), DEVICES, str(logins[DEVICES])
+
+
 def _logins(folder: Path) -> dict[str, object]:
     path = folder / DEVICES / _LOGINS_FILE
     return dict(json.loads(path.read_text())) if path.exists() else {}

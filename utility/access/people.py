@@ -51,6 +51,7 @@ class Right(StrEnum):
     MANAGE_DEVICES = "enrol, revoke and readmit devices"
     MANAGE_JOBS = "run, pause and change jobs"
     MANAGE_PEOPLE = "invite people, give roles, end sessions"
+    SET_UP_STREET = "set up a street: its broker, devices, homes and sharing"
     READ_AUDIT = "read the audit log"
     END_REFUSALS = "mark refused attempts as seen, which ends their alarm"
     CORRECT_READINGS = "decide about quarantined readings, correct readings"
@@ -104,6 +105,7 @@ RIGHTS: dict[Right, frozenset[Role]] = {
     Right.MANAGE_DEVICES: _ADMIN,
     Right.MANAGE_JOBS: _ADMIN,
     Right.MANAGE_PEOPLE: _ADMIN,
+    Right.SET_UP_STREET: _ADMIN,
     Right.READ_AUDIT: _ADMIN,
     Right.END_REFUSALS: _ADMIN,
     Right.CORRECT_READINGS: _CLERK,

@@ -49,6 +49,7 @@ from utility.readings.store import reads
 from utility.registry import api as registry
 from utility.research import api as research
 from utility.settlement import api as settlement
+from utility.setup import api as setup
 from utility.statistics import api as statistics
 from utility.supply.store import supply_view
 from utility.tariffs import api as tariffs
@@ -228,6 +229,7 @@ _ROOMS = (
     collection.router,
     discovery.router,
     openadr.router,
+    setup.router,
 )
 router = APIRouter()
 

@@ -34,6 +34,7 @@ from utility.people.pages import audit, login, users
 from utility.registry import pages as registry
 from utility.replay import pages as replay
 from utility.research import pages as research
+from utility.setup import pages as setup
 from utility.statistics import pages as statistics
 from utility.statistics.api import begin_preview
 from utility.tariffs import pages as tariffs
@@ -100,6 +101,7 @@ PAGES = (
     audit.router,
     research.router,
     devices.router,
+    setup.router,
     tour.router,
 )
 """The routes of each page."""
@@ -124,6 +126,8 @@ def root() -> RedirectResponse:
 def start(console: RequestConsole, actor: UsesConsole) -> RedirectResponse:
     """Redirect to the first page that the person may open."""
     console.zone()
+    if setup.leads(console, actor):
+        return RedirectResponse(setup.PATH, 303)
     offered = console.entries(actor)
     return RedirectResponse(offered[0].path if offered else "/console/account", 303)
 

@@ -65,7 +65,9 @@ class Console:
 
     def entries(self, actor: Actor) -> list[NavigationEntry]:
         """Return the pages that a person is offered."""
-        return entries_for(actor, self.demonstration is not None, self.api.zone.street)
+        return entries_for(
+            actor, self.demonstration is not None, self.api.zone.street, self.api.settings.site is not None
+        )
 
     def reader(self, request: Request, actor: Actor | None, account: AccountNumber | None = None) -> Writing:
         """Return how a page is written: in English for staff, else as its account says, else as the browser asks."""

@@ -81,20 +81,24 @@ NAVIGATION = (
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 
 TOUR = NavigationEntry("Town", "Tour", "/console/tour", STAFF)  # the page that only a demonstration has
+# The pages that only the utility of a street has.
+SETUP = NavigationEntry("Operation", "Setup", "/console/setup", RIGHTS[Right.SET_UP_STREET])
 
 
 _OF_SEVERAL = {"/console/town", "/console/microgrids", "/console/fleet"}  # pages that a street of one has no use for
 
 
-def entries_for(actor: Actor, is_demonstration: bool, street: str = "") -> list[NavigationEntry]:
+def entries_for(
+    actor: Actor, is_demonstration: bool, street: str = "", has_site: bool = False
+) -> list[NavigationEntry]:
     """Return the pages that a person is offered.
 
     Args:
         street: The microgrid of a town that has one alone: its page is the first; empty: there are several.
+        has_site: Whether the console sets up its devices.
     """
-    pages: Iterable[NavigationEntry] = NAVIGATION
-    if is_demonstration:
-        pages = sorted([*NAVIGATION, TOUR], key=lambda entry: entry.group != "Town")
+    known = [*NAVIGATION, *([TOUR] if is_demonstration else []), *([SETUP] if has_site else [])]
+    pages = sorted(known, key=lambda entry: list(_ICONS).index(entry.group))
     if street:
         first = NavigationEntry("Street", "Street", f"/console/microgrids/{street}", STAFF)
         others = (entry for entry in pages if entry.path not in _OF_SEVERAL)

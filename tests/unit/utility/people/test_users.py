@@ -226,7 +226,7 @@ def test_every_action_of_the_log_has_words() -> None:
     recorded = {
         word.value
         for call in calls
-        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in ("record", "_record")
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in ("record", "_record", "_change")
         for word in ast.walk(call)
         if isinstance(word, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_-]+", str(word.value))
     }

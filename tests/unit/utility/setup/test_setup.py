@@ -1,0 +1,337 @@
+"""The pages of setup write the street's site file; what devices announce stays text; refusals stand at the form."""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.site.draft import SiteDraft
+from harness.console import Browser, text_of
+from harness.foreign.discoveries import BATTERY, DISCOVERY, PLUG, SITE, SUN, grid, solo
+from tests.unit.utility.assembly.test_refused_forms import FORBIDDEN, WRONG
+from tests.unit.utility.conftest import NOW
+from utility.access.people import Role
+from utility.access.store import audit_log
+from utility.database.database import Database
+from utility.settings import UtilitySettings
+from utility.setup import cards
+
+DEVICES = "/console/setup/devices"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "site.toml").write_text(SITE)
+    return folder
+
+
+@pytest.fixture
+def settings(settings: UtilitySettings, site: Path) -> UtilitySettings:
+    return settings.model_copy(update={"site": site})
+
+
+@pytest.fixture
+def found() -> dict[str, Any]:
+    """What the controller discovered; a test may change it."""
+    return deepcopy(DISCOVERY)
+
+
+@pytest.fixture
+def asked(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """When the controller was asked."""
+    times = list[int]()
+    monkeypatch.setattr("utility.setup.decisions.newest", lambda *_: (NOW, found))
+    monkeypatch.setattr("utility.discovery.decisions.ask", lambda *given: times.append(given[-1]))
+    return times
+
+
+@pytest.fixture
+def admin(browser: Callable[..., Browser], asked: list[int]) -> Browser:
+    del asked
+    return browser(Role.ADMIN, name="anna")
+
+
+def place(admin: Browser, card: dict[str, Any], home: str = "Home 1", **more: str) -> Any:
+    return admin.post(f"{DEVICES}/place", {"card": card["key"], "home": home, "role": card["role"]} | more)
+
+
+def form_of(text: str, card: dict[str, Any]) -> str:
+    """Return a card of the page."""
+    (form,) = (one for one in re.findall(r'<form[^>]*class="device".*?</form>', text, re.DOTALL) if card["name"] in one)
+    return str(form)
+
+
+def recorded(database: Database) -> list[tuple[str, str, str]]:
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.AuditFilter(person="anna"), 50)
+    return [(each["action"], each["subject"], str(each["after"])) for each in reversed(entries)]
+
+
+def test_five_steps_make_a_street_and_each_change_is_recorded(
+    admin: Browser, site: Path, database: Database, asked: list[int]
+) -> None:
+    assert admin.get("/console/").headers["location"] == "/console/setup"
+    assert admin.get("/console/setup").headers["location"] == "/console/setup/you"
+    said = {"name": "Sunny Lane", "timezone": "Europe/Vienna", "currency": "EUR", "language": "de"}
+    assert admin.post("/console/setup/you", said).headers["location"] == "/console/setup/broker"
+    assert admin.get("/console/setup").headers["location"] == "/console/setup/broker"
+    admin.post("/console/setup/broker", {"address": "192.168.1.20", "user": "mqtt", "password": "hidden"})
+    admin.post("/console/setup/look", {"step": "broker"})
+    assert asked == [NOW]
+    assert "192.168.1.20:1883 is connected" in text_of(admin.get("/console/setup/broker"))
+    assert admin.get("/console/setup").headers["location"] == DEVICES
+    assert place(admin, BATTERY, capacity_kwh="10.2", share="true").headers["location"] == DEVICES
+    assert place(admin, SUN).status_code == place(admin, grid("p1")).status_code == 303
+    assert place(admin, PLUG, reduce="true").status_code == 303
+    assert admin.get("/console/").headers["location"] == "/console/town"
+    assert admin.get("/console/setup").headers["location"] == "/console/setup/sharing"
+    page = text_of(admin.get("/console/setup/sharing"))
+    assert "Home 1 gives: its battery is at 64 %, above its minimum of 50 %." in page
+    assert "Sharing is off" in page
+    admin.post("/console/setup/sharing", {"on": "true"})
+    assert admin.get("/console/setup").headers["location"] == "/console/setup/done"
+    done = text_of(admin.get("/console/setup/done"))
+    assert "Sunny Lane, Vienna, EUR" in done
+    assert "battery, one device; complete" in " ".join(done.split()), done
+    draft = SiteDraft(site)
+    assert draft.is_sharing("street")
+    assert [(one.role, one.capacity_wh, one.minimum_percent, one.told) for one in draft.devices("street")] == [
+        ("grid", None, None, ()),
+        ("sun", None, None, ()),
+        ("battery", 10_200, 50, ("share",)),
+        ("load", None, None, ("reduce",)),
+    ]
+    entries = recorded(database)
+    assert [action for action, _, _ in entries] == [
+        "setup.describe",
+        "setup.broker",
+        *["setup.place"] * 4,
+        "setup.share",
+    ]
+    assert BATTERY["share"]["topic"] in entries[2][2], "the audit log says which topic was allowed"
+    assert "hidden" not in str(entries)
+    assert "hidden" not in (site / "site.toml").read_text()
+
+
+def test_refused_device_keeps_what_was_typed_and_says_why_at_its_own_card(admin: Browser, site: Path) -> None:
+    before = (site / "site.toml").read_text()
+    answer = place(admin, BATTERY, minimum_percent="35", share="true")
+    assert answer.status_code == 422
+    card = form_of(answer.text, BATTERY)
+    assert re.search(r'name="capacity_kwh"[^>]*aria-invalid="true"', card)
+    assert re.search(r'name="minimum_percent"[^>]*value="35"', card)
+    assert re.search(r'name="share"[^>]*checked', card)
+    assert '<option selected="">Home 1</option>' in card
+    assert "capacity: a battery needs its capacity" in text_of(answer)
+    assert "aria-invalid" not in form_of(answer.text, SUN)
+    assert "Home: choose the home of the device" in text_of(place(admin, SUN, home=""))
+    place(admin, SUN)
+    assert "it is in Home 1 already" in text_of(place(admin, SUN, home="Home 2"))
+    assert (site / "site.toml").read_text() != before
+
+
+def test_refused_broker_keeps_its_address_and_never_shows_the_password(admin: Browser, site: Path) -> None:
+    fields = {"address": "192.168.1.20:1883", "user": "", "password": "hidden-word"}
+    answer = admin.post("/console/setup/broker", fields)
+    assert answer.status_code == 422
+    assert "a password needs its user name" in text_of(answer)
+    assert 'value="192.168.1.20:1883"' in answer.text
+    assert "hidden-word" not in answer.text
+    assert SiteDraft(site).source("street") is None
+
+
+def test_own_broker_shows_what_to_type_into_devices_and_the_audit_log_has_no_password(
+    admin: Browser, site: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commonwatt.site.devices_broker.found", lambda _: Path("/usr/sbin/mosquitto"))
+    assert "this computer runs one" in text_of(admin.get("/console/setup/broker")).lower()
+    assert admin.post("/console/setup/broker/own").status_code == 303
+    logins = json.loads((site / "devices" / "logins.json").read_text())
+    page = text_of(admin.get("/console/setup/broker"))
+    assert f"Address 127.0.0.1 Port {logins['port']} User devices Password {logins['devices']}" in page
+    assert SiteDraft(site).source("street") == {
+        "address": f"127.0.0.1:{logins['port']}",
+        "user": "commonwatt",
+        "password": "source.password",
+    }
+    assert logins["commonwatt"] not in str(recorded(database)) + page
+
+
+def test_what_a_device_announces_is_text_and_the_form_decides_nothing_of_it(
+    admin: Browser, site: Path, found: dict[str, Any]
+) -> None:
+    evil = solo("tasmota", "<b id=probe>'\"", title="<script>alert(1)</script>", note="&lt; <i>")
+    found["cards"].append(evil)
+    page = admin.get(DEVICES).text
+    assert "<script>alert" not in page
+    assert "<b id=probe" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    place(admin, BATTERY, capacity_kwh="5", share="true", topic="W/other/Reboot", rules="[]", meter="{}")
+    assert "Reboot" not in (site / "site.toml").read_text()
+    answer = admin.post(f"{DEVICES}/place", {"card": "tasmota made-up 0", "home": "Home 1", "role": "sun"})
+    assert answer.status_code == 422
+    assert "made-up" not in (site / "site.toml").read_text()
+
+
+def test_battery_that_nothing_ends_offers_no_promise_and_says_so(admin: Browser, found: dict[str, Any]) -> None:
+    found["cards"][0]["share"] = {"topic": "x/set", "ends": "none", "ends_s": None}
+    card = form_of(admin.get(DEVICES).text, BATTERY)
+    assert 'name="share"' not in card
+    assert "Nothing ends it if this computer dies: it does not share" in card
+    assert "nothing ends it if this computer dies" in text_of(place(admin, BATTERY, capacity_kwh="5", share="true"))
+    place(admin, BATTERY, capacity_kwh="5")
+    assert "battery 5 kWh, does not share: nothing ends it if we die" in text_of(admin.get(DEVICES))
+
+
+def test_number_without_a_preset_becomes_a_meter_by_one_word_or_is_ignored(
+    admin: Browser, site: Path, found: dict[str, Any]
+) -> None:
+    pulses, other = found["unknown"]
+    card = {"key": pulses["key"], "role": "load"}
+    assert "unit: say what the number counts" in text_of(place(admin, card)).replace("What is it?", "unit").lower()
+    assert place(admin, card, unit="pulses").status_code == 303
+    adapter = tomllib.loads((site / "site.toml").read_text())["microgrid"][0]["adapter"]
+    assert adapter["rule"] == [
+        {"preset": "counter-wh", "topic": "{device}", "kind": "register", "unit": "Wh", "format": "plain"}
+    ]
+    assert adapter["meter"][0]["source"] == "garage/counter/total"
+    admin.post(f"{DEVICES}/ignore", {"card": other["key"]})
+    assert other["topic"] not in admin.get(DEVICES).text
+
+
+def test_placed_device_is_exchanged_and_removed_and_its_home_renamed(
+    admin: Browser, site: Path, database: Database
+) -> None:
+    place(admin, SUN)
+    page = admin.get(f"{DEVICES}?shown=placed")
+    assert "Home 1 · sun" in text_of(page)
+    new = solo("tasmota", "barn")
+    answer = admin.post(f"{DEVICES}/exchange", {"device": SUN["key"], "card": new["key"]})
+    assert answer.headers["location"] == f"{DEVICES}?shown=placed"
+    assert [one.title for one in SiteDraft(site).devices("street")] == ["barn"]
+    admin.post("/console/setup/homes/rename", {"home": "Home 1", "name": "Miller"})
+    assert list(SiteDraft(site).homes("street")) == ["Miller", "Home 2"]
+    assert "no grid meter yet: its use is not known" in text_of(admin.get(DEVICES))
+    admin.post(f"{DEVICES}/remove", {"device": new["key"]})
+    assert SiteDraft(site).devices("street") == []
+    assert admin.post(f"{DEVICES}/remove", {"device": new["key"]}).status_code == 422
+    done = ["setup.place", "setup.exchange", "setup.rename", "setup.remove"]
+    assert [action for action, _, _ in recorded(database)] == done
+
+
+def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) -> None:
+    def says() -> str:
+        return text_of(admin.get("/console/setup/done"))
+
+    digest = hashlib.sha256((site / "site.toml").read_bytes()).hexdigest()
+    assert "everything is saved as you go" in says()
+    (site / "applied.json").write_text(json.dumps({"sha256": digest, "fault": ""}))
+    assert "everything is saved as you go" in says()
+    place(admin, SUN)
+    assert "being taken over" in says()
+    (site / "applied.json").write_text(json.dumps({"sha256": digest, "fault": "port 1883 is in use"}))
+    assert "not taken over: port 1883 is in use" in says()
+
+
+def test_broker_that_refuses_and_a_street_without_devices_say_what_to_look_at(
+    admin: Browser, found: dict[str, Any]
+) -> None:
+    admin.post("/console/setup/broker", {"address": "10.0.0.5"})
+    found["sources"] = [{"name": "", "address": "10.0.0.5:1883", "connected": False, "complaint": "not authorised"}]
+    found["cards"] = found["unknown"] = []
+    found["fault"] = "the adapter does not answer"
+    assert "No answer : the adapter does not answer." in text_of(admin.get("/console/setup/broker"))
+    found["fault"] = ""
+    page = text_of(admin.get("/console/setup/broker"))
+    assert "10.0.0.5:1883 does not let us in : not authorised." in page
+    assert "Are user and password those of the broker" in page
+    assert "No device is found yet." in text_of(admin.get(DEVICES))
+
+
+def test_utility_of_a_town_has_no_setup_and_nothing_links_to_it(
+    browser: Callable[..., Browser], settings: UtilitySettings
+) -> None:
+    assert '"/console/setup"' in browser(Role.ADMIN).get("/console/fleet").text
+    assert '"/console/setup"' not in browser(Role.VIEWER).get("/console/fleet").text
+    object.__setattr__(settings, "site", None)
+    town = browser(Role.ADMIN)
+    assert town.get("/console/").headers["location"] == "/console/town"
+    assert '"/console/setup"' not in town.get("/console/fleet").text
+    for path in ("", "/you", "/devices"):
+        assert town.get(f"/console/setup{path}").status_code == 404
+    assert town.post("/console/setup/sharing", {"on": "true"}).status_code == 404
+
+
+FORMS: dict[str, dict[str, str]] = {
+    "you": {"name": "x", "timezone": "Europe/Berlin", "currency": "EUR", "language": "de"},
+    "broker": {"address": "10.0.0.5", "user": "x", "password": "y"},
+    "devices/place": {
+        "card": SUN["key"],
+        "home": "Home 2",
+        "role": "sun",
+        "capacity_kwh": "3",
+        "minimum_percent": "50",
+        "share": "true",
+        "reduce": "true",
+        "unit": "kwh",
+    },
+    "devices/ignore": {"card": "x"},
+    "devices/exchange": {"device": BATTERY["key"], "card": SUN["key"]},
+    "devices/remove": {"device": "x"},
+    "homes/rename": {"home": "Home 1", "name": "x"},
+    "sharing": {"on": "true"},
+    "look": {"step": "devices"},
+}
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_wrong_input_of_each_form_is_refused_with_a_sentence_or_harmless(admin: Browser, site: Path, path: str) -> None:
+    place(admin, BATTERY, capacity_kwh="5")
+    for name in FORMS[path]:
+        for wrong in WRONG.values():
+            text = wrong.decode(errors="replace") if isinstance(wrong, bytes) else wrong
+            answer = admin.post(f"/console/setup/{path}", FORMS[path] | {name: text})
+            assert answer.status_code in (303, 422), (name, text[:40])
+            said = re.findall(r'role="alert".*?</p>', answer.text, re.DOTALL)
+            assert answer.status_code == 303 or said, (name, text[:40])
+            assert not FORBIDDEN.search(" ".join(said)), said
+            assert str(site) not in answer.text
+            SiteDraft(site).homes("street")
+
+
+@pytest.mark.parametrize(
+    ("level", "may_give", "says"),
+    [
+        (64.0, True, "H gives: its battery is at 64 %, above its minimum of 50 %."),
+        (64.0, False, "H gives nothing: its battery is at 64 %, and may not be told to give."),
+        (31.4, False, "H receives: its battery is at 31 %, below its minimum of 50 %."),
+        (50.0, True, "H neither gives nor receives: its battery is at its minimum of 50 %."),
+        (None, True, "H: its battery's level is not known yet."),
+    ],
+)
+def test_who_would_help_whom_is_one_sentence_each(level: float | None, says: str, *, may_give: bool) -> None:
+    assert [words for _, words in cards.helping([("H", level, 50, may_give)])] == [says]
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"power_w": 400.0}, ("0.4 kW", "takes")),
+        ({"power_w": -1900.0}, ("1.9 kW", "gives")),
+        ({"power_w": 1900.0, "role": "sun"}, ("1.9 kW", "makes")),
+        ({"level_percent": 64.0, "power_w": -800.0}, ("64 %", "gives 0.8 kW")),
+        ({"level_percent": 64.0}, ("64 %", "full")),
+        ({"total_kwh": 8412.64}, ("8,412.6", "kWh in total")),
+        ({}, ("", "no number yet")),
+    ],
+)
+def test_card_shows_the_number_that_a_person_recognizes(facts: dict[str, Any], shown: tuple[str, str]) -> None:
+    assert cards.live(solo("tasmota", "x") | facts) == shown

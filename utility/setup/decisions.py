@@ -1,0 +1,90 @@
+"""What people decide of their street: each changes the site file and is recorded, or nothing is changed."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.site.draft import PlacedDevice, SiteDraft
+from utility.access.people import Actor
+from utility.access.store.audit_log import record
+from utility.database.base import Connection
+from utility.database.database import Database, read_setting, save_setting
+from utility.discovery.store import newest
+from utility.setup.cards import Card, counter_card
+
+STREET = "street"  # the id of the one microgrid of a street
+MOST_IGNORED = 200  # numbers without a preset that are not shown any more; the oldest are shown again
+_IGNORED = "setup_ignored"  # the setting of the database with their keys
+
+
+@contextmanager
+def changing_site(
+    database: Database, folder: Path, actor: Actor, now: EpochSeconds, action: str, subject: str, after: object = None
+) -> Iterator[SiteDraft]:
+    """Change the site file, and record who did what.
+
+    Raises:
+        ConfigError: The change is refused.
+    """
+    with database.writes.begin() as connection:
+        draft = SiteDraft(folder)
+        yield draft
+        record(connection, actor, now, action, subject, None, after)
+        draft.save()
+
+
+def discovered(connection: Connection) -> dict[str, Any]:
+    """Return what the street's controller discovered last; without an answer yet, nothing."""
+    found = newest(connection, STREET)
+    return {"sources": [], "cards": [], "unknown": [], "left_out": 0, "fault": ""} if found is None else found[1]
+
+
+def card_of(database: Database, key: str, unit: str = "") -> Card:
+    """Return the card that a person saw, from the newest discovery.
+
+    Args:
+        key: Its key.
+        unit: What a number without a preset counts; empty: the card has a preset.
+
+    Raises:
+        ConfigError: It is not there any more, or the unit is none.
+    """
+    with database.reads.begin() as connection:
+        found = discovered(connection)
+    for card in found["cards"]:
+        if card["key"] == key:
+            return dict(card)
+    for number in found["unknown"]:
+        if number["key"] == key:
+            return counter_card(number, unit)
+    raise ConfigError("card: this device was not heard any more; wait until it is shown again")
+
+
+def placed_of(folder: Path, key: str) -> PlacedDevice:
+    """Return a placed device.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for device in SiteDraft(folder).devices(STREET):
+        if device.key == key:
+            return device
+    raise ConfigError("device: it is not placed any more")
+
+
+def ignored(connection: Connection) -> list[str]:
+    """Return the keys of numbers without a preset that a person ignores."""
+    keys: list[str] = json.loads(read_setting(connection, _IGNORED) or "[]")
+    return keys
+
+
+def ignore(database: Database, actor: Actor, key: str, now: EpochSeconds) -> None:
+    """Show a number without a preset no more."""
+    with database.writes.begin() as connection:
+        keys = [each for each in ignored(connection) if each != key]
+        save_setting(connection, _IGNORED, json.dumps([*keys, key][-MOST_IGNORED:]))
+        record(connection, actor, now, "setup.ignore", key)

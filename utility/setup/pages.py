@@ -1,0 +1,142 @@
+"""The pages of setup: five steps as plain forms; a script only lets cards come anew and points at homes."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import available_timezones
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from commonwatt.look.writing import NAMES
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.addresses import is_loopback
+from commonwatt.site.devices_broker import shown_login
+from commonwatt.site.draft import PlacedDevice, SiteDraft
+from utility.access.people import Actor, Right
+from utility.setup import cards
+from utility.setup.api import ACTIONS, site_of
+from utility.setup.decisions import STREET, discovered, ignored
+from utility.webkit.console.console import Console, RequestConsole
+from utility.webkit.rights import SetsUpStreet
+
+router = APIRouter(include_in_schema=False)
+router.routes += ACTIONS.forms.routes
+
+Step = Literal["you", "broker", "devices", "sharing", "done"]
+TITLES: Mapping[Step, str] = {
+    "you": "You",
+    "broker": "Broker",
+    "devices": "Devices",
+    "sharing": "Sharing",
+    "done": "Done",
+}
+PATH = "/console/setup"
+CURRENCIES = ("EUR", "USD", "GBP", "CHF", "SEK", "NOK", "DKK", "PLN", "CZK", "CAD", "AUD", "NZD")  # proposed
+
+
+def leads(console: Console, actor: Actor) -> bool:
+    """Return whether a person who comes to the console goes to setup first: no device of the street is placed."""
+    folder = console.api.settings.site
+    if folder is None or not actor.may(Right.SET_UP_STREET):
+        return False
+    with suppress(ConfigError):
+        return not SiteDraft(folder).devices(STREET)
+    return False
+
+
+@router.get(PATH)
+def first(console: RequestConsole, _: SetsUpStreet) -> Response:
+    """Go to the first step that is not done."""
+    steps = _steps(SiteDraft(site_of(console.api)), 0)
+    return RedirectResponse(f"{PATH}/{next(step for step, (is_done, _) in steps.items() if not is_done)}", 303)
+
+
+@router.get("/console/setup/{step}")
+def page(
+    console: RequestConsole,
+    request: Request,
+    actor: SetsUpStreet,
+    step: Step,
+    shown: Annotated[Literal["", "placed"], Query()] = "",
+) -> Response:
+    """Show a step with its check."""
+    folder = site_of(console.api)
+    draft = SiteDraft(folder)
+    with console.database.reads.begin() as connection:
+        found, hidden = discovered(connection), set(ignored(connection))
+    placed, by_key = draft.devices(STREET), {card["key"]: card for card in found["cards"]}
+    keys = {device.key for device in placed}
+    unknown = [number for number in found["unknown"] if number["key"] not in hidden]
+    to_place = [card for card in found["cards"] if card["key"] not in keys]
+    source = draft.source(STREET) or {}
+    content = {
+        "step": step,
+        "steps": _steps(draft, len(to_place)),
+        "titles": TITLES,
+        "draft": draft,
+        "office": draft.office,
+        "saved": _saved(folder),
+        # The controller may still answer of the broker before.
+        "sources": [one for one in found["sources"] if one["address"] == source.get("address")],
+        "seen": len(found["cards"]),
+        "to_place": to_place,
+        "unknown": unknown,
+        "left_out": found["left_out"],
+        "fault": found["fault"],
+        "placed": placed,
+        "by_key": by_key,
+        "homes": draft.homes(STREET),
+        "source": source,
+        "is_alone": is_loopback(console.api.settings.http),
+        "own": shown_login(folder) if step == "broker" else None,
+        "shown": shown,
+        "cards": cards,
+        "mark": lambda key: hashlib.sha256(key.encode(errors="replace")).hexdigest()[:12],
+        "languages": NAMES,
+        "currencies": CURRENCIES,
+        "zones": sorted(available_timezones()) if step == "you" else (),
+        "is_sharing": draft.is_sharing(STREET),
+        "helping": list(cards.helping(_levels(placed, by_key))),
+        "street": STREET,
+    }
+    return console.page(request, actor, f"setup_{step}.html", content)
+
+
+def _levels(
+    placed: Iterable[PlacedDevice], by_key: Mapping[str, cards.Card]
+) -> Iterator[tuple[str, float | None, int, bool]]:
+    """Yield of each placed battery its home, level and minimum in percent, and whether it may give."""
+    for each in placed:
+        if each.role == "battery":
+            level = by_key[each.key]["level_percent"] if each.key in by_key else None
+            yield each.home, level, each.minimum_percent or 0, "share" in each.told
+
+
+def _steps(draft: SiteDraft, to_place: int) -> dict[Step, tuple[bool, str]]:
+    """Return of each step whether it is done, and where it stands in words."""
+    placed, is_sharing = len(draft.devices(STREET)), draft.is_sharing(STREET)
+    zone = draft.timezone.rpartition("/")[2].replace("_", " ")
+    broker = str((draft.source(STREET) or {}).get("address", ""))
+    currency = draft.office.get("currency", "")
+    return {
+        "you": (bool(currency), ", ".join(filter(None, [draft.name, zone, currency]))),
+        "broker": (bool(broker), broker or "where devices publish"),
+        "devices": (placed > 0, f"{placed} of {placed + to_place} placed"),
+        "sharing": (is_sharing, "on" if is_sharing else "off until you say so"),
+        "done": (False, "first figures in 2 minutes"),
+    }
+
+
+def _saved(folder: Path) -> tuple[bool, str]:
+    """Return whether the street refused the site file as it is now, and words."""
+    with suppress(OSError, ValueError, TypeError, LookupError):
+        applied = json.loads((folder / "applied.json").read_bytes())
+        if fault := str(applied["fault"]):
+            return True, f"not taken over: {fault}"
+        if applied["sha256"] != hashlib.sha256((folder / "site.toml").read_bytes()).hexdigest():
+            return False, "being taken over"
+    return False, "everything is saved as you go"
