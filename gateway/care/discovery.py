@@ -1,6 +1,7 @@
 """What the adapter of foreign meters on this machine hears, for the utility: asked by HTTP, and cut until it fits."""
 
 import json
+import time
 from http.client import HTTPException
 from typing import Any
 
@@ -11,18 +12,54 @@ from commonwatt.protocol.reports import compressed, report_of
 NO_ADAPTER = "this controller has no adapter of foreign meters: its gateway has no setting adapter"
 
 
+KEPT_S = 120  # real seconds for which a device counts that an adapter, started anew, did not hear again yet
+MOST_CARDS = 200  # most cards of an answer
+_ASKED: dict[str, "HeardDevices"] = {}  # what was heard last, by the adapter's address
+
+
+class HeardDevices:
+    """The devices that an adapter heard lately: after each change of its file it starts anew, and has heard nothing."""
+
+    def __init__(self) -> None:
+        self._sources: list[object] = []
+        self._last: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def joined(self, found: dict[str, Any] | None, now_s: float) -> dict[str, Any] | None:
+        """Return an answer with the devices heard shortly before; ``None``: there is neither.
+
+        Args:
+            found: The adapter's answer; ``None``: it did not answer.
+        """
+        if found is not None:
+            sources = [one.get("address") for one in found.get("sources", ()) if isinstance(one, dict)]
+            self._last = self._last if sources == self._sources else {}
+            self._sources = sources
+            cards = [card for card in found["cards"][:MOST_CARDS] if isinstance(card, dict)]
+            self._last |= {str(card.get("key")): (now_s, card) for card in cards}
+        self._last = {key: one for key, one in self._last.items() if now_s - one[0] <= KEPT_S}
+        if found is None and not self._last:
+            return None
+        kept = [
+            card | {"age_s": (card.get("age_s") or 0) + round(now_s - at)} if at < now_s else card
+            for at, card in self._last.values()
+        ][:MOST_CARDS]
+        return {"sources": [], "unknown": [], "left_out": 0} | (found or {}) | {"cards": kept}
+
+
 def ask_adapter(address: str | None) -> str:
     """Return what was discovered as a report; without an answer, its ``fault``. It may take seconds."""
     if address is None:
         return _packed({"cards": [], "fault": NO_ADAPTER})
+    found, fault = None, ""
     try:
         code, body = ask_service(address, None, {}, "GET", "/discovered")
         found = json.loads(body)
         if code != 200 or not isinstance(found, dict) or not isinstance(found.get("cards"), list):
             raise ValueError(f"another program answers there: {code}")
     except (OSError, HTTPException, ValueError, RecursionError) as error:
-        return _packed({"cards": [], "fault": f"the adapter at {address} does not answer: {error}"[:300]})
-    return _packed(found)
+        found, fault = None, f"the adapter at {address} does not answer: {error}"[:300]
+    joined = _ASKED.setdefault(address, HeardDevices()).joined(found, time.monotonic())
+    return _packed(joined or {"cards": [], "fault": fault})
 
 
 def _packed(found: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.reports import read_report
-from gateway.care.discovery import NO_ADAPTER, ask_adapter
+from gateway.care.discovery import KEPT_S, NO_ADAPTER, HeardDevices, ask_adapter
 from gateway.events import Reported
 from harness.network.waiting import free_ports
 from harness.surroundings.gateway import START, World
@@ -51,6 +51,26 @@ def test_another_answer_is_a_fault(body: str, status: int) -> None:
 def test_without_an_adapter_or_its_answer_there_is_a_fault() -> None:
     assert json.loads(read_report(ask_adapter(None))) == {"cards": [], "fault": NO_ADAPTER}
     assert "refused" in json.loads(read_report(ask_adapter(f"127.0.0.1:{free_ports(1)[0]}")))["fault"]
+
+
+def test_devices_stay_while_an_adapter_that_was_started_anew_hears_them_again() -> None:
+    heard = HeardDevices()
+    source = {"sources": [{"address": "broker:1883"}]}
+    cards = [{"key": "tasmota kitchen 0", "age_s": 3}, {"key": "evcc evcc 0", "age_s": 1}]
+    assert heard.joined(source | {"cards": cards}, 10.0) is not None
+    again = heard.joined(source | {"cards": [{"key": "evcc evcc 0", "age_s": 0}]}, 20.0)
+    assert again is not None
+    assert {card["key"]: card["age_s"] for card in again["cards"]} == {"tasmota kitchen 0": 13, "evcc evcc 0": 0}
+    silent = heard.joined(None, 100.0)
+    assert silent is not None
+    assert len(silent["cards"]) == 2
+    later = heard.joined(source | {"cards": []}, 10.0 + KEPT_S + 1)
+    assert later is not None
+    assert [card["key"] for card in later["cards"]] == ["evcc evcc 0"]
+    other = heard.joined({"sources": [{"address": "other:1883"}], "cards": []}, 135.0)
+    assert other is not None
+    assert other["cards"] == []
+    assert heard.joined(None, 136.0) is None
 
 
 @pytest.mark.parametrize("left_out", [7, "much"])
