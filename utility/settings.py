@@ -61,12 +61,6 @@ class OfficeSettings(Settings):
     name: str = Field("", max_length=70, description="Who sends the bills.")
     address: tuple[str, ...] = Field((), max_length=4, description="The lines of its address.")
     logo: Path | None = Field(None, description="A picture for bills, PNG.")
-    language: Literal["en", "de", "es"] | None = Field(
-        None, description="The language of residents whose account and tariff name none; absent: their browser's."
-    )
-    currency: str = Field(
-        "USD", pattern=r"^[A-Z]{3}$", description="The currency of a first tariff, ISO 4217, until it is written."
-    )
     iban: Iban = Field("", max_length=42, description="The account for payments.")
     bic: str = Field("", max_length=11, description="Its bank.")
     creditor: str = Field("", max_length=35, description="The creditor identifier for direct debits.")

@@ -82,17 +82,17 @@ class SiteDraft:
     @property
     def name(self) -> str:
         """The name of the street."""
-        return str(self._site.get("town", {}).get("name", ""))
+        return str(self.town.get("name", ""))
 
     @property
     def timezone(self) -> str:
         """Its time zone."""
-        return str(self._site.get("town", {}).get("timezone", ""))
+        return str(self.town.get("timezone", ""))
 
     @property
-    def office(self) -> Mapping[str, Any]:
-        """The office's keys: ``language`` and ``currency`` of residents, if they are chosen."""
-        found: Mapping[str, Any] = self._site.get("utility", {}).get("office", {})
+    def town(self) -> Mapping[str, Any]:
+        """The keys of [town], such as ``language`` and ``currency`` of residents, if they are chosen."""
+        found: Mapping[str, Any] = self._site.get("town", {})
         return found
 
     @property
@@ -147,10 +147,8 @@ class SiteDraft:
         """Set what the street is called, where it is, and how its residents read and count."""
         if fault := _fault(name):
             raise ConfigError(f"the name {fault}")
-        self._site.setdefault("town", {}).update(name=name.strip(), timezone=timezone)
         chosen = {key: value for key, value in (("currency", currency), ("language", language)) if value}
-        if chosen:
-            self._site.setdefault("utility", {}).setdefault("office", {}).update(chosen)
+        self._site.setdefault("town", {}).update(name=name.strip(), timezone=timezone, **chosen)
 
     def use_broker(self, microgrid: str, *, address: str, user: str = "", password: str = "") -> None:
         """Set the broker on which the devices publish; an empty password keeps the one that is there."""

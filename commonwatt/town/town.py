@@ -35,6 +35,12 @@ class TownTable(Settings):
     latitude: float = Field(42.36, ge=-66, le=66, description="Degrees north; determines the sun's path.")
     longitude: float = Field(-71.06, ge=-180, le=180, description="Degrees east.")
     timezone: Zone = Field("America/New_York", description="Local time of tariffs and daily habits.")
+    language: Literal["en", "de", "es"] | None = Field(
+        None, description="The language of residents whose account and tariff name none; absent: their browser's."
+    )
+    currency: str = Field(
+        "USD", pattern=r"^[A-Z]{3}$", description="The currency of a first tariff, ISO 4217, until it is written."
+    )
     places: str | None = Field(
         None,
         pattern=r"^[^/\\\x00]{1,100}$",

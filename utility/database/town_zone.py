@@ -45,8 +45,10 @@ class TownZone:
         self.last = ZoneInfo(TownTable().timezone)
         # Where a demonstration's emulated past ended, when it was read last, epoch seconds; 0: there is none.
         self.emulated_until: EpochSeconds = 0
-        # The town's name, and its microgrid if it has one alone (else empty), when they were read last.
-        self.name = self.street = ""
+        # The town's name, its microgrid if it has one alone (else empty), its residents' language (empty: none is
+        # chosen) and the currency of a first tariff, when they were read last.
+        self.name = self.street = self.language = ""
+        self.currency = TownTable().currency
 
     def read(self) -> ZoneInfo:
         """Return the zone from the database: another process may register another town."""
@@ -54,5 +56,7 @@ class TownZone:
             self.last = zone_of(connection)
             figures = json.loads(read_setting(connection, TOWN) or "{}")
             self.name, self.street = figures.get("name", ""), figures.get("street", "")
+            self.language = figures.get("language", "")
+            self.currency = figures.get("currency", self.currency)
             self.emulated_until = int(read_setting(connection, EMULATED_UNTIL) or 0)
         return self.last

@@ -78,7 +78,7 @@ def page(
         "steps": _steps(draft, len(to_place)),
         "titles": TITLES,
         "draft": draft,
-        "office": draft.office,
+        "town": draft.town,
         "saved": _saved(folder),
         # The controller may still answer of the broker before.
         "sources": [one for one in found["sources"] if one["address"] == source.get("address")],
@@ -121,7 +121,7 @@ def _steps(draft: SiteDraft, to_place: int) -> dict[Step, tuple[bool, str]]:
     placed, is_sharing = len(draft.devices(STREET)), draft.is_sharing(STREET)
     zone = draft.timezone.rpartition("/")[2].replace("_", " ")
     broker = str((draft.source(STREET) or {}).get("address", ""))
-    currency = draft.office.get("currency", "")
+    currency = draft.town.get("currency", "")
     return {
         "you": (bool(currency), ", ".join(filter(None, [draft.name, zone, currency]))),
         "broker": (bool(broker), broker or "where devices publish"),

@@ -166,9 +166,8 @@ _DOLLARS = {"currency": "USD", "language": "en"}  # of bills whose tariff says n
 
 
 def _first_source(console: Console) -> str:
-    settings = console.api.settings
-    tariff = {"name": settings.billing.tariff, "timezone": console.zone().key}
-    bill = {"currency": settings.office.currency, "language": settings.office.language or "en"}
+    tariff = {"name": console.api.settings.billing.tariff, "timezone": console.zone().key}
+    bill = {"currency": console.api.zone.currency, "language": console.api.zone.language or "en"}
     kept = {"tariff": tariff, "policy": {"name": "spec"}} | ({} if bill == _DOLLARS else {"bill": bill})
     return written(PricesForm(), kept).text
 

@@ -107,7 +107,7 @@ def test_a_home_has_a_meter_for_each_direction_and_its_sun_and_battery_are_of_th
     ]
     assert len(again.devices("street")[0].meters) == 2
     assert list(again.homes("street")) == ["Home 1", "Home 2"]
-    assert (again.name, again.timezone, again.office["language"]) == ("Sunny Lane", "Europe/Vienna", "de")
+    assert (again.name, again.timezone, again.town["language"]) == ("Sunny Lane", "Europe/Vienna", "de")
 
 
 def test_a_second_battery_of_a_home_has_a_meter_of_its_own(draft: SiteDraft, tmp_path: Path) -> None:

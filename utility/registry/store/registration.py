@@ -132,6 +132,8 @@ def _figures(town: Town) -> dict[str, object]:
     return {
         "name": town.table.name,
         "timezone": town.table.timezone,
+        "language": town.table.language or "",
+        "currency": town.table.currency,
         "controllers": len(town.microgrids),
         "street": next(iter(town.microgrids)) if len(town.microgrids) == 1 else "",
         "meters": len(counted),

@@ -76,7 +76,7 @@ class Console:
         account = actor.account if actor is not None else account
         said = next((written(account) for written in self.written if account is not None), None)
         asked = _ASKED.search(request.headers.get("accept-language", "en").lower())
-        return said or Writing(language=self.api.settings.office.language or (asked[1] if asked else "en"))
+        return said or Writing(language=self.api.zone.language or (asked[1] if asked else "en"))
 
     def page(
         self,
@@ -97,12 +97,12 @@ class Console:
                 ``reader`` (how it is written) and ``board`` (the alarms; none for those who may not see them).
             zone: The zone of its times; ``None``: the town's, from the database.
         """
-        is_staff = actor is not None and actor.has(*STAFF)
+        is_staff, zone = actor is not None and actor.has(*STAFF), zone or self.zone()
         reader: Writing = content.get("reader") or self.reader(request, actor)
         shared = {
             "actor": actor,
             "now": self.now(),
-            "zone": zone or self.zone(),
+            "zone": zone,
             "emulated_until": self.api.zone.emulated_until,
             "pace": self.api.clock.speed,
             "machine_s": self.api.machine_s(),

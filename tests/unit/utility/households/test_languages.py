@@ -6,7 +6,6 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from utility.access.store.access import invite
 from utility.billing.bill import LINE_ROWS
 from utility.customers.people import Contact
 from utility.customers.store import newest_contacts, office_key, set_contact
-from utility.database.database import Database
+from utility.database.database import Database, read_setting, save_setting
+from utility.database.town_zone import TOWN
 from utility.energy.quarters import SettledQuality
 from utility.households.course import HOME_LOOKS
 
@@ -98,12 +98,13 @@ def test_no_english_word_is_left_on_the_pages_of_a_household(
     assert {path: found for path, found in left.items() if found} == {}
 
 
-def test_residents_whose_account_and_tariff_name_no_language_read_the_offices(browser: Browsers) -> None:
+def test_residents_whose_account_and_tariff_name_no_language_read_the_towns(
+    database: Database, browser: Browsers
+) -> None:
     person = browser()
-    console = person.app.state.console
-    office = console.api.settings.office.model_copy(update={"language": "de"})
-    settings = console.api.settings.model_copy(update={"office": office})
-    person.app.state.console = replace(console, api=replace(console.api, settings=settings))
+    with database.writes.begin() as connection:
+        figures = json.loads(read_setting(connection, TOWN) or "{}")
+        save_setting(connection, TOWN, json.dumps(figures | {"language": "de"}))
     assert "<title>Anmelden" in person.get("/console/login").text
 
 

@@ -1,8 +1,8 @@
 """Tariffs in the browser: every fault at once, a preview, two people; and their form, from a text and back."""
 
+import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -20,7 +20,8 @@ from harness.network.waiting import eventually
 from harness.surroundings.stored import store_months
 from utility.access.people import Role
 from utility.access.store import audit_log
-from utility.database.database import Database
+from utility.database.database import Database, save_setting
+from utility.database.town_zone import TOWN
 from utility.statistics.months import month_number
 from utility.tariffs import store as tariffs
 from utility.tariffs.file import TariffFile, table_of
@@ -55,13 +56,11 @@ def result_of(person: Browser, path: str) -> str:
     return address()
 
 
-def test_a_first_tariff_begins_in_the_currency_that_the_office_chose(browser: Browsers) -> None:
+def test_a_first_tariff_begins_in_the_currency_of_the_town(browser: Browsers, database: Database) -> None:
     clerk = browser(Role.CLERK)
-    console = clerk.app.state.console
-    office = console.api.settings.office.model_copy(update={"currency": "EUR"})
     assert "Base, dollars a month" in text_of(clerk.get("/console/rates/new"))
-    settings = console.api.settings.model_copy(update={"office": office})
-    clerk.app.state.console = replace(console, api=replace(console.api, settings=settings))
+    with database.writes.begin() as connection:
+        save_setting(connection, TOWN, json.dumps({"currency": "EUR"}))
     assert "Base, EUR a month" in text_of(clerk.get("/console/rates/new"))
 
 
