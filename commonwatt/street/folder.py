@@ -80,7 +80,7 @@ def prepare(folder: Path, *, lan: bool, say: Callable[[str], object]) -> None:
             port = next_free(HTTP_PORT, _ALL if lan else _LOOPBACK)
             if port != HTTP_PORT:
                 say(f"port {HTTP_PORT} is in use by another program: the pages are at port {port}, and stay there")
-            write_private(folder / FILE, _first_site(port, lan=lan))
+            write_private(folder / FILE, first_site(port, lan=lan))
         if (folder / DEVICES / CONF_FILE).exists():
             own_broker(folder, lan=lan)
         fault = apply(folder)
@@ -140,7 +140,8 @@ def _utility(folder: Path) -> dict[str, Any]:
     return dict(read_toml(folder / UTILITY / f"{UTILITY}.toml")[UTILITY])
 
 
-def _first_site(port: int, *, lan: bool) -> str:
+def first_site(port: int, *, lan: bool) -> str:
+    """Return the site file of a new street, whose pages are at a port."""
     head_end, broker, broker_http, gateway, adapter = (f"{_LOOPBACK}:{each}" for each in free_ports(5))
     microgrid = {
         "id": STREET,

@@ -28,8 +28,10 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
 from commonwatt.doctor.running import fetch_status, local_headers
 from commonwatt.model.records import RecordType
+from commonwatt.runtime.files import write_private
 from commonwatt.runtime.supervisor import STOP_WITHIN_S
 from commonwatt.site.draft import SiteDraft
+from commonwatt.street.folder import first_site
 from harness.foreign.neighbours import Neighbours, place_of
 from harness.network.waiting import PATIENCE_S, ended, eventually, free_port
 from harness.real import brokers
@@ -49,6 +51,10 @@ class OwnStreet:
     def start(self, *options: str, typed: str = "") -> str:
         """Start it, and return the link that it prints."""
         words = [*COMMAND, str(self.folder), *options]
+        if not options and not (self.folder / "site.toml").exists():
+            # Streets of several tests at once would each take the first free port, also one whose utility was killed.
+            self.folder.mkdir()
+            write_private(self.folder / "site.toml", first_site(free_port(), lan=False))
         with self.said.open("wb") as out, tempfile.TemporaryFile() as answers:
             answers.write(typed.encode())
             answers.seek(0)

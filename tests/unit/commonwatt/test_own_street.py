@@ -33,7 +33,7 @@ from commonwatt.street import cli
 from commonwatt.street import folder as module
 from commonwatt.street.backup import back_up, restore, set_passphrase
 from commonwatt.street.cli import UNIT, UNIT_FOLDER
-from commonwatt.street.folder import APPLIED_FILE, PARTS_FILE, _first_site, _serve, apply, link_of, prepare
+from commonwatt.street.folder import APPLIED_FILE, PARTS_FILE, _serve, apply, first_site, link_of, prepare
 from commonwatt.street.keeper import Keeper
 from harness.network.waiting import free_port
 from harness.real import forks
@@ -98,7 +98,7 @@ def test_the_home_network_is_served_when_it_was_asked_for_and_own_keys_stay(
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: host)
     path = tmp_path / "site.toml"
-    path.write_text(_first_site(8083, lan=True).replace('site = ".."', 'site = ".."\ngaps_s = 99'))
+    path.write_text(first_site(8083, lan=True).replace('site = ".."', 'site = ".."\ngaps_s = 99'))
     keys = load_site(path)[0].utility
     names = ["pi", "pi.local"] if host == "pi" else []
     assert (keys["http"], keys["http_plain_text"], keys["http_hosts"]) == ("0.0.0.0:8083", True, names)
@@ -115,7 +115,7 @@ def test_the_home_network_is_served_when_it_was_asked_for_and_own_keys_stay(
 
 def test_pages_that_a_person_serves_by_https_stay_so(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
-    path.write_text(_first_site(8083, lan=True).replace('site = ".."', 'http_certificate = "own.pem"'))
+    path.write_text(first_site(8083, lan=True).replace('site = ".."', 'http_certificate = "own.pem"'))
     text = path.read_text()
     _serve(path, lan=False)
     assert path.read_text() == text
@@ -194,7 +194,7 @@ def test_a_site_of_another_kind_is_refused(
 ) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    (site / "site.toml").write_text(_first_site(8080, lan=False))
+    (site / "site.toml").write_text(first_site(8080, lan=False))
     changed(site, before, after)
     monkeypatch.setattr(module, "_await_port", pytest.fail)
     with pytest.raises(ConfigError, match=says):

@@ -18,7 +18,7 @@ from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import digest
 from commonwatt.site.bundle import OF_CARE
 from commonwatt.site.draft import SiteDraft
-from commonwatt.street.folder import _first_site, apply
+from commonwatt.street.folder import apply, first_site
 from gateway.store.recovery import open_checked
 from harness.care.certificates import now
 from harness.docs.generate import blocks_of
@@ -48,7 +48,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of a street of one home, whose battery shares, and which has run."""
     site = tmp_path / "site"
     site.mkdir()
-    (site / "site.toml").write_text(_first_site(8080, lan=False))
+    (site / "site.toml").write_text(first_site(8080, lan=False))
     draft = SiteDraft(site)
     draft.use_broker("street", address="192.168.1.2", user="mqtt", password="secret")
     draft.place("street", grid("one"), home="Home 1", role="grid")
