@@ -34,6 +34,7 @@ from commonwatt.sqlite import copy_of, snapshot
 
 KEY_FILE = "backup-key"  # the key and its salt; backups are made once it is there
 BACKUPS = "backups"  # the folder of the backups
+NOW_FILE = "backup-now"  # asks the street's supervisor for a backup at once
 LAST_FILE = "last.json"  # there: the name of the last backup, or why there is none
 KEPT = 7  # backups that are kept
 LEAST_LETTERS = 12  # of a passphrase
@@ -43,7 +44,7 @@ _SALT_BYTES = 16
 _CHUNK_BYTES = 1 << 20
 _HEAD = struct.Struct(">I?")  # before each chunk: its encrypted bytes, and whether it is the last one
 _STOPPED = ("street adapter", "street gateway", "utility")
-_WITHOUT = {"logs", BACKUPS, "processes.json", "parts.json", "applied.json", "backup-now"}
+_WITHOUT = {"logs", BACKUPS, "processes.json", "parts.json", "applied.json", NOW_FILE}
 _WITHOUT_ENDS = (".lock", "-wal", "-shm", "-journal", ".new", ".starts")
 
 
@@ -58,6 +59,11 @@ def set_passphrase(folder: Path, passphrase: str) -> None:
     salt = secrets.token_bytes(_SALT_BYTES)
     keys = {"salt": base64.b64encode(salt).decode(), "key": base64.b64encode(_derived(passphrase, salt)).decode()}
     write_private(folder / KEY_FILE, json.dumps(keys))
+
+
+def kept(folder: Path) -> list[Path]:
+    """Return a street's backups, the newest first."""
+    return sorted((folder / BACKUPS).glob("street-*.cwb"), reverse=True)
 
 
 def _derived(passphrase: str, salt: bytes) -> bytes:
@@ -144,7 +150,7 @@ def back_up(folder: Path, day: str) -> Path:
                 with suppress(FileNotFoundError):  # It was replaced just now.
                     archive.add(source, member, recursive=False)
         sealed.finish()
-    for old in sorted(backups.glob("street-*.cwb"))[:-KEPT]:
+    for old in kept(folder)[KEPT:]:
         old.unlink()
     return path
 

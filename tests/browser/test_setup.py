@@ -89,6 +89,16 @@ def finish(seen: Visit, site: Path) -> None:
     page.get_by_role("button", name="Next: done").click()
     expect(page.get_by_text("Sunny Lane, Berlin, EUR").first).to_be_visible()
     assert seen.check() == []
+    page.get_by_role("link", name="Backup", exact=True).click()
+    expect(page.get_by_role("heading", name="Backup of your street")).to_be_visible()
+    for label in ("Passphrase, at least", "The same again"):
+        page.get_by_label(label).fill("seven quiet owls at noon")
+    page.get_by_role("button", name="Set the passphrase").click()
+    page.get_by_role("button", name="Back up now").click()
+    expect(page.get_by_text("A backup is being made")).to_be_visible()
+    assert (site / "backup-now").exists()
+    assert seen.check() == []
+    page.get_by_role("link", name="Back to setup").click()
     page.get_by_role("button", name="To your street").click()
     expect(page).to_have_url(f"{seen.address}/console/microgrids/street")
     assert SiteDraft(site).is_sharing("street")

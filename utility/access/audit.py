@@ -45,6 +45,8 @@ ACTIONS: Mapping[str, str] = {
     "setup.remove": "removed a device",
     "setup.rename": "renamed a home",
     "setup.share": "started or stopped the sharing of the street",
+    "setup.passphrase": "set the passphrase of backups",
+    "setup.backup": "had a backup made",
     "device.enrol": "enrolled a device",
     "device.revoke": "revoked a device",
     "device.readmit": "readmitted a device",

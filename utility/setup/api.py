@@ -11,7 +11,9 @@ from pydantic import Field
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
 from commonwatt.site.devices_broker import adapter_login, own_broker
+from commonwatt.street.backup import KEY_FILE, NOW_FILE, set_passphrase
 from utility.access.people import Right
+from utility.access.store.audit_log import record
 from utility.discovery import decisions as discovery
 from utility.setup.decisions import STREET, card_of, changing_site, ignore, placed_of
 from utility.webkit.actions import Act, Actions
@@ -93,6 +95,13 @@ class Looking(RequestBody):
     """The page that shows what is found."""
 
     step: Literal["broker", "devices", "sharing"] = Field("devices", description="The page that follows.")
+
+
+class Passphrase(RequestBody):
+    """The passphrase of backups, typed twice."""
+
+    passphrase: str = Field(max_length=200, description="It encrypts backups from now on.")
+    again: str = Field(max_length=200, description="The same again.")
 
 
 def site_of(api: Api) -> Path:
@@ -212,3 +221,27 @@ def share(act: Act, asked: Sharing) -> str:
     with _change(act, "setup.share", "street", {"on": asked.on}) as draft:
         draft.share(STREET, on=asked.on)
     return "The street shares now." if asked.on else "The street shares no more."
+
+
+@ACTIONS.add("/setup/backup/passphrase", _RIGHT, back=f"{_PAGE}/backup", refused=422)
+def protect(act: Act, asked: Passphrase) -> str:
+    """Set the passphrase of backups, which are then made each night."""
+    folder = site_of(act.api)
+    if asked.passphrase != asked.again:
+        raise ConfigError("again: is another passphrase than the first one")
+    with act.database.writes.begin() as connection:
+        record(connection, act.actor, act.now, "setup.passphrase", "street")
+        set_passphrase(folder, asked.passphrase)
+    return "The passphrase is set: keep it where this computer is not. Backups are made from now on."
+
+
+@ACTIONS.add("/setup/backup", _RIGHT, back=f"{_PAGE}/backup", refused=422)
+def back_up(act: Act) -> str:
+    """Have a backup made at once."""
+    folder = site_of(act.api)
+    if not (folder / KEY_FILE).exists():
+        raise ConfigError("set a passphrase first")
+    with act.database.writes.begin() as connection:
+        record(connection, act.actor, act.now, "setup.backup", "street")
+        (folder / NOW_FILE).touch()
+    return "A backup is being made. It is in the list within a minute."

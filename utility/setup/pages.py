@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
 
 from commonwatt.look.writing import NAMES
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
 from commonwatt.site.devices_broker import shown_login
 from commonwatt.site.draft import PlacedDevice, SiteDraft
+from commonwatt.street.backup import BACKUPS, KEPT, KEY_FILE, LAST_FILE, LEAST_LETTERS, kept
 from utility.access.people import Actor, Right
 from utility.setup import cards
 from utility.setup.api import ACTIONS, site_of
 from utility.setup.decisions import STREET, discovered, ignored
 from utility.webkit.console.console import Console, RequestConsole
-from utility.webkit.rights import SetsUpStreet
+from utility.webkit.rights import SetsUpStreet, may
 
 router = APIRouter(include_in_schema=False)
 router.routes += ACTIONS.forms.routes
@@ -53,6 +54,31 @@ def first(console: RequestConsole, _: SetsUpStreet) -> Response:
     """Go to the first step that is not done."""
     steps = _steps(SiteDraft(site_of(console.api)), 0)
     return RedirectResponse(f"{PATH}/{next(step for step, (is_done, _) in steps.items() if not is_done)}", 303)
+
+
+@router.get("/console/setup/backup")
+def backups(console: RequestConsole, request: Request, actor: SetsUpStreet) -> Response:
+    """Show the backups, and the form of their passphrase."""
+    folder = site_of(console.api)
+    last = folder / BACKUPS / LAST_FILE
+    files = [(path.name, path.stat()) for path in kept(folder)]
+    content = {
+        "files": [(name, stat.st_mtime, stat.st_size) for name, stat in files],
+        "last": json.loads(last.read_bytes()) if last.exists() else {"name": "", "fault": ""},
+        "has_key": (folder / KEY_FILE).exists(),
+        "least": LEAST_LETTERS,
+        "most": KEPT,
+    }
+    return console.page(request, actor, "setup_backup.html", content)
+
+
+@router.get("/console/setup/backup/{name}", dependencies=[may(Right.SET_UP_STREET, session=True)])
+def backup_file(console: RequestConsole, name: str) -> FileResponse:
+    """Return a backup; no token gets one."""
+    found = {path.name: path for path in kept(site_of(console.api))}
+    if name not in found:
+        raise HTTPException(404, "there is no such backup any more")
+    return FileResponse(found[name], filename=name, content_disposition_type="attachment")
 
 
 @router.get("/console/setup/{step}")

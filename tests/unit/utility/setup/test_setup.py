@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from commonwatt.site.draft import SiteDraft
-from harness.console import Browser, text_of
+from commonwatt.street.backup import KEY_FILE
+from harness.console import Browser, Client, text_of
 from harness.foreign.discoveries import BATTERY, DISCOVERY, PLUG, SITE, SUN, grid, solo
 from tests.unit.utility.assembly.test_refused_forms import FORBIDDEN, WRONG
 from tests.unit.utility.conftest import NOW
@@ -270,6 +271,59 @@ def test_utility_of_a_town_has_no_setup_and_nothing_links_to_it(
     assert town.post("/console/setup/sharing", {"on": "true"}).status_code == 404
 
 
+BACKUP = "/console/setup/backup"
+WORDS = "seven quiet owls at noon"
+
+
+def test_backup_is_asked_for_under_a_passphrase_typed_twice_that_no_log_and_no_page_has(
+    admin: Browser, site: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    assert "Back up now" not in admin.get(BACKUP).text
+    assert "set a passphrase first" in text_of(admin.post(BACKUP))
+    for fields, why in (
+        ({"passphrase": "too-short", "again": "too-short"}, "the passphrase needs at least 12 letters"),
+        ({"passphrase": WORDS, "again": WORDS.upper()}, "is another passphrase than the first one"),
+    ):
+        answer = admin.post(f"{BACKUP}/passphrase", fields)
+        assert (answer.status_code, why in text_of(answer)) == (422, True)
+        assert not any(word in answer.text for word in fields.values())
+    assert not (site / KEY_FILE).exists()
+    assert admin.post(f"{BACKUP}/passphrase", {"passphrase": WORDS, "again": WORDS}).headers["location"] == BACKUP
+    assert "Back up now" in admin.get(BACKUP).text
+    assert admin.post(BACKUP).status_code == 303
+    assert (site / "backup-now").exists()
+    assert [action for action, _, _ in recorded(database)] == ["setup.passphrase", "setup.backup"]
+    assert WORDS not in caplog.text + str(recorded(database)) + admin.get(BACKUP).text
+
+
+def test_backups_are_listed_and_sent_to_administrators_in_person_and_no_other_file_is(
+    admin: Browser, browser: Callable[..., Browser], site: Path
+) -> None:
+    (site / "backups").mkdir()
+    (site / KEY_FILE).write_text("{}")
+    for name in ("street-2026-05-01.cwb", "street-2026-05-02.cwb", "last.json", ".half"):
+        (site / "backups" / name).write_text(json.dumps({"name": name, "fault": "No space left on device"}))
+    page = admin.get(BACKUP)
+    assert "The last backup was not made : No space left on device." in text_of(page)
+    assert re.findall(r'href="(/console/setup/backup/[^"]*)"', page.text) == [
+        f"{BACKUP}/street-2026-05-02.cwb",
+        f"{BACKUP}/street-2026-05-01.cwb",
+    ]
+    (site / "backups" / "last.json").write_text('{"name": "street-2026-05-02.cwb", "fault": ""}')
+    assert "The last backup was made : street-2026-05-02.cwb." in text_of(admin.get(BACKUP))
+    answer = admin.get(f"{BACKUP}/street-2026-05-01.cwb")
+    assert "street-2026-05-01.cwb" in answer.text
+    assert answer.headers["content-disposition"] == 'attachment; filename="street-2026-05-01.cwb"'
+    for name in ("last.json", ".half", "..%2fsite.toml", "..%2f..%2fsite.toml", "%2fetc%2fpasswd", "street-1.cwb"):
+        answer = admin.get(f"{BACKUP}/{name}")
+        assert (answer.status_code, "boundary" in answer.text) == (404, False), name
+    for role in (Role.VIEWER, Role.OPERATOR):
+        assert browser(role).get(f"{BACKUP}/street-2026-05-01.cwb").status_code == 403
+        assert browser(role).get(BACKUP).status_code == 403
+    assert Client(admin.app).get(f"{BACKUP}/street-2026-05-01.cwb").status_code == 403, "no token gets one"
+
+
 FORMS: dict[str, dict[str, str]] = {
     "you": {"name": "x", "timezone": "Europe/Berlin", "currency": "EUR", "language": "de"},
     "broker": {"address": "10.0.0.5", "user": "x", "password": "y"},
@@ -289,6 +343,7 @@ FORMS: dict[str, dict[str, str]] = {
     "homes/rename": {"home": "Home 1", "name": "x"},
     "sharing": {"on": "true"},
     "look": {"step": "devices"},
+    "backup/passphrase": {"passphrase": WORDS, "again": WORDS},
 }
 
 
