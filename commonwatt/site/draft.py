@@ -41,6 +41,7 @@ class PlacedDevice:
     home: str  # the home's name
     role: str  # one of ``ROLES``
     meters: tuple[int, ...]  # our meters that have its values
+    account: int  # of its home; 0: none
     capacity_wh: int | None = None  # of a battery
     minimum_percent: int | None = None  # of a battery: below it, it gives nothing
     told: tuple[str, ...] = ()  # what it may be told: ``share``, ``reduce``
@@ -123,6 +124,7 @@ class SiteDraft:
                     home=meter.town.get("location", ""),
                     role=role,
                     meters=(number,),
+                    account=meter.town.get("account", 0),
                     capacity_wh=battery.get("capacity_wh"),
                     minimum_percent=battery.get("minimum_percent"),
                     told=tuple(device.get("obeys", ())),

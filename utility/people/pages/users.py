@@ -1,5 +1,7 @@
 """People and API tokens: list, invite, roles, new links, sessions, disable; tokens made and revoked."""
 
+import re
+import unicodedata
 from typing import Annotated, Any
 
 from fastapi import Form, HTTPException, Path, Query, Request, Response
@@ -46,7 +48,8 @@ _AtConsole = Annotated[Actor, may(Right.MANAGE_PEOPLE, session=True)]
 
 _Roles = Annotated[list[Role], Form()]
 _Sure = Annotated[bool, Form()]
-_Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
+_ACCOUNT = r"^[0-9]{0,5}$"
+_Account = Annotated[str, Form(pattern=_ACCOUNT)]
 
 
 router = ACTIONS.forms
@@ -60,12 +63,15 @@ def users(
     search: Annotated[str, Query(max_length=64)] = "",
     role: Annotated[str, Query(max_length=16)] = "",
     after: Annotated[str, Query(max_length=32)] = "",
+    account: Annotated[str, Query(pattern=_ACCOUNT)] = "",
+    display: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Return the people, some at a time."""
+    """Return the people, some at a time; the form of an invitation is filled in for an account and a name."""
     machine_s = gate_of(request).now()
     wanted = Role(role) if role in set(Role) else None
     found = console.database.read(list_people, search, wanted, after, SHOWN + 1, machine_s)
     content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
+    content |= {"account": account, "display": display, "login": _login_of(display)}
     content["next"] = found[SHOWN - 1].name if len(found) > SHOWN else ""
     return _page(console, request, actor, "users.html", content)
 
@@ -130,6 +136,12 @@ def _ask_about_both(before: frozenset[Role], after: frozenset[Role], *, is_sure:
     if both <= after and not (is_sure or both <= before):
         text = "sure_both: Clerk and approver in one person: with few people this leaves no second one. Give both"
         raise HTTPException(422, text)
+
+
+def _login_of(display: str) -> str:
+    """Return a name at login for a name for people, such as ``home-1``; empty: it has no Latin letter."""
+    plain = unicodedata.normalize("NFKD", display.lower()).encode("ascii", "ignore").decode()
+    return re.sub("[^a-z0-9]+", "-", plain).lstrip("-0123456789")[:32].rstrip("-")
 
 
 def _done(console: Console, actor: ManagesPeople, name: str, words: str) -> Response:

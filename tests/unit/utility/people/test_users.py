@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Barrier
 from types import SimpleNamespace
 from typing import cast
+from urllib.parse import urlencode
 
 import pytest
 
@@ -63,6 +64,24 @@ def actions(database: Database) -> list[tuple[str, str, str]]:
     with database.reads.begin() as connection:
         found = audit_log.entries(connection, audit_log.AuditFilter(), 99)
     return [(one["person"], one["action"], one["subject"]) for one in reversed(found)]
+
+
+@pytest.mark.parametrize(
+    ("display", "login"),
+    [("Home 1", "home-1"), ("Mül\u00a0ler!", "mul-ler"), ("7 a", "a"), ("日本", ""), ('"><b id=x>', "b-id-x")],
+)
+def test_invitation_form_is_filled_in_for_an_account_and_a_name(admin: Browser, display: str, login: str) -> None:
+    page = admin.get(f"/console/users?{urlencode({'account': '3', 'display': display})}").text
+    form = page[page.index('id="invite"') :]
+    values = dict(re.findall(r'<input name="(\w+)"[^>]*? value="([^"]*)"', form))
+    assert {name: html.unescape(value) for name, value in values.items()} == {
+        "name": login,
+        "display": display,
+        "account": "3",
+    }
+    assert re.findall(r'value="(\w+)" checked', form) == ["resident"]
+    assert '" checked' not in admin.get("/console/users").text
+    assert admin.get("/console/users?account=x").status_code == 422
 
 
 def test_invited_person_logs_in_with_the_roles_given_until_disabled(
