@@ -27,6 +27,7 @@ PORT = 1883  # of a broker whose address has none
 PASSWORD = "source.password"  # noqa: S105 - the file with the password at the devices' broker
 LONGEST = 64  # most characters of a name
 _FIRST_METER = 1_000_001
+_FIRST_ACCOUNT = 50_001  # those of houses that are counted, not listed, begin at 1
 _COUNTS = {"sun": "generation", "battery": "level", "load": "register"}
 _TYPES = {"grid": {"through", "register"}, "sun": {"generation"}, "battery": {"stored"}, "load": {"register"}}
 _OWN = frozenset(AdapterDevice.model_fields)
@@ -358,13 +359,13 @@ class SiteDraft:
     ) -> _HomeMeter:
         """Add a meter of a home; its account is the home's."""
         meters = self._site.setdefault("meter", [])
-        accounts = {table.get("location"): table["account"] for table in meters if table.get("account")}
+        accounts = {(t["microgrid"], t.get("location")): t["account"] for t in meters if t.get("account")}
         town = {
             "microgrid": microgrid,
             "id": 1 + max([_FIRST_METER - 1, *self._ids(microgrid)]),
             "direction": direction,
             "location": home,
-            "account": accounts.get(home, 1 + max(accounts.values(), default=0)),
+            "account": accounts.get((microgrid, home), 1 + max([_FIRST_ACCOUNT - 1, *accounts.values()])),
             "record_types": sorted(types),
             "adapter": True,
         }

@@ -257,3 +257,20 @@ def test_a_device_whose_preset_counts_generation_is_a_sun_and_no_grid_meter(draf
     draft.place("street", charger, home="Home 1", role="sun")
     draft.save()
     assert list(types_of(tmp_path).values()) == [{RecordType.GENERATION}]
+
+
+def test_homes_of_one_name_in_two_microgrids_and_counted_houses_have_accounts_of_their_own(tmp_path: Path) -> None:
+    mill = SITE.partition("[[microgrid]]")[2].replace("street", "mill").replace("houses = 0", "houses = 8")
+    mill = mill.replace("9102", "9103").replace("[microgrid.", 'address = "192.168.1.20"\n[microgrid.')
+    (tmp_path / "site.toml").write_text(f"{SITE}\n[[microgrid]]{mill}")
+    draft = SiteDraft(tmp_path)
+    for microgrid in ("street", "mill"):
+        draft.use_broker(microgrid, address="192.168.1.30")
+        for device in (SUN, PLUG):
+            draft.place(microgrid, device, home="Home 1", role="sun" if device is SUN else "load")
+    draft.save()
+    accounts = {(each.microgrid, each.location, each.account) for each in load_site(tmp_path / "site.toml")[1].meters}
+    homes = {(microgrid, "Home 1", 50_001 + n) for n, microgrid in enumerate(("street", "mill"))}
+    assert homes == {one for one in accounts if one[1] == "Home 1"}
+    assert not {account for _, _, account in homes} & {account for _, _, account in accounts - homes}
+    assert {one.account for one in draft.devices("mill")} == {50_002}

@@ -101,8 +101,8 @@ def test_five_steps_make_a_street_and_each_change_is_recorded(
     assert admin.get("/console/setup").headers["location"] == "/console/setup/done"
     done = text_of(admin.get("/console/setup/done"))
     assert "Sunny Lane, Vienna, EUR" in done
-    assert "battery, one device; complete · account 1, invite the resident" in " ".join(done.split()), done
-    assert "/console/users?account=1&amp;display=Home+1#invite" in admin.get("/console/setup/done").text
+    assert "battery, one device; complete · account 50001, invite the resident" in " ".join(done.split()), done
+    assert "/console/users?account=50001&amp;display=Home+1#invite" in admin.get("/console/setup/done").text
     draft = SiteDraft(site)
     assert draft.is_sharing("street")
     assert [(one.role, one.capacity_wh, one.minimum_percent, one.told) for one in draft.devices("street")] == [
