@@ -15,6 +15,7 @@ from commonwatt.street.backup import KEY_FILE, NOW_FILE, set_passphrase
 from utility.access.people import Right
 from utility.access.store.audit_log import record
 from utility.discovery import decisions as discovery
+from utility.setup import decisions
 from utility.setup.decisions import STREET, card_of, changing_site, ignore, placed_of
 from utility.webkit.actions import Act, Actions
 from utility.webkit.requests import RequestBody
@@ -201,9 +202,7 @@ def exchange(act: Act, asked: Exchanging) -> str:
 @ACTIONS.add("/setup/devices/remove", _RIGHT, back=f"{_PAGE}/devices?shown=placed", refused=422)
 def remove(act: Act, asked: Removing) -> str:
     """Remove a placed device; what it measured stays."""
-    before = placed_of(site_of(act.api), asked.device)
-    with _change(act, "setup.remove", asked.device, {"home": before.home}) as draft:
-        draft.remove(STREET, asked.device)
+    before = decisions.remove(act.database, site_of(act.api), act.actor, act.now, asked.device)
     return f"{before.title} is removed from {before.home}."
 
 

@@ -14,6 +14,7 @@ from utility.access.store.audit_log import record
 from utility.database.base import Connection
 from utility.database.database import Database, read_setting, save_setting
 from utility.discovery.store import newest
+from utility.registry.store.accounts import end_places
 from utility.setup.cards import Card, counter_card
 
 STREET = "street"  # the id of the one microgrid of a street
@@ -74,6 +75,21 @@ def placed_of(folder: Path, key: str) -> PlacedDevice:
         if device.key == key:
             return device
     raise ConfigError("device: it is not placed any more")
+
+
+def remove(database: Database, folder: Path, actor: Actor, now: EpochSeconds, key: str) -> PlacedDevice:
+    """Remove a placed device; of our meters that are gone with it, no reading is expected from the next quarter on.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    before = placed_of(folder, key)
+    with database.writes.begin() as connection:
+        draft = SiteDraft(folder)
+        end_places(connection, draft.remove(STREET, key), actor.name, now)
+        record(connection, actor, now, "setup.remove", key, None, {"home": before.home})
+        draft.save()
+    return before
 
 
 def ignored(connection: Connection) -> list[str]:

@@ -5,23 +5,33 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from commonwatt.model.units import QUARTER_S, quarter_of
 from commonwatt.site.draft import SiteDraft
+from commonwatt.site.places import load_site
 from commonwatt.street.backup import KEY_FILE
 from harness.console import Browser, Client, text_of
 from harness.foreign.discoveries import BATTERY, DISCOVERY, PLUG, SITE, SUN, grid, solo
+from harness.surroundings.messages import append, blocks
 from tests.unit.utility.assembly.test_refused_forms import FORBIDDEN, WRONG
 from tests.unit.utility.conftest import NOW
-from utility.access.people import Role
+from utility.access.people import Role, on_machine
 from utility.access.store import audit_log
-from utility.database.database import Database
+from utility.database.database import Database, open_database
+from utility.readings.store.completeness import completeness
+from utility.readings.store.writer import Writer
+from utility.registry.store.accounts import load_dated_registry
+from utility.registry.store.registration import fill_registry
+from utility.registry.store.registry import removed_meters
 from utility.settings import UtilitySettings
-from utility.setup import cards
+from utility.setup import cards, decisions
 
 DEVICES = "/console/setup/devices"
 
@@ -227,6 +237,34 @@ def test_placed_device_is_exchanged_and_removed_and_its_home_renamed(
     assert admin.post(f"{DEVICES}/remove", {"device": new["key"]}).status_code == 422
     done = ["setup.place", "setup.exchange", "setup.rename", "setup.remove"]
     assert [action for action, _, _ in recorded(database)] == done
+
+
+def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_its_readings(
+    site: Path, tmp_path: Path
+) -> None:
+    draft = SiteDraft(site)
+    draft.use_broker("street", address="10.0.0.5")
+    for name in ("p1", "p2"):
+        draft.place("street", grid(name), home=f"Home {name}", role="grid")
+    draft.save()
+    gone, stays = (device.meters for device in draft.devices("street"))
+    quarter = quarter_of(NOW)
+    with closing(open_database(f"sqlite:///{tmp_path}/street.db", create=True)) as database:
+        with database.writes.begin() as connection:
+            fill_registry(connection, load_site(site / "site.toml")[1], now=NOW - 9 * QUARTER_S)
+        slots = dict.fromkeys(range(60), 5)
+        for meter in (*gone, *stays):
+            made = append(blocks(slots, meter=meter, quarter=quarter - 1), sender="street")
+            Writer(database).commit([replace(made, owner="street")])
+        decisions.remove(database, site, on_machine("anna"), NOW, grid("p1")["key"])
+        counts = {one.meter: one.counts for one in completeness(database, quarter - 1, quarter + 9)}
+        with database.reads.begin() as connection:
+            assert set(removed_meters(connection).values()) == {quarter + 1}
+        with database.writes.begin() as connection:
+            fill_registry(connection, load_site(site / "site.toml")[1], now=NOW)  # As the street takes the file.
+            assert load_dated_registry(connection).meters[gone[0]].end == quarter + 1
+    assert {(counts[meter].exact, counts[meter].missing) for meter in gone} == {(60, 60)}
+    assert {(counts[meter].exact, counts[meter].missing) for meter in stays} == {(60, 9 * 60)}
 
 
 def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) -> None:
