@@ -178,7 +178,7 @@ def test_refused_device_keeps_what_was_typed_and_has_the_focus(open_setup: Calla
     expect(form.get_by_label("keeps at least")).to_have_value("35")
     seen.faults.clear()  # Chromium reports the answer 422.
     form.get_by_label("capacity").blur()
-    with page.expect_response("**/console/setup/devices"):
+    with page.expect_response("**/console/setup/devices?microgrid=street"):
         page.clock.run_for(5_000)
     expect(form.get_by_label("keeps at least")).to_have_value("35")
     assert seen.check() == []

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
+from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.site.devices_broker import adapter_login, own_broker
 from commonwatt.street.backup import KEY_FILE, NOW_FILE, set_passphrase
 from utility.access.people import Right
@@ -27,6 +28,7 @@ KEY = Field(max_length=600, description="The key of its card, of the newest disc
 DEVICE = Field(max_length=600, description="The key of the placed device.")
 HOME = Field(max_length=40, description="The home's name.")
 _PAGE = "/console/setup"
+_OF = "microgrid={asked.microgrid}"
 _RIGHT = Right.SET_UP_STREET
 
 
@@ -39,7 +41,13 @@ class Described(RequestBody):
     language: Literal["en", "de", "es"] = Field("en", description="The language of its residents.")
 
 
-class BrokerChosen(RequestBody):
+class OfMicrogrid(RequestBody):
+    """What concerns one microgrid."""
+
+    microgrid: str = Field(STREET, pattern=f"^{MICROGRID_PATTERN}$", description="It, whose controller has an adapter.")
+
+
+class BrokerChosen(OfMicrogrid):
     """The broker to which devices publish."""
 
     address: str = Field(max_length=260, description="Its host and port.")
@@ -47,7 +55,7 @@ class BrokerChosen(RequestBody):
     password: str = Field("", max_length=200, description="The password.")
 
 
-class Placing(RequestBody):
+class Placing(OfMicrogrid):
     """A discovered device with what a person says of it."""
 
     card: str = KEY
@@ -60,39 +68,39 @@ class Placing(RequestBody):
     unit: Literal["", "wh", "kwh", "pulses"] = Field("", description="What a number without a preset counts.")
 
 
-class Ignoring(RequestBody):
+class Ignoring(OfMicrogrid):
     """A number without a preset that is not shown any more."""
 
     card: str = KEY
 
 
-class Exchanging(RequestBody):
+class Exchanging(OfMicrogrid):
     """A placed device and the one that takes its place."""
 
     device: str = DEVICE
     card: str = KEY
 
 
-class Removing(RequestBody):
+class Removing(OfMicrogrid):
     """A placed device that is removed."""
 
     device: str = DEVICE
 
 
-class Renaming(RequestBody):
+class Renaming(OfMicrogrid):
     """A home and its new name."""
 
     home: str = HOME
     name: str = Field(min_length=1, max_length=40, description="The new name.")
 
 
-class Sharing(RequestBody):
+class Sharing(OfMicrogrid):
     """Whether the street's batteries share."""
 
     on: bool = Field(description="Whether they do.")
 
 
-class Looking(RequestBody):
+class Looking(OfMicrogrid):
     """The page that shows what is found."""
 
     step: Literal["broker", "devices", "sharing"] = Field("devices", description="The page that follows.")
@@ -131,11 +139,11 @@ def describe(act: Act, asked: Described) -> str:
     return f"{asked.name} is saved."
 
 
-@ACTIONS.add("/setup/broker", _RIGHT, back=f"{_PAGE}/broker", refused=422)
+@ACTIONS.add("/setup/broker", _RIGHT, back=f"{_PAGE}/broker?{_OF}", refused=422)
 def use_broker(act: Act, asked: BrokerChosen) -> str:
     """Use a broker that is there."""
-    with _change(act, "setup.broker", asked.address, {"user": asked.user}) as draft:
-        draft.use_broker(STREET, **asked.model_dump())
+    with _change(act, "setup.broker", asked.address, {"microgrid": asked.microgrid, "user": asked.user}) as draft:
+        draft.use_broker(**asked.model_dump())
     return "The broker is saved. Whether it answers stands below within half a minute."
 
 
@@ -150,20 +158,19 @@ def use_own_broker(act: Act) -> str:
     return "Our own broker is used. Type its address and login into your devices."
 
 
-@ACTIONS.add("/setup/look", _RIGHT, back=f"{_PAGE}/{{asked.step}}", refused=422)
+@ACTIONS.add("/setup/look", _RIGHT, back=f"{_PAGE}/{{asked.step}}?{_OF}", refused=422)
 def look(act: Act, asked: Looking) -> str:
     """Ask what is discovered; the answer is on the page within some seconds."""
-    del asked
     site_of(act.api)
-    discovery.ask(act.database, act.actor, STREET, act.now)
+    discovery.ask(act.database, act.actor, asked.microgrid, act.now)
     return "Asked. What is found stands here within some seconds: look again."
 
 
-@ACTIONS.add("/setup/devices/place", _RIGHT, back=f"{_PAGE}/devices", refused=422)
+@ACTIONS.add("/setup/devices/place", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)
 def place(act: Act, asked: Placing) -> str:
     """Place a discovered device in a home."""
     site_of(act.api)
-    card = card_of(act.database, asked.card, asked.unit)
+    card = card_of(act.database, asked.microgrid, asked.card, asked.unit)
     if not asked.home:
         raise ConfigError("home: choose the home of the device")
     if not asked.role:
@@ -175,13 +182,14 @@ def place(act: Act, asked: Placing) -> str:
     battery = battery if is_battery else {}
     may = {"share": is_battery and asked.share, "reduce": asked.role == "load" and asked.reduce}
     told = tuple(kind for kind in may if may[kind] and card[kind])
-    after = {"home": asked.home, "role": asked.role, "told": [card[kind]["topic"] for kind in told], **battery}
+    where = {"microgrid": asked.microgrid, "home": asked.home}
+    after = {**where, "role": asked.role, "told": [card[kind]["topic"] for kind in told], **battery}
     with _change(act, "setup.place", asked.card, after) as draft:
-        draft.place(STREET, card, home=asked.home, role=asked.role, told=told, **battery)
+        draft.place(asked.microgrid, card, home=asked.home, role=asked.role, told=told, **battery)
     return f"{card['title']} is placed in {asked.home}."
 
 
-@ACTIONS.add("/setup/devices/ignore", _RIGHT, back=f"{_PAGE}/devices", refused=422)
+@ACTIONS.add("/setup/devices/ignore", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)
 def ignore_number(act: Act, asked: Ignoring) -> str:
     """Show a number without a preset no more."""
     site_of(act.api)
@@ -189,36 +197,36 @@ def ignore_number(act: Act, asked: Ignoring) -> str:
     return "It is not shown any more."
 
 
-@ACTIONS.add("/setup/devices/exchange", _RIGHT, back=f"{_PAGE}/devices?shown=placed", refused=422)
+@ACTIONS.add("/setup/devices/exchange", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)
 def exchange(act: Act, asked: Exchanging) -> str:
     """Put another device in the place of one that was exchanged; the place keeps its past."""
-    before = placed_of(site_of(act.api), asked.device)
-    card = card_of(act.database, asked.card)
-    with _change(act, "setup.exchange", asked.device, {"card": asked.card}) as draft:
-        draft.exchange(STREET, asked.device, card, act.now)
+    before = placed_of(site_of(act.api), asked.microgrid, asked.device)
+    card = card_of(act.database, asked.microgrid, asked.card)
+    with _change(act, "setup.exchange", asked.device, {"microgrid": asked.microgrid, "card": asked.card}) as draft:
+        draft.exchange(asked.microgrid, asked.device, card, act.now)
     return f"{card['title']} took the place of {before.title} in {before.home}."
 
 
-@ACTIONS.add("/setup/devices/remove", _RIGHT, back=f"{_PAGE}/devices?shown=placed", refused=422)
+@ACTIONS.add("/setup/devices/remove", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)
 def remove(act: Act, asked: Removing) -> str:
     """Remove a placed device; what it measured stays."""
-    before = decisions.remove(act.database, site_of(act.api), act.actor, act.now, asked.device)
+    before = decisions.remove(act.database, site_of(act.api), act.actor, act.now, asked.microgrid, asked.device)
     return f"{before.title} is removed from {before.home}."
 
 
-@ACTIONS.add("/setup/homes/rename", _RIGHT, back=f"{_PAGE}/devices", refused=422)
+@ACTIONS.add("/setup/homes/rename", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)
 def rename(act: Act, asked: Renaming) -> str:
     """Give a home another name."""
-    with _change(act, "setup.rename", asked.home, {"name": asked.name}) as draft:
-        draft.rename(STREET, asked.home, asked.name)
+    with _change(act, "setup.rename", asked.home, {"microgrid": asked.microgrid, "name": asked.name}) as draft:
+        draft.rename(asked.microgrid, asked.home, asked.name)
     return f"{asked.home} is {asked.name} now."
 
 
-@ACTIONS.add("/setup/sharing", _RIGHT, back=f"{_PAGE}/sharing", refused=422)
+@ACTIONS.add("/setup/sharing", _RIGHT, back=f"{_PAGE}/sharing?{_OF}", refused=422)
 def share(act: Act, asked: Sharing) -> str:
     """Start or stop the sharing of the street's batteries."""
-    with _change(act, "setup.share", "street", {"on": asked.on}) as draft:
-        draft.share(STREET, on=asked.on)
+    with _change(act, "setup.share", asked.microgrid, {"on": asked.on}) as draft:
+        draft.share(asked.microgrid, on=asked.on)
     return "The street shares now." if asked.on else "The street shares no more."
 
 

@@ -17,7 +17,7 @@ from utility.discovery.store import newest
 from utility.registry.store.accounts import end_places
 from utility.setup.cards import Card, counter_card
 
-STREET = "street"  # the id of the one microgrid of a street
+STREET = "street"  # the microgrid whose controller the street itself runs
 MOST_IGNORED = 200  # numbers without a preset that are not shown any more; the oldest are shown again
 _IGNORED = "setup_ignored"  # the setting of the database with their keys
 
@@ -38,13 +38,13 @@ def changing_site(
         draft.save()
 
 
-def discovered(connection: Connection) -> dict[str, Any]:
-    """Return what the street's controller discovered last; without an answer yet, nothing."""
-    found = newest(connection, STREET)
+def discovered(connection: Connection, microgrid: str) -> dict[str, Any]:
+    """Return what a microgrid's controller discovered last; without an answer yet, nothing."""
+    found = newest(connection, microgrid)
     return {"sources": [], "cards": [], "unknown": [], "left_out": 0, "fault": ""} if found is None else found[1]
 
 
-def card_of(database: Database, key: str, unit: str = "") -> Card:
+def card_of(database: Database, microgrid: str, key: str, unit: str = "") -> Card:
     """Return the card that a person saw, from the newest discovery.
 
     Args:
@@ -55,7 +55,7 @@ def card_of(database: Database, key: str, unit: str = "") -> Card:
         ConfigError: It is not there any more, or the unit is none.
     """
     with database.reads.begin() as connection:
-        found = discovered(connection)
+        found = discovered(connection, microgrid)
     for card in found["cards"]:
         if card["key"] == key:
             return dict(card)
@@ -65,29 +65,29 @@ def card_of(database: Database, key: str, unit: str = "") -> Card:
     raise ConfigError("card: this device was not heard any more; wait until it is shown again")
 
 
-def placed_of(folder: Path, key: str) -> PlacedDevice:
+def placed_of(folder: Path, microgrid: str, key: str) -> PlacedDevice:
     """Return a placed device.
 
     Raises:
         ConfigError: There is none.
     """
-    for device in SiteDraft(folder).devices(STREET):
+    for device in SiteDraft(folder).devices(microgrid):
         if device.key == key:
             return device
     raise ConfigError("device: it is not placed any more")
 
 
-def remove(database: Database, folder: Path, actor: Actor, now: EpochSeconds, key: str) -> PlacedDevice:
+def remove(database: Database, folder: Path, actor: Actor, now: EpochSeconds, microgrid: str, key: str) -> PlacedDevice:
     """Remove a placed device; of our meters that are gone with it, no reading is expected from the next quarter on.
 
     Raises:
         ConfigError: There is none.
     """
-    before = placed_of(folder, key)
+    before = placed_of(folder, microgrid, key)
     with database.writes.begin() as connection:
         draft = SiteDraft(folder)
-        end_places(connection, draft.remove(STREET, key), actor.name, now)
-        record(connection, actor, now, "setup.remove", key, None, {"home": before.home})
+        end_places(connection, draft.remove(microgrid, key), actor.name, now)
+        record(connection, actor, now, "setup.remove", key, None, {"microgrid": microgrid, "home": before.home})
         draft.save()
     return before
 

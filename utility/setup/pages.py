@@ -52,7 +52,8 @@ def leads(console: Console, actor: Actor) -> bool:
 @router.get(PATH)
 def first(console: RequestConsole, _: SetsUpStreet) -> Response:
     """Go to the first step that is not done."""
-    steps = _steps(SiteDraft(site_of(console.api)), 0)
+    draft = SiteDraft(site_of(console.api))
+    steps = _steps(draft, _chosen(draft), 0)
     return RedirectResponse(f"{PATH}/{next(step for step, (is_done, _) in steps.items() if not is_done)}", 303)
 
 
@@ -88,20 +89,22 @@ def page(
     actor: SetsUpStreet,
     step: Step,
     shown: Annotated[Literal["", "placed"], Query()] = "",
+    microgrid: Annotated[str, Query(max_length=64)] = STREET,
 ) -> Response:
-    """Show a step with its check."""
+    """Show a step with its check, for a microgrid whose controller has an adapter."""
     folder = site_of(console.api)
     draft = SiteDraft(folder)
+    microgrid = _chosen(draft, microgrid)
     with console.database.reads.begin() as connection:
-        found, hidden = discovered(connection), set(ignored(connection))
-    placed, by_key = draft.devices(STREET), {card["key"]: card for card in found["cards"]}
+        found, hidden = discovered(connection, microgrid), set(ignored(connection))
+    placed, by_key = draft.devices(microgrid), {card["key"]: card for card in found["cards"]}
     keys = {device.key for device in placed}
     unknown = [number for number in found["unknown"] if number["key"] not in hidden]
     to_place = [card for card in found["cards"] if card["key"] not in keys]
-    source = draft.source(STREET) or {}
+    source = draft.source(microgrid) or {}
     content = {
         "step": step,
-        "steps": _steps(draft, len(to_place)),
+        "steps": _steps(draft, microgrid, len(to_place)),
         "titles": TITLES,
         "draft": draft,
         "town": draft.town,
@@ -115,7 +118,7 @@ def page(
         "fault": found["fault"],
         "placed": placed,
         "by_key": by_key,
-        "homes": draft.homes(STREET),
+        "homes": draft.homes(microgrid),
         "source": source,
         "is_alone": is_loopback(console.api.settings.http),
         "own": shown_login(folder) if step == "broker" else None,
@@ -125,11 +128,17 @@ def page(
         "languages": NAMES,
         "currencies": CURRENCIES,
         "zones": sorted(available_timezones()) if step == "you" else (),
-        "is_sharing": draft.is_sharing(STREET),
+        "is_sharing": draft.is_sharing(microgrid),
         "helping": list(cards.helping(_levels(placed, by_key))),
         "street": STREET,
+        "microgrid": microgrid,
     }
     return console.page(request, actor, f"setup_{step}.html", content)
+
+
+def _chosen(draft: SiteDraft, asked: str = STREET) -> str:
+    """Return the microgrid that is shown: the one asked for, the street's, or the first one."""
+    return next((each for each in (asked, STREET, *draft.microgrids) if each in draft.microgrids), STREET)
 
 
 def _levels(
@@ -142,11 +151,11 @@ def _levels(
             yield each.home, level, each.minimum_percent or 0, "share" in each.told
 
 
-def _steps(draft: SiteDraft, to_place: int) -> dict[Step, tuple[bool, str]]:
+def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[bool, str]]:
     """Return of each step whether it is done, and where it stands in words."""
-    placed, is_sharing = len(draft.devices(STREET)), draft.is_sharing(STREET)
+    placed, is_sharing = len(draft.devices(microgrid)), draft.is_sharing(microgrid)
     zone = draft.timezone.rpartition("/")[2].replace("_", " ")
-    broker = str((draft.source(STREET) or {}).get("address", ""))
+    broker = str((draft.source(microgrid) or {}).get("address", ""))
     currency = draft.town.get("currency", "")
     return {
         "you": (bool(currency), ", ".join(filter(None, [draft.name, zone, currency]))),

@@ -99,7 +99,7 @@ def test_five_steps_make_a_street_and_each_change_is_recorded(
     assert asked == [NOW]
     assert "192.168.1.20:1883 is connected" in text_of(admin.get("/console/setup/broker"))
     assert admin.get("/console/setup").headers["location"] == DEVICES
-    assert place(admin, BATTERY, capacity_kwh="10.2", share="true").headers["location"] == DEVICES
+    assert place(admin, BATTERY, capacity_kwh="10.2", share="true").headers["location"] == f"{DEVICES}?microgrid=street"
     assert place(admin, SUN).status_code == place(admin, grid("p1")).status_code == 303
     assert place(admin, PLUG, reduce="true").status_code == 303
     assert admin.get("/console/").headers["location"] == "/console/town"
@@ -227,7 +227,7 @@ def test_placed_device_is_exchanged_and_removed_and_its_home_renamed(
     assert "Home 1 · sun" in text_of(page)
     new = solo("tasmota", "barn")
     answer = admin.post(f"{DEVICES}/exchange", {"device": SUN["key"], "card": new["key"]})
-    assert answer.headers["location"] == f"{DEVICES}?shown=placed"
+    assert answer.headers["location"] == f"{DEVICES}?microgrid=street&shown=placed"
     assert [one.title for one in SiteDraft(site).devices("street")] == ["barn"]
     admin.post("/console/setup/homes/rename", {"home": "Home 1", "name": "Miller"})
     assert list(SiteDraft(site).homes("street")) == ["Miller", "Home 2"]
@@ -256,7 +256,7 @@ def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_
         for meter in (*gone, *stays):
             made = append(blocks(slots, meter=meter, quarter=quarter - 1), sender="street")
             Writer(database).commit([replace(made, owner="street")])
-        decisions.remove(database, site, on_machine("anna"), NOW, grid("p1")["key"])
+        decisions.remove(database, site, on_machine("anna"), NOW, "street", grid("p1")["key"])
         counts = {one.meter: one.counts for one in completeness(database, quarter - 1, quarter + 9)}
         with database.reads.begin() as connection:
             assert set(removed_meters(connection).values()) == {quarter + 1}
@@ -265,6 +265,35 @@ def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_
             assert load_dated_registry(connection).meters[gone[0]].end == quarter + 1
     assert {(counts[meter].exact, counts[meter].missing) for meter in gone} == {(60, 60)}
     assert {(counts[meter].exact, counts[meter].missing) for meter in stays} == {(60, 9 * 60)}
+
+
+def test_devices_of_a_microgrid_whose_controller_is_elsewhere_are_placed_by_the_same_page(
+    admin: Browser, site: Path, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    assert 'name="microgrid"><option' not in "".join(admin.get(DEVICES).text.split("\n"))
+    mill = SITE.partition("[[microgrid]]")[2].replace("street", "mill").replace("9102", "9103")
+    mill = mill.replace("[microgrid.", 'address = "192.168.1.20"\n[microgrid.')
+    (site / "site.toml").write_text(f"{SITE}\n[[microgrid]]{mill}")
+    heard = {"street": found | {"cards": [SUN]}, "mill": found | {"cards": [PLUG]}}
+    monkeypatch.setattr("utility.setup.decisions.newest", lambda _, microgrid: (NOW, heard.get(microgrid, found)))
+    of_mill = f"{DEVICES}?microgrid=mill"
+    street, other = text_of(admin.get(DEVICES)), text_of(admin.get(of_mill))
+    assert ("roof" in street, "washer" in street, "carry it there anew" in street) == (True, False, False)
+    assert ("roof" in other, "washer" in other) == (False, True)
+    assert "The controller of mill is elsewhere: when its devices are placed, make its bundle" in other
+    assert "Use our own broker" not in admin.get("/console/setup/broker?microgrid=mill").text
+    answer = admin.post("/console/setup/broker", {"address": "10.0.0.9", "microgrid": "mill"})
+    assert answer.headers["location"] == "/console/setup/broker?microgrid=mill"
+    assert place(admin, PLUG, microgrid="mill").headers["location"] == of_mill
+    assert place(admin, PLUG).status_code == 422, "the street's controller does not hear it"
+    assert place(admin, PLUG, microgrid="r009").status_code == 422
+    draft = SiteDraft(site)
+    assert ([one.title for one in draft.devices("mill")], draft.devices("street")) == (["washer"], [])
+    assert (draft.source("mill") or {})["address"] == "10.0.0.9:1883"
+    assert '"microgrid": "mill"' in recorded(database)[-1][2]
+    assert "To your street" in admin.get("/console/setup/done?microgrid=%3Cb%3E").text
+    removed = admin.post(f"{DEVICES}/remove", {"device": PLUG["key"], "microgrid": "mill"})
+    assert removed.headers["location"] == f"{of_mill}&shown=placed"
 
 
 def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) -> None:
