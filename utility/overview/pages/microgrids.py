@@ -15,6 +15,7 @@ from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
 from utility.cliques.jobs import unmanaged_of
 from utility.cliques.store import explained
+from utility.energy.quarters import QUARTERS_A_DAY
 from utility.lasting.jobs import lasting_of
 from utility.overview.microgrids import (
     BADGES,
@@ -29,6 +30,7 @@ from utility.overview.microgrids import (
     spans,
 )
 from utility.overview.pages.town import sources_plot
+from utility.overview.store.days import counted_days
 from utility.overview.store.microgrid import (
     changes_of_state,
     is_there,
@@ -51,6 +53,7 @@ PAGE = 100  # rows of a page of the table
 SHARED_QUARTERS = 96  # quarters back in which sharing is listed
 COMMANDS = 10  # commands that are listed
 HANDOVERS = 10  # lines of the history of managers
+LACKING_DAYS = 31  # days of which a street's page says that readings are not there
 MARKED = 50  # newest commands of which the timeline marks those of its day
 NEW_S = 3_600  # seconds for which a quarter-hour's sharing is shown beside the batteries
 View = Literal["power", "batteries", "money"]
@@ -90,7 +93,8 @@ def one(
     shown = day or local_day(console.now(), zone)
     quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
     content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
-    content |= {"street": console.api.zone.name if console.api.zone.street == name else ""}
+    is_street = console.api.zone.street == name
+    content |= {"street": console.api.zone.name if is_street else "", "lacks": _lacks(console) if is_street else 0}
     content |= {"day": shown, "one_day": timedelta(days=1), "of": of, "views": get_args(View)}
     return console.page(request, actor, "microgrid.html", content)
 
@@ -124,6 +128,13 @@ def plot(console: RequestConsole, _: ReadsTown, name: _Name, day: date, of: View
         values = course.net.energy * 0 if tariff is None else _cost(tariff, first, course.net.energy)
     points = plotted(single(start, QUARTER_S, values, there), 1e-6, {})
     return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there.any() else []}
+
+
+def _lacks(console: Console) -> int:
+    """Return how many readings of the last days are not there, or were not made."""
+    today = quarter_of(console.now()) // QUARTERS_A_DAY
+    counts = console.database.read(counted_days, today - LACKING_DAYS, today).total
+    return counts.expected - counts.exact - counts.averaged
 
 
 def _cost(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """The pages of the town, its microgrids and meters; its shared state, its outlook, and what Prometheus reads."""
 
+import json
 import re
 import threading
 import time
@@ -31,8 +32,8 @@ from utility.access.people import STAFF, Role
 from utility.access.store.access import end_sessions
 from utility.assembly.application import make_app
 from utility.billing.store.witnesses import WITNESS
-from utility.database.database import Database, save_setting
-from utility.database.town_zone import EMULATED_UNTIL
+from utility.database.database import Database, read_setting, save_setting
+from utility.database.town_zone import EMULATED_UNTIL, TOWN
 from utility.outbox.changes import SawGateway
 from utility.outbox.store import send
 from utility.overview.pages.town import day_plot, figures_of, metrics_of
@@ -282,6 +283,11 @@ def test_completeness_names_the_microgrids_that_lack_most(
     assert f"{86 * 60:,}" in text
     assert "r001" in text
     assert viewer.get("/console/completeness?month=2027-13").status_code == 422
+    assert "readings of the last month" not in viewer.get("/console/microgrids/r001").text
+    with lively.writes.begin() as connection:
+        figures = json.loads(read_setting(connection, TOWN) or "{}")
+        save_setting(connection, TOWN, json.dumps(figures | {"street": "r001"}))
+    assert f"{86 * 60:,} readings of the last month are not there" in text_of(viewer.get("/console/microgrids/r001"))
 
 
 class Counted:
