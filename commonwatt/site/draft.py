@@ -4,6 +4,7 @@ A home has one meter of ours for each direction of its grid meter. Its sun and i
 as a house's do in a town; what finds that taken, and a load, has a meter of its own.
 """
 
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -163,7 +164,9 @@ class SiteDraft:
         address = f"{host}:{port}" if ":" not in host or host.startswith("[") else f"[{host}]:{port}"
         plain = {} if is_loopback(address) else {"plain_text": True}
         before = self.source(microgrid) or {}
-        source: dict[str, Any] = {"address": address} | plain
+        # Two streets on one broker would end each other's connections.
+        name = before.get("client_id") or f"commonwatt-{secrets.token_hex(4)}"
+        source: dict[str, Any] = {"address": address, "client_id": name} | plain
         if user.strip():
             kept = before.get("password") if before.get("user") == user.strip() else None
             if not password and kept is None:

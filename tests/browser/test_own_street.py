@@ -11,7 +11,7 @@ from harness.browser import Visit, visit
 from harness.foreign.neighbours import ROOF, homes
 from harness.real.own_street import SetUpStreet
 
-LONG_MS = 600_000  # A busy machine is no fault.
+LONG_MS = 150_000  # A busy machine is no fault.
 
 
 @pytest.fixture
