@@ -264,7 +264,7 @@ class SiteDraft:
                 gone.append(meter.town["id"])
                 self._site["meter"].remove(meter.town)
                 every.remove(meter)
-        self._put(microgrid)
+        self._put(microgrid, gone)
         return tuple(gone)
 
     def rename(self, microgrid: str, home: str, name: str) -> None:
@@ -336,10 +336,10 @@ class SiteDraft:
             ]
         return self._open[microgrid]
 
-    def _put(self, microgrid: str) -> None:
-        """Write the meters back into the adapter's tables; other meters there stay."""
+    def _put(self, microgrid: str, gone: Iterable[int] = ()) -> None:
+        """Write the meters back into the adapter's tables, without those that are gone; other meters there stay."""
         meters = self._meters(microgrid)
-        ours = {meter.town["id"] for meter in meters} | {table["id"] for table in self._site.get("meter", ())}
+        ours = {meter.town["id"] for meter in meters} | {table["id"] for table in self._site.get("meter", ())} | {*gone}
         before = [t for t in self._adapter(microgrid).get("meter", ()) if t["id"] not in ours]
         self._adapter(microgrid)["meter"] = [*before, *(meter.tables() for meter in meters)]
 

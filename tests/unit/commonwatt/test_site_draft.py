@@ -193,6 +193,8 @@ def test_a_removed_device_leaves_the_rest_of_its_home_and_its_id_is_never_used_a
     (tmp_path / "street").mkdir(exist_ok=True)
     (tmp_path / "street" / "meter-tokens.json").write_text('{"1000001": "a", "1000002": "b"}')
     assert draft.remove("street", keys["grid"]) == (1_000_001, 1_000_002)
+    draft.save()
+    assert tomllib.loads((tmp_path / "site.toml").read_text())["microgrid"][0]["adapter"]["meter"] == []
     draft.place("street", grid("p1"), home="Home 1", role="grid")
     assert draft.devices("street")[0].meters == (1_000_003, 1_000_004)
     with pytest.raises(ConfigError, match="no such device"):
