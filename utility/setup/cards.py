@@ -53,9 +53,12 @@ def rises(number: Card) -> tuple[str, str]:
 
 
 def ends(told: Mapping[str, Any]) -> str:
-    """Return how a command ends if this computer dies; empty: it does not."""
-    by = {"watchdog": "the device ends it by itself", "will": "the broker ends it"}.get(told["ends"])
-    return "" if by is None else f"{by} within {told['ends_s']} s"
+    """Return how a command ends without us; empty: it does not."""
+    dies = "if this computer dies, "
+    return {
+        "watchdog": f"{dies}the device ends it by itself within {told['ends_s']} s",
+        "will": f"{dies}the broker ends it within {told['ends_s']} s; if the broker dies with it, nothing does",
+    }.get(told["ends"], "")
 
 
 def counter_card(number: Card, unit: str) -> dict[str, Any]:
