@@ -156,7 +156,12 @@ def first_site(port: int, *, lan: bool) -> str:
     tables = {
         "site": {"utility": _LOOPBACK, "mosquitto": False},
         "head_end": {"listen": head_end},
-        "utility": {**_served(port, lan=lan), "database": "sqlite:///utility.db", "site": ".."},
+        "utility": {
+            **_served(port, lan=lan),
+            "database": "sqlite:///utility.db",
+            "site": "..",
+            "second_factor": "optional",
+        },
         "town": {"name": "My street", "timezone": _zone()},
         "microgrid": [microgrid],
     }

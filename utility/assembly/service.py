@@ -52,7 +52,7 @@ from utility.readings.ingest import Ingest
 from utility.readings.metrics import gateways_said
 from utility.settings import UtilitySettings
 from utility.supply.metrics import plant_metrics
-from utility.webkit.middleware import MAX_HEAD_BYTES, behind, bounded, only_ours
+from utility.webkit.middleware import MAX_HEAD_BYTES, behind, bounded, only_ours, plain_cookies
 from utility.webkit.services import Api
 
 TOLERANCE_S = 1  # largest difference between the machine's clock and the service's that is not corrected, seconds
@@ -413,9 +413,13 @@ def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvic
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     if certificate is not None:
         server_context(certificate)  # Raises an error that names the fault; uvicorn would not.
+    app = make_app(api)
     return uvicorn.Config(
         behind(
-            only_ours(make_app(api), {split_address(settings.http)[0].lower(), *settings.http_hosts}),
+            only_ours(
+                plain_cookies(app) if settings.http_plain_text else app,
+                {split_address(settings.http)[0].lower(), *settings.http_hosts},
+            ),
             settings.http_proxies,
         ),
         proxy_headers=False,  # By default uvicorn trusts every program on this machine.

@@ -93,6 +93,7 @@ def _fault(headers: Headers) -> PlainTextResponse | None:
 MAX_CONNECTIONS = 200  # connections at a time
 REQUEST_WITHIN_S = 10.0  # time limit for a complete request, real seconds
 ANSWER_WITHIN_S = 120.0  # time limit for making and sending a response, real seconds
+_SECURE, _PLAIN = b"__Host-commonwatt", b"plain-commonwatt"  # how the names of our cookies begin
 MAX_HEAD_BYTES = 32 * 1024  # bytes of a request's line and headers; uvicorn refuses more with 400
 
 
@@ -109,6 +110,37 @@ def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
             await app(scope, receive, send)
 
     return judged
+
+
+def plain_cookies(app: ASGIApp) -> ASGIApp:
+    """Return an application whose logins browsers of other machines keep over plain HTTP, which a person allowed.
+
+    A browser keeps a secure cookie from no plain page of another machine. So there, and not where TLS ends before us,
+    cookies have names and keys that it keeps; each listener in that network can take them, as all else.
+    """
+
+    async def renamed(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if scope.get("scheme") != "http" or headers.get("x-forwarded-proto", "http") != "http":
+            await app(scope, receive, send)
+            return
+        given = [
+            (name, value.replace(_PLAIN, _SECURE) if name == b"cookie" else value) for name, value in scope["headers"]
+        ]
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    (name, re.sub(b"; secure", b"", value.replace(_SECURE, _PLAIN), flags=re.IGNORECASE))
+                    if name.lower() == b"set-cookie"
+                    else (name, value)
+                    for name, value in message["headers"]
+                ]
+            await send(message)
+
+        await app({**scope, "headers": given}, receive, sent)
+
+    return renamed
 
 
 def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:

@@ -230,6 +230,7 @@ def with_session(answer: Response, opened: access.Opened) -> Response:
 
 def _login_page(console: Console, request: Request, path: str, error: str = "", status: int = 200) -> Response:
     is_plain = request.url.scheme == "http" and request.headers.get("x-forwarded-proto", "http") != "https"
+    is_plain = is_plain and not console.api.settings.http_plain_text
     is_far = request.url.hostname not in ("localhost", "127.0.0.1", "::1")
     error = console.reader(request, None).counted(error)
     content = {"next": path, "error": error, "needs_https": is_plain and is_far}

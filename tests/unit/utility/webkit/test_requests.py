@@ -14,12 +14,15 @@ from importlib.resources import files
 from threading import Event
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from sqlalchemy.exc import DataError, OperationalError
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from commonwatt.model.exceptions import ConfigError
@@ -32,7 +35,15 @@ from utility.billing.run import Progress
 from utility.settings import UtilitySettings
 from utility.webkit import middleware
 from utility.webkit.console.live import MOST, MOST_OF_PERSON, Streams
-from utility.webkit.middleware import MAX_BODY_BYTES, MAX_HEAD_BYTES, SECURITY_HEADERS, behind, bounded, only_ours
+from utility.webkit.middleware import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    SECURITY_HEADERS,
+    behind,
+    bounded,
+    only_ours,
+    plain_cookies,
+)
 from utility.webkit.rights import OPEN
 from utility.webkit.works import MAX_KEPT, MAX_OPEN, LongWork, WorkKind, Works, WorkState
 
@@ -584,3 +595,29 @@ def test_old_results_are_forgotten() -> None:
         assert sum(bench.works.find(work.id) is not None for work in works) == min(n + 1, MAX_KEPT)
     assert [bench.works.find(work.id) is not None for work in works] == [False] * 3 + [True] * MAX_KEPT
     assert [work.what for work in bench.works.newest()][:2] == [works[-1].what, works[-2].what]
+
+
+@pytest.mark.parametrize("is_behind_tls", [False, True])
+def test_a_browser_of_another_machine_keeps_the_cookie_of_plain_pages_alone(*, is_behind_tls: bool) -> None:
+    heard: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(Request(scope).headers["cookie"])
+        answer = PlainTextResponse("")
+        answer.set_cookie("__Host-commonwatt", "secret", path="/", secure=True, httponly=True, samesite="lax")
+        await answer(scope, receive, send)
+
+    headers = {"cookie": "plain-commonwatt=old; theme=dark"} | ({"x-forwarded-proto": "https"} if is_behind_tls else {})
+
+    async def ask() -> str:
+        transport = httpx.ASGITransport(app=plain_cookies(app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://pi.local") as client:
+            return str((await client.get("/", headers=headers)).headers["set-cookie"])
+
+    said = asyncio.run(ask())
+    if is_behind_tls:
+        assert said == "__Host-commonwatt=secret; HttpOnly; Path=/; SameSite=lax; Secure"
+        assert heard == ["plain-commonwatt=old; theme=dark"]
+    else:
+        assert said == "plain-commonwatt=secret; HttpOnly; Path=/; SameSite=lax"
+        assert heard == ["__Host-commonwatt=old; theme=dark"]
