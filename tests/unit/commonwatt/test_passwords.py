@@ -264,7 +264,11 @@ ALLOWED = {
     ("broker/connect.py", "TOKEN"),  # the name of a reason
     ("commonwatt/network/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
     ("commonwatt/identity/enrolment.py", "METER_SECRETS"),  # the name of a file
+    ("commonwatt/site/devices_broker.py", "PASSWORDS_FILE"),  # the name of a file
+    ("commonwatt/site/draft.py", "PASSWORD"),  # the name of a file
+    ("commonwatt/site/draft.py", "password"),  # empty: the one that is there stays
     ("commonwatt/site/places.py", "ADAPTER_TOKENS"),  # the name of a file
+    ("commonwatt/site/places.py", "key"),  # the name of a setting
     ("gateway/links.py", "token"),  # empty: the household's broker has a user, or none
     ("utility/access/people.py", "TOKEN"),  # how an actor proved its identity
     ("utility/access/secrets.py", "TOKEN_PREFIX"),  # the public start of each token
