@@ -156,9 +156,12 @@ class SiteDraft:
 
     def use_broker(self, microgrid: str, *, address: str, user: str = "", password: str = "") -> None:
         """Set the broker on which the devices publish; an empty password keeps the one that is there."""
-        host, colon, port = address.strip().rpartition(":")
+        address = address.strip().removeprefix("mqtt://").rstrip("/")
+        host, colon, port = address.rpartition(":")
         if not (colon and port.isdecimal()) or (":" in host and not host.startswith("[")):
-            host, port = address.strip(), str(PORT)
+            host, port = address, str(PORT)
+        if not 0 < int(port) < 65536:
+            raise ConfigError("the broker's port is a number up to 65535; mostly 1883")
         if fault := host_fault(host.strip("[]")):
             raise ConfigError(f"the broker's address {fault}; such as 192.168.1.20")
         address = f"{host}:{port}" if ":" not in host or host.startswith("[") else f"[{host}]:{port}"
@@ -197,7 +200,8 @@ class SiteDraft:
         if fault := _fault(home):
             raise ConfigError(f"the home's name {fault}")
         home, key = home.strip(), _key_of(card["meter"])
-        if there := next((one for one in self.devices(microgrid) if one.key == key and one.role == role), None):
+        same = [one for one in self.devices(microgrid) if one.key == key]
+        if there := next((one for one in same if one.role == role or one.home != home), None):
             raise ConfigError(f"it is in {there.home} already; remove it there first")
         _check(card, role, capacity_wh, told)
         device = dict(card["meter"]) | {"name": str(card["name"])[:LONGEST]}

@@ -215,6 +215,7 @@ def test_a_home_is_renamed_unless_another_has_the_name(draft: SiteDraft) -> None
     [
         ("192.168.1.20", "192.168.1.20:1883"),
         ("broker.local:1884 ", "broker.local:1884"),
+        ("mqtt://192.168.1.20:1884/", "192.168.1.20:1884"),
         ("fd00::1", "[fd00::1]:1883"),
         ("[fd00::1]:1884", "[fd00::1]:1884"),
     ],
@@ -229,13 +230,24 @@ def test_an_address_without_a_port_gets_the_one_of_mqtt(
 
 def test_a_broker_without_an_address_or_password_is_refused(draft: SiteDraft) -> None:
     for given, why in (
-        ({"address": "mqtt://x"}, "is a URL"),
+        ({"address": "http://x"}, "is a URL"),
+        ({"address": "x:99999"}, "port is a number up to 65535"),
         ({"address": ""}, "is empty"),
         ({"address": "x", "user": "me"}, "needs its password"),
         ({"address": "x", "password": "me"}, "needs its user"),
     ):
         with pytest.raises(ConfigError, match=why):
             draft.use_broker("street", **given)
+
+
+def test_one_device_is_in_one_home_whatever_it_measures_there(draft: SiteDraft) -> None:
+    counter = card("counter-wh", "garage/counter/total")
+    draft.place("street", counter, home="Home 1", role="load")
+    for home, role in (("Home 2", "sun"), ("Home 1", "load")):
+        with pytest.raises(ConfigError, match="it is in Home 1 already"):
+            draft.place("street", counter, home=home, role=role)
+    draft.place("street", counter, home="Home 1", role="sun")
+    assert [(one.home, one.role) for one in draft.devices("street")] == [("Home 1", "load"), ("Home 1", "sun")]
 
 
 def test_of_two_people_who_change_it_at_once_one_is_told(draft: SiteDraft, tmp_path: Path) -> None:
