@@ -99,6 +99,7 @@ def test_password_without_the_code_makes_and_changes_no_login(browser: Browsers,
 def test_administrator_without_a_second_factor_sets_it_up_first_where_one_is_required(database: Database) -> None:
     strict = make_app(standing_api(database, NOW, settings=UtilitySettings()))
     ann = Browser(strict, Role.ADMIN, name="ann")
+    assert "Inviting needs a second factor of your own login" in text_of(ann.get("/console/users"))
     for path, fields in CHANGES.items():
         answer = ann.post(path, fields)
         assert (answer.status_code, "set yours up" in text_of(answer)) == (403, True), path

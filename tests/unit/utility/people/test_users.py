@@ -89,6 +89,7 @@ def test_invited_person_logs_in_with_the_roles_given_until_disabled(
 ) -> None:
     answer = admin.post("/console/users", {"name": "eve", "display": "Eve", "roles": ["clerk", "viewer"]})
     path = link_in(answer.text)
+    assert "It opens on this computer alone" in answer.text, "https://localhost"
     assert link_in(answer.text) not in admin.get("/console/users/eve").text, "shown once"
     visitor = browser()
     assert accept(visitor, path) == 303
