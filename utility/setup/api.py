@@ -186,7 +186,7 @@ def place(act: Act, asked: Placing) -> str:
     after = {**where, "role": asked.role, "told": [card[kind]["topic"] for kind in told], **battery}
     with _change(act, "setup.place", asked.card, after) as draft:
         draft.place(asked.microgrid, card, home=asked.home, role=asked.role, told=told, **battery)
-    return f"{card['title']} is placed in {asked.home}."
+    return f"{card['name'] or card['title']} is placed in {asked.home}."
 
 
 @ACTIONS.add("/setup/devices/ignore", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)
@@ -204,7 +204,7 @@ def exchange(act: Act, asked: Exchanging) -> str:
     card = card_of(act.database, asked.microgrid, asked.card)
     with _change(act, "setup.exchange", asked.device, {"microgrid": asked.microgrid, "card": asked.card}) as draft:
         draft.exchange(asked.microgrid, asked.device, card, act.now)
-    return f"{card['title']} took the place of {before.title} in {before.home}."
+    return f"{card['name'] or card['title']} took the place of {before.title} in {before.home}."
 
 
 @ACTIONS.add("/setup/devices/remove", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)

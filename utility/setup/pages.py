@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from commonwatt.look.writing import NAMES
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
+from commonwatt.runtime.clock import read_machine
 from commonwatt.site.devices_broker import shown_login
 from commonwatt.site.draft import PlacedDevice, SiteDraft
 from commonwatt.street.backup import BACKUPS, KEPT, KEY_FILE, LAST_FILE, LEAST_LETTERS, kept
@@ -29,7 +31,7 @@ router.routes += ACTIONS.forms.routes
 
 Step = Literal["you", "broker", "devices", "sharing", "done"]
 TITLES: Mapping[Step, str] = {
-    "you": "You",
+    "you": "Street",
     "broker": "Broker",
     "devices": "Devices",
     "sharing": "Sharing",
@@ -92,15 +94,20 @@ def page(
     microgrid: Annotated[str, Query(max_length=64)] = STREET,
 ) -> Response:
     """Show a step with its check, for a microgrid whose controller has an adapter."""
-    folder = site_of(console.api)
+    folder, settings = site_of(console.api), console.api.settings
     draft = SiteDraft(folder)
     microgrid = _chosen(draft, microgrid)
     with console.database.reads.begin() as connection:
         found, hidden = discovered(connection, microgrid), set(ignored(connection))
     placed, by_key = draft.devices(microgrid), {card["key"]: card for card in found["cards"]}
     keys = {device.key for device in placed}
-    unknown = [number for number in found["unknown"] if number["key"] not in hidden]
-    to_place = [card for card in found["cards"] if card["key"] not in keys]
+    counted = {key.partition(" ")[2] for key in keys}
+    unknown = [
+        number
+        for number in found["unknown"]
+        if number["key"] not in hidden and f"{number['topic']} {number['path'] or '0'}" not in counted
+    ]
+    to_place = sorted((card for card in found["cards"] if card["key"] not in keys), key=_order)
     source = draft.source(microgrid) or {}
     content = {
         "step": step,
@@ -109,8 +116,12 @@ def page(
         "draft": draft,
         "town": draft.town,
         "saved": _saved(folder),
-        # The controller may still answer of the broker before.
-        "sources": [one for one in found["sources"] if one["address"] == source.get("address")],
+        # The controller may still answer of the broker before, or just begin to connect.
+        "sources": [
+            one
+            for one in found["sources"]
+            if one["address"] == source.get("address") and one["complaint"] != "not connected yet"
+        ],
         "seen": len(found["cards"]),
         "to_place": to_place,
         "unknown": unknown,
@@ -120,7 +131,10 @@ def page(
         "by_key": by_key,
         "homes": draft.homes(microgrid),
         "source": source,
-        "is_alone": is_loopback(console.api.settings.http),
+        "is_alone": is_loopback(settings.http),
+        "has_time": settings.clock_is_right
+        or settings.clock is not None
+        or read_machine(console.api.clock).synchronised,
         "own": shown_login(folder) if step == "broker" else None,
         "shown": shown,
         "cards": cards,
@@ -139,6 +153,12 @@ def page(
 def _chosen(draft: SiteDraft, asked: str = STREET) -> str:
     """Return the microgrid that is shown: the one asked for, the street's, or the first one."""
     return next((each for each in (asked, STREET, *draft.microgrids) if each in draft.microgrids), STREET)
+
+
+def _order(card: cards.Card) -> tuple[bool, list[str]]:
+    """Sort grid meters first, as a home needs one, and ``grid2`` before ``grid10``."""
+    parts = re.split(r"(\d+)", card["name"])
+    return card["role"] != "grid", [part.zfill(9) if part.isdecimal() else part for part in parts]
 
 
 def _levels(

@@ -9,6 +9,7 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -217,6 +218,7 @@ def test_number_without_a_preset_becomes_a_meter_by_one_word_or_is_ignored(
         {"preset": "counter-wh", "topic": "{device}", "kind": "register", "unit": "Wh", "format": "plain"}
     ]
     assert adapter["meter"][0]["source"] == "garage/counter/total"
+    assert f'value="{pulses["key"]}"' not in admin.get(DEVICES).text, "the adapter did not read its new file yet"
     admin.post(f"{DEVICES}/ignore", {"card": other["key"]})
     assert other["topic"] not in admin.get(DEVICES).text
 
@@ -322,9 +324,38 @@ def test_broker_that_refuses_and_a_street_without_devices_say_what_to_look_at(
     assert "No answer : the adapter does not answer." in text_of(admin.get("/console/setup/broker"))
     found["fault"] = ""
     page = text_of(admin.get("/console/setup/broker"))
-    assert "10.0.0.5:1883 does not let us in : not authorised." in page
+    assert "No connection to 10.0.0.5:1883 : not authorised." in page
     assert "Are user and password those of the broker" in page
     assert "No device is found yet." in text_of(admin.get(DEVICES))
+    found["sources"][0]["complaint"] = "not connected yet"
+    page = text_of(admin.get("/console/setup/broker"))
+    assert "No answer yet : the street connects to 10.0.0.5:1883" in page
+    assert "No connection" not in page, "each change starts the adapter anew"
+
+
+def test_without_a_broker_the_next_step_is_to_choose_one(admin: Browser, found: dict[str, Any]) -> None:
+    found["cards"] = found["unknown"] = []
+    assert "Next: devices" not in text_of(admin.get("/console/setup/broker"))
+    assert "No broker is chosen yet. Choose the one" in text_of(admin.get(DEVICES))
+    admin.post("/console/setup/broker", {"address": "10.0.0.5"})
+    assert "Next: devices" in text_of(admin.get("/console/setup/broker"))
+
+
+def test_grid_meters_come_first_in_the_order_of_their_numbers(admin: Browser, found: dict[str, Any]) -> None:
+    found["cards"] = [SUN, grid("p10"), grid("p2")]
+    words = text_of(admin.get(DEVICES))
+    assert words.index("p2") < words.index("p10") < words.index("roof")
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_figures_are_promised_only_by_a_right_clock(
+    admin: Browser, settings: UtilitySettings, monkeypatch: pytest.MonkeyPatch, *, has_time: bool
+) -> None:
+    monkeypatch.setattr("utility.setup.pages.read_machine", lambda _: SimpleNamespace(synchronised=has_time))
+    page = text_of(admin.get("/console/setup/done"))
+    assert ("within two minutes" in page, "clock is not synchronized" in page) == (has_time, not has_time)
+    object.__setattr__(settings, "clock_is_right", True)
+    assert "within two minutes" in text_of(admin.get("/console/setup/done"))
 
 
 def test_utility_of_a_town_has_no_setup_and_nothing_links_to_it(

@@ -27,6 +27,9 @@ async function anew() {
 }
 if (look) {
   look.hidden = true;
+  // After a device is placed, the next ones are where they were.
+  if (!document.querySelector('[role="alert"]')) scrollTo(0, sessionStorage.getItem(location.href));
+  addEventListener("pagehide", () => sessionStorage.setItem(location.href, scrollY));
   setInterval(anew, 5000);
 }
 let pointed;
