@@ -12,7 +12,7 @@ from commonwatt.protocol.reports import compressed, report_of
 NO_ADAPTER = "this controller has no adapter of foreign meters: its gateway has no setting adapter"
 
 
-KEPT_S = 600  # real seconds for which a device counts that an adapter, started anew with each change, did not hear again yet
+KEPT_S = 600  # real seconds for which a device counts that an adapter, started anew, did not hear again yet
 MOST_CARDS = 200  # most cards of an answer
 _ASKED: dict[str, "HeardDevices"] = {}  # what was heard last, by the adapter's address
 

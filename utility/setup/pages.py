@@ -101,14 +101,11 @@ def page(
         found, hidden = discovered(connection, microgrid), set(ignored(connection))
     placed, by_key = draft.devices(microgrid), {card["key"]: card for card in found["cards"]}
     keys = {device.key for device in placed}
-    counted = {key.partition(" ")[2] for key in keys}
-    unknown = [
-        number
-        for number in found["unknown"]
-        if number["key"] not in hidden and f"{number['topic']} {number['path'] or '0'}" not in counted
-    ]
+    hidden |= {re.sub(" 0$", " ", key.partition(" ")[2]) for key in keys}
+    unknown = [number for number in found["unknown"] if number["key"] not in hidden]
     to_place = sorted((card for card in found["cards"] if card["key"] not in keys), key=_order)
     source = draft.source(microgrid) or {}
+    asked = [one for one in found["sources"] if one["address"] == source.get("address")]
     content = {
         "step": step,
         "steps": _steps(draft, microgrid, len(to_place)),
@@ -117,11 +114,7 @@ def page(
         "town": draft.town,
         "saved": _saved(folder),
         # The controller may still answer of the broker before, or just begin to connect.
-        "sources": [
-            one
-            for one in found["sources"]
-            if one["address"] == source.get("address") and one["complaint"] != "not connected yet"
-        ],
+        "sources": [one for one in asked if one["complaint"] != "not connected yet"],
         "seen": len(found["cards"]),
         "to_place": to_place,
         "unknown": unknown,
@@ -132,9 +125,7 @@ def page(
         "homes": draft.homes(microgrid),
         "source": source,
         "is_alone": is_loopback(settings.http),
-        "has_time": settings.clock_is_right
-        or settings.clock is not None
-        or read_machine(console.api.clock).synchronised,
+        "has_time": settings.clock_is_right or bool(settings.clock) or read_machine(console.api.clock).synchronised,
         "own": shown_login(folder) if step == "broker" else None,
         "shown": shown,
         "cards": cards,
@@ -182,7 +173,7 @@ def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[
         "broker": (bool(broker), broker or "where devices publish"),
         "devices": (placed > 0, f"{placed} of {placed + to_place} placed"),
         "sharing": (is_sharing, "on" if is_sharing else "off until you say so"),
-        "done": (False, "first figures in 2 minutes"),
+        "done": (False, "first figures in 5 minutes"),
     }
 
 

@@ -217,12 +217,8 @@ def _person_page(console: Console, request: Request, actor: ManagesPeople, name:
 def _page(console: Console, request: Request, actor: Actor, template: str, content: dict[str, Any]) -> Response:
     """Return a page with forms that ask for the password again, and for a code if the actor has a second factor."""
     has_factor = console.database.read(in_force, actor.name) is not None
-    return console.page(
-        request,
-        actor,
-        template,
-        content | {"has_factor": has_factor, "lacks_factor": gate_of(request).need_factor and not has_factor},
-    )
+    factor = {"has_factor": has_factor, "lacks_factor": gate_of(request).need_factor and not has_factor}
+    return console.page(request, actor, template, content | factor)
 
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]

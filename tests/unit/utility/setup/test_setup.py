@@ -353,9 +353,9 @@ def test_figures_are_promised_only_by_a_right_clock(
 ) -> None:
     monkeypatch.setattr("utility.setup.pages.read_machine", lambda _: SimpleNamespace(synchronised=has_time))
     page = text_of(admin.get("/console/setup/done"))
-    assert ("within two minutes" in page, "clock is not synchronized" in page) == (has_time, not has_time)
+    assert ("within five minutes" in page, "clock is not synchronized" in page) == (has_time, not has_time)
     object.__setattr__(settings, "clock_is_right", True)
-    assert "within two minutes" in text_of(admin.get("/console/setup/done"))
+    assert "within five minutes" in text_of(admin.get("/console/setup/done"))
 
 
 def test_utility_of_a_town_has_no_setup_and_nothing_links_to_it(
