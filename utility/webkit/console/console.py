@@ -76,7 +76,9 @@ class Console:
         account = actor.account if actor is not None else account
         said = next((written(account) for written in self.written if account is not None), None)
         asked = _ASKED.search(request.headers.get("accept-language", "en").lower())
-        return said or Writing(language=self.api.zone.language or (asked[1] if asked else "en"))
+        town = self.api.zone
+        currency = "$" if town.currency == "USD" else town.currency
+        return said or Writing(language=town.language or (asked[1] if asked else "en"), currency=currency)
 
     def page(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.look.sharing_words import RoleReason
@@ -104,8 +105,10 @@ def test_residents_whose_account_and_tariff_name_no_language_read_the_towns(
     person = browser()
     with database.writes.begin() as connection:
         figures = json.loads(read_setting(connection, TOWN) or "{}")
-        save_setting(connection, TOWN, json.dumps(figures | {"language": "de"}))
+        save_setting(connection, TOWN, json.dumps(figures | {"language": "de", "currency": "EUR"}))
     assert "<title>Anmelden" in person.get("/console/login").text
+    reader = person.app.state.console.reader(Request({"type": "http", "headers": []}), None)
+    assert (reader.language, reader.currency) == ("de", "EUR")
 
 
 def test_people_read_an_invitation_in_their_accounts_language_and_a_login_in_their_browsers(
