@@ -35,7 +35,11 @@ class HeardDevices:
             self._last = self._last if sources == self._sources else {}
             self._sources = sources
             cards = [card for card in found["cards"][:MOST_CARDS] if isinstance(card, dict)]
-            self._last |= {str(card.get("key")): (now_s, card) for card in cards}
+            heard = {str(card.get("key")): (now_s, card) for card in cards}
+            # A device whose channel is known now had channel 0 before.
+            begun = {f"{key.rpartition(' ')[0]} 0" for key in heard}
+            before = {key: one for key, one in self._last.items() if key not in begun}
+            self._last = before | heard
         self._last = {key: one for key, one in self._last.items() if now_s - one[0] <= KEPT_S}
         if found is None and not self._last:
             return None

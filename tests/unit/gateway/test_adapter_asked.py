@@ -73,6 +73,14 @@ def test_devices_stay_while_an_adapter_that_was_started_anew_hears_them_again() 
     assert heard.joined(None, 136.0) is None
 
 
+def test_a_device_whose_channel_is_known_now_is_one_device() -> None:
+    heard, source = HeardDevices(), {"sources": [{"address": "broker:1883"}]}
+    heard.joined(source | {"cards": [{"key": "victron a/512 0"}]}, 20.0)
+    known = heard.joined(source | {"cards": [{"key": "victron a/512 276"}]}, 30.0)
+    assert known is not None
+    assert [card["key"] for card in known["cards"]] == ["victron a/512 276"]
+
+
 @pytest.mark.parametrize("left_out", [7, "much"])
 def test_an_answer_that_is_too_long_is_cut_and_what_is_left_out_is_counted(left_out: object) -> None:
     rng = random.Random(1)
