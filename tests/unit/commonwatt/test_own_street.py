@@ -326,7 +326,11 @@ def test_a_long_log_keeps_its_end(street: Path, monkeypatch: pytest.MonkeyPatch)
     assert (log.read_text(), log.with_suffix(".before").read_text()) == ("", "of before\n"[-10:])
 
 
-def test_a_broker_of_our_own_keeps_its_port_and_logins_and_is_a_part(street: Path) -> None:
+def test_a_broker_of_our_own_keeps_its_port_and_logins_and_is_a_part(
+    street: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for of in (devices_broker, module):
+        monkeypatch.setattr(of, "found", lambda _: Path("/usr/sbin/mosquitto"))
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         host, chosen, user, password = own_broker(street, lan=False, port=port)
