@@ -31,9 +31,9 @@ def site(tmp_path: Path, server: Postgres) -> Iterator[Site]:
         made.register(server.url)
         first = made.layout.part(FIRST)
         config = first.config.with_name("utility-2.toml")
-        second = replace(
-            first, name=SECOND, config=config, http=f"127.0.0.1:{free_port()}", log=config.with_suffix(".log")
-        )
+        command = tuple(word.replace(str(first.config), str(config)) for word in first.command)
+        http, log = f"127.0.0.1:{free_port()}", config.with_suffix(".log")
+        second = replace(first, name=SECOND, config=config, http=http, log=log, command=command)
         made.layout = replace(made.layout, parts=(*made.layout.parts, second))
         text = first.config.read_text().replace("sqlite:///utility.db", f"{server.url}?connect_timeout=3")
         config.write_text(
