@@ -232,30 +232,27 @@ def card_of(
     registers = {way: found for way, n in meters.items() if (found := device.best("register", n))}
     powers = {way: found for way, n in meters.items() if (found := device.best("power", n))}
     counted, level = registers or powers, device.best("level", 1) or device.best("level", 2)
-    counts = ways if is_announced and not counted else {*counted}
     is_power = not any(one.kind == "register" for one in rules)
-    if is_announced and is_power and not any(one.last.value for one in powers.get("outgoing", ())):
-        counts = {"incoming"}  # A power without a direction, which was never below zero.
+    is_one_way = is_announced and is_power and not any(one.last.value for one in powers.get("outgoing", ()))
+    # A power without a direction that was never below zero is incoming.
+    counts = {"incoming"} if is_one_way else ways if is_announced and not counted else {*counted}
     types = ["generation"] if generates else ["through"] if is_power else ["register", "through"]
     told, why = _told(device, settings, topics)
     channel = told.pop("channel")
     role = preset.found.get("role") or _role(words, counts, bool(level), generates, told["reduce"] is not None)
     power = [] if live is None else live.best("power", _LIVE)
     watts = power[0].last.value / 1000 if power else _net_watts(registers, powers)
-    if watts is not None and role == "sun":
-        watts = abs(watts)
+    watts = abs(watts) if watts is not None and role == "sun" else watts
     total = registers.get("incoming") or registers.get("outgoing")
     at = max((one.last.at for one in device.values.values()), default=None)
-    period_ms = min((one.period_ms for tracks in counted.values() for one in tracks), default=0)
+    begins_again = _is_for("periods", words, None) and not is_announced
     notes = (
         preset.notes if is_announced else "",
-        _AGAIN if _is_for("periods", words, None) and not is_announced else "",
+        _AGAIN if begins_again else "",
         why,
         _SILENT if at is None else "" if device.is_fresh else _OLD,
         _LEVEL_ALONE if level and not counted else "",
-        f"Its last messages were {period_ms // 1000} s apart: shorter times are averages."
-        if period_ms >= _SLOW_MS
-        else "",
+        _slow([one.period_ms for tracks in counted.values() for one in tracks]),
     )
     name = device.source if is_announced or not entities else entities[0].device_name
     is_percent = any(one.kind == "level" and one.unit == "%" for one in rules)
@@ -277,6 +274,13 @@ def card_of(
         "reduce": told["reduce"],
         "note": next(filter(None, notes), ""),
     }
+
+
+def _slow(periods_ms: Sequence[int]) -> str:
+    """Return what a person must know of a device that seldom reports; empty: nothing."""
+    least_ms = min(periods_ms, default=0)
+    seldom = f"Its last messages were {least_ms // 1000} s apart: shorter times are averages."
+    return seldom if least_ms >= _SLOW_MS else ""
 
 
 def _role(words: set[str], counted: set[str], has_level: bool, generates: bool, reduces: bool) -> str:

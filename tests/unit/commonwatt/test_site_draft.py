@@ -13,24 +13,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.site.draft import SiteDraft, watts_of
 from commonwatt.site.places import load_site, part_files
+from harness.foreign.discoveries import SITE
 
-SITE = """
-[site]
-utility = "127.0.0.1"
-
-[town]
-name = "My street"
-timezone = "Europe/Berlin"
-
-[[microgrid]]
-id = "street"
-kind = "residential"
-houses = 0
-boundary = false
-
-[microgrid.adapter]
-http = "127.0.0.1:9102"
-"""
 FLOW = ["register", "through"]
 
 
