@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
-from adapters.discovery import FILTERS, add_to, announced_in, plan_of, snippet
+from adapters.discovery.announced import FILTERS, add_to, announced_in, plan_of, snippet
+from adapters.discovery.listening import Listening
 from adapters.doctor import words_of
-from adapters.listening import Listening
 from adapters.mapping.readers import readers_of
 from adapters.messages import Arrived, RecordedMessage, line_of, messages_in
 from adapters.metrics import adapter_metrics

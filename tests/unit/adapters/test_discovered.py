@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters import discovered
 from adapters.commands import DeviceWish, commands_of
-from adapters.discovered import MOST_BYTES, MOST_CARDS, MOST_UNKNOWN, Discovered
-from adapters.listening import Listening
+from adapters.discovery import discovered
+from adapters.discovery.discovered import MOST_BYTES, MOST_CARDS, MOST_UNKNOWN, Discovered
+from adapters.discovery.listening import Listening
 from adapters.mapping.readers import known_presets, readers_of
 from adapters.messages import messages_in
 from adapters.service import refuse_others
@@ -339,7 +339,7 @@ def test_what_is_there_is_told_to_the_own_machine_alone(address: str, status: in
 
 
 def test_listening_ends_soon_after_the_last_question_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.listening.ASKED_S", 0.0)
+    monkeypatch.setattr("adapters.discovery.listening.ASKED_S", 0.0)
     nowhere = {"address": f"127.0.0.1:{free_ports(1)[0]}"}
     listening = Listening(AdapterSettings.model_validate({"microgrid": "r001", "source": nowhere}), lambda: 0.0)
     for _ in range(2):

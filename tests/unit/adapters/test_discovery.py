@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from adapters import discovery
 from adapters.cli import app
 from adapters.commands import commands_of as compiled
-from adapters.discovery import (
+from adapters.discovery import announced as discovery
+from adapters.discovery.announced import (
     FILTERS,
     MAX_ENTITIES,
     MAX_FAULTS,

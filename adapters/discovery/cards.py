@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from adapters.commands import DeviceWish, commands_of
-from adapters.discovery import (
+from adapters.discovery.announced import (
     VOCABULARY,
     DiscoveredQuantity,
     Entity,

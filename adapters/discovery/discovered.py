@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from adapters.cards import Device, announced_preset, card_of, contradicts, device_of
-from adapters.discovery import Entity, announced_in, form_of, numbers_in, risen
+from adapters.discovery.announced import Entity, announced_in, form_of, numbers_in, risen
+from adapters.discovery.cards import Device, announced_preset, card_of, contradicts, device_of
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
 from adapters.mapping.readers import Preset, known_presets, replaced_by
 from adapters.mapping.values import UnreadableError

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from adapters.discovered import Discovered
+from adapters.discovery.discovered import Discovered
 from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.model.exceptions import ConfigError

@@ -1,0 +1,1 @@
+"""What foreign devices are there: announced to Home Assistant, or heard on the broker; as rules, or as cards."""
