@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.settings import settings_of
 from commonwatt.doctor.running import fetch_status, local_headers
 from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOT_S
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.supervisor import STOP_WITHIN_S
 from commonwatt.site.draft import SiteDraft
@@ -41,16 +42,21 @@ PARTS = {"utility", "head-end broker", "street broker", "street gateway", "stree
 
 
 class OwnStreet:
-    """A street of a folder."""
+    """A street of a folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        command: What starts it, before its folder.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
         self.folder = folder
+        self._command = command
         self.said = folder.with_name("said")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str, typed: str = "") -> str:
         """Start it, and return the link that it prints."""
-        words = [*COMMAND, str(self.folder), *options]
+        words = [*self._command, str(self.folder), *options]
         if not options and not (self.folder / "site.toml").exists():
             # Streets of several tests at once would each take the first free port, also one whose utility was killed.
             self.folder.mkdir()
@@ -292,7 +298,7 @@ def main() -> None:
             )
         street.player.refill()
         all_give(street)
-        for meter, (stored, risen, missing) in sorted(compared(street).items()):
+        for meter, (stored, risen, missing) in sorted(compared(street, int(time.time()) // SLOT_S).items()):
             print(f"meter {meter}: {stored:,} mWh stored, its register rose {risen:,} mWh, {missing} slots missing")
 
 
@@ -310,8 +316,29 @@ def _until_off(street: SetUpStreet) -> dict[str, float | None]:
     return dict.fromkeys(gave) | found
 
 
-def compared(street: SetUpStreet) -> dict[int, tuple[int, int, int]]:
-    """Return of each meter with a register the stored energy, the register's rise beside it, mWh, and missing slots."""
+def compared(street: SetUpStreet, until: int) -> dict[int, tuple[int, int, int]]:
+    """Return of each meter the stored energy, its register's rise over the same slots, mWh, and the missing slots.
+
+    Args:
+        until: The last slot that is compared, 15 s since the epoch: it is waited for.
+    """
+    values = _stored(street)
+    while min(max(of) for of in values.values()) < until:
+        time.sleep(30)
+        values = _stored(street)
+    found = {}
+    for (meter, kind), registers in values.items():
+        flow = values.get((meter, RecordType.THROUGH), {})
+        if kind == RecordType.REGISTER and flow:
+            first, last = min(registers), max(at for at in registers if at <= until)
+            slots = [at for at in flow if first < at <= last]
+            stored = sum(flow[at] for at in slots)
+            found[meter] = (stored, registers[last] - registers[first], last - first - len(slots))
+    return found
+
+
+def _stored(street: SetUpStreet) -> dict[tuple[int, int], dict[int, int]]:
+    """Return what the utility has of each meter and record type, by slot."""
     config = street.folder / "utility" / "utility.toml"
     command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config", str(config)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -320,15 +347,7 @@ def compared(street: SetUpStreet) -> dict[int, tuple[int, int, int]]:
         for slot, value in enumerate(block["values"]):
             if value is not None:
                 values[int(block["meter"]), block["type"]][block["quarter"] * 60 + slot] = value
-    found = {}
-    for (meter, kind), registers in values.items():
-        flow = values.get((meter, RecordType.THROUGH), {})
-        if kind == RecordType.REGISTER and flow:
-            first, last = min(registers), max(registers)
-            slots = [at for at in flow if first < at <= last]
-            stored = sum(flow[at] for at in slots)
-            found[meter] = (stored, registers[last] - registers[first], last - first - len(slots))
-    return found
+    return values
 
 
 if __name__ == "__main__":

@@ -182,3 +182,48 @@ def test_refused_device_keeps_what_was_typed_and_has_the_focus(open_setup: Calla
         page.clock.run_for(5_000)
     expect(form.get_by_label("keeps at least")).to_have_value("35")
     assert seen.check() == []
+
+
+def typed(page: Page, target: Locator, text: str) -> None:
+    """Walk by Tab to a part of the page, and type there; a press of Enter or Space stands for a key."""
+    expect(target).to_be_visible()
+    for _ in range(150):
+        if target.evaluate("part => part === document.activeElement"):
+            break
+        page.keyboard.press("Tab")
+    expect(target).to_be_focused()
+    if text in ("Enter", "Space"):
+        page.keyboard.press(text)
+    else:
+        page.keyboard.type(text)
+
+
+def test_street_is_set_up_by_the_keyboard_alone(open_setup: Callable[..., Visit], site: Path) -> None:
+    """# req: K5, C2"""
+    seen = open_setup()
+    page = seen.page
+    seen.open("/console/")
+    typed(page, page.get_by_label("Name of the street"), "Sunny Lane")
+    typed(page, page.get_by_label("Language of its residents"), "Deutsch")
+    typed(page, page.get_by_role("button", name="Save, next: broker"), "Enter")
+    typed(page, page.get_by_label("Address"), "192.168.1.20")
+    typed(page, page.get_by_role("button", name="Use this broker"), "Enter")
+    expect(page.get_by_text("192.168.1.20:1883 is connected")).to_be_visible()
+    typed(page, page.get_by_role("button", name="Next: devices"), "Enter")
+    for device, capacity in ((BATTERY, "10.2"), (grid("p1"), "")):
+        form = card(page, device["name"])
+        typed(page, form.get_by_label("Home"), "Home 1")
+        if capacity:
+            typed(page, form.get_by_label("capacity"), capacity)
+            typed(page, form.get_by_role("checkbox"), "Space")
+        typed(page, form.get_by_role("button", name="Place it"), "Enter")
+        expect(page.get_by_role("status")).to_contain_text("is placed in Home 1")
+    typed(page, page.get_by_role("button", name="Next: sharing"), "Enter")
+    typed(page, page.get_by_role("button", name="Start sharing"), "Enter")
+    typed(page, page.get_by_role("button", name="Next: done"), "Enter")
+    typed(page, page.get_by_role("button", name="To your street"), "Enter")
+    expect(page).to_have_url(f"{seen.address}/console/microgrids/street")
+    draft = SiteDraft(site)
+    assert (draft.name, draft.is_sharing("street")) == ("Sunny Lane", True)
+    assert {one.role: one.told for one in draft.devices("street")} == {"battery": ("share",), "grid": ()}
+    assert seen.check() == []

@@ -6,6 +6,7 @@
 import os
 import platform
 import subprocess
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from deploy.debian.__main__ import make_root
 from deploy.debian.package import CONTROLLER, UTILITY, Release, build, version
 from deploy.debian.wheels import MACHINES, PYTHONS, SITE_PACKAGES, build_own, make_pip
 from harness.network.waiting import eventually
+from harness.real.own_street import OwnStreet
 from harness.real.packages import EPOCH, Root, bare_root, inside
 from harness.real.parts import need_root, real_part
 from harness.real.site import Site
@@ -111,6 +113,18 @@ def test_a_reading_comes_to_the_utility_from_the_installed_packages(roots: dict[
                 site.environments[part] = {"PYTHONSAFEPATH": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
         eventually(lambda: len(site.dump().meter) > 0)
+
+
+def test_one_command_after_the_package_opens_ones_own_street(roots: dict[str, Path], tmp_path: Path) -> None:
+    """# req: K5, K2"""
+    program = [*inside(roots[UTILITY.name], tmp_path), "env", "-C", str(tmp_path), "PYTHONSAFEPATH=1"]
+    street = OwnStreet(tmp_path / "site", [*program, "commonwatt", "street", "--site"])
+    try:
+        with urllib.request.urlopen(street.start()) as page:
+            assert page.status == 200
+        eventually(street.is_well)
+    finally:
+        street.stop()
 
 
 def test_a_command_that_a_controller_lacks_names_the_package_that_has_it(roots: dict[str, Path]) -> None:
