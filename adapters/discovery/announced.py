@@ -229,6 +229,11 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
     return devices, refused
 
 
+def words_in(*texts: str) -> set[str]:
+    """Return the words of names, in small letters."""
+    return {word.lower() for text in texts for word in _WORD.findall(text)}
+
+
 def _made(make: Callable[[Entity], Any], entities: Iterable[Entity], refused: list[str]) -> Iterator[Any]:
     for entity in entities:
         try:
@@ -252,8 +257,7 @@ def quantity_of(entity: Entity) -> DiscoveredQuantity | None:
     if unit not in units[kind]:
         raise RefusedError(f"unit {unit or 'missing'}")
     place = _place(entity)
-    named = f"{texts['name']} {place[0] or texts['state_topic'].rpartition('/')[2]}"
-    words = {word.lower() for word in _WORD.findall(named)}
+    words = words_in(texts["name"], place[0] or texts["state_topic"].rpartition("/")[2])
     if kind == "register":
         if texts["state_class"] not in ("total_increasing", "total"):
             raise RefusedError(f"no register: state_class {texts['state_class'] or 'missing'}")
@@ -306,7 +310,8 @@ def _place(entity: Entity) -> Place:
 
 
 def _check(text: str, without: str = "+#{}") -> None:
-    if not text or len(text) > LONGEST or not text.isprintable() or set(text) & set(without):
+    # A command's topic with `..` would lead out of the device's folder.
+    if not text or len(text) > LONGEST or not text.isprintable() or set(text) & set(without) or ".." in text.split("/"):
         raise RefusedError(f"can't be used: {text or 'a missing topic'}")
 
 

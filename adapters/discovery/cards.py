@@ -17,32 +17,28 @@ from adapters.discovery.announced import (
     place_of,
     quantity_of,
     rule_of,
+    words_in,
 )
 from adapters.mapping.payloads import FORMATS
 from adapters.mapping.readers import Preset, Reader, Readers, known_presets, readers_of, without_dots
 from adapters.mapping.values import UnreadableError
+from adapters.messages import Arrived
 from commonwatt.config.adapter import AdapterCommand, AdapterMeter, AdapterRule, AdapterSettings
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.text import printable
 
 WAYS = ("incoming", "outgoing")  # the directions; the meters that read a device have their places from 1 on
 LONGEST_TEXT = 80  # most characters of a text for people
+MOST_WATTS, MOST_PERCENT = 1e9, 200.0  # numbers beyond are none: no device is so
 
 _LIVE = len(WAYS) + 1  # the meter that reads the power of a device whose registers count
 _CAPACITY_WH = 1_000  # of a battery whose capacity is not known: its level is read in percent
 _WINDOW_MS = 60_000  # about how long a register's rise is watched for its power
 _LEAST_MS = 5_000  # shortest time of a rise that gives a power
 _SLOW_MS = 60_000  # from how many milliseconds between two messages on a person is told
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-_POWER_COUNTS = "Its total begins again, so its power counts."
-_AGAIN = "Its total begins again each day or so: what flows at that moment does not count."
-_OLD = "Only a message that its broker had kept was seen: it may be old."
-_SILENT = "It is announced, and nothing of it was heard yet."
-_LEVEL_ALONE = "It says its level, and no energy yet."
 _ELSEWHERE = "What it may be told has a topic outside its own folder, so it is not offered."
 _SEVERAL = "It has several switches or inverters: which one is told must be written by hand."
-_ALIKE = "It has several counters alike: the first one is read."
 
 
 class Timed(NamedTuple):
@@ -89,18 +85,24 @@ class Device:
     is_fresh: bool = False  # whether a value came that its broker had not kept
     shown: set[str] = field(default_factory=set)  # kinds of the commands whose confirmation its messages have
 
-    def take(self, topic: str, payload: bytes, at: int, *, retained: bool) -> bool:
+    def take(self, message: Arrived) -> bool:
         """Read a message; return whether there was a value."""
-        found = [one for one in self.readers.read(topic, payload) if one.value is not None]
+        found = [one for one in self.readers.read(message.topic, message.payload) if one.value is not None]
         for one in found:
-            new = Timed(at, one.value or 0)
+            new = Timed(message.at, one.value or 0)
             self.values.setdefault((one.reader, one.part), Track(new, new)).take(new)
-            self.topics.add(topic)
-            self.is_fresh |= not retained
-        paths = {one.kind: one.confirm.path for one in self.preset.commands if one.confirm and one.confirm.path}
-        for kind, path in paths.items() if not paths.keys() <= self.shown else ():
-            self.shown |= {kind} if _has(payload, path.replace("{channel}", self.channel)) else set()
+            self.topics.add(message.topic)
+            self.is_fresh |= not message.retained
+        for one in self.preset.commands:
+            path = "" if one.confirm is None else one.confirm.path.replace("{channel}", self.channel)
+            if path and one.kind not in self.shown and _has(message.payload, path):
+                self.shown.add(one.kind)
         return bool(found)
+
+    @property
+    def rules(self) -> list[AdapterRule]:
+        """Its rules but for the one of the power that is only shown."""
+        return [one for one in self.preset.rules if one.preset == self.preset.name]
 
     def best(self, kind: str, meter: int) -> list[Track]:
         """Return the values of the first rule of a meter that has all of a kind; empty: none has."""
@@ -114,25 +116,28 @@ class Device:
 
 def device_of(settings: AdapterSettings, preset: Preset, at: str, source: str, channel: str = "0") -> Device | None:
     """Return what reads a device; ``None``: its name can't be one."""
-    if any(not name or set(name) & set("{}*") or {"", ".", ".."} & set(name.split("/")) for name in (source, channel)):
-        return None
     table = {"source": source, "channel": channel, "at": at, "capacity_wh": _CAPACITY_WH}
-    directions = {one.direction for one in _counting(preset)}
+    directions = {one.direction for one in preset.rules if one.preset == preset.name}
     named = [(n, preset.name, way) for n, way in enumerate(WAYS, 1) if directions & {None, way}]
     named += [(_LIVE, one.preset, "incoming") for one in preset.rules if one.preset != preset.name]
     with suppress(ValueError, SettingError):
-        meter = tuple(
-            AdapterMeter.model_validate(table | {"id": n, "preset": name, "direction": way}) for n, name, way in named
-        )
-        own = () if preset.name in known_presets() else preset.rules
-        update = {"meter": meter, "rule": own, "command": ()}
-        return Device(preset, at, source, channel, readers_of(settings.model_copy(update=update)))
+        meters = [{**table, "id": n, "preset": name, "direction": way} for n, name, way in named]
+        return Device(preset, at, source, channel, readers_of(_alone(settings, preset, *meters)))
     return None
 
 
-def _counting(preset: Preset) -> list[AdapterRule]:
-    """Return the rules but for the one of the power that is only shown."""
-    return [one for one in preset.rules if one.preset == preset.name]
+def _alone(settings: AdapterSettings, preset: Preset, *meters: Mapping[str, object]) -> AdapterSettings:
+    """Return the adapter's settings with some meters of a preset alone.
+
+    Raises:
+        ValueError: A name or channel of theirs can't be one.
+    """
+    names = [str(table[key]) for table in meters for key in ("source", "channel")]
+    if any(set(name) & set("{}*") or {"", ".", ".."} & set(name.split("/")) for name in names):
+        raise ValueError("leads elsewhere")
+    own, is_known = tuple(map(AdapterMeter.model_validate, meters)), preset.name in known_presets()
+    rules, commands = ((), ()) if is_known else (preset.rules, preset.commands)
+    return settings.model_copy(update={"meter": own, "rule": rules, "command": commands})
 
 
 def announced_preset(entities: Sequence[Entity]) -> Preset | None:
@@ -150,23 +155,23 @@ def announced_preset(entities: Sequence[Entity]) -> Preset | None:
     first, title = entities[0], entities[0].device_name
     digest = hashlib.sha256(first.device.encode(errors="replace")).hexdigest()[:6]
     name = f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')[:20].strip('-') or 'own'}-{digest}"
-    levels = [one for one in quantities if one.kind == "level"]
-    ways = {one.direction for one in counted}
-    tables = list[dict[str, Any]]()
-    for way in dict.fromkeys(one.direction for one in counted):
-        # Of several alike one may contain the others.
-        alike = [one for one in counted if one.direction == way]
-        one = next((one for one in alike if "total" in _words(one.entity.texts["name"])), alike[0])
-        table = rule_of(one, name) | ({"direction": way} if way else {})
-        tables += [table]
-        if one.kind == "power" and not way:
-            tables = [table | {"direction": "incoming"}, table | {"direction": "outgoing", "sign": "negative"}]
-            break
-    tables += [rule_of(one, name) for one in levels[:1]]
+    by_way: dict[str, DiscoveredQuantity] = {}
+    # Of several alike one may contain the others.
+    for one in sorted(counted, key=lambda one: "total" not in words_in(one.entity.texts["name"])):
+        by_way.setdefault(one.direction, one)
+    if counted is powers and "" in by_way:
+        table = rule_of(by_way[""], name)
+        tables = [table | {"direction": "incoming"}, table | {"direction": "outgoing", "sign": "negative"}]
+    else:
+        tables = [rule_of(one, name) | ({"direction": way} if way else {}) for way, one in by_way.items()]
+    tables += [rule_of(one, name) for one in quantities if one.kind == "level"][:1]
     tables += [rule_of(one, f"{name}-live") | {"sign": "both"} for one in powers[:1]]
     command, why = _announced_command(entities, name)
-    is_alike = len(counted) > len(ways)
-    notes = (_POWER_COUNTS if begins_again and counted is powers else "", why, _ALIKE if is_alike else "")
+    notes = (
+        "Its total begins again, so its power counts." if begins_again and counted is powers else "",
+        why,
+        "It has several counters alike: the first one is read." if len(counted) > len(by_way) else "",
+    )
     with suppress(ValueError):
         return Preset(
             name=name,
@@ -174,25 +179,25 @@ def announced_preset(entities: Sequence[Entity]) -> Preset | None:
             source=re.sub(r"[^\w:. -]", "-", first.device, flags=re.ASCII)[:LONGEST_TEXT],
             sources=(),
             notes=next(filter(None, notes), ""),
-            rules=tuple(AdapterRule.model_validate(one) for one in tables),
-            commands=() if command is None else (AdapterCommand.model_validate(command),),
+            rules=tuple(map(AdapterRule.model_validate, tables)),
+            commands=tuple(map(AdapterCommand.model_validate, command)),
             found={},
         )
     return None
 
 
-def _announced_command(entities: Sequence[Entity], preset: str) -> tuple[dict[str, Any] | None, str]:
+def _announced_command(entities: Sequence[Entity], preset: str) -> tuple[list[dict[str, Any]], str]:
     """Return the command of a device's one switch, if it is in the device's own folder; and why there is none."""
-    found, outside = list[dict[str, Any]](), False
-    for entity in entities:
+    own, is_outside = list[dict[str, Any]](), False
+    for entity in (one for one in entities if one.component == "switch"):
         with suppress(RefusedError):
-            command = command_of(entity) if entity.component == "switch" else None
-            if command is not None and entity.folder and command[2]["topic"].startswith(f"{entity.folder}/"):
-                found.append({"preset": preset} | command[2])
-            outside |= command is not None
-    if len(found) == 1 and "confirm" in found[0]:
-        return found[0], ""
-    return None, _SEVERAL if len(found) > 1 else _ELSEWHERE if outside and not found else ""
+            if (command := command_of(entity)) is not None:
+                is_own = entity.folder and command[2]["topic"].startswith(f"{entity.folder}/")
+                own += [{"preset": preset} | command[2]] if is_own else []
+                is_outside |= not is_own
+    if len(own) == 1 and "confirm" in own[0]:
+        return own, ""
+    return [], _SEVERAL if len(own) > 1 else _ELSEWHERE if is_outside and not own else ""
 
 
 def contradicts(device: Device, entities: Sequence[Entity]) -> bool:
@@ -222,76 +227,72 @@ def card_of(
         entities: What is announced of it.
         live: What reads the announced values, beside a preset or alone.
     """
-    preset, rules, is_announced = device.preset, _counting(device.preset), live is device
+    preset, rules, is_announced = device.preset, device.rules, live is device
     places = [text for one in rules for text in (*one.topic, *one.path)] if is_announced else [device.source]
-    words = _words(device.channel, *(one.device_name for one in entities[:1]), *places)
+    words = words_in(device.channel, *(one.device_name for one in entities[:1]), *places)
     generates = any(one.type == "generation" for one in rules)
-    says = "outgoing" if _is_for("outgoing", words, "directions") and not generates else "incoming"
-    ways = {one.direction or says for one in rules if one.kind != "level"}
-    meters = {way: n for n, way in enumerate(WAYS, 1) if way in ways}
-    registers = {way: found for way, n in meters.items() if (found := device.best("register", n))}
-    powers = {way: found for way, n in meters.items() if (found := device.best("power", n))}
+    gives = words.intersection(VOCABULARY["directions"]["outgoing"]) and not generates
+    ways = {one.direction or ("outgoing" if gives else "incoming") for one in rules if one.kind != "level"}
+    registers, powers = (
+        {way: found for n, way in enumerate(WAYS, 1) if way in ways and (found := device.best(kind, n))}
+        for kind in ("register", "power")
+    )
     counted, level = registers or powers, device.best("level", 1) or device.best("level", 2)
     is_power = not any(one.kind == "register" for one in rules)
     is_one_way = is_announced and is_power and not any(one.last.value for one in powers.get("outgoing", ()))
     # A power without a direction that was never below zero is incoming.
     counts = {"incoming"} if is_one_way else ways if is_announced and not counted else {*counted}
     types = ["generation"] if generates else ["through"] if is_power else ["register", "through"]
-    told, why = _told(device, settings, topics)
-    channel = told.pop("channel")
+    channel, told, why = _told(device, settings, topics)
     role = preset.found.get("role") or _role(words, counts, bool(level), generates, told["reduce"] is not None)
     power = [] if live is None else live.best("power", _LIVE)
     watts = power[0].last.value / 1000 if power else _net_watts(registers, powers)
-    watts = abs(watts) if watts is not None and role == "sun" else watts
+    watts = None if watts is None or abs(watts) > MOST_WATTS else round(abs(watts) if role == "sun" else watts, 1)
     total = registers.get("incoming") or registers.get("outgoing")
     at = max((one.last.at for one in device.values.values()), default=None)
-    begins_again = _is_for("periods", words, None) and not is_announced
-    notes = (
-        preset.notes if is_announced else "",
-        _AGAIN if begins_again else "",
-        why,
-        _SILENT if at is None else "" if device.is_fresh else _OLD,
-        _LEVEL_ALONE if level and not counted else "",
-        _slow([one.period_ms for tracks in counted.values() for one in tracks]),
-    )
+    slowest_ms = min((one.period_ms for tracks in counted.values() for one in tracks), default=0)
+    notes = {
+        preset.notes: is_announced,
+        "Its total begins again each day or so: what flows at that moment does not count.": not is_announced
+        and words.intersection(VOCABULARY["periods"]),
+        why: True,
+        "It is announced, and nothing of it was heard yet.": at is None,
+        "Only a message that its broker had kept was seen: it may be old.": not device.is_fresh,
+        "It says its level, and no energy yet.": level and not counted,
+        f"Its last messages were {slowest_ms // 1000} s apart: shorter times are averages.": slowest_ms >= _SLOW_MS,
+    }
     name = device.source if is_announced or not entities else entities[0].device_name
     is_percent = any(one.kind == "level" and one.unit == "%" for one in rules)
+    percent = level[0].last.value / (_CAPACITY_WH * 10) if level and is_percent else None
     meter = {"preset": preset.name, "source": device.source, "channel": channel}
     return {
         "key": " ".join(meter.values()),
         "title": _cut(preset.found.get("title") or preset.title),
         "name": _cut(name if device.channel == "0" else f"{name} {device.channel}"),
         "role": role,
-        "power_w": None if watts is None else round(watts, 1),
-        "level_percent": level[0].last.value / (_CAPACITY_WH * 10) if level and is_percent else None,
+        "power_w": watts,
+        "level_percent": None if percent is None or percent > MOST_PERCENT else percent,
         "total_kwh": sum(one.last.value for one in total) / 1e6 if total else None,
         "age_s": None if at is None else max(0, now - at) // 1000,
         **{way: types if way in counts else [] for way in WAYS},
         "meter": meter | ({} if device.at == settings.source[0].name else {"at": device.at}),
-        "rules": [_table(one) for one in rules] if is_announced else [],
-        "commands": [_table(one) for one in preset.commands] if is_announced else [],
-        "share": told["share"],
-        "reduce": told["reduce"],
-        "note": next(filter(None, notes), ""),
+        "rules": _tables(rules) if is_announced else [],
+        "commands": _tables(preset.commands) if is_announced else [],
+        **told,
+        "note": next((note for note, counts in notes.items() if note and counts), ""),
     }
-
-
-def _slow(periods_ms: Sequence[int]) -> str:
-    """Return what a person must know of a device that seldom reports; empty: nothing."""
-    least_ms = min(periods_ms, default=0)
-    seldom = f"Its last messages were {least_ms // 1000} s apart: shorter times are averages."
-    return seldom if least_ms >= _SLOW_MS else ""
 
 
 def _role(words: set[str], counted: set[str], has_level: bool, generates: bool, reduces: bool) -> str:
     both = len(counted) == len(WAYS)
+    is_for = {role: bool(words.intersection(known)) for role, known in VOCABULARY["roles"].items()}
     fits = {
-        "battery": has_level or _is_for("battery", words),
-        "grid": both and _is_for("grid", words),
-        "sun": generates or _is_for("sun", words),
-        "load": reduces or _is_for("load", words),
+        "battery": has_level or is_for["battery"],
+        "grid": both and is_for["grid"],
+        "sun": generates or is_for["sun"],
+        "load": reduces or is_for["load"],
     }
-    return next((role for role, does in fits.items() if does), "grid" if both or _is_for("grid", words) else "unknown")
+    return next((role for role, does in fits.items() if does), "grid" if both or is_for["grid"] else "unknown")
 
 
 def _net_watts(registers: Mapping[str, list[Track]], powers: Mapping[str, list[Track]]) -> float | None:
@@ -301,33 +302,36 @@ def _net_watts(registers: Mapping[str, list[Track]], powers: Mapping[str, list[T
     return sum(watts if way == "incoming" else -watts for way, watts in found) if found else None
 
 
-def _told(device: Device, settings: AdapterSettings, topics: Mapping[str, bytes]) -> tuple[dict[str, Any], str]:
-    """Return the channel of the device's meter and what it may be told, by kind; and why something is not offered."""
-    preset, told = device.preset, dict[str, Any](channel=device.channel, share=None, reduce=None)
-    commands = [one for one in preset.commands if one.kind in ("share", "reduce")]
+def _told(
+    device: Device, settings: AdapterSettings, topics: Mapping[str, bytes]
+) -> tuple[str, dict[str, dict[str, Any] | None], str]:
+    """Return the channel of the device's meter, what it may be told, by kind, and why something is not offered."""
+    preset, channel = device.preset, device.channel
+    told = dict[str, dict[str, Any] | None](share=None, reduce=None)
+    commands = [one for one in preset.commands if one.kind in told]
     by_rules = any("{channel}" in text for rule in preset.rules for text in (*rule.topic, *rule.path))
     needed = [one for one in commands if "{channel}" in f"{one.topic}{one.on}" and not by_rules]
     if needed:
         shown = "" if needed[0].confirm is None else needed[0].confirm.topic
         if "{device}" not in shown:
-            return told, _ELSEWHERE
+            return channel, told, _ELSEWHERE
         # Up to the level of the channel, which stays as it is.
         begin = without_dots(shown.partition("{channel}")[0].replace("{device}", device.source) + ".").removesuffix(".")
         channels = {topic.removeprefix(begin).partition("/")[0] for topic in topics if topic.startswith(begin)}
         if len(channels) != 1:
-            return told, _SEVERAL if channels else ""
-        told["channel"] = channels.pop()
-    for command in commands:
-        table = {"id": 1, "preset": preset.name, "source": device.source, "channel": told["channel"], "at": device.at}
-        table |= {"capacity_wh": _CAPACITY_WH, "watts": 1, "obeys": command.kind}
-        with suppress(ValueError, SettingError):
-            own = () if preset.name in known_presets() else preset.commands
-            update = {"meter": (AdapterMeter.model_validate(table),), "rule": (), "command": own}
-            (one,) = commands_of(settings.model_copy(update=update))
+            return channel, told, _SEVERAL if channels else ""
+        (channel,) = channels
+    table = {"id": 1, "preset": preset.name, "source": device.source, "channel": channel, "at": device.at}
+    table |= {"capacity_wh": _CAPACITY_WH, "watts": 1}
+    try:
+        for command in commands:
+            (one,) = commands_of(_alone(settings, preset, table | {"obeys": command.kind}))
             if command.kind in device.shown or _may_show(one.shown_on, command, topics):
                 topic = one.message(DeviceWish(), 0, None).topic
                 told[command.kind] = {"topic": topic, "ends": command.failsafe, "ends_s": command.ends_within_s}
-    return told, ""
+    except (ValueError, SettingError):
+        return device.channel, told, _ELSEWHERE
+    return channel, told, ""
 
 
 def _may_show(topic: str | None, command: AdapterCommand, topics: Mapping[str, bytes]) -> bool:
@@ -347,16 +351,8 @@ def _has(payload: bytes, path: str) -> bool:
     return False
 
 
-def _words(*texts: str) -> set[str]:
-    return {word.lower() for text in texts for word in _WORD.findall(text)}
-
-
-def _is_for(what: str, words: set[str], table: str | None = "roles") -> bool:
-    return bool(words.intersection(VOCABULARY[what] if table is None else VOCABULARY[table][what]))
-
-
-def _table(settings: AdapterRule | AdapterCommand) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude_defaults=True)
+def _tables(settings: Sequence[AdapterRule | AdapterCommand]) -> list[dict[str, Any]]:
+    return [one.model_dump(mode="json", exclude_defaults=True) for one in settings]
 
 
 def _cut(text: str) -> str:

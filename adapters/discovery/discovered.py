@@ -17,7 +17,7 @@ from adapters.discovery.cards import Device, announced_preset, card_of, contradi
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
 from adapters.mapping.readers import Preset, known_presets, replaced_by
 from adapters.mapping.values import UnreadableError
-from adapters.messages import RecordedMessage
+from adapters.messages import Arrived, RecordedMessage
 from commonwatt.config.adapter import AdapterRule, AdapterSettings
 
 MOST_CARDS = 200  # most devices in an answer, by presets and announced ones alike
@@ -28,6 +28,7 @@ MOST_KEPT_BYTES = 4_096  # longest payload that is kept
 MOST_NUMBERS = 50  # most numbers of one topic that are watched
 MOST_LEFT_OUT = 1_000  # up to which what is left out is counted
 LONGEST_TOPIC = 256  # most characters of a topic that is used
+LONGEST_PATH = 200  # most characters of a number's path
 
 _TOPIC_BYTES, _NUMBER_BYTES = 500, 400  # what a topic and a number of it weigh in memory, about
 _CLOCKS = (Decimal(1), Decimal(1000))  # a number that rises so much a second is a clock or an uptime
@@ -40,14 +41,12 @@ class _Kept:
     """The last message of a topic, and the numbers that never fell in its messages."""
 
     first_at: int
-    last_at: int
-    payload: bytes = b""
-    retained: bool = False
+    last: Arrived  # without a long payload
     numbers: dict[str, tuple[Decimal, Decimal] | None] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        return _TOPIC_BYTES + len(self.payload) + _NUMBER_BYTES * len(self.numbers)
+        return _TOPIC_BYTES + len(self.last.payload) + _NUMBER_BYTES * len(self.numbers)
 
 
 class _Template(NamedTuple):
@@ -83,53 +82,49 @@ class Discovered:
         """Bytes of what is kept, about."""
         return self._bytes + self._announced_bytes
 
-    def take(self, source: str, topic: str, payload: bytes, at: int, *, retained: bool) -> None:
-        """Take a message of a source that arrived at a time, milliseconds."""
-        place, payload = (source, topic), payload.strip()
+    def take(self, message: Arrived) -> None:
+        """Take a message of a source."""
+        place, topic, payload = (message.source, message.topic), message.topic, message.payload.strip()
         if len(topic) > LONGEST_TOPIC or not topic.isprintable() or len(payload) > MAX_BYTES:
             self._leave_out(place)
         elif topic.startswith("homeassistant/") and topic.endswith("/config"):
             self._announce(place, payload)
         else:
+            message = message._replace(payload=payload)
             for device in self._readers.get(place, ()):
-                device.take(topic, payload, at, retained=retained)
+                device.take(message)
             form = form_of(payload)
             with suppress(UnreadableError):
                 content = FORMATS[form](payload)
-                for template in self._templates if payload else ():
+                for template in self._templates:
                     if template.form == form and (match := template.topic.fullmatch(topic)) is not None:
                         for channel in _channels(template, match, content):
-                            key = (source, template.preset.name, match["device"], channel)
-                            self._find(template.preset, key, place, payload, at, retained=retained)
-            self._keep(place, payload, at, retained=retained)
+                            self._find(template.preset, message, match["device"], channel)
+            self._keep(place, message)
 
-    def _find(
-        self, preset: Preset, key: tuple[str, str, str, str], place: Place, payload: bytes, at: int, *, retained: bool
-    ) -> None:
+    def _find(self, preset: Preset, message: Arrived, name: str, channel: str) -> None:
         """Let a device read a topic, also one that is new, if it reads a value there."""
+        key, readers = (message.source, preset.name, name, channel), self._readers.get((message.source, message.topic))
         known = self._devices.get(key)
-        if known is not None and known in self._readers.get(place, ()):
+        if known is not None and known in (readers or ()):
             return
-        device = known or device_of(self._settings, preset, key[0], key[2], key[3])
-        if device is None or not device.take(place[1], payload, at, retained=retained):
+        device = known or device_of(self._settings, preset, message.source, name, channel)
+        if device is None or not device.take(message):
             return
         if known is None and len(self._devices) >= MOST_CARDS:
             self._leave_out(key)
             return
         self._devices[key] = device
-        self._readers.setdefault(place, []).append(device)
+        self._readers.setdefault((message.source, message.topic), []).append(device)
 
-    def _keep(self, place: Place, payload: bytes, at: int, *, retained: bool) -> None:
+    def _keep(self, place: Place, message: Arrived) -> None:
         kept = self._kept.pop(place, None)
-        if kept is None:
-            kept = _Kept(at, at)
-        else:
-            self._bytes -= kept.size
-        kept.last_at, kept.payload, kept.retained = at, payload[: MOST_KEPT_BYTES + 1], retained
-        if len(kept.payload) > MOST_KEPT_BYTES:
-            kept.payload = b""
-        for path, value in numbers_in(kept.payload):
-            if path in kept.numbers or len(kept.numbers) < MOST_NUMBERS:
+        self._bytes -= 0 if kept is None else kept.size
+        kept = kept or _Kept(message.at, message)
+        kept.last = message if len(message.payload) <= MOST_KEPT_BYTES else message._replace(payload=b"")
+        for path, value in numbers_in(kept.last.payload):
+            is_new = len(kept.numbers) < MOST_NUMBERS and len(path) <= LONGEST_PATH and path.isprintable()
+            if path in kept.numbers or is_new:
                 kept.numbers[path] = risen(kept.numbers.get(path, (value, value)), value)
         self._kept[place] = kept
         self._bytes += kept.size
@@ -157,7 +152,9 @@ class Discovered:
         """Return the cards, the numbers that nothing reads, and how many are left out."""
         if self._is_stale:
             self._read_announcements()
-        cards, read = list[dict[str, Any]](), set[Place]()
+        cards, read, topics = list[dict[str, Any]](), set[Place](), defaultdict[str, dict[str, bytes]](dict)
+        for (source, topic), kept in self._kept.items():
+            topics[source][topic] = kept.last.payload
         by_place = {
             (source, entity.texts["state_topic"]): (entities, device)
             for (source, _), (entities, device) in self._known.items()
@@ -168,20 +165,16 @@ class Discovered:
             entities, live = next((by_place[one] for one in sorted(places) if one in by_place), ([], None))
             if not contradicts(device, entities):
                 read |= places
-                cards.append(card_of(device, self._settings, now, self._topics(device), entities, live))
+                cards.append(card_of(device, self._settings, now, topics[device.at], entities, live))
         for (source, _), (entities, announced) in self._known.items():
             places = {(source, entity.texts["state_topic"]) for entity in entities}
             if announced is not None and not places & read:
-                cards.append(card_of(announced, self._settings, now, self._topics(announced), entities, announced))
+                cards.append(card_of(announced, self._settings, now, topics[source], entities, announced))
             read |= places
         left_out = len(self._left_out) + max(0, len(cards) - MOST_CARDS)
         cards = sorted(cards[:MOST_CARDS], key=lambda card: (card["title"], card["name"], card["key"]))
         unknown = sorted(self._unknown(read), key=lambda one: str(one["key"]))[:MOST_UNKNOWN]
         return {"cards": cards, "unknown": unknown, "left_out": left_out}
-
-    def _topics(self, device: Device) -> dict[str, bytes]:
-        """Return the last messages of the topics of a device's source."""
-        return {topic: kept.payload for (at, topic), kept in self._kept.items() if at == device.at}
 
     def _read_announcements(self) -> None:
         """Make what reads announced devices; a device whose announcements are the same keeps its values."""
@@ -199,24 +192,22 @@ class Discovered:
             else:
                 self._known[key] = entities, self._announced_device(key[0], entities)
         gone = {id(device) for _, device in before.values()}
-        for place, devices in list(self._readers.items()):
-            self._readers[place] = [one for one in devices if id(one) not in gone]
-            if not self._readers[place]:
-                del self._readers[place]
+        left = {place: [one for one in devices if id(one) not in gone] for place, devices in self._readers.items()}
+        self._readers = {place: devices for place, devices in left.items() if devices}
 
     def _announced_device(self, source: str, entities: list[Entity]) -> Device | None:
         preset = announced_preset(entities)
         device = None if preset is None else device_of(self._settings, preset, source, preset.source)
-        for topic in () if device is None else {topic for reader in device.readers.all for topic in reader.topics}:
-            assert device is not None
-            self._readers.setdefault((source, topic), []).append(device)
-            if (kept := self._kept.get((source, topic))) is not None:
-                device.take(topic, kept.payload, kept.last_at, retained=kept.retained)
+        if device is not None:
+            for place in {(source, topic) for reader in device.readers.all for topic in reader.topics}:
+                self._readers.setdefault(place, []).append(device)
+                if place in self._kept:
+                    device.take(self._kept[place].last)
         return device
 
     def _unknown(self, read: set[Place]) -> Iterator[dict[str, object]]:
         for (source, topic), kept in self._kept.items():
-            seconds = (kept.last_at - kept.first_at) // 1000
+            seconds = (kept.last.at - kept.first_at) // 1000
             for path, values in kept.numbers.items() if (source, topic) not in read and seconds > 0 else ():
                 if values is None or values[0] == values[1]:
                     continue
@@ -231,18 +222,14 @@ class Discovered:
 def _templates(preset: Preset, rule: AdapterRule) -> Iterator[_Template]:
     """Yield the topics of a rule by which devices are found."""
     device, channel = preset.found.get("device", ".+"), preset.found.get("channel", "[^/]+")
-    if not device:
-        return
 
     def pattern(text: str) -> re.Pattern[str]:
-        parts = re.split(r"(\{device\}|\{channel\})", text)
         named = {"{device}": f"(?P<device>{device})", "{channel}": f"(?P<channel>{channel})"}
-        return re.compile("".join(named.get(part) or re.escape(part) for part in parts))
+        return re.compile("".join(named.get(part) or re.escape(part) for part in re.split(r"(\{\w+\})", text)))
 
-    for topic in rule.topic:
+    for topic in rule.topic if device else ():
         path = rule.path[0] if rule.path else ""
-        in_path = pattern(path) if "{channel}" in path else None
-        yield _Template(preset, rule.format, pattern(topic), path, in_path)
+        yield _Template(preset, rule.format, pattern(topic), path, pattern(path) if "{channel}" in path else None)
 
 
 def _channels(template: _Template, match: re.Match[str], content: Payload) -> Iterator[str]:

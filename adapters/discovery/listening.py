@@ -32,7 +32,7 @@ class Listening:
         self._asked = 0.0
         self._found: Discovered | None = None
         self._sources: dict[str, Source] = {}
-        self._faults: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # why there is no such source
         self._thread: threading.Thread | None = None
 
     def answer(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Listening:
             self._asked = time.monotonic()
             if self._found is None and self._wanted and not self._ends.is_set():
                 self._found = Discovered(self._settings)
-                self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
+                self._thread = threading.Thread(target=self._run, args=[self._found], name="discovery", daemon=True)
                 self._thread.start()
             found = {"cards": [], "unknown": [], "left_out": 0}
             if self._found is not None:
@@ -50,7 +50,8 @@ class Listening:
 
     def stop(self) -> None:
         """End it, with the adapter."""
-        self._ends.set()
+        with self._lock:
+            self._ends.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -60,25 +61,24 @@ class Listening:
         connected = source is not None and source.connected
         return {"name": name, "address": address, "connected": connected, "complaint": complaint}
 
-    def _run(self) -> None:
-        try:
-            self._listen()
-        except Exception:
-            _log.exception("the discovery failed")
-        with self._lock:
-            self._found, self._sources, self._faults = None, {}, {}
-        gc.collect()  # A client and its callbacks hold each other, with what waits.
-
-    def _listen(self) -> None:
+    def _run(self, found: Discovered) -> None:
         try:
             for one in self._wanted:
                 self._start(one)
             while not self._ends.wait(TURN_S) and time.monotonic() < self._asked + ASKED_S:
                 for name, source in self._sources.items():
-                    self._read(name, source)
-        finally:
-            for source in self._sources.values():
-                source.stop()
+                    taken = source.take(AT_ONCE)
+                    with self._lock:
+                        for message in taken:
+                            found.take(message._replace(source=name))
+                    source.acknowledge(taken)
+        except Exception:
+            _log.exception("the discovery failed")
+        for source in self._sources.values():
+            source.stop()
+        with self._lock:
+            self._found, self._sources, self._faults = None, {}, {}
+        gc.collect()  # A client and its callbacks hold each other, with what waits.
 
     def _start(self, settings: AdapterSource) -> None:
         own = settings.client_id or f"commonwatt-{self._settings.microgrid}"
@@ -98,11 +98,3 @@ class Listening:
             self._faults = {**self._faults, settings.name: str(error)}
         else:
             self._sources = {**self._sources, settings.name: source}
-
-    def _read(self, name: str, source: Source) -> None:
-        taken = source.take(AT_ONCE)
-        with self._lock:
-            for message in taken:
-                assert self._found is not None
-                self._found.take(name, message.topic, message.payload, message.at, retained=message.retained)
-        source.acknowledge(taken)

@@ -15,12 +15,13 @@ from adapters.discovery import discovered
 from adapters.discovery.discovered import MOST_BYTES, MOST_CARDS, MOST_UNKNOWN, Discovered
 from adapters.discovery.listening import Listening
 from adapters.mapping.readers import known_presets, readers_of
-from adapters.messages import messages_in
+from adapters.messages import Arrived, messages_in
 from adapters.service import refuse_others
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.network.http_server import HttpRequest
 from harness.foreign.commanded import MAKERS, WATTS
 from harness.network.waiting import eventually, free_ports
+from utility.discovery.cards import DiscoveryAnswer
 
 HERE = Path(__file__).parent
 START = 1_790_000_000_000  # milliseconds
@@ -34,7 +35,7 @@ def answer(messages: Iterable[Message], after_s: float = 0, *, retained: bool = 
     found, at = Discovered(SETTINGS), 0.0
     for at, topic, payload in messages:
         text = payload if isinstance(payload, str) else json.dumps(payload)
-        found.take("", topic, text.encode(), START + int(at * 1000), retained=retained)
+        found.take(Arrived(topic, text.encode(), retained, START + int(at * 1000)))
     return found.answer(START + int((at + after_s) * 1000))
 
 
@@ -49,7 +50,7 @@ def recorded(path: Path) -> list[dict[str, Any]]:
     found, at = Discovered(SETTINGS), START
     for message in messages_in(path):
         at = at + 1000 if message.at is None else message.at
-        found.take("", message.topic, message.payload, at, retained=message.retained)
+        found.take(Arrived(message.topic, message.payload, message.retained, at))
     return list(found.answer(at)["cards"])
 
 
@@ -150,7 +151,7 @@ def test_what_each_maker_may_be_told_is_the_topic_that_its_device_obeys(preset: 
     maker = MAKERS[preset, kind]
     folder = HERE / "recordings" / f"{preset}.jsonl"
     found = Discovered(SETTINGS)
-    found.take("", maker.shown, maker.show(0).encode(), START, retained=True)
+    found.take(Arrived(maker.shown, maker.show(0).encode(), True, START))
     (device,) = {one["meter"]["source"] for one in recorded(folder) if one["role"] in ("battery", "load")} - {
         "clamp",
         "house",
@@ -159,7 +160,7 @@ def test_what_each_maker_may_be_told_is_the_topic_that_its_device_obeys(preset: 
     for message in messages_in(folder):
         topic = message.topic.replace(device, maker.source)
         payload = message.payload.replace(device.encode(), maker.source.encode())
-        found.take("", topic, payload, START, retained=False)
+        found.take(Arrived(topic, payload, False, START))
     cards = found.answer(START)["cards"]
     told = [one[kind]["topic"] for one in cards if one["meter"]["source"] == maker.source and one[kind] is not None]
     assert maker.told in told
@@ -214,9 +215,11 @@ def test_a_switch_is_offered_only_below_the_devices_own_folder() -> None:
     other = announced("switch", "Relay", "abc1/relay", command_topic="cellar-of-another/relay/set")
     assert card([own, *energy])["reduce"] == {"topic": "abc1/relay/set", "ends": "will", "ends_s": 45}
     assert card([own, *energy])["commands"][0]["topic"] == "abc1/relay/set"
-    found = card([other, *energy])
-    assert (found["reduce"], found["commands"], found["role"]) == (None, [], "unknown")
-    assert "outside its own folder" in found["note"]
+    above = announced("switch", "Relay", "abc1/relay", command_topic="abc1/../cellar-of-another/relay/set")
+    for one in (other, above):
+        found = card([one, *energy])
+        assert (found["reduce"], found["commands"], found["role"]) == (None, [], "unknown")
+    assert "outside its own folder" in card([other, *energy])["note"]
 
 
 def test_a_register_gives_its_power_by_two_values() -> None:
@@ -267,9 +270,9 @@ def flood(found: Discovered, count: int) -> None:
     """Send what a hostile client might."""
     for n in range(count):
         at = START + n
-        found.take("", f"junk/{n}", json.dumps({f"k{k}": k for k in range(60)}).encode(), at, retained=False)
-        found.take("", f"big/{n}", b"9" * (65_536 + n % 2), at, retained=False)
-        found.take("", f"tele/fake{n}/SENSOR", b'{"ENERGY":{"Total":%d}}' % n, at, retained=False)
+        found.take(Arrived(f"junk/{n}", json.dumps({f"k{k}": k for k in range(60)}).encode(), False, at))
+        found.take(Arrived(f"big/{n}", b"9" * (65_536 + n % 2), False, at))
+        found.take(Arrived(f"tele/fake{n}/SENSOR", b'{"ENERGY":{"Total":%d}}' % n, False, at))
         config: dict[str, object] = {
             "name": "Energy",
             "stat_t": f"a/{n}",
@@ -277,18 +280,18 @@ def flood(found: Discovered, count: int) -> None:
             "stat_cla": "total_increasing",
         }
         config |= {"dev": {"ids": [f"d{n}\x1b"], "name": "<script>\n" * 30}, "pad": "x" * (n % 4000)}
-        found.take("", f"homeassistant/sensor/d{n}/config", json.dumps(config).encode(), at, retained=True)
+        found.take(Arrived(f"homeassistant/sensor/d{n}/config", json.dumps(config).encode(), True, at))
 
 
 def test_a_hostile_broker_neither_grows_the_memory_nor_stops_a_device_that_was_found() -> None:
     found = Discovered(SETTINGS)
-    found.take("", "tele/kitchen/SENSOR", b'{"ENERGY":{"Total":10.0}}', START, retained=False)
+    found.take(Arrived("tele/kitchen/SENSOR", b'{"ENERGY":{"Total":10.0}}', False, START))
     flood(found, 1_200)
     tracemalloc.start()
     flood(found, 1_200)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    found.take("", "tele/kitchen/SENSOR", b'{"ENERGY":{"Total":10.005}}', START + 10_000, retained=False)
+    found.take(Arrived("tele/kitchen/SENSOR", b'{"ENERGY":{"Total":10.005}}', False, START + 10_000))
     said = found.answer(START + 10_000)
     assert grown < 2 * MOST_BYTES
     assert found.size <= 2 * MOST_BYTES
@@ -310,17 +313,43 @@ VALUES = st.recursive(
 
 
 @given(st.lists(st.tuples(TOPICS, VALUES.map(json.dumps).map(str.encode) | st.binary(max_size=30)), max_size=20))
-def test_any_messages_have_a_bounded_answer_of_printable_texts(messages: list[tuple[str, bytes]]) -> None:
+def test_of_any_messages_the_utility_takes_the_answer(messages: list[tuple[str, bytes]]) -> None:
     found = Discovered(SETTINGS)
     for n, (topic, payload) in enumerate(messages):
-        found.take("", topic, payload, START + 20_000 * n, retained=not n % 3)
+        found.take(Arrived(topic, payload, not n % 3, START + 20_000 * n))
     said = found.answer(START + 10**6)
-    assert len(said["cards"]) <= MOST_CARDS
-    assert len(said["unknown"]) <= MOST_UNKNOWN
-    text = json.dumps(said, allow_nan=False, ensure_ascii=False)
-    assert text.isprintable()
+    DiscoveryAnswer.model_validate_json(json.dumps(said, allow_nan=False))
     for one in said["cards"]:
         check(one)
+
+
+POWER = announced("sensor", "Power", "abc1/power", "W")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [(60.0 * n, "x", {"a\nb": n, "a" * 1000: n}) for n in range(1, 3)],
+        [(60.0 * n, "x" * 250, {"a" * 200: n}) for n in range(1, 3)],
+        [*VICTRON, (2, f"{BATTERY}/Soc", {"value": 6400})],
+        [(10.0 * n, "tele/kitchen/SENSOR", {"ENERGY": {"Total": 10.0**n}}) for n in range(9)],
+        [POWER, (1, "abc1/power", "1e12")],
+    ],
+    ids=["path", "long path", "level", "rise", "power"],
+)
+def test_one_strange_message_ends_no_answer(messages: list[Message]) -> None:
+    said = answer(messages)
+    DiscoveryAnswer.model_validate_json(json.dumps(said))
+    assert [one for one in said["cards"] if one["power_w"] is not None or one["level_percent"] is not None] == []
+
+
+@pytest.mark.parametrize("multi", ["..", "2" * 100])
+def test_an_inverter_with_a_name_that_leads_elsewhere_is_not_told(multi: str) -> None:
+    said = answer([*VICTRON[:3], (2, f"N/c0619ab1/vebus/{multi}/Soc", {"value": 64})])
+    DiscoveryAnswer.model_validate_json(json.dumps(said))
+    (found,) = said["cards"]
+    assert (found["share"], found["meter"]["channel"]) == (None, "0")
+    assert "outside its own folder" in found["note"]
 
 
 def test_an_adapter_without_a_source_answers_that_nothing_is_there() -> None:
