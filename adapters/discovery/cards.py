@@ -93,10 +93,10 @@ class Device:
             self.values.setdefault((one.reader, one.part), Track(new, new)).take(new)
             self.topics.add(message.topic)
             self.is_fresh |= not message.retained
-        for one in self.preset.commands:
-            path = "" if one.confirm is None else one.confirm.path.replace("{channel}", self.channel)
-            if path and one.kind not in self.shown and _has(message.payload, path):
-                self.shown.add(one.kind)
+        for command in self.preset.commands:
+            path = "" if command.confirm is None else command.confirm.path.replace("{channel}", self.channel)
+            if path and command.kind not in self.shown and _has(message.payload, path):
+                self.shown.add(command.kind)
         return bool(found)
 
     @property
@@ -233,15 +233,16 @@ def card_of(
     generates = any(one.type == "generation" for one in rules)
     gives = words.intersection(VOCABULARY["directions"]["outgoing"]) and not generates
     ways = {one.direction or ("outgoing" if gives else "incoming") for one in rules if one.kind != "level"}
-    registers, powers = (
-        {way: found for n, way in enumerate(WAYS, 1) if way in ways and (found := device.best(kind, n))}
+    best: dict[str, dict[str, list[Track]]] = {
+        kind: {way: found for n, way in enumerate(WAYS, 1) if way in ways and (found := device.best(kind, n))}
         for kind in ("register", "power")
-    )
+    }
+    registers, powers = best["register"], best["power"]
     counted, level = registers or powers, device.best("level", 1) or device.best("level", 2)
     is_power = not any(one.kind == "register" for one in rules)
     is_one_way = is_announced and is_power and not any(one.last.value for one in powers.get("outgoing", ()))
     # A power without a direction that was never below zero is incoming.
-    counts = {"incoming"} if is_one_way else ways if is_announced and not counted else {*counted}
+    counts: set[str] = {"incoming"} if is_one_way else {*ways} if is_announced and not counted else {*counted}
     types = ["generation"] if generates else ["through"] if is_power else ["register", "through"]
     channel, told, why = _told(device, settings, topics)
     role = preset.found.get("role") or _role(words, counts, bool(level), generates, told["reduce"] is not None)

@@ -11,17 +11,16 @@ import hmac
 import json
 import os
 import secrets
-import shutil
 import signal
-import struct
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import zstandard
 from cryptography.exceptions import InvalidTag
@@ -42,7 +41,7 @@ LEAST_LETTERS = 12  # of a passphrase
 _MAGIC = b"CWSTREET1\n"
 _SALT_BYTES = 16
 _CHUNK_BYTES = 1 << 20
-_HEAD = struct.Struct(">I?")  # before each chunk: its encrypted bytes, and whether it is the last one
+_TAG_BYTES = 16  # by which AES-GCM makes a chunk longer
 _STOPPED = ("street adapter", "street gateway", "utility")
 _WITHOUT = {"logs", BACKUPS, "processes.json", "parts.json", "applied.json", NOW_FILE}
 _WITHOUT_ENDS = (".lock", "-wal", "-shm", "-journal", ".new", ".starts")
@@ -70,61 +69,27 @@ def _derived(passphrase: str, salt: bytes) -> bytes:
     return hashlib.scrypt(passphrase.encode(), salt=salt, n=1 << 15, r=8, p=1, dklen=32, maxmem=1 << 26)
 
 
-class _Sealed:
-    """A file that encrypts what is written."""
-
-    def __init__(self, file: BinaryIO, key: bytes) -> None:
-        self._file = file
-        self._cipher = AESGCM(key)
-        self._waiting = bytearray()
-        self._number = 0
-
-    def write(self, data: bytes) -> int:
-        self._waiting += data
-        while len(self._waiting) > _CHUNK_BYTES:
-            self._seal(bytes(self._waiting[:_CHUNK_BYTES]), is_last=False)
-            del self._waiting[:_CHUNK_BYTES]
-        return len(data)
-
-    def finish(self) -> None:
-        """Write the last chunk."""
-        self._seal(bytes(self._waiting), is_last=True)
-
-    def _seal(self, chunk: bytes, *, is_last: bool) -> None:
-        sealed = self._cipher.encrypt(self._number.to_bytes(12), chunk, bytes([is_last]))
-        self._file.write(_HEAD.pack(len(sealed), is_last) + sealed)
-        self._number += 1
+def _seal(source: BinaryIO, target: BinaryIO, cipher: AESGCM) -> None:
+    """Encrypt a file in chunks; the last one is shorter than the others, and may be empty."""
+    for number in count():
+        chunk = source.read(_CHUNK_BYTES)
+        is_last = len(chunk) < _CHUNK_BYTES
+        target.write(cipher.encrypt(number.to_bytes(12), chunk, bytes([is_last])))
+        if is_last:
+            return
 
 
-class _Opened:
-    """What was encrypted, to be read."""
-
-    def __init__(self, file: BinaryIO, key: bytes) -> None:
-        self._file = file
-        self._cipher = AESGCM(key)
-        self._chunks = self._decrypted()
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        found, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
-        return found
-
-    def _decrypted(self) -> Iterator[bytes]:
-        number, is_last = 0, False
-        while not is_last:
-            head = self._file.read(_HEAD.size)
-            if len(head) < _HEAD.size:
-                raise ConfigError("the backup is damaged: its end is missing")
-            size, is_last = _HEAD.unpack(head)
-            try:
-                chunk = self._file.read(min(size, 2 * _CHUNK_BYTES))
-                yield self._cipher.decrypt(number.to_bytes(12), chunk, bytes([is_last]))
-            except (InvalidTag, ValueError) as error:
-                why = "the backup is damaged" if number else "the passphrase is another one, or the backup is damaged"
-                raise ConfigError(why) from error
-            number += 1
+def _open(source: BinaryIO, target: BinaryIO, cipher: AESGCM) -> None:
+    for number in count():
+        chunk = source.read(_CHUNK_BYTES + _TAG_BYTES)
+        is_last = len(chunk) < _CHUNK_BYTES + _TAG_BYTES
+        try:
+            target.write(cipher.decrypt(number.to_bytes(12), chunk, bytes([is_last])))
+        except (InvalidTag, ValueError) as error:
+            why = "the backup is damaged" if number else "the passphrase is another one, or the backup is damaged"
+            raise ConfigError(why) from error
+        if is_last:
+            return
 
 
 def back_up(folder: Path, day: str) -> Path:
@@ -139,17 +104,15 @@ def back_up(folder: Path, day: str) -> Path:
     backups = folder / BACKUPS
     backups.mkdir(mode=0o700, exist_ok=True)
     path = backups / f"street-{day}.cwb"
-    with tempfile.TemporaryDirectory(dir=backups, prefix=".") as name, replacing(path) as file:
-        file.write(_MAGIC + salt + own)
-        sealed = _Sealed(file, hmac.digest(base64.b64decode(str(keys["key"])), own, "sha256"))
-        with (
-            zstandard.ZstdCompressor().stream_writer(cast("BinaryIO", sealed), closefd=False) as packed,
-            tarfile.open(fileobj=packed, mode="w|") as archive,
-        ):
+    with tempfile.TemporaryDirectory(dir=backups, prefix=".") as name:
+        packed = Path(name) / "packed"
+        with zstandard.open(packed, "wb") as file, tarfile.open(fileobj=file, mode="w|", dereference=True) as archive:
             for member, source in _members(folder, Path(name)):
                 with suppress(FileNotFoundError):  # It was replaced just now.
                     archive.add(source, member, recursive=False)
-        sealed.finish()
+        with packed.open("rb") as plain, replacing(path) as sealed:
+            sealed.write(_MAGIC + salt + own)
+            _seal(plain, sealed, AESGCM(hmac.digest(base64.b64decode(str(keys["key"])), own, "sha256")))
     for old in kept(folder)[KEPT:]:
         old.unlink()
     return path
@@ -203,28 +166,21 @@ def restore(folder: Path, file: Path, passphrase: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if there := [path.name for path in folder.iterdir() if path.suffix != ".lock"]:
         raise ConfigError(f"{folder}: has files already, such as {min(there)}; a backup needs an empty folder")
-    new = folder / ".restoring"
     try:
-        new.mkdir(mode=0o700)
-        with file.open("rb") as source:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as name, file.open("rb") as source:
+            packed, new = Path(name) / "packed", Path(name) / "new"
             head = source.read(len(_MAGIC) + 2 * _SALT_BYTES)
             if not head.startswith(_MAGIC):
                 raise ConfigError("this is no backup of a street")
             salt, own = head[len(_MAGIC) : -_SALT_BYTES], head[-_SALT_BYTES:]
-            opened = _Opened(source, hmac.digest(_derived(passphrase, salt), own, "sha256"))
-            with (
-                zstandard.ZstdDecompressor().stream_reader(cast("BinaryIO", opened)) as packed,
-                tarfile.open(fileobj=packed, mode="r|") as archive,
-            ):
+            with packed.open("wb") as target:
+                _open(source, target, AESGCM(hmac.digest(_derived(passphrase, salt), own, "sha256")))
+            with zstandard.open(packed) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
                 archive.extractall(new, filter="data")
-            while opened.read():
-                pass
-        for path in sorted(new.iterdir()):
-            path.rename(folder / path.name)
+            for path in sorted(new.iterdir()):
+                path.rename(folder / path.name)
     except (ConfigError, OSError, tarfile.TarError, zstandard.ZstdError) as error:
         raise ConfigError(f"{file}: {error}; nothing was restored") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def main() -> None:

@@ -371,6 +371,7 @@ def saved(street: Path) -> Path:
         store.commit()
         (street / "devices").mkdir()
         (street / "devices/mosquitto.db").write_bytes(b"no SQLite")
+        (street / "link.pem").symlink_to(street / "site.toml")
         set_passphrase(street, PHRASE)
         (street / "processes.json").write_text("{}")
         return back_up(street, "2026-11-30")
