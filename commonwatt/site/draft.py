@@ -7,8 +7,9 @@ as a house's do in a town; what finds that taken, and a load, has a meter of its
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ _FIRST_METER = 1_000_001
 _FIRST_ACCOUNT = 50_001  # those of houses that are counted, not listed, begin at 1
 _COUNTS = {"sun": "generation", "battery": "level", "load": "register"}
 _TYPES = {"grid": {"through", "register"}, "sun": {"generation"}, "battery": {"stored"}, "load": {"register"}}
+_BATTERY = ("battery_capacity_mwh", "shares", "capacity_wh", "minimum_percent")  # keys of a meter with a battery
 _OWN = frozenset(AdapterDevice.model_fields)
 
 
@@ -80,21 +82,12 @@ class SiteDraft:
         self._read = read_text(self._path)
         self._site = parse_toml(str(self._path), self._read)
         self._passwords: dict[Path, str] = {}
-        self._open: dict[str, list[_HomeMeter]] = {}
-
-    @property
-    def name(self) -> str:
-        """The name of the street."""
-        return str(self.town.get("name", ""))
-
-    @property
-    def timezone(self) -> str:
-        """Its time zone."""
-        return str(self.town.get("timezone", ""))
+        self._open: dict[str, list[_HomeMeter]] = {}  # the homes' meters by microgrid, which ``save`` writes back
+        self._others: dict[str, list[dict[str, Any]]] = {}  # the adapters' tables of other meters
 
     @property
     def town(self) -> Mapping[str, Any]:
-        """The keys of [town], such as ``language`` and ``currency`` of residents, if they are chosen."""
+        """The keys of [town]: ``name``, ``timezone``, and once they are chosen ``language`` and ``currency``."""
         found: Mapping[str, Any] = self._site.get("town", {})
         return found
 
@@ -114,18 +107,14 @@ class SiteDraft:
         for meter in self._meters(microgrid):
             for device in meter.devices:
                 role, key = _role_of(device), _key_of(device)
-                number = meter.town["id"]
-                if (role, key) in found:
-                    one = found[role, key]
-                    found[role, key] = replace(one, meters=(*one.meters, number))
-                    continue
+                before = found.get((role, key))
                 battery = meter.adapter if role == "battery" else {}
                 found[role, key] = PlacedDevice(
                     key=key,
                     title=device.get("name") or device.get("source") or device["preset"],
-                    home=meter.town.get("location", ""),
+                    home=meter.town["location"],
                     role=role,
-                    meters=(number,),
+                    meters=(*(before.meters if before else ()), meter.town["id"]),
                     account=meter.town.get("account", 0),
                     capacity_wh=battery.get("capacity_wh"),
                     minimum_percent=battery.get("minimum_percent"),
@@ -133,15 +122,22 @@ class SiteDraft:
                 )
         return list(found.values())
 
+    def device(self, microgrid: str, key: str) -> PlacedDevice:
+        """Return a placed device.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if (found := next((one for one in self.devices(microgrid) if one.key == key), None)) is None:
+            raise ConfigError("device: it is not placed any more; look again")
+        return found
+
     def homes(self, microgrid: str) -> dict[str, list[PlacedDevice]]:
         """Return the homes by name with their devices, in order, and the next one, which is empty."""
-        found: dict[str, list[PlacedDevice]] = {}
-        for meter in self._meters(microgrid):
-            found.setdefault(meter.town["location"], [])
+        found: dict[str, list[PlacedDevice]] = {meter.town["location"]: [] for meter in self._meters(microgrid)}
         for device in self.devices(microgrid):
             found[device.home].append(device)
-        number = next(n for n in range(1, len(found) + 2) if f"Home {n}" not in found)
-        return found | {f"Home {max(number, len(found) + 1)}": []}
+        return found | {next(name for n in count(len(found) + 1) if (name := f"Home {n}") not in found): []}
 
     def is_sharing(self, microgrid: str) -> bool:
         """Return whether the batteries share."""
@@ -160,11 +156,12 @@ class SiteDraft:
         host, colon, port = address.rpartition(":")
         if not (colon and port.isdecimal()) or (":" in host and not host.startswith("[")):
             host, port = address, str(PORT)
+        host = host.strip("[]")
         if not 0 < int(port) < 65536:
             raise ConfigError("the broker's port is a number up to 65535; mostly 1883")
-        if fault := host_fault(host.strip("[]")):
+        if fault := host_fault(host):
             raise ConfigError(f"the broker's address {fault}; such as 192.168.1.20")
-        address = f"{host}:{port}" if ":" not in host or host.startswith("[") else f"[{host}]:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         plain = {} if is_loopback(address) else {"plain_text": True}
         before = self.source(microgrid) or {}
         # Two streets on one broker would end each other's connections.
@@ -227,60 +224,50 @@ class SiteDraft:
                 meter.adapter |= {"capacity_wh": capacity_wh, "minimum_percent": minimum_percent}
                 meter.town |= {"battery_capacity_mwh": capacity_wh * 1000, "shares": shares}
         self._add_rules(microgrid, card)
-        self._put(microgrid)
 
     def exchange(self, microgrid: str, key: str, card: Mapping[str, Any], now: EpochSeconds) -> None:
         """Put a new device in the place of one: the registers begin anew from now, home and role stay."""
-        new, found = _key_of(card["meter"]), False
-        if any(one.key == new for one in self.devices(microgrid)) and new != key:
+        self.device(microgrid, key)
+        new = _key_of(card["meter"])
+        if new != key and any(one.key == new for one in self.devices(microgrid)):
             raise ConfigError("the new device is placed already; remove it there first")
-        for meter in self._meters(microgrid):
-            for device in meter.devices:
-                if _key_of(device) == key:
-                    role = _role_of(device)
-                    _check(card, role, meter.adapter.get("capacity_wh"), tuple(device.get("obeys", ())))
-                    if role == "grid" and not card[meter.town.get("direction", "incoming")]:
-                        raise ConfigError("the new device does not measure both directions, as the old one does")
-                    exchanged = datetime.fromtimestamp(now, UTC)
-                    device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
-                    found = True
-        if not found:
-            raise ConfigError("there is no such device any more; look again")
+        for meter, device in self._of(microgrid, key):
+            role = _role_of(device)
+            _check(card, role, meter.adapter.get("capacity_wh"), tuple(device.get("obeys", ())))
+            if role == "grid" and not card[meter.town["direction"]]:
+                raise ConfigError("the new device does not measure both directions, as the old one does")
+            exchanged = datetime.fromtimestamp(now, UTC)
+            device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
         self._add_rules(microgrid, card)
-        self._put(microgrid)
 
     def remove(self, microgrid: str, key: str) -> tuple[int, ...]:
         """Take a device out of its home; return our meters that are gone. Their readings stay."""
-        every, gone = self._meters(microgrid), list[int]()
-        if not any(_key_of(device) == key for meter in every for device in meter.devices):
-            raise ConfigError("there is no such device any more; look again")
-        for meter in list(every):
-            taken = [device for device in meter.devices if _key_of(device) == key]
-            meter.devices = [device for device in meter.devices if device not in taken]
-            for device in taken:
-                role = _role_of(device)
-                meter.town["record_types"] = sorted(set(meter.town["record_types"]) - _TYPES[role])
-                if role == "battery":
-                    for table, names in ((meter.town, ("battery_capacity_mwh", "shares")), (meter.adapter, _BATTERY)):
-                        for name in names:
-                            table.pop(name, None)
-            if taken and not meter.devices:
+        self.device(microgrid, key)
+        gone = list[int]()
+        for meter, device in self._of(microgrid, key):
+            meter.devices.remove(device)
+            role = _role_of(device)
+            meter.town["record_types"] = sorted(set(meter.town["record_types"]) - _TYPES[role])
+            for name in _BATTERY if role == "battery" else ():
+                meter.town.pop(name, None)
+                meter.adapter.pop(name, None)
+            if not meter.devices:
                 gone.append(meter.town["id"])
                 self._site["meter"].remove(meter.town)
-                every.remove(meter)
-        self._put(microgrid, gone)
+                self._meters(microgrid).remove(meter)
         return tuple(gone)
 
     def rename(self, microgrid: str, home: str, name: str) -> None:
         """Give a home another name."""
         if fault := _fault(name):
             raise ConfigError(f"the name {fault}")
-        every = {meter.town["location"] for meter in self._meters(microgrid)}
-        if home not in every:
+        every = self._meters(microgrid)
+        names = {meter.town["location"] for meter in every}
+        if home not in names:
             raise ConfigError("there is no such home any more; look again")
-        if name.strip() in every - {home}:
+        if name.strip() in names - {home}:
             raise ConfigError(f"another home is called {name.strip()} already")
-        for meter in self._meters(microgrid):
+        for meter in every:
             if meter.town["location"] == home:
                 meter.town["location"] = name.strip()
 
@@ -298,6 +285,8 @@ class SiteDraft:
         Raises:
             ConfigError: It would be wrong, or another person changed it meanwhile.
         """
+        for microgrid, meters in self._open.items():
+            self._adapter(microgrid)["meter"] = [*self._others[microgrid], *(meter.tables() for meter in meters)]
         text = HEAD + toml_text(self._site)
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / FILE
@@ -332,20 +321,18 @@ class SiteDraft:
             self._open[microgrid] = [
                 _HomeMeter(
                     town=town,
-                    adapter={key: one for key, one in tables[town["id"]].items() if key not in {*_OWN, "also"}},
-                    devices=list(_devices_in(tables[town["id"]])),
+                    adapter={key: one for key, one in table.items() if key not in {*_OWN, "also"}},
+                    devices=[{key: one for key, one in table.items() if key in _OWN}, *table.get("also", ())],
                 )
                 for town in self._site.get("meter", ())
-                if town["microgrid"] == microgrid and town["id"] in tables and "location" in town
+                if town["microgrid"] == microgrid and "location" in town and (table := tables.pop(town["id"], None))
             ]
+            self._others[microgrid] = list(tables.values())
         return self._open[microgrid]
 
-    def _put(self, microgrid: str, gone: Iterable[int] = ()) -> None:
-        """Write the meters back into the adapter's tables, without those that are gone; other meters there stay."""
-        meters = self._meters(microgrid)
-        ours = {meter.town["id"] for meter in meters} | {table["id"] for table in self._site.get("meter", ())} | {*gone}
-        before = [t for t in self._adapter(microgrid).get("meter", ()) if t["id"] not in ours]
-        self._adapter(microgrid)["meter"] = [*before, *(meter.tables() for meter in meters)]
+    def _of(self, microgrid: str, key: str) -> list[tuple[_HomeMeter, dict[str, Any]]]:
+        """Return a device in each of its meters."""
+        return [(m, device) for m in self._meters(microgrid) for device in m.devices if _key_of(device) == key]
 
     def _sharers(self, microgrid: str) -> list[_HomeMeter]:
         return [m for m in self._meters(microgrid) if any("share" in device.get("obeys", ()) for device in m.devices)]
@@ -388,14 +375,12 @@ class SiteDraft:
         yield from map(int, load_tokens(tokens) if tokens.exists() else ())
 
     def _add_rules(self, microgrid: str, card: Mapping[str, Any]) -> None:
-        """Add the rules and commands of a device without a preset of ours."""
+        """Set the rules and commands of a device without a preset of ours, in place of what it announced before."""
         for name, tables in (("rule", card["rules"]), ("command", card.get("commands", ()))):
-            there = self._adapter(microgrid).get(name, [])
-            if new := [dict(table) for table in tables if table not in there]:
-                self._adapter(microgrid)[name] = [*there, *new]
-
-
-_BATTERY = ("capacity_wh", "minimum_percent")
+            if tables:
+                presets = {table["preset"] for table in tables}
+                others = [each for each in self._adapter(microgrid).get(name, []) if each["preset"] not in presets]
+                self._adapter(microgrid)[name] = [*others, *map(dict, tables)]
 
 
 def watts_of(capacity_wh: int) -> int:
@@ -411,12 +396,6 @@ def _key_of(device: Mapping[str, Any]) -> str:
 def _role_of(device: Mapping[str, Any]) -> str:
     counts = device.get("counts", "all")
     return next((role for role, words in _COUNTS.items() if words == counts), "grid")
-
-
-def _devices_in(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the keys of each device of a [[microgrid.adapter.meter]] table."""
-    yield {key: value for key, value in table.items() if key in _OWN}
-    yield from (dict(device) for device in table.get("also", ()))
 
 
 def _fault(name: str) -> str:

@@ -17,7 +17,7 @@ from utility.access.people import Right
 from utility.access.store.audit_log import record
 from utility.discovery import decisions as discovery
 from utility.setup import decisions
-from utility.setup.decisions import STREET, card_of, changing_site, ignore, placed_of
+from utility.setup.decisions import STREET, card_of, changing_site, ignore
 from utility.webkit.actions import Act, Actions
 from utility.webkit.requests import RequestBody
 from utility.webkit.services import Api
@@ -200,9 +200,9 @@ def ignore_number(act: Act, asked: Ignoring) -> str:
 @ACTIONS.add("/setup/devices/exchange", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)
 def exchange(act: Act, asked: Exchanging) -> str:
     """Put another device in the place of one that was exchanged; the place keeps its past."""
-    before = placed_of(site_of(act.api), asked.microgrid, asked.device)
     card = card_of(act.database, asked.microgrid, asked.card)
     with _change(act, "setup.exchange", asked.device, {"microgrid": asked.microgrid, "card": asked.card}) as draft:
+        before = draft.device(asked.microgrid, asked.device)
         draft.exchange(asked.microgrid, asked.device, card, act.now)
     return f"{card['name'] or card['title']} took the place of {before.title} in {before.home}."
 

@@ -65,27 +65,15 @@ def card_of(database: Database, microgrid: str, key: str, unit: str = "") -> Car
     raise ConfigError("card: this device was not heard any more; wait until it is shown again")
 
 
-def placed_of(folder: Path, microgrid: str, key: str) -> PlacedDevice:
-    """Return a placed device.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    for device in SiteDraft(folder).devices(microgrid):
-        if device.key == key:
-            return device
-    raise ConfigError("device: it is not placed any more")
-
-
 def remove(database: Database, folder: Path, actor: Actor, now: EpochSeconds, microgrid: str, key: str) -> PlacedDevice:
     """Remove a placed device; of our meters that are gone with it, no reading is expected from the next quarter on.
 
     Raises:
         ConfigError: There is none.
     """
-    before = placed_of(folder, microgrid, key)
     with database.writes.begin() as connection:
         draft = SiteDraft(folder)
+        before = draft.device(microgrid, key)
         end_places(connection, draft.remove(microgrid, key), actor.name, now)
         record(connection, actor, now, "setup.remove", key, None, {"microgrid": microgrid, "home": before.home})
         draft.save()

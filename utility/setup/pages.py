@@ -165,11 +165,11 @@ def _levels(
 def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[bool, str]]:
     """Return of each step whether it is done, and where it stands in words."""
     placed, is_sharing = len(draft.devices(microgrid)), draft.is_sharing(microgrid)
-    zone = draft.timezone.rpartition("/")[2].replace("_", " ")
+    zone = str(draft.town.get("timezone", "")).rpartition("/")[2].replace("_", " ")
     broker = str((draft.source(microgrid) or {}).get("address", ""))
     currency = draft.town.get("currency", "")
     return {
-        "you": (bool(currency), ", ".join(filter(None, [draft.name, zone, currency]))),
+        "you": (bool(currency), ", ".join(filter(None, [draft.town.get("name"), zone, currency]))),
         "broker": (bool(broker), broker or "where devices publish"),
         "devices": (placed > 0, f"{placed} of {placed + to_place} placed"),
         "sharing": (is_sharing, "on" if is_sharing else "off until you say so"),

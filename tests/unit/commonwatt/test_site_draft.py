@@ -91,7 +91,7 @@ def test_a_home_has_a_meter_for_each_direction_and_its_sun_and_battery_are_of_th
     ]
     assert len(again.devices("street")[0].meters) == 2
     assert list(again.homes("street")) == ["Home 1", "Home 2"]
-    assert (again.name, again.timezone, again.town["language"]) == ("Sunny Lane", "Europe/Vienna", "de")
+    assert (again.town["name"], again.town["timezone"], again.town["language"]) == ("Sunny Lane", "Europe/Vienna", "de")
 
 
 def test_a_second_battery_of_a_home_has_a_meter_of_its_own(draft: SiteDraft, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_removed_device_leaves_the_rest_of_its_home_and_its_id_is_never_used_a
     assert tomllib.loads((tmp_path / "site.toml").read_text())["microgrid"][0]["adapter"]["meter"] == []
     draft.place("street", grid("p1"), home="Home 1", role="grid")
     assert draft.devices("street")[0].meters == (1_000_003, 1_000_004)
-    with pytest.raises(ConfigError, match="no such device"):
+    with pytest.raises(ConfigError, match="not placed any more"):
         draft.remove("street", "dsmr gone 0")
 
 
@@ -192,6 +192,8 @@ def test_a_home_is_renamed_unless_another_has_the_name(draft: SiteDraft) -> None
     assert list(draft.homes("street")) == ["Miller", "Home 2", "Home 3"]
     with pytest.raises(ConfigError, match="another home"):
         draft.rename("street", "Home 2", "Miller")
+    draft.remove("street", "dsmr p1 0")
+    assert {name: len(devices) for name, devices in draft.homes("street").items()} == {"Home 2": 1, "Home 3": 0}
 
 
 @pytest.mark.parametrize(
@@ -272,3 +274,21 @@ def test_homes_of_one_name_in_two_microgrids_and_counted_houses_have_accounts_of
     assert homes == {one for one in accounts if one[1] == "Home 1"}
     assert not {account for _, _, account in homes} & {account for _, _, account in accounts - homes}
     assert {one.account for one in draft.devices("mill")} == {50_002}
+
+
+def test_a_device_that_announces_another_topic_now_is_placed_by_its_new_rules_alone(
+    draft: SiteDraft, tmp_path: Path
+) -> None:
+    def announced(topic: str) -> dict[str, Any]:
+        rule = {"preset": "cellar-ba7816", "topic": f"{topic}/energy", "kind": "register", "unit": "kWh"}
+        command = {"preset": "cellar-ba7816", "kind": "reduce", "topic": f"{topic}/set", "on": "0", "off": "1"}
+        facts = {"rules": [rule | {"format": "plain"}], "commands": [command | {"failsafe": "will"}]}
+        return card("cellar-ba7816", "cellar", reduce=ENDS, **facts)
+
+    draft.use_broker("street", address="192.168.1.20")
+    draft.place("street", announced("before"), home="Home 1", role="load", told=("reduce",))
+    draft.save()
+    draft.exchange("street", "cellar-ba7816 cellar 0", announced("now"), 1_790_000_000)
+    draft.save()
+    settings = adapter_of(tmp_path)
+    assert [each.topic for each in (*settings.rule, *settings.command)] == [("now/energy",), "now/set"]
