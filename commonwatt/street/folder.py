@@ -190,14 +190,9 @@ def _serve(path: Path, *, lan: bool) -> None:
 
 def _zone() -> str:
     """Return the name of this machine's time zone."""
-    names = [os.environ.get("TZ", "")]
-    with suppress(OSError):
-        names.append(str(Path("/etc/localtime").readlink()).partition("zoneinfo/")[2])
-    with suppress(OSError):
-        names.append(Path("/etc/timezone").read_text().strip())
-    for name in filter(None, names):
-        with suppress(KeyError, ValueError, OSError):
-            return str(ZoneInfo(name).key)
+    with suppress(KeyError, ValueError, OSError):
+        name = os.environ.get("TZ") or str(Path("/etc/localtime").readlink()).partition("zoneinfo/")[2]
+        return str(ZoneInfo(name).key)
     return "UTC"
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,53 +43,63 @@ class Keeper:
         self._supervisor = Supervisor(folder / "processes.json")
         self._taken: dict[str, dict[str, Any]] = {}
         self._systemd = notifier()
+        self._seen = self._digest()
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}  # by the module that runs
+        self._make_at = time.monotonic() + _DAY_S
+        self._save_at = time.monotonic()
 
     def run(self, stop: threading.Event) -> list[str]:
         """Run until stopped; return the names of parts that had to be killed."""
-        seen, maker, again_at, is_said = self._seen(), None, time.monotonic() + _DAY_S, False
-        saver: subprocess.Popen[bytes] | None = None
-        save_at = time.monotonic()
+        is_said = False
         self._take()
         while not stop.wait(_LOOK_S):
             self._supervisor.watch()
             self._systemd.tell("WATCHDOG=1")
-            if maker is not None and maker.poll() is not None:
-                if maker.returncode == 0:
-                    self._take()
-                again_at = time.monotonic() + (_AGAIN_S if maker.returncode else _DAY_S)
-                maker = None
-            now_seen = self._seen()
-            if maker is None and (now_seen != seen or time.monotonic() >= again_at):
-                seen, maker = now_seen, self._work("folder")
-                self._trim_logs()
-            if saver is not None and saver.poll() is not None:
-                saver = None
-                self._let_go_on()
-            if saver is None and self._backup_is_due(save_at):
-                (self._folder / _NOW_FILE).unlink(missing_ok=True)
-                saver, save_at = self._work("backup"), time.monotonic() + _HOUR_S
+            with suppress(OSError):  # Such as a full disk: the parts run on.
+                self._look()
             if not is_said and (is_said := self._answers()):
                 print(self._words(), flush=True)
                 self._systemd.tell("READY=1")
         self._systemd.tell("STOPPING=1")
-        for worker in (maker, saver):
-            if worker is not None:
-                worker.terminate()
-                worker.wait()
+        for worker in self._workers.values():
+            worker.terminate()
+            worker.wait()
         self._let_go_on()
         return self._supervisor.stop()
 
-    def _seen(self) -> bytes:
+    def _look(self) -> None:
+        """Take what was made, and have made what is due."""
+        for module, worker in list(self._workers.items()):
+            if worker.poll() is None:
+                continue
+            del self._workers[module]
+            if module == "backup":
+                self._let_go_on()
+            else:
+                self._make_at = time.monotonic() + _AGAIN_S
+                if worker.returncode == 0:
+                    self._take()
+                    self._make_at = time.monotonic() + _DAY_S
+        seen = self._digest()
+        if "folder" not in self._workers and (seen != self._seen or time.monotonic() >= self._make_at):
+            self._work("folder")
+            self._seen = seen
+            self._trim_logs()
+        if "backup" not in self._workers and self._backup_is_due(self._save_at):
+            (self._folder / _NOW_FILE).unlink(missing_ok=True)
+            self._save_at = time.monotonic() + _HOUR_S
+            self._work("backup")
+
+    def _digest(self) -> bytes:
         files = [file for pattern in _WATCHED for file in sorted(self._folder.glob(pattern))]
         return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()
 
-    def _work(self, module: str) -> subprocess.Popen[bytes]:
+    def _work(self, module: str) -> None:
         """Start a module of this room: ``folder`` makes all files from the site file, ``backup`` a backup."""
         command = (sys.executable, "-m", f"commonwatt.street.{module}", str(self._folder))
         log = self._folder / "logs" / f"{module}.log"
-        return start_part(
-            SupervisedPart(name=module, kind="work", config=self._folder, http=None, log=log, command=command)
-        )
+        part = SupervisedPart(name=module, kind="work", config=self._folder, http=None, log=log, command=command)
+        self._workers[module] = start_part(part)
 
     def _backup_is_due(self, nightly_from: float) -> bool:
         """Return whether a backup was asked for, or tonight's is missing; that one not before a monotonic time."""
@@ -106,10 +117,11 @@ class Keeper:
     def _take(self) -> None:
         """Start the listed parts; those whose files changed start again, and those that are gone end."""
         listed = {each["part"]["name"]: each for each in json.loads((self._folder / "parts.json").read_text())}
-        self._supervisor.end([name for name, each in self._taken.items() if listed.get(name) != each])
-        self._supervisor.start(
-            _part_of(each["part"]) for name, each in listed.items() if name not in self._supervisor.running
+        running = self._supervisor.running
+        self._supervisor.end(
+            [name for name, each in self._taken.items() if listed.get(name) != each and name in running]
         )
+        self._supervisor.start(_part_of(each["part"]) for name, each in listed.items() if name not in running)
         self._taken = listed
 
     def _answers(self) -> bool:

@@ -1,7 +1,9 @@
 """``commonwatt street`` without its processes: the folder, the site file, the plan of changes, refusals."""
 
+import errno
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -260,7 +263,13 @@ class Parts:
 
     def end(self, names: Iterable[str]) -> None:
         self.ended = list(names)
-        self.running = {name: part for name, part in self.running.items() if name not in self.ended}
+        for name in self.ended:
+            del self.running[name]
+
+    def watch(self) -> None: ...
+
+    def stop(self) -> list[str]:
+        return []
 
 
 def test_only_parts_whose_files_changed_start_again_and_those_that_are_gone_end(street: Path) -> None:
@@ -280,6 +289,25 @@ def test_only_parts_whose_files_changed_start_again_and_those_that_are_gone_end(
     assert fake.ended == ["head-end broker", "street adapter"]
     assert fake.started == ["head-end broker", "devices broker"]
     assert fake.running["devices broker"].command[-1].endswith("adapter.toml")
+
+
+def test_a_machine_without_room_ends_no_part(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(street)
+    keeper, fake, turns = Keeper(street, ""), Parts(), iter([False, False, True])
+    keeper._supervisor = fake  # type: ignore[assignment] # one that starts nothing
+    monkeypatch.setattr(keeper, "_answers", lambda: False)
+    monkeypatch.setattr(keeper, "_let_go_on", list)
+    tried = list[SupervisedPart]()
+
+    def start(part: SupervisedPart) -> None:
+        tried.append(part)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("commonwatt.street.keeper.start_part", start)
+    changed(street, 'name = "My street"', 'name = "Elm Street"')
+    assert keeper.run(SimpleNamespace(wait=lambda _: next(turns))) == []  # type: ignore[arg-type] # an event
+    assert [part.name for part in tried] == ["folder", "folder"], "it is tried again"
+    assert (list(fake.running), fake.ended) == (list(parts(street)), [])
 
 
 def test_pages_that_only_accept_connections_do_not_answer_yet(street: Path) -> None:
