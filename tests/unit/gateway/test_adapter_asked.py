@@ -12,7 +12,7 @@ from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.reports import read_report
-from gateway.care.discovery import KEPT_S, NO_ADAPTER, HeardDevices, ask_adapter
+from gateway.care.discovery import KEPT_S, MOST_CARDS, NO_ADAPTER, LatelyHeard, ask_adapter
 from gateway.events import Reported
 from harness.network.waiting import free_ports
 from harness.surroundings.gateway import START, World
@@ -41,7 +41,10 @@ def test_the_answer_of_the_adapter_is_the_report() -> None:
     assert asked(json.dumps(said)) == said
 
 
-@pytest.mark.parametrize(("body", "status"), [("no", 200), ("[]", 200), ('{"cards":1}', 200), ('{"cards":[]}', 403)])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [("no", 200), ("[]", 200), ('{"cards":1}', 200), ('{"cards":[],"sources":1}', 200), ('{"cards":[]}', 403)],
+)
 def test_another_answer_is_a_fault(body: str, status: int) -> None:
     found = asked(body, status)
     assert found["cards"] == []
@@ -54,31 +57,32 @@ def test_without_an_adapter_or_its_answer_there_is_a_fault() -> None:
 
 
 def test_devices_stay_while_an_adapter_that_was_started_anew_hears_them_again() -> None:
-    heard = HeardDevices()
-    source = {"sources": [{"address": "broker:1883"}]}
-    cards = [{"key": "tasmota kitchen 0", "age_s": 3}, {"key": "evcc evcc 0", "age_s": 1}]
-    assert heard.joined(source | {"cards": cards}, 10.0) is not None
+    heard, source = LatelyHeard(), {"sources": [{"address": "broker:1883"}]}
+    heard.joined(
+        source | {"cards": [{"key": "tasmota kitchen 0", "age_s": 3}, {"key": "evcc evcc 0", "age_s": 1}]}, 10.0
+    )
     again = heard.joined(source | {"cards": [{"key": "evcc evcc 0", "age_s": 0}]}, 20.0)
-    assert again is not None
     assert {card["key"]: card["age_s"] for card in again["cards"]} == {"tasmota kitchen 0": 13, "evcc evcc 0": 0}
-    silent = heard.joined(None, 100.0)
-    assert silent is not None
-    assert len(silent["cards"]) == 2
+    silent = heard.joined({"fault": "it does not answer"}, 100.0)
+    assert (len(silent["cards"]), "fault" in silent) == (2, False)
     later = heard.joined(source | {"cards": []}, 10.0 + KEPT_S + 1)
-    assert later is not None
     assert [card["key"] for card in later["cards"]] == ["evcc evcc 0"]
-    other = heard.joined({"sources": [{"address": "other:1883"}], "cards": []}, 135.0)
-    assert other is not None
-    assert other["cards"] == []
-    assert heard.joined(None, 136.0) is None
+    assert heard.joined({"sources": [{"address": "other:1883"}], "cards": []}, 135.0)["cards"] == []
+    assert heard.joined({"fault": "it does not answer"}, 136.0)["fault"] == "it does not answer"
 
 
 def test_a_device_whose_channel_is_known_now_is_one_device() -> None:
-    heard, source = HeardDevices(), {"sources": [{"address": "broker:1883"}]}
+    heard, source = LatelyHeard(), {"sources": [{"address": "broker:1883"}]}
     heard.joined(source | {"cards": [{"key": "victron a/512 0"}]}, 20.0)
     known = heard.joined(source | {"cards": [{"key": "victron a/512 276"}]}, 30.0)
-    assert known is not None
     assert [card["key"] for card in known["cards"]] == ["victron a/512 276"]
+
+
+def test_devices_that_are_heard_now_are_never_left_out_for_earlier_ones() -> None:
+    heard = LatelyHeard()
+    for turn in range(3):
+        found = heard.joined({"cards": [{"key": f"x {turn * MOST_CARDS + n} 0"} for n in range(MOST_CARDS)]}, turn)
+    assert [card["key"] for card in found["cards"]] == [f"x {2 * MOST_CARDS + n} 0" for n in range(MOST_CARDS)]
 
 
 @pytest.mark.parametrize("left_out", [7, "much"])
