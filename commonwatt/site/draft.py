@@ -195,7 +195,7 @@ class SiteDraft:
             ConfigError: It is placed already, does not measure what the role needs, or may not be told that.
         """
         if fault := _fault(home):
-            raise ConfigError(f"the home's name {fault}")
+            raise ConfigError(f"home: choose the home of the device; its name {fault}")
         home, key = home.strip(), _key_of(card["meter"])
         same = [one for one in self.devices(microgrid) if one.key == key]
         if there := next((one for one in same if one.role == role or one.home != home), None):
@@ -408,7 +408,7 @@ def _fault(name: str) -> str:
 def _check(card: Mapping[str, Any], role: str, capacity_wh: int | None, told: tuple[str, ...]) -> None:
     """Refuse a role that a device can't have, and what it may not be told."""
     if role not in ROLES:
-        raise ConfigError(f"what is it? One of {', '.join(ROLES)}")
+        raise ConfigError("role: choose what it measures")
     measured = {*card["incoming"], *card["outgoing"]}
     if role in ("grid", "sun") and "through" not in measured and (role == "grid" or "generation" not in measured):
         raise ConfigError("it publishes neither energy nor power that we can read: it can't be a meter")
@@ -418,7 +418,7 @@ def _check(card: Mapping[str, Any], role: str, capacity_wh: int | None, told: tu
         if card["level_percent"] is None:
             raise ConfigError("it shows no level: it can't be a battery; does it publish its charge in percent?")
         if capacity_wh is None or not 100 <= capacity_wh <= 100_000_000:
-            raise ConfigError("a battery needs its capacity in kWh; it stands on its label")
+            raise ConfigError("capacity_kwh: a battery needs its capacity; it stands on its label")
     for kind, needed in (("share", "battery"), ("reduce", "load")):
         offered = card.get(kind)
         if kind in told and role != needed:

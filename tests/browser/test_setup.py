@@ -224,6 +224,6 @@ def test_street_is_set_up_by_the_keyboard_alone(open_setup: Callable[..., Visit]
     typed(page, page.get_by_role("button", name="To your street"), "Enter")
     expect(page).to_have_url(f"{seen.address}/console/microgrids/street")
     draft = SiteDraft(site)
-    assert (draft.name, draft.is_sharing("street")) == ("Sunny Lane", True)
+    assert (draft.town["name"], draft.is_sharing("street")) == ("Sunny Lane", True)
     assert {one.role: one.told for one in draft.devices("street")} == {"battery": ("share",), "grid": ()}
     assert seen.check() == []

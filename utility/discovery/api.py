@@ -29,15 +29,11 @@ class HeardDevices(DiscoveryAnswer):
 @router.get("/discovery/{microgrid}", dependencies=[LOCAL_TIMES])
 def newest(api: RequestApi, _: ReadsDevices, microgrid: _Microgrid) -> HeardDevices:
     """Return what devices a controller's adapter heard when it was asked last."""
-    found = api.database.read(store.newest, microgrid)
-    return HeardDevices() if found is None else HeardDevices(time=found[0], **found[1])
+    time, found = api.database.read(store.newest, microgrid)
+    return HeardDevices(time=time, **found)
 
 
 @ACTIONS.add("/discovery/{microgrid}", Right.READ_DEVICES, refused=404)
 def ask(act: Act, microgrid: _Microgrid) -> str:
     """Ask a controller what devices its adapter hears; the answer follows within seconds."""
-    return (
-        f"{microgrid} is asked"
-        if decisions.ask(act.database, act.actor, microgrid, act.now)
-        else f"{microgrid} was asked"
-    )
+    return f"{microgrid} {'is' if decisions.ask(act.database, microgrid, act.now) else 'was'} asked"

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from commonwatt.config.adapter import AdapterCommand, AdapterRule
+from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.protocol.reports import read_report
 
@@ -21,25 +22,17 @@ def _printable(text: str) -> str:
 
 Name = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
 Key = Annotated[str, Field(max_length=512), AfterValidator(_printable)]
-
-
 Counts = Annotated[list[Literal["register", "through", "generation"]], Field(max_length=3)]
 
 
-def _rule(table: dict[str, Any]) -> dict[str, Any]:
-    AdapterRule.model_validate(table)
-    return _short(table)
+def _table_of(model: type[Settings]) -> AfterValidator:
+    def checked(table: dict[str, Any]) -> dict[str, Any]:
+        if len(repr(table)) > 4_000:
+            raise ValueError("is too long")
+        model.model_validate(table)
+        return table
 
-
-def _command(table: dict[str, Any]) -> dict[str, Any]:
-    AdapterCommand.model_validate(table)
-    return _short(table)
-
-
-def _short(table: dict[str, Any]) -> dict[str, Any]:
-    if len(repr(table)) > 4_000:
-        raise ValueError("is too long")
-    return table
+    return AfterValidator(checked)
 
 
 class _Part(BaseModel):
@@ -79,8 +72,8 @@ class Card(_Part):
     incoming: Counts = Field(description="What its rules can measure of what comes in.")
     outgoing: Counts = Field(description="The same of what goes out.")
     meter: CardMeter
-    rules: list[Annotated[dict[str, Any], AfterValidator(_rule)]] = Field(max_length=10)
-    commands: list[Annotated[dict[str, Any], AfterValidator(_command)]] = Field(default_factory=list, max_length=2)
+    rules: list[Annotated[dict[str, Any], _table_of(AdapterRule)]] = Field(max_length=10)
+    commands: list[Annotated[dict[str, Any], _table_of(AdapterCommand)]] = Field(default_factory=list, max_length=2)
     share: CardCommand | None
     reduce: CardCommand | None
     note: Name = Field(description="What a person must know, one sentence; empty: nothing.")

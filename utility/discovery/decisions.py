@@ -1,12 +1,10 @@
 """Asks a controller what devices its adapter hears; the audit log has no line of it, as it changes nothing."""
 
-import logging
 from secrets import token_hex
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
-from utility.access.people import Actor
 from utility.control.store import kinds_of
 from utility.database.database import Database
 from utility.database.engines import Lock, take
@@ -16,10 +14,8 @@ from utility.outbox.tables import DISCOVERY
 
 VALID_S = 60  # seconds for which a controller is asked
 
-log = logging.getLogger(__name__)
 
-
-def ask(database: Database, actor: Actor, microgrid: MicrogridId, now: EpochSeconds) -> bool:
+def ask(database: Database, microgrid: MicrogridId, now: EpochSeconds) -> bool:
     """Ask a controller, unless it was asked and may still answer; return whether it was asked now.
 
     Raises:
@@ -34,5 +30,4 @@ def ask(database: Database, actor: Actor, microgrid: MicrogridId, now: EpochSeco
         drop_earlier(connection, microgrid)
         message = ControllerCommand(id=f"{DISCOVERY}{token_hex(8)}", cmd=Action.DISCOVER, until=now + VALID_S)
         send(connection, microgrid, message, now)
-    log.debug("%s asks %s what devices it hears", actor.name, microgrid)
     return True

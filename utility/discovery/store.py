@@ -16,13 +16,13 @@ def is_open(connection: Connection, controller: ControllerId, now: EpochSeconds)
     return connection.execute(asked).first() is not None
 
 
-def newest(connection: Connection, controller: ControllerId) -> tuple[EpochSeconds, dict[str, Any]] | None:
-    """Return when a controller was asked for its newest answer, and that, checked; ``None``: there is none."""
+def newest(connection: Connection, controller: ControllerId) -> tuple[EpochSeconds | None, dict[str, Any]]:
+    """Return when a controller was asked for its newest answer, and that, checked; ``None``: there is none yet."""
     table = controller_report
     ours = table.c.controller == controller, table.c.command.startswith(DISCOVERY)
     last = select(table.c.time, table.c.text).where(*ours).order_by(table.c.time.desc(), table.c.command).limit(1)
     row = connection.execute(last).one_or_none()
-    return None if row is None else (row.time, DiscoveryAnswer.of(row.text).tables())
+    return (None, DiscoveryAnswer().tables()) if row is None else (row.time, DiscoveryAnswer.of(row.text).tables())
 
 
 def drop_earlier(connection: Connection, controller: ControllerId) -> None:

@@ -24,9 +24,6 @@ from utility.webkit.services import Api
 
 ACTIONS = Actions()
 router = ACTIONS.json
-KEY = Field(max_length=600, description="The key of its card, of the newest discovery.")
-DEVICE = Field(max_length=600, description="The key of the placed device.")
-HOME = Field(max_length=40, description="The home's name.")
 _PAGE = "/console/setup"
 _OF = "microgrid={asked.microgrid}"
 _RIGHT = Right.SET_UP_STREET
@@ -55,10 +52,15 @@ class BrokerChosen(OfMicrogrid):
     password: str = Field("", max_length=200, description="The password.")
 
 
-class Placing(OfMicrogrid):
+class Ignoring(OfMicrogrid):
+    """A number without a preset that is not shown any more."""
+
+    card: str = Field(max_length=600, description="The key of its card, of the newest discovery.")
+
+
+class Placing(Ignoring):
     """A discovered device with what a person says of it."""
 
-    card: str = KEY
     home: str = Field("", max_length=40, description="The home's name.")
     role: Literal["", "grid", "sun", "battery", "load"] = Field("", description="What it measures.")
     capacity_kwh: Decimal | None = Field(None, gt=0, le=1_000_000, description="A battery's capacity.")
@@ -68,29 +70,20 @@ class Placing(OfMicrogrid):
     unit: Literal["", "wh", "kwh", "pulses"] = Field("", description="What a number without a preset counts.")
 
 
-class Ignoring(OfMicrogrid):
-    """A number without a preset that is not shown any more."""
-
-    card: str = KEY
-
-
-class Exchanging(OfMicrogrid):
-    """A placed device and the one that takes its place."""
-
-    device: str = DEVICE
-    card: str = KEY
-
-
 class Removing(OfMicrogrid):
     """A placed device that is removed."""
 
-    device: str = DEVICE
+    device: str = Field(max_length=600, description="The key of the placed device.")
+
+
+class Exchanging(Removing, Ignoring):
+    """A placed device and the one that takes its place."""
 
 
 class Renaming(OfMicrogrid):
     """A home and its new name."""
 
-    home: str = HOME
+    home: str = Field(max_length=40, description="The home's name.")
     name: str = Field(min_length=1, max_length=40, description="The new name.")
 
 
@@ -162,7 +155,7 @@ def use_own_broker(act: Act) -> str:
 def look(act: Act, asked: Looking) -> str:
     """Ask what is discovered; the answer is on the page within some seconds."""
     site_of(act.api)
-    discovery.ask(act.database, act.actor, asked.microgrid, act.now)
+    discovery.ask(act.database, asked.microgrid, act.now)
     return "Asked. What is found stands here within some seconds: look again."
 
 
@@ -171,21 +164,14 @@ def place(act: Act, asked: Placing) -> str:
     """Place a discovered device in a home."""
     site_of(act.api)
     card = card_of(act.database, asked.microgrid, asked.card, asked.unit)
-    if not asked.home:
-        raise ConfigError("home: choose the home of the device")
-    if not asked.role:
-        raise ConfigError("role: choose what it measures")
     is_battery = asked.role == "battery"
-    if is_battery and asked.capacity_kwh is None:
-        raise ConfigError("capacity_kwh: a battery needs its capacity; it stands on its label")
     battery = {"capacity_wh": int(1000 * (asked.capacity_kwh or 0)), "minimum_percent": asked.minimum_percent}
-    battery = battery if is_battery else {}
     may = {"share": is_battery and asked.share, "reduce": asked.role == "load" and asked.reduce}
     told = tuple(kind for kind in may if may[kind] and card[kind])
-    where = {"microgrid": asked.microgrid, "home": asked.home}
-    after = {**where, "role": asked.role, "told": [card[kind]["topic"] for kind in told], **battery}
+    how = {"home": asked.home, "role": asked.role, **(battery if is_battery else {})}
+    after = {"microgrid": asked.microgrid, **how, "told": [card[kind]["topic"] for kind in told]}
     with _change(act, "setup.place", asked.card, after) as draft:
-        draft.place(asked.microgrid, card, home=asked.home, role=asked.role, told=told, **battery)
+        draft.place(asked.microgrid, card, told=told, **how)
     return f"{card['name'] or card['title']} is placed in {asked.home}."
 
 

@@ -40,8 +40,7 @@ def changing_site(
 
 def discovered(connection: Connection, microgrid: str) -> dict[str, Any]:
     """Return what a microgrid's controller discovered last; without an answer yet, nothing."""
-    found = newest(connection, microgrid)
-    return {"sources": [], "cards": [], "unknown": [], "left_out": 0, "fault": ""} if found is None else found[1]
+    return newest(connection, microgrid)[1]
 
 
 def card_of(database: Database, microgrid: str, key: str, unit: str = "") -> Card:

@@ -132,8 +132,8 @@ def test_batteries_share_only_after_a_person_said_so_and_those_without_an_end_ne
         (card("tasmota", "x", incoming=["through"]), {"role": "load"}, "no total"),
         (grid("new"), {"role": "grid"}, "has a grid meter already"),
         (grid("p1"), {"role": "grid", "home": "Home 2"}, "is in Home 1 already"),
-        (SUN, {"role": "roof"}, "what is it"),
-        (SUN, {"role": "sun", "home": " "}, "the home's name is empty"),
+        (SUN, {"role": "roof"}, "choose what it measures"),
+        (SUN, {"role": "sun", "home": " "}, "its name is empty"),
     ],
 )
 def test_what_can_not_be_is_refused_with_a_sentence(
@@ -282,8 +282,8 @@ def test_a_device_that_announces_another_topic_now_is_placed_by_its_new_rules_al
     def announced(topic: str) -> dict[str, Any]:
         rule = {"preset": "cellar-ba7816", "topic": f"{topic}/energy", "kind": "register", "unit": "kWh"}
         command = {"preset": "cellar-ba7816", "kind": "reduce", "topic": f"{topic}/set", "on": "0", "off": "1"}
-        facts = {"rules": [rule | {"format": "plain"}], "commands": [command | {"failsafe": "will"}]}
-        return card("cellar-ba7816", "cellar", reduce=ENDS, **facts)
+        rules, commands = [rule | {"format": "plain"}], [command | {"failsafe": "will"}]
+        return card("cellar-ba7816", "cellar", reduce=ENDS, rules=rules, commands=commands)
 
     draft.use_broker("street", address="192.168.1.20")
     draft.place("street", announced("before"), home="Home 1", role="load", told=("reduce",))
@@ -291,4 +291,5 @@ def test_a_device_that_announces_another_topic_now_is_placed_by_its_new_rules_al
     draft.exchange("street", "cellar-ba7816 cellar 0", announced("now"), 1_790_000_000)
     draft.save()
     settings = adapter_of(tmp_path)
-    assert [each.topic for each in (*settings.rule, *settings.command)] == [("now/energy",), "now/set"]
+    assert [each.topic for each in settings.rule] == [("now/energy",)]
+    assert [each.topic for each in settings.command] == ["now/set"]
