@@ -22,15 +22,14 @@ from commonwatt.config.adapter import AdapterRule, AdapterSettings
 
 MOST_CARDS = 200  # most devices in an answer, by presets and announced ones alike
 MOST_UNKNOWN = 50  # most numbers in an answer that nothing reads
-MOST_ANNOUNCEMENTS = 2_000  # most topics of announcements; the first ones stay
-MOST_BYTES = 4 * 1024 * 1024  # most bytes of announcements, and of other messages, whose oldest go
+MOST_BYTES = 4 * 1024 * 1024  # most bytes of announcements, whose first stay, and of other messages, whose oldest go
 MOST_KEPT_BYTES = 4_096  # longest payload that is kept
 MOST_NUMBERS = 50  # most numbers of one topic that are watched
 MOST_LEFT_OUT = 1_000  # up to which what is left out is counted
 LONGEST_TOPIC = 256  # most characters of a topic that is used
 LONGEST_PATH = 200  # most characters of a number's path
 
-_TOPIC_BYTES, _NUMBER_BYTES = 500, 400  # what a topic and a number of it weigh in memory, about
+_TOPIC_BYTES, _NUMBER_BYTES, _ENTITY_BYTES = 500, 400, 2_000  # what each weighs in memory, about
 _CLOCKS = (Decimal(1), Decimal(1000))  # a number that rises so much a second is a clock or an uptime
 
 Place = tuple[str, str]  # the name of a source, and a topic
@@ -70,17 +69,12 @@ class Discovered:
         self._devices: dict[tuple[str, str, str, str], Device] = {}
         self._readers: dict[Place, list[Device]] = {}
         self._kept: OrderedDict[Place, _Kept] = OrderedDict()
-        self._announced: dict[Place, bytes] = {}
+        self._announced: dict[Place, tuple[int, list[Entity]]] = {}  # of each topic what it weighs, and its entities
         # What was announced of each device, by source and device, and what reads it.
         self._known: dict[tuple[str, str], tuple[list[Entity], Device | None]] = {}
         self._is_stale = False  # whether an announcement came since
-        self._bytes = self._announced_bytes = 0
+        self._bytes = 0  # of what is kept, about
         self._left_out: set[int] = set()
-
-    @property
-    def size(self) -> int:
-        """Bytes of what is kept, about."""
-        return self._bytes + self._announced_bytes
 
     def take(self, message: Arrived) -> None:
         """Take a message of a source."""
@@ -134,15 +128,14 @@ class Discovered:
             self._bytes -= self._kept.pop(oldest or next(iter(self._kept))).size
 
     def _announce(self, place: Place, payload: bytes) -> None:
-        before = self._announced.pop(place, b"")
-        self._announced_bytes -= len(before)
-        if self._announced_bytes + len(payload) > MOST_BYTES or len(self._announced) >= MOST_ANNOUNCEMENTS:
+        before = self._announced.pop(place, (0, []))
+        entities, _ = announced_in([RecordedMessage(0, place[1], payload)])
+        new = max(len(payload), _ENTITY_BYTES * len(entities)), entities
+        if sum(size for size, _ in self._announced.values()) + new[0] > MOST_BYTES:
             self._leave_out(place)
-            payload = before
-        if payload:
-            self._announced[place] = payload
-            self._announced_bytes += len(payload)
-        self._is_stale |= payload != before
+            new = before
+        self._announced |= {place: new} if new[1] else {}
+        self._is_stale |= new != before
 
     def _leave_out(self, what: tuple[str, ...]) -> None:
         if len(self._left_out) < MOST_LEFT_OUT:
@@ -179,9 +172,8 @@ class Discovered:
     def _read_announcements(self) -> None:
         """Make what reads announced devices; a device whose announcements are the same keeps its values."""
         self._is_stale, before, by_device = False, self._known, defaultdict[tuple[str, str], list[Entity]](list)
-        for source in sorted({source for source, _ in self._announced}):
-            ours = (RecordedMessage(0, topic, text) for (at, topic), text in self._announced.items() if at == source)
-            for entity in announced_in(ours)[0]:
+        for (source, _), (_, announced) in sorted(self._announced.items()):
+            for entity in announced:
                 by_device[source, entity.device].append(entity)
         self._known = {}
         for key, entities in by_device.items():
