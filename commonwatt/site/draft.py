@@ -115,7 +115,7 @@ class SiteDraft:
                     home=meter.town["location"],
                     role=role,
                     meters=(*(before.meters if before else ()), meter.town["id"]),
-                    account=meter.town.get("account", 0),
+                    account=meter.town["account"],
                     capacity_wh=battery.get("capacity_wh"),
                     minimum_percent=battery.get("minimum_percent"),
                     told=tuple(device.get("obeys", ())),
@@ -315,7 +315,7 @@ class SiteDraft:
         return found
 
     def _meters(self, microgrid: str) -> list[_HomeMeter]:
-        """Return the meters behind the adapter, which are changed in place."""
+        """Return the homes' meters behind the adapter, which are changed in place; others are left as they are."""
         if microgrid not in self._open:
             tables = {table["id"]: table for table in self._adapter(microgrid).get("meter", ())}
             self._open[microgrid] = [
@@ -325,7 +325,9 @@ class SiteDraft:
                     devices=[{key: one for key, one in table.items() if key in _OWN}, *table.get("also", ())],
                 )
                 for town in self._site.get("meter", ())
-                if town["microgrid"] == microgrid and "location" in town and (table := tables.pop(town["id"], None))
+                if town["microgrid"] == microgrid
+                and {"location", "direction", "account", "record_types"} <= town.keys()
+                and (table := tables.pop(town["id"], None))
             ]
             self._others[microgrid] = list(tables.values())
         return self._open[microgrid]
@@ -341,7 +343,7 @@ class SiteDraft:
         """Give a device to its home's outgoing meter, or to a new one if that has one of this role."""
         role = _role_of(device)
         for meter in self._meters(microgrid):
-            is_out = meter.town.get("direction") == "outgoing"
+            is_out = meter.town["direction"] == "outgoing"
             if meter.town["location"] == home and is_out and not meter.has(role):
                 meter.devices.append(device)
                 meter.town["record_types"] = sorted({*meter.town["record_types"], *types})

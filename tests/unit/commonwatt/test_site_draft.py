@@ -293,3 +293,15 @@ def test_a_device_that_announces_another_topic_now_is_placed_by_its_new_rules_al
     settings = adapter_of(tmp_path)
     assert [each.topic for each in settings.rule] == [("now/energy",)]
     assert [each.topic for each in settings.command] == ["now/set"]
+
+
+def test_a_meter_that_a_person_wrote_is_no_home_and_stays_as_it_is(tmp_path: Path) -> None:
+    town = '[[meter]]\nmicrogrid = "street"\nid = 7\nadapter = true\nlocation = "Home 1"\ndirection = "outgoing"\n'
+    own = '[[microgrid.adapter.meter]]\nid = 7\npreset = "tasmota"\nsource = "barn"\n'
+    (tmp_path / "site.toml").write_text(f"{SITE}\n{own}\n{town}")
+    draft = SiteDraft(tmp_path)
+    draft.use_broker("street", address="192.168.1.30")
+    draft.place("street", SUN, home="Home 1", role="sun")
+    assert draft.remove("street", draft.devices("street")[0].key) == (1_000_001,)
+    draft.save()
+    assert [(meter.id, meter.source) for meter in adapter_of(tmp_path).meter] == [(7, "barn")]
