@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from commonwatt.config.adapter import AdapterDevice
-from commonwatt.config.files import parse_toml, read_text, toml_text
+from commonwatt.config.files import check_model, parse_toml, read_text, toml_text
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.addresses import host_fault, is_loopback
 from commonwatt.runtime.files import replace_file, write_private
 from commonwatt.runtime.service import only_one
-from commonwatt.site.places import FILE, load_site, part_files
+from commonwatt.site.places import FILE, SiteFile, load_site, part_files
 
 HEAD = f"# {FILE}: the office's site file. The setup pages write it anew: remarks of yours would be lost.\n\n"
 ROLES: Final = ("grid", "sun", "battery", "load")
@@ -76,11 +76,13 @@ class SiteDraft:
         """Read the site file of the office's folder.
 
         Raises:
-            ConfigError: It is missing or no TOML.
+            ConfigError: It is missing or no site file, such as one that a person writes just now.
         """
         self._path = folder / FILE
         self._read = read_text(self._path)
         self._site = parse_toml(str(self._path), self._read)
+        check_model(self._path, SiteFile, self._site)
+        self.gone: list[int] = []  # our meters without a device, since some were removed
         self._passwords: dict[Path, str] = {}
         self._open: dict[str, list[_HomeMeter]] = {}  # the homes' meters by microgrid, which ``save`` writes back
         self._others: dict[str, list[dict[str, Any]]] = {}  # the adapters' tables of other meters
@@ -225,10 +227,9 @@ class SiteDraft:
                 meter.town |= {"battery_capacity_mwh": capacity_wh * 1000, "shares": shares}
         self._add_rules(microgrid, card)
 
-    def exchange(self, microgrid: str, key: str, card: Mapping[str, Any], now: EpochSeconds) -> None:
-        """Put a new device in the place of one: the registers begin anew from now, home and role stay."""
-        self.device(microgrid, key)
-        new = _key_of(card["meter"])
+    def exchange(self, microgrid: str, key: str, card: Mapping[str, Any], now: EpochSeconds) -> PlacedDevice:
+        """Put a new device in the place of one, and return that: registers begin anew from now, home and role stay."""
+        before, new = self.device(microgrid, key), _key_of(card["meter"])
         if new != key and any(one.key == new for one in self.devices(microgrid)):
             raise ConfigError("the new device is placed already; remove it there first")
         for meter, device in self._of(microgrid, key):
@@ -239,11 +240,11 @@ class SiteDraft:
             exchanged = datetime.fromtimestamp(now, UTC)
             device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
         self._add_rules(microgrid, card)
+        return before
 
-    def remove(self, microgrid: str, key: str) -> tuple[int, ...]:
-        """Take a device out of its home; return our meters that are gone. Their readings stay."""
-        self.device(microgrid, key)
-        gone = list[int]()
+    def remove(self, microgrid: str, key: str) -> PlacedDevice:
+        """Take a device out of its home, and return it. Readings of our meters that are ``gone`` with it stay."""
+        before = self.device(microgrid, key)
         for meter, device in self._of(microgrid, key):
             meter.devices.remove(device)
             role = _role_of(device)
@@ -252,10 +253,10 @@ class SiteDraft:
                 meter.town.pop(name, None)
                 meter.adapter.pop(name, None)
             if not meter.devices:
-                gone.append(meter.town["id"])
+                self.gone.append(meter.town["id"])
                 self._site["meter"].remove(meter.town)
                 self._meters(microgrid).remove(meter)
-        return tuple(gone)
+        return before
 
     def rename(self, microgrid: str, home: str, name: str) -> None:
         """Give a home another name."""

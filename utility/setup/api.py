@@ -16,7 +16,6 @@ from commonwatt.street.backup import KEY_FILE, NOW_FILE, set_passphrase
 from utility.access.people import Right
 from utility.access.store.audit_log import record
 from utility.discovery import decisions as discovery
-from utility.setup import decisions
 from utility.setup.decisions import STREET, card_of, changing_site, ignore
 from utility.webkit.actions import Act, Actions
 from utility.webkit.requests import RequestBody
@@ -188,15 +187,17 @@ def exchange(act: Act, asked: Exchanging) -> str:
     """Put another device in the place of one that was exchanged; the place keeps its past."""
     card = card_of(act.database, asked.microgrid, asked.card)
     with _change(act, "setup.exchange", asked.device, {"microgrid": asked.microgrid, "card": asked.card}) as draft:
-        before = draft.device(asked.microgrid, asked.device)
-        draft.exchange(asked.microgrid, asked.device, card, act.now)
+        before = draft.exchange(asked.microgrid, asked.device, card, act.now)
     return f"{card['name'] or card['title']} took the place of {before.title} in {before.home}."
 
 
 @ACTIONS.add("/setup/devices/remove", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)
 def remove(act: Act, asked: Removing) -> str:
     """Remove a placed device; what it measured stays."""
-    before = decisions.remove(act.database, site_of(act.api), act.actor, act.now, asked.microgrid, asked.device)
+    after = {"microgrid": asked.microgrid}
+    with _change(act, "setup.remove", asked.device, after) as draft:
+        before = draft.remove(asked.microgrid, asked.device)
+        after["home"] = before.home
     return f"{before.title} is removed from {before.home}."
 
 

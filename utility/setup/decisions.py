@@ -8,7 +8,7 @@ from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.site.draft import PlacedDevice, SiteDraft
+from commonwatt.site.draft import SiteDraft
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
 from utility.database.base import Connection
@@ -26,7 +26,10 @@ _IGNORED = "setup_ignored"  # the setting of the database with their keys
 def changing_site(
     database: Database, folder: Path, actor: Actor, now: EpochSeconds, action: str, subject: str, after: object = None
 ) -> Iterator[SiteDraft]:
-    """Change the site file, and record who did what.
+    """Change the site file, and record who did what; of our meters that are gone no reading is expected any more.
+
+    Args:
+        after: What it is after the change; the change may complete it.
 
     Raises:
         ConfigError: The change is refused.
@@ -34,6 +37,8 @@ def changing_site(
     with database.writes.begin() as connection:
         draft = SiteDraft(folder)
         yield draft
+        if draft.gone:
+            end_places(connection, draft.gone, actor.name, now)
         record(connection, actor, now, action, subject, None, after)
         draft.save()
 
@@ -62,21 +67,6 @@ def card_of(database: Database, microgrid: str, key: str, unit: str = "") -> Car
         if number["key"] == key:
             return counter_card(number, unit)
     raise ConfigError("card: this device was not heard any more; wait until it is shown again")
-
-
-def remove(database: Database, folder: Path, actor: Actor, now: EpochSeconds, microgrid: str, key: str) -> PlacedDevice:
-    """Remove a placed device; of our meters that are gone with it, no reading is expected from the next quarter on.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    with database.writes.begin() as connection:
-        draft = SiteDraft(folder)
-        before = draft.device(microgrid, key)
-        end_places(connection, draft.remove(microgrid, key), actor.name, now)
-        record(connection, actor, now, "setup.remove", key, None, {"microgrid": microgrid, "home": before.home})
-        draft.save()
-    return before
 
 
 def ignored(connection: Connection) -> list[str]:

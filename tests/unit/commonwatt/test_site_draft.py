@@ -171,12 +171,14 @@ def test_a_removed_device_leaves_the_rest_of_its_home_and_its_id_is_never_used_a
     draft.place("street", grid("p1"), home="Home 1", role="grid")
     draft.place("street", BATTERY, home="Home 1", role="battery", capacity_wh=10_000, told=("share",))
     keys = {one.role: one.key for one in draft.devices("street")}
-    assert draft.remove("street", keys["battery"]) == ()
+    assert draft.remove("street", keys["battery"]).role == "battery"
+    assert draft.gone == []
     draft.save()
     assert list(types_of(tmp_path).values()) == [{RecordType.THROUGH, RecordType.REGISTER}] * 2
     (tmp_path / "street").mkdir(exist_ok=True)
     (tmp_path / "street" / "meter-tokens.json").write_text('{"1000001": "a", "1000002": "b"}')
-    assert draft.remove("street", keys["grid"]) == (1_000_001, 1_000_002)
+    draft.remove("street", keys["grid"])
+    assert draft.gone == [1_000_001, 1_000_002]
     draft.save()
     assert tomllib.loads((tmp_path / "site.toml").read_text())["microgrid"][0]["adapter"]["meter"] == []
     draft.place("street", grid("p1"), home="Home 1", role="grid")
@@ -302,6 +304,7 @@ def test_a_meter_that_a_person_wrote_is_no_home_and_stays_as_it_is(tmp_path: Pat
     draft = SiteDraft(tmp_path)
     draft.use_broker("street", address="192.168.1.30")
     draft.place("street", SUN, home="Home 1", role="sun")
-    assert draft.remove("street", draft.devices("street")[0].key) == (1_000_001,)
+    draft.remove("street", draft.devices("street")[0].key)
+    assert draft.gone == [1_000_001]
     draft.save()
     assert [(meter.id, meter.source) for meter in adapter_of(tmp_path).meter] == [(7, "barn")]

@@ -32,7 +32,8 @@ from utility.registry.store.accounts import load_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.registry.store.registry import removed_meters
 from utility.settings import UtilitySettings
-from utility.setup import cards, decisions
+from utility.setup import cards
+from utility.setup.decisions import changing_site
 
 DEVICES = "/console/setup/devices"
 
@@ -260,7 +261,8 @@ def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_
         for meter in (*gone, *stays):
             made = append(blocks(slots, meter=meter, quarter=quarter - 1), sender="street")
             Writer(database).commit([replace(made, owner="street")])
-        decisions.remove(database, site, on_machine("anna"), NOW, "street", grid("p1")["key"])
+        with changing_site(database, site, on_machine("anna"), NOW, "setup.remove", "p1") as draft:
+            draft.remove("street", grid("p1")["key"])
         counts = {one.meter: one.counts for one in completeness(database, quarter - 1, quarter + 9)}
         with database.reads.begin() as connection:
             assert set(removed_meters(connection).values()) == {quarter + 1}
@@ -312,6 +314,16 @@ def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) 
     assert "being taken over" in says()
     (site / "applied.json").write_text(json.dumps({"sha256": digest, "fault": "port 1883 is in use"}))
     assert "not taken over: port 1883 is in use" in says()
+
+
+@pytest.mark.parametrize("text", ["", "[", "microgrid = 1", SITE.replace("houses", "lanes")])
+def test_file_that_a_person_writes_just_now_is_a_sentence(admin: Browser, site: Path, text: str) -> None:
+    (site / "site.toml").write_text(text)
+    assert admin.get("/console/").headers["location"] == "/console/town"
+    answer = admin.get("/console/setup/devices")
+    assert (answer.status_code, "site.toml: " in text_of(answer)) == (422, True)
+    assert admin.post("/console/setup/sharing", {"on": "true"}).status_code == 422
+    assert (site / "site.toml").read_text() == text
 
 
 def test_broker_that_refuses_and_a_street_without_devices_say_what_to_look_at(
