@@ -251,7 +251,7 @@ def card_of(
     watts = None if watts is None or abs(watts) > MOST_WATTS else round(abs(watts) if role == "sun" else watts, 1)
     total = registers.get("incoming") or registers.get("outgoing")
     at = max((one.last.at for one in device.values.values()), default=None)
-    slowest_ms = min((one.period_ms for tracks in counted.values() for one in tracks), default=0)
+    period_ms = min((one.period_ms for tracks in counted.values() for one in tracks), default=0)
     notes = {
         preset.notes: is_announced,
         "Its total begins again each day or so: what flows at that moment does not count.": not is_announced
@@ -260,7 +260,7 @@ def card_of(
         "It is announced, and nothing of it was heard yet.": at is None,
         "Only a message that its broker had kept was seen: it may be old.": not device.is_fresh,
         "It says its level, and no energy yet.": level and not counted,
-        f"Its last messages were {slowest_ms // 1000} s apart: shorter times are averages.": slowest_ms >= _SLOW_MS,
+        f"Its last messages were {period_ms // 1000} s apart: shorter times are averages.": period_ms >= _SLOW_MS,
     }
     name = device.source if is_announced or not entities else entities[0].device_name
     is_percent = any(one.kind == "level" and one.unit == "%" for one in rules)
@@ -280,7 +280,7 @@ def card_of(
         "rules": _tables(rules) if is_announced else [],
         "commands": _tables(preset.commands) if is_announced else [],
         **told,
-        "note": next((note for note, counts in notes.items() if note and counts), ""),
+        "note": next((note for note, holds in notes.items() if note and holds), ""),
     }
 
 
