@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import tarfile
@@ -28,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.files import read_object, replacing, write_private
+from commonwatt.runtime.supervisor import handled
 from commonwatt.site.devices_broker import DEVICES
 from commonwatt.sqlite import copy_of, snapshot
 
@@ -103,6 +105,8 @@ def back_up(folder: Path, day: str) -> Path:
     salt, own = base64.b64decode(str(keys["salt"])), secrets.token_bytes(_SALT_BYTES)
     backups = folder / BACKUPS
     backups.mkdir(mode=0o700, exist_ok=True)
+    for left in backups.glob(".*"):  # Of a backup that was killed: it is not encrypted.
+        shutil.rmtree(left, ignore_errors=True)
     path = backups / f"street-{day}.cwb"
     with tempfile.TemporaryDirectory(dir=backups, prefix=".") as name:
         packed = Path(name) / "packed"
@@ -189,7 +193,9 @@ def main() -> None:
     folder, day = Path(sys.argv[1]), time.strftime("%Y-%m-%d")
     last: dict[str, str] = {"name": "", "fault": ""}
     try:
-        last["name"] = back_up(folder, day).name
+        # When it is ended the stopped parts go on, and nothing that is not encrypted stays.
+        with handled(lambda *_: sys.exit(1), signal.SIGTERM):
+            last["name"] = back_up(folder, day).name
     except (CommonwattError, OSError) as error:
         last["fault"] = str(error)
     with suppress(OSError):

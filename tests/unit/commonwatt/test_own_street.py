@@ -35,6 +35,7 @@ from commonwatt.sqlite import copy_of, snapshot
 from commonwatt.street import cli
 from commonwatt.street import folder as module
 from commonwatt.street.backup import back_up, restore, set_passphrase
+from commonwatt.street.backup import main as backup_program
 from commonwatt.street.cli import UNIT, UNIT_FOLDER
 from commonwatt.street.folder import APPLIED_FILE, PARTS_FILE, _serve, apply, first_site, link_of, prepare
 from commonwatt.street.keeper import Keeper
@@ -442,6 +443,23 @@ def test_a_backup_is_of_one_moment_in_all_stores(street: Path, monkeypatch: pyte
     back_up(street, "2026-11-30")
     stop, go_on = signal.SIGSTOP, signal.SIGCONT
     assert signals == [(2, stop), (1, stop), (2, go_on), (1, go_on)]
+
+
+def test_a_backup_that_is_ended_leaves_nothing_and_lets_the_parts_go_on(
+    street: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, signals = saved.with_name(".killed"), list[tuple[int, int]]()
+    left.mkdir()
+    (left / "packed").touch()
+    monkeypatch.setattr("commonwatt.street.backup.os.umask", lambda _: 0)
+    monkeypatch.setattr("commonwatt.street.backup.os.kill", lambda *words: signals.append(words))
+    monkeypatch.setattr("commonwatt.street.backup.snapshot", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["", str(street)])
+    (street / "processes.json").write_text('{"utility": 1}')
+    with pytest.raises(SystemExit):
+        backup_program()
+    assert signals == [(1, signal.SIGSTOP), (1, signal.SIGCONT)]
+    assert list(saved.parent.iterdir()) == [saved]
 
 
 @pytest.mark.parametrize("at", [0, 30, 60, 1_200_000, -1])
