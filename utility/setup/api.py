@@ -186,8 +186,10 @@ def ignore_number(act: Act, asked: Ignoring) -> str:
 def exchange(act: Act, asked: Exchanging) -> str:
     """Put another device in the place of one that was exchanged; the place keeps its past."""
     card = card_of(act.database, asked.microgrid, asked.card)
-    with _change(act, "setup.exchange", asked.device, {"microgrid": asked.microgrid, "card": asked.card}) as draft:
+    after: dict[str, object] = {"microgrid": asked.microgrid, "card": asked.card}
+    with _change(act, "setup.exchange", asked.device, after) as draft:
         before = draft.exchange(asked.microgrid, asked.device, card, act.now)
+        after["told"] = [card[kind]["topic"] for kind in before.told]
     return f"{card['name'] or card['title']} took the place of {before.title} in {before.home}."
 
 

@@ -244,6 +244,17 @@ def test_placed_device_is_exchanged_and_removed_and_its_home_renamed(
     assert [action for action, _, _ in recorded(database)] == done
 
 
+def test_exchanged_device_is_told_on_its_own_topic_which_the_audit_log_has(
+    admin: Browser, found: dict[str, Any], database: Database
+) -> None:
+    place(admin, PLUG, reduce="true")
+    told = {"topic": "cmnd/dryer/Power", "ends": "will", "ends_s": 45}
+    found["cards"].append(solo("tasmota", "dryer", role="load", reduce=told))
+    answer = admin.post(f"{DEVICES}/exchange", {"device": PLUG["key"], "card": "tasmota dryer 0"})
+    assert answer.status_code == 303
+    assert told["topic"] in recorded(database)[-1][2]
+
+
 def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_its_readings(
     site: Path, tmp_path: Path
 ) -> None:
