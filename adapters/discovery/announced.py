@@ -24,27 +24,6 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import printable
 from commonwatt.runtime.files import replace_file
 
-MAX_NUMBERS = 20_000  # most numbers that are watched; values of further ones are counted
-
-
-def registers_in(messages: Iterable[RecordedMessage]) -> tuple[list[tuple[str, str, Decimal, Decimal]], int]:
-    """Return topic, path, first and last value of numbers that never fell, what rose first; and the values left out."""
-    seen, left_out = dict[tuple[str, str], tuple[Decimal, Decimal] | None](), 0
-    for message in messages:
-        for path, value in numbers_in(message.payload.strip()):
-            place = (message.topic, path)
-            if place not in seen and len(seen) >= MAX_NUMBERS:
-                left_out += 1
-                continue
-            seen[place] = risen(seen.get(place, (value, value)), value)
-    rising = [(*place, *values) for place, values in seen.items() if values is not None]
-    return sorted(rising, key=lambda row: (row[2] == row[3], row)), left_out
-
-
-def risen(seen: tuple[Decimal, Decimal] | None, value: Decimal) -> tuple[Decimal, Decimal] | None:
-    """Return the first value of a number and this one; ``None``: it fell, now or before."""
-    return None if seen is None or value < max(seen[1], Decimal(0)) else (seen[0], value)
-
 
 def form_of(payload: bytes) -> str:
     """Return the name of the format that a payload without blanks around it seems to have."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from adapters.discovery.announced import Entity, announced_in, form_of, numbers_in, risen
+from adapters.discovery.announced import Entity, announced_in, form_of, numbers_in
 from adapters.discovery.cards import Device, announced_preset, card_of, contradicts, device_of
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
 from adapters.mapping.readers import Preset, known_presets, replaced_by
@@ -119,7 +119,8 @@ class Discovered:
         for path, value in numbers_in(kept.last.payload):
             is_new = len(kept.numbers) < MOST_NUMBERS and len(path) <= LONGEST_PATH and path.isprintable()
             if path in kept.numbers or is_new:
-                kept.numbers[path] = risen(kept.numbers.get(path, (value, value)), value)
+                first, last = kept.numbers.get(path, (value, value)) or (value, Decimal("Infinity"))
+                kept.numbers[path] = (first, value) if value >= max(last, Decimal(0)) else None
         self._kept[place] = kept
         self._bytes += kept.size
         while self._bytes > MOST_BYTES:
