@@ -248,7 +248,7 @@ def test_exchanged_device_is_told_on_its_own_topic_which_the_audit_log_has(
     admin: Browser, found: dict[str, Any], database: Database
 ) -> None:
     place(admin, PLUG, reduce="true")
-    told = {"topic": "cmnd/dryer/Power", "ends": "will", "ends_s": 45}
+    told: dict[str, Any] = {"topic": "cmnd/dryer/Power", "ends": "will", "ends_s": 45}
     found["cards"].append(solo("tasmota", "dryer", role="load", reduce=told))
     answer = admin.post(f"{DEVICES}/exchange", {"device": PLUG["key"], "card": "tasmota dryer 0"})
     assert answer.status_code == 303
