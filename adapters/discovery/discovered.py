@@ -98,18 +98,15 @@ class Discovered:
 
     def _find(self, preset: Preset, message: Arrived, name: str, channel: str) -> None:
         """Let a device read a topic, also one that is new, if it reads a value there."""
-        key, readers = (message.source, preset.name, name, channel), self._readers.get((message.source, message.topic))
+        key, place = (message.source, preset.name, name, channel), (message.source, message.topic)
         known = self._devices.get(key)
-        if known is not None and known in (readers or ()):
-            return
-        device = known or device_of(self._settings, preset, message.source, name, channel)
-        if device is None or not device.take(message):
-            return
         if known is None and len(self._devices) >= MOST_CARDS:
             self._leave_out(key)
-            return
-        self._devices[key] = device
-        self._readers.setdefault((message.source, message.topic), []).append(device)
+        elif known is None or known not in self._readers.get(place, ()):
+            device = known or device_of(self._settings, preset, message.source, name, channel)
+            if device is not None and device.take(message):
+                self._devices[key] = device
+                self._readers.setdefault(place, []).append(device)
 
     def _keep(self, place: Place, message: Arrived) -> None:
         kept = self._kept.pop(place, None)
