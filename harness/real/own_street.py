@@ -38,6 +38,7 @@ from harness.network.waiting import PATIENCE_S, ended, eventually, free_port
 from harness.real import brokers
 
 COMMAND = [sys.executable, "-m", "commonwatt", "street", "--site"]
+_STEADY_S = 120.0  # real seconds before the first kill and after the last one, in which all runs undisturbed
 PARTS = {"utility", "head-end broker", "street broker", "street gateway", "street adapter"}
 
 
@@ -270,6 +271,8 @@ def main() -> None:
             time.sleep(given.idle)
             print(f"processor: {100 * (processor_s(street) - before) / given.idle:.1f} % of a core")
             print("memory, kB (PSS):", memory_kb(street), flush=True)
+        time.sleep(_STEADY_S)
+        begin = int(time.time()) // SLOT_S
         for part in street.pids() if given.kills else ():
             back_s = list[float]()
             for _ in range(given.kills):
@@ -298,7 +301,8 @@ def main() -> None:
             )
         street.player.refill()
         all_give(street)
-        for meter, (stored, risen, missing) in sorted(compared(street, int(time.time()) // SLOT_S).items()):
+        time.sleep(_STEADY_S)
+        for meter, (stored, risen, missing) in sorted(compared(street, begin, int(time.time()) // SLOT_S).items()):
             print(f"meter {meter}: {stored:,} mWh stored, its register rose {risen:,} mWh, {missing} slots missing")
 
 
@@ -316,11 +320,14 @@ def _until_off(street: SetUpStreet) -> dict[str, float | None]:
     return dict.fromkeys(gave) | found
 
 
-def compared(street: SetUpStreet, until: int) -> dict[int, tuple[int, int, int]]:
+def compared(street: SetUpStreet, begin: int, until: int) -> dict[int, tuple[int, int, int]]:
     """Return of each meter the stored energy, its register's rise over the same slots, mWh, and the missing slots.
 
+    A register moves in steps, and its last value of a slot is seconds old: the two differ by about a slot's energy.
+
     Args:
-        until: The last slot that is compared, 15 s since the epoch: it is waited for.
+        begin: The slot, 15 s since the epoch, from whose end on they are compared.
+        until: The last slot that is compared: it is waited for.
     """
     values = _stored(street)
     while min(max(of) for of in values.values()) < until:
@@ -330,10 +337,9 @@ def compared(street: SetUpStreet, until: int) -> dict[int, tuple[int, int, int]]
     for (meter, kind), registers in values.items():
         flow = values.get((meter, RecordType.THROUGH), {})
         if kind == RecordType.REGISTER and flow:
-            first, last = min(registers), max(at for at in registers if at <= until)
-            slots = [at for at in flow if first < at <= last]
+            slots = [at for at in flow if begin < at <= until]
             stored = sum(flow[at] for at in slots)
-            found[meter] = (stored, registers[last] - registers[first], last - first - len(slots))
+            found[meter] = (stored, registers[until] - registers[begin], until - begin - len(slots))
     return found
 
 
