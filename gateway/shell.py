@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Reporting:
-    """Makes reports, discoveries and signatures beside a gateway's other work, which does not wait for them."""
+    """Makes reports, discoveries and signatures, and takes bundles, while a gateway's other work goes on."""
 
     def __init__(
         self, settings: GatewaySettings, work: Work, shown: ShownGateway, inbox: Inbox, witness: Witness
@@ -64,8 +64,8 @@ class Reporting:
         """Begin what the utility wants."""
         for command in self._work.controller.own.utility_commands.reports.values():
             if command.cmd not in self._under_way or self._under_way[command.cmd].done():
-                others = self._discover if command.cmd == Action.DISCOVER else self._sign
-                make = self._report if command.cmd == Action.REPORT else others
+                makes = {Action.REPORT: self._report, Action.DISCOVER: self._discover, Action.UNPACK: self._unpack}
+                make = makes.get(Action(command.cmd), self._sign)
                 self._under_way[command.cmd] = asyncio.create_task(make(command), name=command.cmd)
 
     async def _report(self, command: ControllerCommand) -> None:
@@ -85,6 +85,11 @@ class Reporting:
         from gateway.care.discovery import ask_adapter
 
         self._inbox.queue(Reported(command, {"report": await THREADS.run(ask_adapter, self._settings.adapter)}))
+
+    async def _unpack(self, command: ControllerCommand) -> None:
+        from gateway.care.bundle import unpacked
+
+        self._inbox.queue(Reported(command, await unpacked(self._settings, command)))
 
     async def _sign(self, command: ControllerCommand) -> None:
         try:

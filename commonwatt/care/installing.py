@@ -77,7 +77,7 @@ class Installing:
         """Take the order in a gateway's folder ``upgrade``; what is wrong with it becomes the result."""
         order = {"id": "", "version": "", "before": self.outside.installed()}
         try:
-            text = json.loads(_read(orders / ORDER))
+            text = json.loads(read_plain(orders / ORDER))
             order["id"] = str(text["id"])[:64]
             self.outside.check(text["manifest"], text["signature"])
             manifest = json.loads(text["manifest"])
@@ -185,7 +185,7 @@ def alone(folder: Path) -> Iterator[None]:
 def read_state(folder: Path, name: str = STATE) -> State | None:
     """Return the state of an installation that lasts, or with another name a result or verdict; ``None``: none."""
     try:
-        state = json.loads(_read(folder / name))
+        state = json.loads(read_plain(folder / name))
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     return state if isinstance(state, dict) else None
@@ -200,11 +200,12 @@ def result_of(folder: Path, order_id: str, version: str, since: Path) -> State |
     return result if is_later and (result.get("version"), result.get("result")) == (version, "failed") else None
 
 
-def _read(path: Path) -> bytes:
+def read_plain(path: Path, most_bytes: int = MOST_ORDER_BYTES) -> bytes:
+    """Read a plain file that another user can write; raise ValueError for a larger one, a link, or anything else."""
     with os.fdopen(_open(path), "rb") as file:
-        content = file.read(MOST_ORDER_BYTES + 1)
-    if len(content) > MOST_ORDER_BYTES:
-        raise ValueError(f"{path}: has more than {MOST_ORDER_BYTES} bytes")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path}: has more than {most_bytes} bytes")
     return content
 
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +14,12 @@ from commonwatt.care.code import Invitation
 from commonwatt.care.connection import PORT, CareRefused
 from commonwatt.care.joining import KEYS_FILE, join
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
+from commonwatt.care.placed import take
 from commonwatt.care.release import install_by_hand
 from commonwatt.care.release import sign as sign_release
 from commonwatt.cli.options import Commands
 from commonwatt.identity.authority import Authority
+from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from commonwatt.model.units import EpochSeconds
@@ -26,10 +29,10 @@ from commonwatt.runtime.clock import machine_s
 from commonwatt.site import upgrade as upgrades
 from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
-from commonwatt.site.machine import STATE, Machine
+from commonwatt.site.machine import AUTHORITY, STATE, Machine
 from commonwatt.site.office import certify, make_site
 from commonwatt.site.places import FILE, address_of, load_site, places_of
-from commonwatt.site.unpack import Unpacking, prepare
+from commonwatt.site.unpack import Unpacking, installed_on, prepare
 from commonwatt.town.town import Town
 
 app = Commands(no_args_is_help=True, help="Set up a town: all of its files, a bundle for each machine, its start.")
@@ -75,7 +78,10 @@ def pack(
 
 @app.command()
 def unpack(
-    bundle: Annotated[Path, typer.Argument(help="The file that `commonwatt site pack` wrote.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="The file that `commonwatt site pack` wrote; without it: what gateways fetched."),
+    ] = None,
     authority: Annotated[
         str | None,
         typer.Option(help="The fingerprint of the town's authority, as `site pack` printed it; for a first unpack."),
@@ -92,10 +98,22 @@ def unpack(
     and wants it as --authority. Where systemd does not run, the commands that start the services are printed.
     """
     machine = Machine.at(root)
+    if bundle is None:
+        take(machine, partial(_unpack_fetched, machine))
+        return
     now, program = machine_s(), version("commonwatt")
     unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority)
     install(machine, unpacking)
     typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.quote(str(bundle))}")
+
+
+def _unpack_fetched(machine: Machine, file: Path) -> None:
+    """Install a bundle that root's own copy of the authority, and no file of the services, stands behind."""
+    bundle, before = read_bundle(file), installed_on(machine)
+    if before is not None and before.manifest.made >= bundle.manifest.made and before.manifest.says_as(bundle.manifest):
+        return  # A label, or a person, brought the same.
+    own = digest(machine.path(AUTHORITY).read_bytes())
+    install(machine, prepare(bundle, machine, version("commonwatt"), machine_s(), authority=own))
 
 
 @app.command()

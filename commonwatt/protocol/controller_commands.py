@@ -91,6 +91,7 @@ class Action(StrEnum):
     REPORT = "report"
     DISCOVER = "discover"
     UPGRADE = "upgrade", ("release", "sha256")
+    UNPACK = "unpack", ("sha256",)
     WITNESS = "witness", ("month", "code"), ("replaces",)
     SPARE = "spare", ("spared",)
 
@@ -164,7 +165,7 @@ class ControllerCommand(Message):
     orders: list[tuple[Brokers, list[Id64]]] | None = None
     # The version of the release that the controller is to run, as Debian writes it (upgrade).
     release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
-    # The checksums of its packages, one for each processor, with commas between (upgrade).
+    # The checksums of its packages, one for each processor, with commas between (upgrade); of a bundle (unpack).
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}(,[0-9a-f]{64}){0,2}$")] | None = None
     # Meters of the places that must not be cut, such as with a medical device; all others may be (spare).
     spared: Annotated[list[Id64], Field(max_length=MAX_SPARED)] | None = None

@@ -44,6 +44,7 @@ from commonwatt.site.places import (
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
 JOINS_FILE = "joins.json"  # what the utility needs of the open codes with which controllers join
+BUNDLES = "bundles"  # of the utility of a street, which serves each controller its own: PLACE.bundle
 OF_CARE = (ENROLMENT_FILE, JOINS_FILE)  # of the authority's folder, for the utility in a town with care
 
 _PURPOSE = "bundle"
@@ -67,6 +68,10 @@ class BundleManifest(Settings):
     made: EpochSeconds  # when it was packed, epoch seconds
     mosquitto: bool  # whether Mosquitto is the machine's broker
     files: dict[str, str]  # the checksum of each file (SHA-256)
+
+    def says_as(self, other: "BundleManifest") -> bool:
+        """Return whether another one says the same, packed at another time."""
+        return self.model_copy(update={"made": other.made}) == other
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ so that an interrupted run is repeated whole, restarts included.
 """
 
 import errno
+import json
 import os
 import shlex
 import stat
@@ -25,7 +26,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.files import read_object, replace_file
+from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import only_one
 from commonwatt.site.bundle import Bundle, BundleManifest
 from commonwatt.site.machine import AUTHORITY, PROGRAM, STATE, USER, Machine, missing_program
@@ -229,9 +230,12 @@ def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes
 def installed_on(machine: Machine) -> UnpackedLast | None:
     """Return what was unpacked last on a machine; ``None``: nothing."""
     path = machine.state / INSTALLED
-    if not path.exists():
+    if (content := _content(path)) is None:
         return None
-    return check_model(path, UnpackedLast, read_object(path, "what was unpacked last", "delete it"))
+    try:
+        return check_model(path, UnpackedLast, json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not what was unpacked last; delete it") from error
 
 
 def _refuse_other(manifest: BundleManifest, state: Path) -> None:

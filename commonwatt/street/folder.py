@@ -20,16 +20,18 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.config.files import read_toml, toml_text
 from commonwatt.config.settings import command_of
+from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import moment
-from commonwatt.model.units import MADE, MicrogridId
+from commonwatt.model.units import MADE, EpochSeconds, MicrogridId
 from commonwatt.network.addresses import is_loopback, split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.files import replace_file, write_private
 from commonwatt.runtime.postgres import found
 from commonwatt.runtime.supervisor import free_ports
+from commonwatt.site.bundle import BUNDLES, pack, read_bundle, write_bundle
 from commonwatt.site.devices_broker import (
     CONF_FILE,
     DEVICES,
@@ -40,7 +42,7 @@ from commonwatt.site.devices_broker import (
 )
 from commonwatt.site.draft import HEAD
 from commonwatt.site.office import make_site
-from commonwatt.site.places import ADAPTER_TOKENS, FILE, HEAD_END, TOWN_FILE, address_of, load_site
+from commonwatt.site.places import ADAPTER_TOKENS, FILE, HEAD_END, MADE_THERE, TOWN_FILE, address_of, load_site
 
 STREET = MicrogridId("street")  # the microgrid
 PARTS_FILE = "parts.json"
@@ -106,7 +108,8 @@ def apply(folder: Path) -> str:
     fault = ""
     try:
         _check(folder / FILE)
-        make_site(folder, machine_s(), fill=True)
+        make_site(folder, now := machine_s(), fill=True)
+        _pack(folder, now)
         (folder / "logs").mkdir(exist_ok=True)
         write_private(folder / PARTS_FILE, json.dumps(list(_parts(folder.resolve())), indent=1))
     except (ConfigError, OSError) as error:
@@ -119,6 +122,23 @@ def apply(folder: Path) -> str:
     applied = {"sha256": hashlib.sha256(content).hexdigest(), "fault": fault}
     write_private(folder / APPLIED_FILE, json.dumps(applied))
     return fault
+
+
+def _pack(folder: Path, now: EpochSeconds) -> None:
+    """Pack the bundle of each controller elsewhere that is cared for, if its content changed: the utility tells it."""
+    site, town = load_site(folder / FILE)
+    places = set() if site.site.care is None else town.microgrids.keys() - {STREET}
+    kept = folder / UTILITY / BUNDLES
+    kept.mkdir(mode=0o700, exist_ok=True)
+    for path in kept.iterdir():
+        if path.stem not in places:
+            path.unlink()
+    for place in places:
+        path, bundle = kept / f"{place}.bundle", pack(folder, place, now, MADE_THERE)
+        with suppress(ConfigError):  # It was not packed yet, or by another version.
+            if read_bundle(path).manifest.says_as(bundle.manifest):
+                continue
+        write_bundle(bundle, path, Authority.load(folder))
 
 
 def pages_of(folder: Path) -> str:

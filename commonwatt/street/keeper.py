@@ -26,7 +26,7 @@ _HOUR_S = 3600.0  # real seconds until a nightly backup is tried again that fail
 _NIGHT = "02"  # local hour from which the day's backup is made
 _NOW_FILE = "backup-now"  # a page asks by this file for a backup at once
 _LOG_BYTES = 5_000_000  # most bytes of a log, beside as many of before
-_WATCHED = ("site.toml", "street/*.password", "devices/mosquitto.conf")  # what pages change
+_WATCHED = ("site.toml", "*/*.password", "devices/mosquitto.conf")  # what pages change
 
 
 class Keeper:

@@ -107,10 +107,11 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
 
 
 def _want_units(root: Path) -> None:
-    """Have a controller's machine start joining and upgrades at boot; these units are root's and need no settings."""
+    """Have a controller's machine join, upgrade and unpack from boot on; these units are root's, without settings."""
     wants = root / "usr/lib/systemd/system/multi-user.target.wants"
     wants.mkdir()
-    for unit in ("join-commonwatt.service", "upgrade-commonwatt.path", "upgrade-commonwatt.service"):
+    own = ("join-commonwatt.service", "upgrade-commonwatt.path", "upgrade-commonwatt.service", "unpack-commonwatt.path")
+    for unit in own:
         (wants / unit).symlink_to(f"../{unit}")
     (root / "var/lib/commonwatt-upgrade").mkdir(parents=True)
 

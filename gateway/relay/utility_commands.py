@@ -102,7 +102,8 @@ MOST_REPORTS = 10  # most reports that are asked for and not made yet; others ar
 REPORT_AGAIN_S = 60  # seconds until a report is sent again, if its command is repeated: a slow line carries it once
 # Commands that concern no meter's state.
 _WITHOUT_MANAGING = (
-    *(Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.DISCOVER, Action.UPGRADE, Action.WITNESS),
+    *(Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.DISCOVER, Action.UPGRADE, Action.UNPACK),
+    Action.WITNESS,
 )
 
 
@@ -143,7 +144,7 @@ class UtilityCommands:
         self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
         # The epochs of the microgrids that its controller hosts.
         self.epochs: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
-        self.reports: dict[str, ControllerCommand] = {}  # what the shell is to report or sign, by the command's id
+        self.reports: dict[str, ControllerCommand] = {}  # what the shell is to make or take, by the command's id
         self._report_sent: EpochSeconds = 0  # when a report was sent last
         kept_upgrade = store.setting(_UPGRADE)
         # The release that the utility wants here; ``None``: none is being fetched or installed.
@@ -193,7 +194,7 @@ class UtilityCommands:
             listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
             info = {"info": self._info(now), "assignments": assigned(self.epochs), "outstanding": listed}
             return [self._publish(_outcome(command, "done", now, **info))]
-        if command.cmd in (Action.REPORT, Action.DISCOVER, Action.WITNESS):
+        if command.cmd in (Action.REPORT, Action.DISCOVER, Action.UNPACK, Action.WITNESS):
             if len(self.reports) < MOST_REPORTS:
                 self.reports.setdefault(command.id, command)
             return []  # Its outcome is what the shell makes; ``reported`` sends it.
@@ -207,7 +208,7 @@ class UtilityCommands:
         return [*effects, self._remember(outcome), self._publish(outcome)]
 
     def reported(self, command: ControllerCommand, details: Mapping[str, str], now: Now) -> list[Effect[Change]]:
-        """Answer by what was made: a report, of which the store keeps the last alone; a discovery; a signature."""
+        """Answer by what was made or taken; the store keeps the last report alone, and no discovery."""
         self.reports.pop(command.id, None)
         made = {"id": command.id, "cmd": command.cmd, "result": "done", "time": now, **details}
         outcome = ControllerOutcome.model_validate(made)

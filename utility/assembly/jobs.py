@@ -11,9 +11,11 @@ from commonwatt.model.time import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import WorkProgress
+from commonwatt.site.bundle import BUNDLES
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import make_bills
 from utility.billing.store.witnesses import take_in_and_ask
+from utility.care.store import wanted_bundles
 from utility.collection.jobs import BalanceJob
 from utility.control.store import wanted_weights
 from utility.corrections.jobs import validate
@@ -101,6 +103,7 @@ class ServiceJobs:
             "weights": self._tells(wanted_weights),
             "spared": self._tells(wanted_spared),
             "balance": self.balance.run,
+            "bundles": self._tells(wanted_bundles, settings.tokens.parent / BUNDLES),
             "rollout": partial(roll_out, database, threads, settings.cliques),
             "sharing": partial(record_sharing, database, threads),
             "compact": self._compact,

@@ -1,4 +1,4 @@
-"""What the care of controllers keeps: used codes, and published releases, served piece by piece."""
+"""What the care of controllers keeps: used codes, what is placed for whom, releases that are served piece by piece."""
 
 import hashlib
 import re
@@ -11,12 +11,16 @@ from sqlalchemy import Connection, select
 
 from commonwatt.care.connection import PIECE_BYTES
 from commonwatt.care.release import ReleaseFile, ReleaseManifest, check, read
+from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.protocol.controller_commands import Action
 from commonwatt.runtime.files import replace_file
 from utility.care.api.listener import CareRefusal, CareRequest, Handler
 from utility.care.tables import used_code
 from utility.database.database import insert_or
+from utility.outbox.store import SENT_S, Told, Wanted, told_of
+from utility.registry.store.registry import controllers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,27 @@ def use_code(connection: Connection, use: Use) -> Use:
     connection.execute(insert_or(connection, used_code).on_conflict_do_nothing(), vars(use))
     row = connection.execute(select(used_code).where(used_code.c.lookup == use.lookup)).one()
     return Use(lookup=row.lookup, place=row.place, keys=row.keys, address=row.address, used=row.used)
+
+
+_UNPACK = "unpack"  # the topic of what controllers are told of their bundles
+
+
+def wanted_bundles(connection: Connection, folder: Path, now: EpochSeconds) -> list[Wanted]:
+    """Return which registered controllers are to unpack which of the bundles in the folder."""
+    found = {path.stem: digest(path.read_bytes()) for path in sorted(folder.glob("*.bundle"))}
+    return [
+        Wanted(controller=name, topic=_UNPACK, fields={"cmd": Action.UNPACK, "sha256": sha256}, content=sha256,
+               until=now + SENT_S)
+        for name in controllers(connection)
+        if (sha256 := found.get(name)) is not None
+    ]  # fmt: skip
+
+
+def told_bundle(connection: Connection, folder: Path, controller: ControllerId) -> Told | None:
+    """Return what a controller was told of its newest bundle in the folder; ``None``: nothing yet."""
+    newest = [one.content for one in wanted_bundles(connection, folder, 0) if one.controller == controller]
+    told = (one for one in told_of(connection, _UNPACK) if one.controller == controller and [one.content] == newest)
+    return next(told, None)
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -119,7 +119,9 @@ def _info(outcome: Mapping[str, Any]) -> Iterator[str]:
 Fields = Mapping[str, Any]
 _ID_BYTES = 64  # most bytes by which a command's final id is longer than the id that is used in a check
 # Commands that only the service sends.
-NOT_ASKED = frozenset({Action.RATES, Action.ASSIGN, Action.UPGRADE, Action.WITNESS, Action.SPARE, Action.DISCOVER})
+NOT_ASKED = frozenset(
+    {*(Action.RATES, Action.ASSIGN, Action.UPGRADE, Action.UNPACK, Action.WITNESS, Action.SPARE, Action.DISCOVER)}
+)
 
 
 class FieldsError(ConfigError):

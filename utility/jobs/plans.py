@@ -245,6 +245,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="spared", cadence=Seconds(300), does="tells gateways which places must not be cut"),
         Plan(name="balance", cadence=Seconds(300),
              does="gives meters other brokers so that no LTE line carries too many of them"),
+        Plan(name="bundles", cadence=Seconds(60), does="has controllers take what was placed for them"),
         Plan(name="rollout", cadence=Seconds(60), does="sends a release to the controllers whose turn it is"),
         Plan(name="sharing", cadence=Seconds(300), does="records who shared in the finished quarter-hours"),
         Plan(name="compact", cadence=Seconds(settings.compact_s), does="joins the parts of finished quarter-hours"),

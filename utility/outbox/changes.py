@@ -183,7 +183,7 @@ AT_GATEWAY, AT_METERS = "aggregation at gateway", "aggregation at meters"
 
 WANTED_S = 86_400  # most seconds for which such a command is sent
 # What a successor is never commanded (it has no switch), and what concerns the controller that is named alone.
-_NEVER = {Action.ISOLATE, Action.RATES, Action.UPGRADE, Action.WITNESS}
+_NEVER = {Action.ISOLATE, Action.RATES, Action.UPGRADE, Action.UNPACK, Action.WITNESS}
 
 
 def settings_of(message: Mapping[str, Any]) -> frozenset[str]:
@@ -204,6 +204,8 @@ def settings_of(message: Mapping[str, Any]) -> frozenset[str]:
             return frozenset({"orders"})
         case Action.UPGRADE:
             return frozenset({"release"})
+        case Action.UNPACK:
+            return frozenset({"bundle"})
         case Action.SPARE:
             return frozenset({"spared"})
         case cmd if cmd in STATES:

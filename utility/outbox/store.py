@@ -143,6 +143,7 @@ class Told:
     command: str  # the id of the command
     state: str | None  # the command's; ``None``: it is not known any more
     result: str | None  # the answer's; ``None``: there is none
+    outcome: Mapping[str, Any]  # the answer; empty: there is none
 
     def is_to_repeat(self, now: EpochSeconds, again_s: int | None = None) -> bool:
         """Return whether the controller is to be told the same again."""
@@ -156,10 +157,13 @@ class Told:
 def told_of(connection: Connection, topic: str, limit: int | None = None, skipped: int = 0) -> list[Told]:
     """Return what controllers were told of a topic, or of all that begin with its word, by controller and topic."""
     c = told.c
-    statement = select(told, command.c.state, command.c.result).outerjoin(command, command.c.id == c.command)
+    statement = select(told, command.c.state, command.c.result, command.c.outcome).outerjoin(
+        command, command.c.id == c.command
+    )
     statement = statement.where((c.topic == topic) | c.topic.startswith(f"{topic} ", autoescape=True))
     rows = connection.execute(statement.order_by(c.controller, c.topic).limit(limit).offset(skipped)).mappings()
-    return [Told(**{**row, "content": json.loads(row["content"])}) for row in rows]
+    texts = ("content", "outcome")
+    return [Told(**{**row, **{name: json.loads(row[name] or "{}") for name in texts}}) for row in rows]
 
 
 def to_tell(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Wanted]:

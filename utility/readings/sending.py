@@ -18,7 +18,7 @@ RESEND_S = 10  # seconds after which a command without an outcome is sent again
 Absent = tuple[tuple[int, int, int, int], ...]  # blocks as in ``CloseCommand.absent``
 
 _FOR_THE_NAMED = {Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.DISCOVER} | {
-    *(Action.UPGRADE, Action.WITNESS, HOSTED)
+    *(Action.UPGRADE, Action.UNPACK, Action.WITNESS, HOSTED)
 }
 
 

@@ -16,10 +16,12 @@ from commonwatt.look.writing import NAMES
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import read_machine
+from commonwatt.site.bundle import BUNDLES
 from commonwatt.site.devices_broker import shown_login
 from commonwatt.site.draft import PlacedDevice, SiteDraft
 from commonwatt.street.backup import BACKUPS, KEPT, KEY_FILE, LAST_FILE, LEAST_LETTERS, kept
 from utility.access.people import Actor, Right
+from utility.care.store import told_bundle
 from utility.setup import cards
 from utility.setup.api import ACTIONS, site_of
 from utility.setup.decisions import STREET, discovered, ignored
@@ -99,6 +101,7 @@ def page(
     microgrid = _chosen(draft, microgrid)
     with console.database.reads.begin() as connection:
         found, hidden = discovered(connection, microgrid), set(ignored(connection))
+        told = told_bundle(connection, settings.tokens.parent / BUNDLES, microgrid)
     placed, by_key = draft.devices(microgrid), {card["key"]: card for card in found["cards"]}
     keys = {device.key for device in placed}
     hidden |= {re.sub(" 0$", " ", key.partition(" ")[2]) for key in keys}
@@ -137,6 +140,8 @@ def page(
         "helping": list(cards.helping(_levels(placed, by_key))),
         "street": STREET,
         "microgrid": microgrid,
+        "has_care": settings.care is not None,
+        "told": told,
     }
     return console.page(request, actor, f"setup_{step}.html", content)
 

@@ -1,11 +1,11 @@
-"""What answers at the care listener: controllers join, renew certificates, and fetch releases.
+"""What answers at the care listener: controllers join, renew certificates, fetch releases and their own bundles.
 
 A label's code itself is never sent: the request has a name derived from it, and is signed by a key derived from it, of
 which the utility has the public half alone. A code is used once: its use is stored before the answer, and the same keys
 may ask again within an hour, since the answer may be lost.
 
-At a renewal the old key proves who asks. What is issued follows from the register and the enrolment authority alone:
-the same name and purpose, and the addresses that the office stated.
+At a renewal, and for a bundle, the present key proves who asks. What is issued follows from the register and the
+enrolment authority alone: the same name and purpose, and the addresses that the office stated.
 """
 
 import base64
@@ -18,12 +18,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client.metrics_core import Metric
 from pydantic import Field
 
-from commonwatt.care import joining
+from commonwatt.care import joining, placed
 from commonwatt.care.code import seal, signed_text
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
@@ -43,7 +45,7 @@ from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.fair_queue import Bucket
 from commonwatt.runtime.files import read_object
 from commonwatt.runtime.metric_families import MetricRow, counter, families
-from commonwatt.site.bundle import JOINS_FILE
+from commonwatt.site.bundle import BUNDLES, JOINS_FILE
 from utility.care.api.listener import CareListener, CareRefusal, CareRequest, Handler
 from utility.care.store import Use, routes_of, use_code
 from utility.database.database import Database
@@ -149,7 +151,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Renewals:
-    """Decides renewals, by files that are read at each request; usable from many threads."""
+    """Decides renewals, and who gets a bundle, by files that are read at each request; usable from many threads."""
 
     settings: UtilitySettings  # where the files are
     is_trusted: Callable[[], bool]  # returns whether the time is synchronized
@@ -157,11 +159,11 @@ class Renewals:
     _allowances: dict[tuple[Purpose, str], Bucket] = field(default_factory=dict)  # of registered names alone
     _lock: Lock = field(default_factory=Lock)
 
-    def renew(self, request: CareRequest) -> dict[str, Any]:
-        """Answer ``/renew``.
+    def renew(self, request: CareRequest, purpose: str = PURPOSE) -> dict[str, Any]:
+        """Answer ``/renew``, or with another purpose of the signature ``/bundle``.
 
         Raises:
-            Refused: There is no certificate for this request.
+            Refused: There is no certificate, or no bundle, for this request.
         """
         now, settings = self.now(), self.settings
         assert settings.head_end_ca is not None
@@ -169,7 +171,7 @@ class Renewals:
         ca = settings.head_end_ca.read_bytes()
         try:
             chain = certificate.encode()
-            check_signed(chain, PURPOSE, signed_content(name, asked), bytes.fromhex(signature))
+            check_signed(chain, purpose, signed_content(name, asked), bytes.fromhex(signature))
             own, *issuers = details_of(chain)
             check_issued(chain, ca, None, own.names[0])
             kind = kind_of(chain)
@@ -186,6 +188,8 @@ class Renewals:
             if revoked & {one.serial for one in (own, *issuers)}:
                 raise CareRefusal(f"{who}: its certificate was revoked", "revoked", of=name)
             self._check_registered(name, kind)
+            if purpose == placed.PURPOSE:
+                return self._bundle(name, chain, asked, is_valid=kind is Purpose.DEVICE and now < own.ends)
             if now - own.ends > ENDED_DAYS * 86_400:
                 raise CareRefusal(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended", of=name)
             self._take(name, kind, now)
@@ -200,6 +204,16 @@ class Renewals:
         names = {name, *map(str, wanted)}
         lists = authoritys_list(revocations) + authority.lists(names)
         return {"certificate": issued, "revoked": lists, "issuers": "".join(map(pem, authority.of(names)))}
+
+    def _bundle(self, name: str, chain: bytes, sha256: str, *, is_valid: bool) -> dict[str, Any]:
+        """Return a controller's own bundle, sealed to its key: a copy of its request gives nothing that can be read."""
+        path = self.settings.tokens.parent / BUNDLES / f"{name}.bundle"
+        content = path.read_bytes() if path.exists() else b""
+        if not is_valid or digest(content) != sha256:
+            raise CareRefusal(f"{name} has another bundle by now, or none, or no valid certificate", "bundle")
+        key = x509.load_pem_x509_certificate(chain).public_key()
+        assert isinstance(key, EllipticCurvePublicKey)
+        return {"sealed": base64.b64encode(seal(key, content)).decode()}
 
     def _check_registered(self, name: str, kind: Purpose) -> None:
         """Refuse what is no registered controller, or is revoked."""
@@ -236,10 +250,12 @@ def care_of(
         return None
     ca = settings.head_end_ca.read_bytes()
     joins = Joining(settings.tokens.parent, lambda use: database.write(use_code, use), is_trusted, machine_s)
+    renewals = Renewals(settings, is_trusted)
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "ca"): lambda _: ca,
         ("POST", joining.PATH): joins.answer,
-        ("POST", renewing.PATH): Renewals(settings, is_trusted).renew,
+        ("POST", renewing.PATH): renewals.renew,
+        ("POST", placed.PATH): lambda request: renewals.renew(request, placed.PURPOSE),
         **routes_of(settings.packages),
     }
     return CareListener(settings.care, settings.care_certificate, routes)
