@@ -157,7 +157,8 @@ def _sheet(folder: Path, site: SiteFile, town: Town, now: EpochSeconds) -> str:
         code = Code(bytes.fromhex(label.code))
         text = Invitation(code=code, addresses=utility, fingerprint=fingerprint).text
         broker = "{}:{}".format(*broker_of(site, town, place))
-        tokens = load_tokens(folder / place / "meter-tokens.json")
+        path = folder / place / "meter-tokens.json"  # a microgrid without meters has none yet
+        tokens = load_tokens(path) if path.exists() else {}
         rows = [f"<tr><td>{escape(meter)}<td>{escape(token)}<td>{broker}</tr>" for meter, token in tokens.items()]
         made = _LABEL.format(
             text=escape(text),

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from commonwatt.model.units import MADE
 from commonwatt.runtime.service import only_one
 from commonwatt.runtime.supervisor import SupervisedPart
 from commonwatt.site import devices_broker
+from commonwatt.site.bundle import BUNDLES, read_bundle
 from commonwatt.site.devices_broker import adapter_login, own_broker
 from commonwatt.site.machine import Machine
 from commonwatt.site.places import load_site
@@ -66,6 +68,26 @@ def street(made: Path, tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cared_for_controller_elsewhere_has_a_bundle_that_is_packed_again_when_it_changed(street: Path) -> None:
+    changed(street, "[site]\n", "[site]\ncare = 8444\n")
+    more = '[[microgrid]]\nid = "mill"\nkind = "residential"\nhouses = 1\naddress = "10.0.0.9"\n'
+    (street / "site.toml").write_text((street / "site.toml").read_text() + more)
+    path = street / "utility" / BUNDLES / "mill.bundle"
+    assert apply(street) == ""
+    first = path.read_bytes()
+    assert not list(path.parent.glob("street*")), "the street's own controller has its files"
+    assert not {"mill/gateway.pem", "mill/broker.pem"} & read_bundle(path).files.keys(), "its keys are made there"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert apply(street) == ""
+    assert path.read_bytes() == first, "the controller is told nothing new"
+    (street / "site.toml").write_text((street / "site.toml").read_text() + "gateway = {relay_s = 900}\n")
+    assert apply(street) == ""
+    assert b"relay_s = 900" in read_bundle(path).files["mill/gateway.toml"]
+    changed(street, "care = 8444\n", "")
+    assert apply(street) == ""
+    assert not path.exists(), "without care a person carries it"
 
 
 def applied(folder: Path) -> tuple[bool, str]:

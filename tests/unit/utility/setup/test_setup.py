@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from tests.unit.utility.conftest import NOW
 from utility.access.people import Role, on_machine
 from utility.access.store import audit_log
 from utility.database.database import Database, open_database
+from utility.outbox.store import Told
 from utility.readings.store.completeness import completeness
 from utility.readings.store.writer import Writer
 from utility.registry.store.accounts import load_dated_registry
@@ -47,8 +49,13 @@ def site(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(settings: UtilitySettings, site: Path) -> UtilitySettings:
-    return settings.model_copy(update={"site": site})
+def care() -> str | None:
+    return None
+
+
+@pytest.fixture
+def settings(settings: UtilitySettings, site: Path, care: str | None) -> UtilitySettings:
+    return settings.model_copy(update={"site": site, "care": care})
 
 
 @pytest.fixture
@@ -309,8 +316,34 @@ def test_devices_of_a_microgrid_whose_controller_is_elsewhere_are_placed_by_the_
     assert (draft.source("mill") or {})["address"] == "10.0.0.9:1883"
     assert '"microgrid": "mill"' in recorded(database)[-1][2]
     assert "To your street" in admin.get("/console/setup/done?microgrid=%3Cb%3E").text
+    assert admin.get(of_mill).text.count("commonwatt site pack mill") == 1
     removed = admin.post(f"{DEVICES}/remove", {"device": PLUG["key"], "microgrid": "mill"})
     assert removed.headers["location"] == f"{of_mill}&shown=placed"
+
+
+@pytest.mark.parametrize("care", ["127.0.0.1:8444"])
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (None, "It is asked within a minute."),
+        ({}, "It was asked AT and has not answered yet."),
+        ({"result": "done", "time": NOW}, "It has what is placed since AT."),
+        ({"result": "refused", "time": NOW, "reason": "<b>older"}, "Not taken AT: &lt;b&gt;older. It is asked again"),
+        ({"result": "unsupported", "time": NOW}, "Not taken AT: unsupported. It is asked again within a day."),
+    ],
+)
+def test_page_says_whether_a_cared_for_controller_has_what_is_placed(
+    told: dict[str, Any] | None, says: str, admin: Browser, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill = SITE.partition("[[microgrid]]")[2].replace("street", "mill")
+    (site / "site.toml").write_text(f"{SITE}\n[[microgrid]]{mill}")
+    made = partial(Told, controller="mill", topic="unpack", content="", time=NOW, command="", state="")
+    found = None if told is None else made(result=told.get("result"), outcome=told)
+    monkeypatch.setattr("utility.setup.pages.told_bundle", lambda *_: found)
+    text = text_of(admin.get(f"{DEVICES}?microgrid=mill"))
+    said = re.sub(r"15 Jan 2027 [0-9:]+( (?=[.:]))?", "AT", " ".join(text.split())).replace("▲ ", "")
+    assert f"The controller of mill is elsewhere and takes what is placed by itself. {says}" in said
+    assert "site pack" not in text
 
 
 def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) -> None:
