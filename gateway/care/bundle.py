@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import logging
 
 from commonwatt.care.code import unseal
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
@@ -21,8 +20,6 @@ from gateway.loop.machine import THREADS
 
 LOOKS, LOOK_S = 120, 5.0  # most looks whether it was fetched and unpacked, and real seconds between two
 
-log = logging.getLogger(__name__)
-
 
 async def unpacked(settings: GatewaySettings, command: ControllerCommand) -> dict[str, str]:
     """Return what became of the bundle that a command names, as the keys of its outcome."""
@@ -32,7 +29,6 @@ async def unpacked(settings: GatewaySettings, command: ControllerCommand) -> dic
             found = await THREADS.run(_look, settings, command)
         except CareUnreachable as error:
             waits_for = f"the utility's care listener can't be reached: {error}"
-            log.info("the bundle waits: %s", waits_for)
         except (CareRefused, ConfigError, OSError, KeyError, ValueError) as error:
             return {"result": "refused", "reason": str(error)[:200]}
         else:

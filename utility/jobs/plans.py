@@ -275,6 +275,8 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
     left_out = {name for name, of in (("exports", settings.exports), ("backup", settings.backup)) if of.folder is None}
     if settings.office.mail.host is None:
         left_out.add("mail")
+    if settings.site is None or settings.care is None:
+        left_out.add("bundles")
     return tuple(plan for plan in plans if plan.name not in left_out)
 
 

@@ -124,6 +124,8 @@ def test_each_step_from_a_street_to_a_town(office: Path, tmp_path: Path) -> None
     assert secrets_of(office / "site/street") == before
     assert facts_of(database) == (store_id, ""), "the console has the pages of several microgrids"
     assert read_toml(Path("site/street/gateway.toml"))["gateway"]["head_end"] == "192.168.1.10:8883"
+    beats = [read_toml(Path(f"site/{one}.toml")).popitem()[1]["beats"] for one in ("utility/utility", "street/gateway")]
+    assert len(set(beats)) == 2, "both are on one machine"
     broker = next(one for one in Authority.load(Path("site")).current() if one.file == "head-end/broker.pem")
     assert broker.addresses == ("192.168.1.10", "127.0.0.1")
     assert "1 new label" in followed(LABEL, tmp_path / "none")

@@ -1,4 +1,4 @@
-"""The utility asks what an adapter hears: the gateway asks it by HTTP, cuts what does not fit, and looks each time."""
+"""What the shell makes or takes for the utility: an adapter is asked what it hears; a bundle is taken."""
 
 import json
 import random
@@ -109,3 +109,17 @@ def test_a_repeated_question_is_answered_anew_and_nothing_is_kept(world: World) 
         assert (outcome.cmd, outcome.result, outcome.report) == ("discover", "done", text)
     assert not world.core.utility_commands.reports
     assert "discover" not in (world.store.setting("outcomes") or "")
+
+
+def test_a_bundle_is_taken_by_the_shell_and_its_outcome_is_kept_over_a_restart(world: World) -> None:
+    ask = {"v": 1, "id": "unpack-1", "cmd": "unpack", "until": START + 60, "sha256": "a" * 64}
+    for _ in range(2):
+        assert world.utility_says("cmd", json.dumps(ask).encode()) == [], "it is asked again until it is unpacked"
+    assert list(world.core.utility_commands.reports) == ["unpack-1"]
+    said = {"result": "refused", "reason": "packed by a newer version"}
+    (sent,) = world.handle(Reported(ControllerCommand.model_validate(ask), said))
+    outcome = unpack_json(ControllerOutcome, sent.payload, MAX_OUTCOME_BYTES)
+    assert (outcome.cmd, outcome.result, outcome.reason) == ("unpack", "refused", "packed by a newer version")
+    world.crash()
+    (again,) = world.utility_says("cmd", json.dumps(ask).encode())
+    assert again.payload == sent.payload

@@ -1,4 +1,4 @@
-"""What is placed for a controller elsewhere: who is told of it, who gets it, and what its gateway makes of it."""
+"""What is placed for a controller elsewhere: which one is told, what gets its bundle, and what its gateway makes of it."""
 
 import asyncio
 import base64

@@ -238,6 +238,8 @@ def test_the_page_has_each_job_and_what_the_documents_call_it() -> None:
             "exports": whole.exports.model_copy(update={"folder": Path("x")}),
             "backup": whole.backup.model_copy(update={"folder": Path("x")}),
             "office": whole.office.model_copy(update={"mail": mail}),
+            "site": Path("x"),
+            "care": "127.0.0.1:8444",
         }
     )
     section = (DOCS / "operations.md").read_text().split("### The jobs\n")[1].split("\n#")[0]
