@@ -34,7 +34,7 @@ async def unpacked(settings: GatewaySettings, command: ControllerCommand) -> dic
         else:
             if found is not None:
                 return found
-            waits_for = "root's unit unpack-commonwatt does not run; on the controller: sudo commonwatt site unpack"
+            waits_for = "it is fetched, but nothing unpacks it there: the unit unpack-commonwatt does not run"
         await asyncio.sleep(LOOK_S)
     return {"result": "refused", "reason": waits_for[:200]}
 

@@ -1,4 +1,4 @@
-"""What is placed for a controller elsewhere: which one is told, what gets its bundle, and what its gateway makes of it."""
+"""What is placed for a controller elsewhere: which one is told, what gets its bundle, what its gateway does."""
 
 import asyncio
 import base64
@@ -166,7 +166,7 @@ def test_a_bundle_is_fetched_once_and_left_for_root_whose_result_is_the_answer(c
 
 
 def test_it_says_why_it_has_no_bundle(controller: Controller) -> None:
-    assert "unpack-commonwatt does not run" in controller.takes()["reason"]
+    assert "the unit unpack-commonwatt does not run" in controller.takes()["reason"]
     assert "has another bundle by now" in controller.takes("unpack-2", b"an earlier one")["reason"]
 
     def unreachable(_: dict[str, Any]) -> dict[str, Any]:
