@@ -60,7 +60,7 @@ class Registries:
             ConfigError: Its file is missing, wrong, or of another microgrid.
         """
         path = self._path(microgrid)
-        self._stamps[microgrid] = path.stat().st_mtime_ns if path.exists() else 0
+        self._stamps[microgrid] = _stamp(path)
         registry = load_registry(path)
         if registry.microgrid != microgrid:
             raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but this gateway needs {microgrid}'s")
@@ -70,15 +70,17 @@ class Registries:
         """Return the meters of a microgrid if its file changed since it was loaded; ``None``: it did not.
 
         Raises:
-            ConfigError: The file is wrong.
-            OSError: It is gone.
+            ConfigError: The file is missing or wrong; said once.
         """
-        stamp = self._path(microgrid).stat().st_mtime_ns
-        return None if stamp == self._stamps.get(microgrid) else self.load(microgrid)
+        return None if _stamp(self._path(microgrid)) == self._stamps.get(microgrid) else self.load(microgrid)
 
     def _path(self, microgrid: MicrogridId) -> Path:
         registry = self._settings.registry
         return registry if microgrid == self._settings.microgrid else beside(registry, microgrid)
+
+
+def _stamp(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 class KeptEpochs:

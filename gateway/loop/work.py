@@ -100,8 +100,8 @@ class Work:
             self.controller.host(microgrid, store.store, meters)
             self.stores[microgrid] = store
 
-    async def run(self, schedule: Callable[[], None]) -> None:
-        """Take events from the inbox, call the cores, commit and publish; after each group call ``schedule``."""
+    async def run(self, look: Callable[[], None], schedule: Callable[[], None]) -> None:
+        """Take events, call the cores, commit and publish; ``look`` is called before each group, ``schedule`` after it."""
         async with asyncio.TaskGroup() as reopening:
             step = Step()
             while True:
@@ -111,6 +111,7 @@ class Work:
                     async with _BEGIN:
                         await asyncio.sleep(0)
                     async with self.alone():
+                        look()
                         done, step = step, await self._perform(step, self._inbox.take())
                     for microgrid, error in done.failed.items():
                         reopening.create_task(self.reopen(microgrid, error))

@@ -63,7 +63,7 @@ class Controlled:
         self.sent.clear()
 
         async def play() -> None:
-            work = asyncio.create_task(self.work.run(lambda: None))
+            work = asyncio.create_task(self.work.run(lambda: None, lambda: None))
             for event in events:
                 self.inbox.queue(event)
             await become(lambda: any(message.topic.endswith(until) for message in self.sent))
@@ -183,7 +183,7 @@ def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_op
     refused = {acks[name]: Refusal.BUSY if name == failed else Refusal.NONE for name in acks}
 
     async def play() -> None:
-        work, sent = asyncio.create_task(controlled.work.run(lambda: None)), controlled.sent
+        work, sent = asyncio.create_task(controlled.work.run(lambda: None, lambda: None)), controlled.sent
         for first in (1, 5):  # At the second puts it is being opened.
             sent.clear()
             controlled.inbox.queue(put(HOME, first))

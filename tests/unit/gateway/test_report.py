@@ -281,7 +281,7 @@ def test_a_running_gateway_makes_the_report_that_it_is_asked_for(settings: Gatew
 
     async def play() -> None:
         shell.shown._loop = asyncio.get_running_loop()
-        work = asyncio.create_task(shell._work.run(shell._schedule))
+        work = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule))
         # Unknown keys are ignored: utilities asked with `inputs` for a while.
         command = ASK | {"until": 2**32 - 1, "inputs": "whole"}
         shell._inbox.queue(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))

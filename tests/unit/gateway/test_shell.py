@@ -12,8 +12,9 @@ import gateway.loop.hosted_store
 import gateway.loop.work
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import new_token, save_tokens
+from commonwatt.model.effects import Publish
 from commonwatt.model.records import Log
-from commonwatt.protocol.meter_messages import Put
+from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.runtime.clock import Clock, load_clock
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
@@ -58,7 +59,7 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         write(store, changes)
 
     async def play() -> None:
-        work, core = asyncio.create_task(shell._work.run(shell._schedule)), shell._controller.own
+        work, core = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule)), shell._controller.own
         shell._inbox.queue(Tick("relay_s"))
         # Until then another thread has the store.
         await become(lambda: shell._controller.own is not core)
@@ -81,8 +82,34 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
         assert [event for event in waiting if isinstance(event, Tick)] == [Tick(job) for job in JOBS]
         for event in waiting:
             shell._inbox.queue(event)
-        work = asyncio.create_task(shell._work.run(shell._schedule))
+        work = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule))
         await become(lambda: shell._work.own.store.period("compact_s") and shell._controller.own._done.get("relay_s"))
+        await end_work(shell._work, work)
+
+    asyncio.run(play())
+    shell._work.own.store.close()
+
+
+def test_a_meter_that_was_registered_just_now_is_served_by_its_first_message(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Publish] = []
+    monkeypatch.setattr(shell._work, "_publish", sent.append)
+    controller = RegisteredController(number=1, address="10.0.0.1")
+
+    async def play() -> None:
+        work = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule))
+        for kind in (3, 2):  # the second time a battery is placed at the same meter
+            meters = (registered(1, battery=kind == 2),)
+            save_registry(tmp_path / "registry.json", Registry(microgrid="r001", controller=controller, meters=meters))
+            (record,) = readings(1, 1, 1, kind=kind)
+            put = Put(log=Log.HISTORY, generation=kind, first_id=1, last_id=1, records=(record.pack(),))
+            sent.clear()
+            shell._inbox.queue(FromMeter("cw1/r001/1/u/rec", put.pack()))
+            await become(lambda: [each for each in sent if each.topic.endswith("/ack")])
+            (ack,) = (unpack_put_ack(each.payload) for each in sent if each.topic.endswith("/ack"))
+            assert ack.accepted
+            assert not ack.rejected
         await end_work(shell._work, work)
 
     asyncio.run(play())
@@ -103,7 +130,7 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
         done.append("commit")
 
     async def play() -> None:
-        work = asyncio.create_task(shell._work.run(shell._schedule))
+        work = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule))
         for meter in meters:
             rows = tuple(record.pack() for record in readings(meter, 1, 4))
             put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=4, records=rows)

@@ -153,7 +153,7 @@ def test_a_running_gateway_signs_what_the_utility_tells_it(settings: GatewaySett
 
     async def play() -> None:
         shell.shown._loop = asyncio.get_running_loop()
-        work = asyncio.create_task(shell._work.run(shell._schedule))
+        work = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule))
         for number, command in enumerate(commands, 1):
             shell._inbox.queue(FromUtility("cw1/r001/d/cmd", command.pack()))
             await become(partial(is_answered, number))
