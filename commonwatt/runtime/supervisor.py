@@ -5,6 +5,7 @@ It loads little: the supervisor of a street has to be small.
 
 import ctypes
 import json
+import os
 import secrets
 import signal
 import socket
@@ -33,6 +34,23 @@ _LOWEST_PORT = 10_000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _EPHEMERAL_FROM = 32_768  # Linux's default for the first ephemeral port
 
+_CLAIMED = set[int]()  # the ports that this process claimed
+
+
+def claim_port(port: int) -> None:
+    """Claim a port among the streets of this machine, until this process, or the one that takes its place, ends.
+
+    A street chooses its ports seconds before its parts listen there.
+
+    Raises:
+        OSError: Another street has claimed it.
+    """
+    if port not in _CLAIMED:
+        with socket.socket(socket.AF_UNIX) as held:
+            held.bind(f"\0commonwatt-port-{port}")  # an abstract name (Linux): it ends with its holders
+            os.set_inheritable(held.detach(), True)
+        _CLAIMED.add(port)
+
 
 def free_ports(count: int) -> list[int]:
     """Return free loopback ports below the ephemeral range, so that no outgoing connection can take one.
@@ -48,6 +66,7 @@ def free_ports(count: int) -> list[int]:
             port = _LOWEST_PORT + (first + n) % span
             try:
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
+                claim_port(port)
             except OSError:
                 continue  # Another program uses this port.
             ports.append(port)

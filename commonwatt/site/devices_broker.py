@@ -11,6 +11,7 @@ from commonwatt.identity.devices import mosquitto_digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.postgres import found
+from commonwatt.runtime.supervisor import claim_port
 
 DEVICES = "devices"  # the broker's folder in the street's folder
 CONF_FILE = "mosquitto.conf"
@@ -101,13 +102,14 @@ def _logins(folder: Path) -> dict[str, object]:
 
 
 def next_free(port: int, host: str) -> int:
-    """Return the first port from ``port`` on that is free at ``host``.
+    """Claim and return the first port from ``port`` on that is free at ``host``.
 
     Raises:
         ConfigError: None of the next hundred is.
     """
     for each in range(port, port + _PORTS):
         with suppress(OSError), socket.create_server((host, each)):
+            claim_port(each)
             return each
     raise ConfigError(f"no port from {port} to {port + _PORTS - 1} is free on this machine")
 

@@ -30,7 +30,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.files import replace_file, write_private
 from commonwatt.runtime.postgres import found
-from commonwatt.runtime.supervisor import free_ports
+from commonwatt.runtime.supervisor import claim_port, free_ports
 from commonwatt.site.bundle import BUNDLES, pack, read_bundle, write_bundle
 from commonwatt.site.devices_broker import (
     CONF_FILE,
@@ -272,6 +272,7 @@ def _await_port(folder: Path) -> None:
     while True:
         try:
             socket.create_server((host, port), family=family).close()
+            claim_port(port)
         except OSError as error:
             if time.monotonic() > end:
                 raise ConfigError(

@@ -27,10 +27,10 @@ from commonwatt.cli.main import make_app
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MADE
 from commonwatt.runtime.service import only_one
-from commonwatt.runtime.supervisor import SupervisedPart
+from commonwatt.runtime.supervisor import SupervisedPart, claim_port
 from commonwatt.site import devices_broker
 from commonwatt.site.bundle import BUNDLES, read_bundle
-from commonwatt.site.devices_broker import adapter_login, own_broker
+from commonwatt.site.devices_broker import adapter_login, next_free, own_broker
 from commonwatt.site.machine import Machine
 from commonwatt.site.places import load_site
 from commonwatt.sqlite import copy_of, snapshot
@@ -168,6 +168,19 @@ def test_a_port_in_use_gives_the_next_free_one_which_stays(tmp_path: Path, monke
         ),
     ):
         prepare(tmp_path / "site", lan=False, say=pytest.fail)
+
+
+def test_a_port_that_another_street_has_chosen_is_taken_by_none_before_its_parts_listen() -> None:
+    words = "from commonwatt.site.devices_broker import next_free; print(next_free({0}, '127.0.0.1'), flush=True); input()"
+    other = [sys.executable, "-c", words.format(free_port())]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as street:
+        assert street.stdout is not None
+        port = int(street.stdout.readline())
+        assert next_free(port, "127.0.0.1") > port
+        with pytest.raises(OSError, match="in use"):
+            claim_port(port)
+        street.communicate(b"\n")
+    claim_port(port)
 
 
 def test_a_bad_site_file_changes_nothing_and_the_street_starts_with_what_it_had(street: Path) -> None:
