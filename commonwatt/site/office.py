@@ -20,6 +20,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
+from commonwatt.site.bundle import OF_CARE
 from commonwatt.site.places import (
     ADAPTER_TOKENS,
     FILE,
@@ -80,6 +81,11 @@ def make_site(folder: Path, now: EpochSeconds, *, fill: bool = False) -> tuple[T
             save_tokens(folder / part.folder / ADAPTER_TOKENS, {meter: tokens[meter] for meter in ids})
         later = MADE_THERE if site.site.care is not None and part.folder in town.microgrids else ()
         check_named_files(folder / part.name, part.part, later)
+    # A utility that runs out of this folder needs no bundle for what the authority makes.
+    for name in OF_CARE if site.site.care is not None and "site" in site.utility else ():
+        if not (link := folder / UTILITY / name).is_symlink():
+            link.unlink(missing_ok=True)
+            link.symlink_to(f"../{FOLDER}/{name}")
     return town, len(issued)
 
 

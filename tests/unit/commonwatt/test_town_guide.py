@@ -80,7 +80,7 @@ def followed(lines: list[str], root: Path) -> str:
         if words[0] == "commonwatt" or words[:2] == ["sudo", "commonwatt"]:
             said += commonwatt(shlex.join(words[words.index("commonwatt") + 1 :]))
             continue
-        assert words[0] == "cp" or words[:2] == ["sudo", "install"], line
+        assert words[:2] == ["sudo", "install"], line
         *files, target = [word for word in words if "/" in word or "." in word or word == "office-key"]
         folder = root / target[1:] if target.startswith("/") else Path(target)
         folder.mkdir(parents=True, exist_ok=True)
