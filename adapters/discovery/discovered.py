@@ -196,13 +196,15 @@ class Discovered:
         return device
 
     def _unknown(self, read: set[Place]) -> Iterator[dict[str, object]]:
+        placed = {device.source for meter in self._settings.meter for device in meter.devices}
         for (source, topic), kept in self._kept.items():
             seconds = (kept.last.at - kept.first_at) // 1000
             for path, values in kept.numbers.items() if (source, topic) not in read and seconds > 0 else ():
-                if values is None or values[0] == values[1]:
+                if values is None:
                     continue
                 per_second = (values[1] - values[0]) / seconds
-                if any(abs(per_second / clock - 1) < Decimal("0.2") for clock in _CLOCKS):
+                is_clock = any(abs(per_second / clock - 1) < Decimal("0.2") for clock in _CLOCKS)
+                if topic not in placed and (is_clock or not per_second):
                     continue
                 first, last = map(str, values)
                 key, at = f"{topic} {path}", {} if source == self._settings.source[0].name else {"at": source}

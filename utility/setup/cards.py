@@ -45,11 +45,16 @@ def live(card: Card) -> tuple[str, str]:
 
 def rises(number: Card) -> tuple[str, str]:
     """Return a number without a preset, and by how much it rises a minute."""
+    last, rise = _counted(number)
+    return (number["last"], "") if last is None else (f"{last:,.10g}", f"+{rise:,.4g}")
+
+
+def _counted(number: Card) -> tuple[float, float] | tuple[None, None]:
     try:
         first, last = float(number["first"]), float(number["last"])
     except ValueError:
-        return number["last"], ""
-    return f"{last:,.10g}", f"+{60 * (last - first) / max(1, number['seconds']):,.4g}"
+        return None, None
+    return last, 60 * (last - first) / max(1, number["seconds"])
 
 
 def ends(told: Mapping[str, Any]) -> str:
@@ -76,8 +81,10 @@ def counter_card(number: Card, unit: str) -> dict[str, Any]:
     meter = {"preset": preset, "source": number["topic"], "channel": number["path"] or "0"}
     key, meter = " ".join(meter.values()), meter | ({"at": number["at"]} if number.get("at") else {})
     title = f"{number['topic']} {number['path']}".strip()
+    kwh, rise = (None if it is None else it / (1 if shown == "kWh" else 1000) for it in _counted(number))
+    watts = None if rise is None else 60_000 * rise
     named = {"key": key, "title": title, "name": title, "role": "unknown", "note": ""}
-    values = {"power_w": None, "level_percent": None, "total_kwh": None, "share": None, "reduce": None}
+    values = {"power_w": watts, "level_percent": None, "total_kwh": kwh, "share": None, "reduce": None}
     return {**named, **values, "incoming": ["register", "through"], "outgoing": [], "meter": meter, "rules": [rule]}
 
 

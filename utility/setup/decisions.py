@@ -44,8 +44,9 @@ def changing_site(
 
 
 def discovered(connection: Connection, microgrid: str) -> dict[str, Any]:
-    """Return what a microgrid's controller discovered last; without an answer yet, nothing."""
-    return newest(connection, microgrid)[1]
+    """Return what a microgrid's controller discovered last, and when it was asked; without an answer yet, nothing."""
+    asked, found = newest(connection, microgrid)
+    return found | {"asked": asked or 0}
 
 
 def card_of(database: Database, microgrid: str, key: str, unit: str = "") -> Card:

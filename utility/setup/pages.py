@@ -21,6 +21,7 @@ from commonwatt.site.devices_broker import shown_login
 from commonwatt.site.draft import PlacedDevice, SiteDraft
 from commonwatt.street.backup import BACKUPS, KEPT, KEY_FILE, LAST_FILE, LEAST_LETTERS, kept
 from utility.access.people import Actor, Right
+from utility.access.store.audit_log import AuditFilter, entries
 from utility.care.store import told_bundle
 from utility.setup import cards
 from utility.setup.api import ACTIONS, site_of
@@ -40,16 +41,22 @@ TITLES: Mapping[Step, str] = {
     "done": "Done",
 }
 PATH = "/console/setup"
+_APPLIED, _TAKING = "applied.json", "being taken over"
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "SEK", "NOK", "DKK", "PLN", "CZK", "CAD", "AUD", "NZD")  # proposed
 
 
 def leads(console: Console, actor: Actor) -> bool:
-    """Return whether a person who comes to the console goes to setup first: no device of the street is placed."""
+    """Return whether a person who comes to the console goes to setup first: a step of the street is left."""
     folder = console.api.settings.site
     if folder is None or not actor.may(Right.SET_UP_STREET):
         return False
     with suppress(ConfigError):
-        return not SiteDraft(folder).devices(STREET)
+        draft = SiteDraft(folder)
+        left = [step for step, (is_done, _) in _steps(draft, STREET, 0).items() if not is_done and step != "done"]
+        if left == ["sharing"]:  # It may stay off: no battery can share, or a person has stopped it.
+            may_share = any("share" in one.told for one in draft.devices(STREET))
+            return may_share and not console.database.read(entries, AuditFilter(action="setup.share"), 1)
+        return bool(left)
     return False
 
 
@@ -97,6 +104,7 @@ def page(
 ) -> Response:
     """Show a step with its check, for a microgrid whose controller has an adapter."""
     folder, settings = site_of(console.api), console.api.settings
+    applied = folder / _APPLIED
     draft = SiteDraft(folder)
     microgrid = _chosen(draft, microgrid)
     with console.database.reads.begin() as connection:
@@ -104,20 +112,24 @@ def page(
         told = told_bundle(connection, settings.tokens.parent / BUNDLES, microgrid)
     placed, by_key = draft.devices(microgrid), {card["key"]: card for card in found["cards"]}
     keys = {device.key for device in placed}
-    hidden |= {re.sub(" 0$", " ", key.partition(" ")[2]) for key in keys}
+    counters = ((one["key"], cards.counter_card(one, unit)) for one in found["unknown"] for unit in cards.UNITS)
+    counted = {number: card for number, card in counters if card["key"] in keys}
+    by_key |= {card["key"]: card for card in counted.values()}
+    hidden |= counted.keys()
     unknown = [number for number in found["unknown"] if number["key"] not in hidden]
     to_place = sorted((card for card in found["cards"] if card["key"] not in keys), key=_order)
     source = draft.source(microgrid) or {}
-    asked = [one for one in found["sources"] if one["address"] == source.get("address")]
+    asked, saved = [one for one in found["sources"] if one["address"] == source.get("address")], _saved(folder)
+    # The adapter may have answered of the broker or login before, or just begin to connect.
+    is_new = saved[1] != _TAKING and found["asked"] > (applied.stat().st_mtime + 1 if applied.exists() else 0)
     content = {
         "step": step,
         "steps": _steps(draft, microgrid, len(to_place)),
         "titles": TITLES,
         "draft": draft,
         "town": draft.town,
-        "saved": _saved(folder),
-        # The controller may still answer of the broker before, or just begin to connect.
-        "sources": [one for one in asked if one["complaint"] != "not connected yet"],
+        "saved": saved,
+        "sources": [one for one in asked if one["complaint"] != "not connected yet"] if is_new else [],
         "seen": len(found["cards"]),
         "to_place": to_place,
         "unknown": unknown,
@@ -185,9 +197,9 @@ def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[
 def _saved(folder: Path) -> tuple[bool, str]:
     """Return whether the street refused the site file as it is now, and words."""
     with suppress(OSError, ValueError, TypeError, LookupError):
-        applied = json.loads((folder / "applied.json").read_bytes())
+        applied = json.loads((folder / _APPLIED).read_bytes())
         if fault := str(applied["fault"]):
             return True, f"not taken over: {fault}"
         if applied["sha256"] != hashlib.sha256((folder / "site.toml").read_bytes()).hexdigest():
-            return False, "being taken over"
+            return False, _TAKING
     return False, "everything is saved as you go"

@@ -17,7 +17,7 @@ from adapters.discovery.listening import Listening
 from adapters.mapping.readers import known_presets, readers_of
 from adapters.messages import Arrived, messages_in
 from adapters.service import refuse_others
-from commonwatt.config.adapter import AdapterSettings
+from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.network.http_server import HttpRequest
 from harness.foreign.commanded import MAKERS, WATTS
 from harness.network.waiting import eventually, free_ports
@@ -30,9 +30,11 @@ SETTINGS = AdapterSettings(microgrid="r001")
 Message = tuple[float, str, object]  # seconds after the start, topic, payload: a text, or what becomes JSON
 
 
-def answer(messages: Iterable[Message], after_s: float = 0, *, retained: bool = False) -> dict[str, Any]:
+def answer(
+    messages: Iterable[Message], after_s: float = 0, settings: AdapterSettings = SETTINGS, *, retained: bool = False
+) -> dict[str, Any]:
     """Return the answer after some messages."""
-    found, at = Discovered(SETTINGS), 0.0
+    found, at = Discovered(settings), 0.0
     for at, topic, payload in messages:
         text = payload if isinstance(payload, str) else json.dumps(payload)
         found.take(Arrived(topic, text.encode(), retained, START + int(at * 1000)))
@@ -257,6 +259,13 @@ def test_numbers_that_only_rise_are_listed_and_clocks_are_not() -> None:
     row = {"key": "garage/counter/total ", "topic": "garage/counter/total", "path": ""}
     assert found["unknown"][0] == row | {"first": "1204331", "last": "1204343", "seconds": 60}
     assert not [one for one in found["unknown"] if one["topic"] == "x/uptime"]
+
+
+def test_a_placed_number_is_listed_also_while_it_stands_still() -> None:
+    still: list[Message] = [(60.0 * n, f"{place}/total", "12") for place in ("garage", "attic") for n in range(2)]
+    meter = AdapterMeter.model_validate({"id": 1, "preset": "counter-wh", "source": "garage/total"})
+    found = answer(sorted(still), settings=SETTINGS.model_copy(update={"meter": (meter,)}))
+    assert [one["topic"] for one in found["unknown"]] == ["garage/total"]
 
 
 @pytest.mark.parametrize("name", ["..", ".", "x{channel}", "a*", "a\x1b[2J", "x" * 300, "a/../b"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -111,12 +112,15 @@ def test_five_steps_make_a_street_and_each_change_is_recorded(
     assert place(admin, BATTERY, capacity_kwh="10.2", share="true").headers["location"] == f"{DEVICES}?microgrid=street"
     assert place(admin, SUN).status_code == place(admin, grid("p1")).status_code == 303
     assert place(admin, PLUG, reduce="true").status_code == 303
-    assert admin.get("/console/").headers["location"] == "/console/town"
+    assert admin.get("/console/").headers["location"] == "/console/setup"
     assert admin.get("/console/setup").headers["location"] == "/console/setup/sharing"
     page = text_of(admin.get("/console/setup/sharing"))
     assert "Home 1 gives: its battery is at 64 %, above its minimum of 50 %." in page
     assert "Sharing is off" in page
+    admin.post("/console/setup/sharing", {"on": "false"})
+    assert admin.get("/console/").headers["location"] == "/console/town", "a person decided"
     admin.post("/console/setup/sharing", {"on": "true"})
+    assert admin.get("/console/").headers["location"] == "/console/town"
     assert admin.get("/console/setup").headers["location"] == "/console/setup/done"
     done = text_of(admin.get("/console/setup/done"))
     assert "Sunny Lane, Vienna, EUR" in done
@@ -135,7 +139,7 @@ def test_five_steps_make_a_street_and_each_change_is_recorded(
         "setup.describe",
         "setup.broker",
         *["setup.place"] * 4,
-        "setup.share",
+        *["setup.share"] * 2,
     ]
     assert BATTERY["share"]["topic"] in entries[2][2], "the audit log says which topic was allowed"
     assert "hidden" not in str(entries)
@@ -227,6 +231,7 @@ def test_number_without_a_preset_becomes_a_meter_by_one_word_or_is_ignored(
     ]
     assert adapter["meter"][0]["source"] == "garage/counter/total"
     assert f'value="{pulses["key"]}"' not in admin.get(DEVICES).text, "the adapter did not read its new file yet"
+    assert "0.7 kW uses" in text_of(admin.get(f"{DEVICES}?shown=placed"))
     admin.post(f"{DEVICES}/ignore", {"card": other["key"]})
     assert other["topic"] not in admin.get(DEVICES).text
 
@@ -387,6 +392,25 @@ def test_broker_that_refuses_and_a_street_without_devices_say_what_to_look_at(
     page = text_of(admin.get("/console/setup/broker"))
     assert "No answer yet : the street connects to 10.0.0.5:1883" in page
     assert "No connection" not in page, "each change starts the adapter anew"
+
+
+@pytest.mark.parametrize(("after_s", "shows"), [(60, False), (1, False), (-2, True)])
+def test_refusal_of_a_login_that_was_corrected_is_not_shown_any_more(
+    admin: Browser, found: dict[str, Any], site: Path, after_s: int, *, shows: bool
+) -> None:
+    login = {"address": "10.0.0.5", "user": "mqtt", "password": "right"}
+    admin.post("/console/setup/broker", login)
+    found["sources"] = [{"name": "", "address": "10.0.0.5:1883", "connected": False, "complaint": "not authorised"}]
+    digest = hashlib.sha256((site / "site.toml").read_bytes()).hexdigest()
+    applied = site / "applied.json"
+    applied.write_text(json.dumps({"sha256": digest, "fault": ""}))
+    os.utime(applied, (NOW + after_s, NOW + after_s))  # it is asked for at ``NOW``
+    page = text_of(admin.get("/console/setup/broker"))
+    assert ("not authorised" in page) is shows
+    assert ("No answer yet : the street connects to 10.0.0.5:1883" in page) is not shows
+    applied.write_text(json.dumps({"sha256": "of before", "fault": ""}))
+    os.utime(applied, (NOW - 60, NOW - 60))
+    assert "not authorised" not in text_of(admin.get("/console/setup/broker")), "it is being taken over"
 
 
 def test_without_a_broker_the_next_step_is_to_choose_one(admin: Browser, found: dict[str, Any]) -> None:
