@@ -24,15 +24,17 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, quarter_of
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction
-from harness.console import Browser, text_of
+from harness.console import Browser, standing_api, text_of
 from harness.furnished import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnished, moved_at
 from harness.surroundings.messages import a_heartbeat, register_in
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
 from utility.access.store import audit_log
+from utility.assembly.application import make_app
 from utility.billing.store.entries import cancel_run
 from utility.billing.store.runs import newest_issued
-from utility.database.database import Database
+from utility.database.database import Database, read_setting, save_setting
+from utility.database.town_zone import TOWN as TOWN_FIGURES
 from utility.energy.quarters import Quantity, SettledQuality, SettledQuarters
 from utility.exports.selection import HeldMeter
 from utility.households.course import (
@@ -55,6 +57,7 @@ from utility.readings.flows import EnergyLine
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.registry.tables import controller, meter
+from utility.settings import UtilitySettings
 from utility.settlement.shared_quarter import SharedQuarter
 from utility.settlement.store.sharing import Due, save_sharing
 
@@ -95,6 +98,18 @@ def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[in
     words += text_of(resident(HOUSE).get("/console/settings"))
     assert "Your sharing weight is 1" in words
     assert all(word not in words for word in ("house 1", "r002", "account 1"))
+
+
+def test_resident_of_a_street_reads_its_name_and_where_the_minimum_is_set(database: Database, tmp_path: Path) -> None:
+    with database.writes.begin() as connection:
+        figures = json.loads(read_setting(connection, TOWN_FIGURES) or "{}")
+        save_setting(connection, TOWN_FIGURES, json.dumps(figures | {"street": "r001", "name": "Sunny Lane"}))
+    settings = UtilitySettings(second_factor="optional", site=tmp_path)
+    app = make_app(standing_api(database, NOW, settings=settings))
+    words = text_of(Browser(app, Role.RESIDENT, account=HOUSE).get("/console/home"))
+    assert "house 2 in Sunny Lane" in words
+    assert "It is set on the setup pages of your street" in words
+    assert "at the battery's meter" not in words
 
 
 def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) -> None:
