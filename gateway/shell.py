@@ -229,7 +229,10 @@ class Shell:
         # The gateways of a host can't all listen at the default address.
         if (alone or "http" in self._settings.model_fields_set) and (http := self.shown.serve(watchdog)) is not None:
             ends.callback(http.stop)
-        tasks += [*self._links.start(), asyncio.create_task(self._work.run(self._reload_registries, self._schedule), name="the work")]
+        tasks += [
+            *self._links.start(),
+            asyncio.create_task(self._work.run(self._reload_registries, self._schedule), name="the work"),
+        ]
         tasks += [asyncio.create_task(each.run(), name="the renewal of a certificate") for each in self._renewals]
         await self._collect()
         if self._household is not None:
@@ -404,7 +407,7 @@ class Shell:
             )
 
     def _reload_registries(self) -> None:
-        """Load each registry again whose file changed, before a new meter is refused; keep the old one if it is wrong."""
+        """Load each registry again whose file changed; keep the old one if it can't be read."""
         for microgrid in self._controller.hosted:
             try:
                 meters = self._registries.changed(microgrid)

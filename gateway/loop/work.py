@@ -101,7 +101,7 @@ class Work:
             self.stores[microgrid] = store
 
     async def run(self, look: Callable[[], None], schedule: Callable[[], None]) -> None:
-        """Take events, call the cores, commit and publish; ``look`` is called before each group, ``schedule`` after it."""
+        """Take events, call the cores, commit and publish; ``look`` comes before each group, ``schedule`` after it."""
         async with asyncio.TaskGroup() as reopening:
             step = Step()
             while True:

@@ -171,7 +171,9 @@ def test_a_port_in_use_gives_the_next_free_one_which_stays(tmp_path: Path, monke
 
 
 def test_a_port_that_another_street_has_chosen_is_taken_by_none_before_its_parts_listen() -> None:
-    words = "from commonwatt.site.devices_broker import next_free; print(next_free({0}, '127.0.0.1'), flush=True); input()"
+    words = (
+        "from commonwatt.site.devices_broker import next_free; print(next_free({0}, '127.0.0.1'), flush=True); input()"
+    )
     other = [sys.executable, "-c", words.format(free_port())]
     with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as street:
         assert street.stdout is not None

@@ -59,7 +59,8 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         write(store, changes)
 
     async def play() -> None:
-        work, core = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule)), shell._controller.own
+        work = asyncio.create_task(shell._work.run(shell._reload_registries, shell._schedule))
+        core = shell._controller.own
         shell._inbox.queue(Tick("relay_s"))
         # Until then another thread has the store.
         await become(lambda: shell._controller.own is not core)

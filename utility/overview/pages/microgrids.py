@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
-from commonwatt.look.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
 from commonwatt.model.calendar import local_day
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
@@ -120,11 +120,12 @@ def plot(console: RequestConsole, _: ReadsTown, name: _Name, day: date, of: View
         dear = [] if tariff is None else dear_spans([tariff], first, until)
         there = course.used.is_whole
         energies = [QuarterEnergy.of(course, at) if is_whole else None for at, is_whole in enumerate(there.tolist())]
-        return {"stack": True, "series": sources_plot(quarters, energies, dear)}
+        return {"stack": True, "series": sources_plot(quarters, energies, dear, _looks(console, name))}
     if of == "batteries":
         line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", course.level.is_whole, course.level.energy
     else:
-        line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", course.net.is_whole
+        flow, unit, there = PowerFlow.PLANT, "$", course.net.is_whole
+        line = f"Energy from {_looks(console, name)[flow].words}"
         values = course.net.energy * 0 if tariff is None else _cost(tariff, first, course.net.energy)
     points = plotted(single(start, QUARTER_S, values, there), 1e-6, {})
     return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there.any() else []}
@@ -143,6 +144,17 @@ def _cost(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.
     return np.asarray(
         np.rint(net * prices[tariff.periods_of(first + np.arange(len(net))), (net < 0).astype(int)]), np.int64
     )
+
+
+def _is_own_street(console: Console, name: str) -> bool:
+    """Return whether a microgrid is a street that runs by itself: without a town, a line or other controllers."""
+    console.zone()
+    return console.api.settings.site is not None and console.api.zone.street == name
+
+
+def _looks(console: Console, name: str) -> dict[PowerFlow, FlowLook]:
+    words = "the grid" if _is_own_street(console, name) else "the town"
+    return {**LOOKS, PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words=words)}
 
 
 def _facts(console: Console, name: str) -> MicrogridFacts:
@@ -167,7 +179,8 @@ def _live(console: Console, facts: MicrogridFacts) -> dict[str, Any]:
         "cell": cell(facts, now),
         "badges": BADGES,
         "power": town_power([facts], now),
-        "looks": {**LOOKS, PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words="the town")},
+        "looks": _looks(console, facts.microgrid),
+        "own_street": _is_own_street(console, facts.microgrid),
         "shared_w": _shared_w(console, facts.microgrid, now),
         "island": island_words(facts, now),
         "lines": lines,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from commonwatt.look.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
 from commonwatt.model.calendar import month_after, month_before, month_quarters
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from utility.access.people import Actor, Right, Role
@@ -189,15 +189,18 @@ def day_plot(today: Today, dear: Sequence[tuple[EpochSeconds, EpochSeconds]] = (
 
 
 def sources_plot(
-    quarters: range, energies: Sequence[QuarterEnergy | None], dear: Sequence[tuple[EpochSeconds, EpochSeconds]]
+    quarters: range,
+    energies: Sequence[QuarterEnergy | None],
+    dear: Sequence[tuple[EpochSeconds, EpochSeconds]],
+    looks: Mapping[PowerFlow, FlowLook] = LOOKS,
 ) -> list[dict[str, Any]]:
     """Return series of what was used in quarter-hours, kW by source."""
     by_source = [None if energy is None else energy.by_source() for energy in energies]
     x = [quarter * QUARTER_S for quarter in quarters]
-    shaded = [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear]
+    shaded = [[begin, end, "peak hours, when energy costs most"] for begin, end in dear]
     return [
         line(
-            LOOKS[flow].words,
+            looks[flow].words,
             "kW",
             x,
             QUARTER_S,

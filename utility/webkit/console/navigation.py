@@ -86,6 +86,8 @@ SETUP = NavigationEntry("Operation", "Setup", "/console/setup", RIGHTS[Right.SET
 
 
 _OF_SEVERAL = {"/console/town", "/console/microgrids", "/console/fleet"}  # pages that a street of one has no use for
+# The same if it runs by itself: it has no line, no plant and no orders from afar.
+_OF_TOWNS = {"/console/schedules", "/console/spared", "/console/requests"}
 
 
 def entries_for(
@@ -101,7 +103,8 @@ def entries_for(
     pages = sorted(known, key=lambda entry: list(_ICONS).index(entry.group))
     if street:
         first = NavigationEntry("Street", "Street", f"/console/microgrids/{street}", STAFF)
-        others = (entry for entry in pages if entry.path not in _OF_SEVERAL)
+        without = _OF_SEVERAL | _OF_TOWNS if has_site else _OF_SEVERAL
+        others = (entry for entry in pages if entry.path not in without)
         pages = [first, *(replace(one, group="Street") if one.group == "Town" else one for one in others)]
     return [entry for entry in pages if actor.has(*entry.roles)]
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.calendar import local_day
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
@@ -41,6 +43,7 @@ from utility.overview.pages.town_view import TownView
 from utility.overview.town import SPAN, DayEnergy, QuarterEnergy, dear_spans, need_tomorrow, price_now
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
+from utility.settings import UtilitySettings
 from utility.tariffs.tariff import parse_tariff
 from utility.webkit.console.console import Console
 from utility.webkit.console.live import SharedValue
@@ -144,7 +147,7 @@ def test_a_microgrid_says_why_its_battery_does_not_share(
     for day in ("0001-01-01", "9999-12-31"):
         assert viewer.get(f"/console/microgrids/r001?day={day}").status_code == 422, day
     plot = viewer.get("/console/microgrids/r001/day.json?day=2027-01-15").json()
-    assert {one["label"] for one in plot["series"]} <= {"sun", "batteries", "neighbours", "the town's plant"}
+    assert {one["label"] for one in plot["series"]} <= {"sun", "batteries", "neighbours", "the town"}
     assert viewer.get("/console/microgrids/nowhere").status_code == 404
 
 
@@ -288,6 +291,32 @@ def test_completeness_names_the_microgrids_that_lack_most(
         figures = json.loads(read_setting(connection, TOWN) or "{}")
         save_setting(connection, TOWN, json.dumps(figures | {"street": "r001"}))
     assert f"{86 * 60:,} readings of the last month are not there" in text_of(viewer.get("/console/microgrids/r001"))
+
+
+def test_page_of_a_street_that_runs_by_itself_has_a_households_words(lively: Database, tmp_path: Path) -> None:
+    with lively.writes.begin() as connection:
+        figures = json.loads(read_setting(connection, TOWN) or "{}")
+        save_setting(connection, TOWN, json.dumps(figures | {"street": "r001", "name": "Sunny Lane"}))
+    settings = UtilitySettings(second_factor="optional", site=tmp_path)
+    viewer = Browser(make_app(standing_api(lively, NOW, settings=settings)), Role.VIEWER)
+    pages = [text_of(viewer.get(f"/console/microgrids/r001{asked}")) for asked in ("", "?of=money", "?of=who", "/live")]
+    for word in (
+        "clique",
+        "LTE",
+        "Feeder",
+        "Managed",
+        "Managers",
+        "Works by",
+        "town",
+        "Residential",
+        "command",
+        "Schedules",
+    ):
+        assert not [page for page in pages if re.search(rf"\b{word}", page, re.IGNORECASE)], word
+    assert all("Last readings" in page for page in pages)
+    assert "What energy from the grid costs" in pages[1]
+    day = viewer.get(f"/console/microgrids/r001/day.json?day={local_day(NOW, ZoneInfo('UTC'))}").json()
+    assert "the grid" in [line["label"] for line in day["series"]]
 
 
 class Counted:

@@ -47,12 +47,17 @@ def test_a_page_is_in_one_group_and_so_are_the_pages_below_it() -> None:
     assert not any(group.holds("/console/account") for group in groups_of(NAVIGATION))
 
 
+@pytest.mark.parametrize("has_site", [False, True])
 @pytest.mark.parametrize("is_demonstration", [False, True])
-def test_a_street_of_one_microgrid_begins_with_its_page_and_has_none_of_towns(*, is_demonstration: bool) -> None:
+def test_a_street_of_one_microgrid_begins_with_its_page_and_has_none_of_towns(
+    *, is_demonstration: bool, has_site: bool
+) -> None:
     actor = Actor(name="one", roles=frozenset({Role.ADMIN}), account=None, via=Via.SESSION, address="")
-    offered = entries_for(actor, is_demonstration, "street")
+    offered = entries_for(actor, is_demonstration, "street", has_site)
     assert (offered[0].title, offered[0].path) == ("Street", "/console/microgrids/street")
-    assert not {"/console/town", "/console/microgrids", "/console/fleet"} & {entry.path for entry in offered}
+    paths = {entry.path for entry in offered}
+    assert not {"/console/town", "/console/microgrids", "/console/fleet"} & paths
+    assert ("/console/schedules" not in paths, "/console/setup" in paths) == (has_site, has_site), "it has no line"
     groups = [group.title for group in groups_of(offered)]
     assert groups[0] == "Street"
     assert len(set(groups)) == len(groups)
