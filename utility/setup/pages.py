@@ -18,7 +18,8 @@ from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import read_machine
 from commonwatt.site.bundle import BUNDLES
 from commonwatt.site.devices_broker import shown_login
-from commonwatt.site.draft import PlacedDevice, SiteDraft
+from commonwatt.site.draft import PASSWORD, PlacedDevice, SiteDraft
+from commonwatt.site.places import FILE
 from commonwatt.street.backup import BACKUPS, KEPT, KEY_FILE, LAST_FILE, LEAST_LETTERS, kept
 from utility.access.people import Actor, Right
 from utility.access.store.audit_log import AuditFilter, entries
@@ -41,7 +42,8 @@ TITLES: Mapping[Step, str] = {
     "done": "Done",
 }
 PATH = "/console/setup"
-_APPLIED, _TAKING = "applied.json", "being taken over"
+_APPLIED = "applied.json"
+_STARTS_S = 10  # seconds within which an adapter starts; until then it need not answer
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "SEK", "NOK", "DKK", "PLN", "CZK", "CAD", "AUD", "NZD")  # proposed
 
 
@@ -104,7 +106,6 @@ def page(
 ) -> Response:
     """Show a step with its check, for a microgrid whose controller has an adapter."""
     folder, settings = site_of(console.api), console.api.settings
-    applied = folder / _APPLIED
     draft = SiteDraft(folder)
     microgrid = _chosen(draft, microgrid)
     with console.database.reads.begin() as connection:
@@ -119,22 +120,22 @@ def page(
     unknown = [number for number in found["unknown"] if number["key"] not in hidden]
     to_place = sorted((card for card in found["cards"] if card["key"] not in keys), key=_order)
     source = draft.source(microgrid) or {}
-    asked, saved = [one for one in found["sources"] if one["address"] == source.get("address")], _saved(folder)
     # The adapter may have answered of the broker or login before, or just begin to connect.
-    is_new = saved[1] != _TAKING and found["asked"] > (applied.stat().st_mtime + 1 if applied.exists() else 0)
+    passed_s = found["asked"] - _taken_at(folder) if microgrid == STREET else _STARTS_S
+    asked = [one for one in found["sources"] if passed_s > 0 and one["address"] == source.get("address")]
     content = {
         "step": step,
         "steps": _steps(draft, microgrid, len(to_place)),
         "titles": TITLES,
         "draft": draft,
         "town": draft.town,
-        "saved": saved,
-        "sources": [one for one in asked if one["complaint"] != "not connected yet"] if is_new else [],
+        "saved": _saved(folder),
+        "sources": [one for one in asked if one["complaint"] != "not connected yet"],
         "seen": len(found["cards"]),
         "to_place": to_place,
         "unknown": unknown,
         "left_out": found["left_out"],
-        "fault": found["fault"],
+        "fault": found["fault"] if passed_s >= _STARTS_S else "",
         "placed": placed,
         "by_key": by_key,
         "homes": draft.homes(microgrid),
@@ -194,6 +195,15 @@ def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[
     }
 
 
+def _taken_at(folder: Path) -> float:
+    """Return when the street's adapter started with the broker and login as they are now, about; 0: not known."""
+    changed, applied = (
+        max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+        for paths in ((folder / FILE, folder / STREET / PASSWORD), (folder / _APPLIED,))
+    )
+    return 0.0 if not applied else float("inf") if changed > applied else applied + 1
+
+
 def _saved(folder: Path) -> tuple[bool, str]:
     """Return whether the street refused the site file as it is now, and words."""
     with suppress(OSError, ValueError, TypeError, LookupError):
@@ -201,5 +211,5 @@ def _saved(folder: Path) -> tuple[bool, str]:
         if fault := str(applied["fault"]):
             return True, f"not taken over: {fault}"
         if applied["sha256"] != hashlib.sha256((folder / "site.toml").read_bytes()).hexdigest():
-            return False, _TAKING
+            return False, "being taken over"
     return False, "everything is saved as you go"

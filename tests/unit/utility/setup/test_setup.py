@@ -401,15 +401,20 @@ def test_refusal_of_a_login_that_was_corrected_is_not_shown_any_more(
     login = {"address": "10.0.0.5", "user": "mqtt", "password": "right"}
     admin.post("/console/setup/broker", login)
     found["sources"] = [{"name": "", "address": "10.0.0.5:1883", "connected": False, "complaint": "not authorised"}]
-    digest = hashlib.sha256((site / "site.toml").read_bytes()).hexdigest()
     applied = site / "applied.json"
-    applied.write_text(json.dumps({"sha256": digest, "fault": ""}))
-    os.utime(applied, (NOW + after_s, NOW + after_s))  # it is asked for at ``NOW``
+    applied.write_text("{}")
+    for path in (site / "site.toml", site / "street/source.password"):
+        os.utime(path, (NOW - 60, NOW - 60))
+    os.utime(applied, (NOW + after_s, NOW + after_s))  # the answer was asked for at ``NOW``
     page = text_of(admin.get("/console/setup/broker"))
     assert ("not authorised" in page) is shows
     assert ("No answer yet : the street connects to 10.0.0.5:1883" in page) is not shows
-    applied.write_text(json.dumps({"sha256": "of before", "fault": ""}))
-    os.utime(applied, (NOW - 60, NOW - 60))
+    found["fault"] = "the adapter does not answer"
+    assert "does not answer" not in text_of(admin.get("/console/setup/broker")), "it just starts"
+    os.utime(applied, (NOW - 12, NOW - 12))
+    assert "does not answer" in text_of(admin.get("/console/setup/broker"))
+    found["fault"] = ""
+    os.utime(site / "street/source.password", (NOW + 90, NOW + 90))
     assert "not authorised" not in text_of(admin.get("/console/setup/broker")), "it is being taken over"
 
 
