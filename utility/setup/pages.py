@@ -197,11 +197,9 @@ def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[
 
 def _taken_at(folder: Path) -> float:
     """Return when the street's adapter started with the broker and login as they are now, about; 0: not known."""
-    changed, applied = (
-        max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
-        for paths in ((folder / FILE, folder / STREET / PASSWORD), (folder / _APPLIED,))
-    )
-    return 0.0 if not applied else float("inf") if changed > applied else applied + 1
+    files = (folder / FILE, folder / STREET / PASSWORD, folder / _APPLIED)
+    *changed, applied = (path.stat().st_mtime if path.exists() else 0.0 for path in files)
+    return 0.0 if not applied else float("inf") if max(changed) > applied else applied + 1
 
 
 def _saved(folder: Path) -> tuple[bool, str]:
