@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, float] = {
     "store": 3.5,
     "gateway_live": 4.5,
     "card": 17,
+    "own_street": 8,
     "latency": 17,
     "island_latency": 8,
     "takeover": 12,

@@ -2,7 +2,7 @@
 
 ``python -m harness.real.own_street --kills 20 --cuts 10`` sets the street up as its pages do, kills each part by
 SIGKILL so often while batteries share, then takes all power away, and says how long each device acted on, whether a
-device was told more than it should, and whether energy was lost or counted twice. ``--idle 120`` measures memory.
+device was told more than it should, and whether energy was lost or counted twice.
 """
 
 import argparse
@@ -261,16 +261,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--cuts", type=int, default=0)
-    parser.add_argument("--idle", type=int, default=0)
     given, rng = parser.parse_args(), random.Random(69)
     with tempfile.TemporaryDirectory() as name, set_up(Path(name)) as street:
         all_give(street)
         print("three batteries give to the one below its minimum", flush=True)
-        if given.idle:
-            before = processor_s(street)
-            time.sleep(given.idle)
-            print(f"processor: {100 * (processor_s(street) - before) / given.idle:.1f} % of a core")
-            print("memory, kB (PSS):", memory_kb(street), flush=True)
         time.sleep(_STEADY_S)
         begin = int(time.time()) // SLOT_S
         for part in street.pids() if given.kills else ():
