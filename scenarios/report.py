@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from commonwatt.energy.figures import KINDS, HourSample, RunFigures, equal_rows, fairness
+from commonwatt.energy.figures import KINDS, HourSample, RunFigures, equal_rows
 
 MWH = 10**9  # milliwatt-hours in a megawatt-hour
 
@@ -53,15 +53,6 @@ def _sums(figures: RunFigures) -> dict[str, object]:
         "balance_mwh": figures.balance,
         "switches": figures.switches,
         "decided": figures.decided,
-        "fairness": {
-            name: {
-                "mean": round(it.mean, 6),
-                "worst": round(it.worst, 6),
-                "worst_microgrid": it.where,
-                "microgrids": it.microgrids,
-            }
-            for name, it in fairness(figures.tallies).items()
-        },
         "houses_by_minimum_percent": {
             percent: {"wanted_mwh": wanted, "unserved_mwh": short}
             for percent, (wanted, short) in figures.by_minimum().items()
