@@ -25,6 +25,7 @@ C7 = {
     "data requests": {"get"},
     "stop of a meter": {"stop"},
     "a new program": {"upgrade"},
+    "what was placed for it": {"unpack"},
     "the check code of bills": {"witness"},
 }
 """The rows of C7 and the meters' ``stop`` (M5), with their commands.
