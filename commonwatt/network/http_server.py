@@ -21,7 +21,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
-from socketserver import BaseServer
+from socketserver import BaseServer, TCPServer
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -106,6 +106,8 @@ class _Bounded(ThreadingHTTPServer):
     daemon_threads = True
     # With the default of 5, the sixth of simultaneous connections waits for seconds.
     request_queue_size = MAX_CONNECTIONS
+    # Python's own looks the machine's name up besides, which nothing here needs and which may wait for a name server.
+    server_bind = TCPServer.server_bind
 
     def __init__(self, address: tuple[str, int], handler: "Callable[..., _Handler]", tls: "_Tls | None") -> None:
         self._tls = tls

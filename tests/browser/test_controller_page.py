@@ -82,7 +82,7 @@ def address(shown: dict[str, Any], tmp_path: Path) -> Iterator[str]:
     server = HttpServer("127.0.0.1:0", CollectorRegistry(), dict, pages=site.answer)
     server.start()
     assert server._server is not None
-    yield f"http://127.0.0.1:{server._server.server_port}"
+    yield f"http://127.0.0.1:{server._server.server_address[1]}"
     server.stop()
 
 

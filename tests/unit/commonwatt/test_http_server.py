@@ -31,7 +31,7 @@ def base() -> Iterator[str]:
     server = HttpServer("127.0.0.1:0", registry, lambda: {"connected": True})
     server.start()
     assert server._server is not None
-    yield f"http://127.0.0.1:{server._server.server_port}"
+    yield f"http://127.0.0.1:{server._server.server_address[1]}"
     server.stop()
     server.stop()
 
@@ -84,7 +84,7 @@ def test_by_an_address_or_a_name_of_ours_it_answers(host: str) -> None:
     server = HttpServer("127.0.0.1:0", CollectorRegistry(), dict, ["us.example"])
     server.start()
     assert server._server is not None
-    code, *_ = get(f"http://127.0.0.1:{server._server.server_port}/status", host)
+    code, *_ = get(f"http://127.0.0.1:{server._server.server_address[1]}/status", host)
     server.stop()
     assert code == 200
 
@@ -93,9 +93,16 @@ def test_an_address_of_ipv6_is_listened_on() -> None:
     server = HttpServer("[::1]:0", CollectorRegistry(), dict)
     server.start()
     assert server._server is not None
-    code, *_ = get(f"http://[::1]:{server._server.server_port}/health")
+    code, *_ = get(f"http://[::1]:{server._server.server_address[1]}/health")
     server.stop()
     assert code == 200
+
+
+def test_it_starts_without_asking_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda _: pytest.fail("asked for a name"))
+    server = HttpServer("127.0.0.1:0", CollectorRegistry(), dict)
+    server.start()
+    server.stop()
 
 
 def test_taken_address_is_an_error_a_person_is_told(base: str) -> None:
@@ -117,7 +124,7 @@ def pages() -> Iterator[str]:
     server = HttpServer("127.0.0.1:0", CollectorRegistry(), lambda: {"connected": True}, pages=echo)
     server.start()
     assert server._server is not None
-    yield f"http://127.0.0.1:{server._server.server_port}"
+    yield f"http://127.0.0.1:{server._server.server_address[1]}"
     server.stop()
 
 
@@ -161,7 +168,7 @@ def test_a_server_with_a_certificate_speaks_tls_only(tmp_path: Path) -> None:
     server = HttpServer("127.0.0.1:0", CollectorRegistry(), lambda: {"connected": True}, certificate=pem)
     server.start()
     assert server._server is not None
-    port = server._server.server_port
+    port = server._server.server_address[1]
     trust = ssl.create_default_context(cafile=str(pem.with_name("ca.pem")))
     with socket.create_connection(("127.0.0.1", port)) as silent:
         # A client that sends nothing must not hold up the next one.
