@@ -83,6 +83,7 @@ KEPT = 4  # whole minutes that are kept, besides those of one period of puts
 PART_OF_BEST = 0.95
 
 _WATTS = 3600 / 60 / 1000  # of a milliwatt-hour in a minute
+_HOMES = {Function.HOUSE, Function.FOREIGN, Function.ADAPTED}
 
 _Slot = tuple[MeterId, int, EpochSeconds]  # meter, record type, end
 
@@ -138,6 +139,8 @@ class LastMinute:
                     incoming * are_neighbours * (reading if known[meter].function is Function.HOUSE else -reading)
                 )
         if not has_boundary:
+            # Homes alone: what some gave while others took went to neighbours, through whichever grid.
+            between = min(taken, given) if functions <= _HOMES else 0
             taken, given = max(taken - given, 0), max(given - taken, 0)
         return MeanPower(
             end=end,

@@ -145,7 +145,10 @@ def _sentences(found: Sequence[BatteryWords]) -> Iterator[str]:
         yield f"{_named(receivers)} {need}, so {_named(givers)} {verb}."
     elif receivers:
         verb = "is" if len(receivers) == 1 else "are"
-        yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
+        others = [battery for battery in found if battery.role == "rests"]
+        above = "is far enough above to share"
+        may = "may share yet: they can only receive" if all("can only" in each.why for each in others) else above
+        yield f"{_named(receivers)} {verb} below the minimum, but no other battery {may if others else above}."
     elif givers:
         verb = "is" if len(givers) == 1 else "are"
         yield f"{_named(givers)} {verb} ready to share: {_READY}."

@@ -446,7 +446,7 @@ def minute(**boundary: int) -> list[HistoryRecord]:
 @pytest.mark.parametrize(
     ("meters", "boundary", "taken", "given", "between"),
     [
-        pytest.param(HOMES, {}, 1200, 0, 0, id="without a boundary, the sum over the homes"),
+        pytest.param(HOMES, {}, 1200, 0, 1200, id="without a boundary, the sum over the homes"),
         pytest.param([*HOMES, *BOUNDARY], {"taken": 0, "given": 4_000}, 0, 960, 2400, id="what the boundary counted"),
     ],
 )

@@ -229,9 +229,10 @@ def rename_places(connection: Connection, names: Mapping[MeterId, tuple[str, str
 
 
 def end_places(connection: Connection, meters: Collection[MeterId], person: str, now: EpochSeconds) -> None:
-    """End the places of meters that were removed with the present quarter-hour; their readings stay."""
-    before = load_for_change(connection)
-    ended = {n: replace(before.meters[n], end=quarter_of(now) + 1) for n in meters if n in before.meters}
+    """End the places of removed meters at the begin of the quarter-hour: no page has them now; their readings stay."""
+    before, quarter = load_for_change(connection), quarter_of(now)
+    gone = [before.meters[number] for number in meters if number in before.meters]
+    ended = {meter.id: replace(meter, end=max(quarter, meter.start or 0)) for meter in gone}
     after = replace(before, meters={**before.meters, **ended})
     save_dated_registry(connection, before, after, person, now, zone_of(connection))
 

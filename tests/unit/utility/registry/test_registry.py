@@ -238,7 +238,7 @@ def test_a_place_that_the_town_file_renames_is_renamed_and_a_removed_meter_ends(
         fill_registry(connection, load_town(path), now=1800)
         assert load_dated_registry(connection).meters[77].place == "Miller"
         end_places(connection, [77], "anna", 5 * 900 + 1)
-        assert load_dated_registry(connection).meters[77].end == 6
+        assert load_dated_registry(connection).meters[77].end == 5
         assert [change["person"] for change in changes_of(connection, ["meter 77"], 9)] == ["anna", "town file"]
 
 

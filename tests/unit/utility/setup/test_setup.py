@@ -267,7 +267,7 @@ def test_exchanged_device_is_told_on_its_own_topic_which_the_audit_log_has(
     assert told["topic"] in recorded(database)[-1][2]
 
 
-def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_its_readings(
+def test_removed_grid_meter_lacks_no_reading_from_the_present_quarter_on_and_keeps_its_readings(
     site: Path, tmp_path: Path
 ) -> None:
     draft = SiteDraft(site)
@@ -288,11 +288,11 @@ def test_removed_grid_meter_lacks_no_reading_from_the_next_quarter_on_and_keeps_
             draft.remove("street", grid("p1")["key"])
         counts = {one.meter: one.counts for one in completeness(database, quarter - 1, quarter + 9)}
         with database.reads.begin() as connection:
-            assert set(removed_meters(connection).values()) == {quarter + 1}
+            assert set(removed_meters(connection).values()) == {quarter}
         with database.writes.begin() as connection:
             fill_registry(connection, load_site(site / "site.toml")[1], now=NOW)  # As the street takes the file.
-            assert load_dated_registry(connection).meters[gone[0]].end == quarter + 1
-    assert {(counts[meter].exact, counts[meter].missing) for meter in gone} == {(60, 60)}
+            assert load_dated_registry(connection).meters[gone[0]].end == quarter
+    assert {(counts[meter].exact, counts[meter].missing) for meter in gone} == {(60, 0)}
     assert {(counts[meter].exact, counts[meter].missing) for meter in stays} == {(60, 9 * 60)}
 
 
