@@ -296,6 +296,9 @@ class Dark:
             self.found[name][rows] = np.take_along_axis(ordered, wanted[rows, None] - 1, axis=1)[:, 0]
 
 
+_NOTHING_H = 0.05  # below it hours are written as 0.0
+
+
 class Band(NamedTuple):
     """Hours from the time of the projection; ``None``: more than ``HORIZON_H``."""
 
@@ -306,6 +309,11 @@ class Band(NamedTuple):
     least: float | None  # without sun, help, and with much more use: what it is not less than
 
     @property
+    def is_at_once(self) -> bool:
+        """Whether even at best nothing is left."""
+        return self.high is not None and self.high < _NOTHING_H
+
+    @property
     def words(self) -> str:
         """The hours for people: what is expected, and the band."""
         return self.told(DOLLARS)
@@ -313,12 +321,12 @@ class Band(NamedTuple):
     def told(self, writing: Writing) -> str:
         """Return what is expected, and the band, for people."""
         within = self.range(writing)
-        return within if self.low is None else f"{hours(self.middle, writing)} ({within})"
+        return within if self.low is None or self.is_at_once else f"{hours(self.middle, writing)} ({within})"
 
     def range(self, writing: Writing = DOLLARS) -> str:
         """Return the band for people."""
-        if self.low is None:
-            return hours(None, writing)
+        if self.low is None or self.is_at_once:
+            return hours(self.high, writing)
         return writing.say("{low} to {high}", low=writing.number(f"{self.low:.1f}"), high=hours(self.high, writing))
 
     def sharing(self, writing: Writing = DOLLARS) -> str:
@@ -327,7 +335,8 @@ class Band(NamedTuple):
         if self.alone == self.middle:
             return writing.say("Sharing changes nothing.")
         if self.alone is None or (self.middle is not None and self.middle < self.alone):
-            return writing.say("Without sharing {alone}: with it, what some homes keep is used by all.", alone=alone)
+            words = "Without sharing {alone}: homes that have more keep others lit, and end sooner themselves."
+            return writing.say(words, alone=alone)
         if self.middle is None:
             return writing.say("Sharing makes it {middle} in place of {alone}.", middle=middle, alone=alone)
         more = hours(round(self.middle - self.alone, 1), writing)
@@ -339,6 +348,8 @@ def hours(value: float | None, writing: Writing = DOLLARS) -> str:
     """Return hours for people; ``None``: more than are looked ahead."""
     if value is None:
         return writing.say("more than {count} h", count=HORIZON_H)
+    if value < _NOTHING_H:
+        return writing.say("at once")
     return writing.number(f"{value:.1f} h")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 LANGUAGES = Path(__file__).parent / "languages"
 NAMES: Mapping[str, str] = {"en": "English", "de": "Deutsch", "es": "Español"}  # of each language, in itself
+NUMBERS: Mapping[str, str] = {"de": "1.234,56", "es": "1.234,56"}  # how a language writes a number, other than English
 _NUMBER = re.compile(r"\d+")
 _ENTRY = re.compile(r'^msgid (".+")\nmsgstr (".+")$', re.MULTILINE)
 

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tarfile
 import tempfile
@@ -27,10 +28,13 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from commonwatt.config.files import read_toml
 from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.network.addresses import split_address
 from commonwatt.runtime.files import read_object, replacing, write_private
 from commonwatt.runtime.supervisor import handled
 from commonwatt.site.devices_broker import DEVICES
+from commonwatt.site.places import FILE
 from commonwatt.sqlite import copy_of, snapshot
 
 KEY_FILE = "backup-key"  # the key and its salt; backups are made once it is there
@@ -181,10 +185,20 @@ def restore(folder: Path, file: Path, passphrase: str) -> None:
                 _open(source, target, AESGCM(hmac.digest(_derived(passphrase, salt), own, "sha256")))
             with zstandard.open(packed) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
                 archive.extractall(new, filter="data")
+            _check_port(new / FILE)
             for path in sorted(new.iterdir()):
                 path.rename(folder / path.name)
     except (ConfigError, OSError, tarfile.TarError, zstandard.ZstdError) as error:
         raise ConfigError(f"{file}: {error}; nothing was restored") from error
+
+
+def _check_port(site: Path) -> None:
+    """Refuse the site file of a street whose pages' port is in use, such as by the street that was backed up."""
+    host, port = split_address(str(read_toml(site)["utility"]["http"]))
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigError(f"its pages are at {host}:{port}, which is in use: end the street that runs there") from error
 
 
 def main() -> None:

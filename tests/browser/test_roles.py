@@ -44,7 +44,7 @@ def test_administrator_invites_a_person_copies_the_link_and_disables_the_person(
     by_keyboard(invite.get_by_label("Present password"), PASSWORD)
     press(page.get_by_role("button", name="Make the invitation"), is_touched)
     link = page.get_by_label("The link", exact=True).input_value()
-    assert (page.get_by_role("img", name="QR code of the link").bounding_box() or {"width": 0})["width"] > 200
+    expect(page.get_by_text("It opens on this computer alone")).to_be_visible()
     press(page.get_by_role("button", name="Copy"), is_touched)
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == link

@@ -357,7 +357,9 @@ def _written(console: Console, account: AccountNumber) -> Writing | None:
         tariff = in_force([each for each in published(connection) if each.name == name], now)
         language = language_of(connection, settings.office, account, now)
     table = None if tariff is None else tariff.file.bill
-    return writing_of(table, language) if table or language else None
+    if table is None:
+        return Writing(language=language, currency="") if language else None
+    return writing_of(table, language)
 
 
 def _base(console: Console, run: dict[str, Any], other: int) -> int:

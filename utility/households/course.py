@@ -227,10 +227,10 @@ def settled_until(settled: SettledQuarters, held: Sequence[HeldMeter]) -> Quarte
 HOME_LOOKS: Mapping[PowerFlow, FlowLook] = {
     **LOOKS,
     PowerFlow.BATTERY: replace(LOOKS[PowerFlow.BATTERY], words="your battery"),
-    PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words="town and neighbours"),
+    PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words="grid and neighbours"),
     PowerFlow.USE: replace(LOOKS[PowerFlow.USE], words="your home"),
 }
-"""The flows as a household knows them: readings do not tell the town's energy from neighbours', settlement does."""
+"""The flows as a household knows them: readings do not tell the grid's energy from neighbours', settlement does."""
 
 _WATTS = 3600 / QUARTER_S / 1000
 _KILOWATTS = _WATTS / 1000
@@ -293,7 +293,7 @@ def stacked(
     """Return series that lie one upon the other in a plot; those of nothing are left out."""
     return [
         line(
-            "the town" if PowerFlow.NEIGHBOURS in rows and flow is PowerFlow.PLANT else HOME_LOOKS[flow].words,
+            "the grid" if PowerFlow.NEIGHBOURS in rows and flow is PowerFlow.PLANT else HOME_LOOKS[flow].words,
             unit,
             list(starts),
             step_s,

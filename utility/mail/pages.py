@@ -10,6 +10,7 @@ from fastapi import APIRouter, Form, Path, Query, Request, Response, UploadFile
 from commonwatt.look.writing import NAMES
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter, quarter_of
+from utility.access.store.access import find_person
 from utility.customers.people import Contact
 from utility.customers.store import newest_contacts, office_key, set_contact
 from utility.database.base import Connection
@@ -108,7 +109,8 @@ def confirm(console: RequestConsole, request: Request, account: Number, code: Co
 def wish(console: RequestConsole, request: Request, actor: ReadsOwnHome) -> Response:
     """Return the forms of language and of paper, a part of the settings, as far as the office knows the people."""
     who, _ = console.database.read(partial(_known, console), actor.account, quarter_of(console.now()))
-    return console.fragment(request, actor, "home_paper.html", {"who": who, "languages": NAMES})
+    chooses = bool(who.name) or console.api.settings.site is not None
+    return console.fragment(request, actor, "home_paper.html", {"who": who, "chooses": chooses, "languages": NAMES})
 
 
 @router.post("/console/home/paper")
@@ -134,6 +136,9 @@ def speak(
     """Have the own pages, bills and mails in a language."""
     with changing(console.api, request, actor) as by:
         who, key = _known(console, by.connection, actor.account, quarter_of(by.now))
+        person = find_person(by.connection, actor.name)
+        if not who.name and person and console.api.settings.site is not None:
+            who = replace(who, name=person.display)  # a street has no office
         if not who.name:
             raise ConfigError("the office does not know who has this account, so it keeps no language")
         set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, language=language), key)

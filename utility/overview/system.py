@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commonwatt.model.text import counted, duration
 from commonwatt.model.units import EpochSeconds
@@ -23,6 +23,8 @@ class SystemFacts:
     jobs: int  # how many jobs it has
     makes_backups: bool  # whether a job of it makes backups
     backup: EpochSeconds | None  # when the newest backup was made; ``None``: none was made
+    street: bool = False  # whether the supervisor of a street makes them each night, once a passphrase is set
+    fault: str = ""  # why it did not make the newest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +55,10 @@ def parts(facts: UtilityFacts, known: SystemFacts, now: EpochSeconds) -> Iterato
     watched = "" if facts.disk is not None else "Watch the disk of the database's server there."
     yield _part("Disk", _disk(facts), others, ["DiskFull", "DiskNearlyFull"], watched)
     yield _part("Database", f"schema {known.schema}", others, ["StoreDamaged"])
-    backed_up = (
-        "" if known.makes_backups else "See that the machine makes one each night, and copies it to another one."
-    )
-    yield _part("Backups", _backup(known, now), backups, _JOBS, backed_up)
+    by_machine = "See that the machine makes one each night, and copies it to another one."
+    backed_up = "Set a passphrase under Setup, Backup." if known.street else by_machine
+    made = _part("Backups", _backup(known, now), backups, _JOBS, "" if known.makes_backups else backed_up)
+    yield replace(made, state="bad", step="See Setup, Backup.") if known.fault else made
     certificates = "; ".join(ends) or "none: connections are not encrypted here"
     encrypted = "" if ends else "Needed before browsers or gateways of other machines connect."
     yield _part("Certificates", certificates, others, ["CertificateExpired", "CertificateExpiring"], encrypted)
@@ -81,6 +83,10 @@ def _disk(facts: UtilityFacts) -> str:
 
 
 def _backup(known: SystemFacts, now: EpochSeconds) -> str:
+    if known.fault:
+        return f"the last one was not made: {known.fault}"
+    if known.street and not known.makes_backups:
+        return "none is made: no passphrase is set"
     if not known.makes_backups:
         return "not made by this service; whether a timer of the machine makes them is not known here"
     return "none yet" if known.backup is None else f"the newest was made {duration(now - known.backup)} ago"

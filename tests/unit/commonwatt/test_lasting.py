@@ -155,6 +155,7 @@ def test_a_home_is_dark_from_when_its_energy_ended() -> None:
 def test_hours_are_told_with_their_band() -> None:
     band = Band(low=9.12, middle=15.84, high=None, alone=4.0, least=2.0)
     assert band.words == "15.8 h (9.1 to more than 72 h)"
+    assert Band(low=0.0, middle=0.0, high=0.01, alone=0.0, least=0.0).words == "at once"
 
 
 def test_apartments_have_the_battery_of_their_building() -> None:
@@ -251,14 +252,17 @@ def test_each_home_has_its_own_hours() -> None:
     assert (shared[0].middle or 72) > shared[0].alone, "its neighbours help it"
 
 
+_LONGER = "Without sharing more than 72 h: homes that have more keep others lit, and end sooner themselves."
+
+
 @pytest.mark.parametrize(
     ("middle", "alone", "sentence"),
     [
         (20.0, 15.8, "Sharing gives 4.2 h more: 20.0 h in place of 15.8 h."),
         (None, 20.0, "Sharing makes it more than 72 h in place of 20.0 h."),
         (10.0, 10.0, "Sharing changes nothing."),
-        (10.0, 12.0, "Without sharing 12.0 h: with it, what some homes keep is used by all."),
-        (10.0, None, "Without sharing more than 72 h: with it, what some homes keep is used by all."),
+        (10.0, 12.0, "Without sharing 12.0 h: homes that have more keep others lit, and end sooner themselves."),
+        (10.0, None, _LONGER),
     ],
 )
 def test_what_sharing_gives_is_a_sentence(middle: float | None, alone: float | None, sentence: str) -> None:

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -525,6 +526,14 @@ def test_a_backup_is_put_into_an_empty_folder_only_and_short_passphrases_are_ref
         restore(street, saved, PHRASE)
     with pytest.raises(ConfigError, match="at least 12 letters"):
         set_passphrase(street, "short")
+    port = int(tomllib.loads((street / "site.toml").read_text())["utility"]["http"].rpartition(":")[2])
+    again = street.with_name("again")
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(ConfigError, match=f":{port}, which is in use: end the street that runs there; nothing was"),
+    ):
+        restore(again, saved, PHRASE)
+    assert list(again.iterdir()) == []
     assert contents(street) == before
 
 

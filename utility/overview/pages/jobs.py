@@ -1,11 +1,14 @@
 """The pages of the system and its jobs: the machine, what the utility does by itself, what to do with a job."""
 
+import json
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.street.backup import BACKUPS, KEY_FILE, LAST_FILE, kept
 from utility.access.people import Right
 from utility.alarms.alarm import Alarm
 from utility.alarms.api import runbook_of
@@ -78,6 +81,15 @@ def system(console: RequestConsole, request: Request, actor: ReadsTown) -> HTMLR
         makes_backups=bool(backups),
         backup=backups[0].done if backups else None,
     )
+    if (street := console.api.settings.site) is not None and not backups:
+        made, last = kept(street), street / BACKUPS / LAST_FILE
+        known = replace(
+            known,
+            street=True,
+            makes_backups=(street / KEY_FILE).exists(),
+            backup=int(made[0].stat().st_mtime) if made else None,
+            fault=str(json.loads(last.read_bytes())["fault"]) if last.exists() else "",
+        )
     found = parts(alarms_of(console.api).facts(), known, console.now())
     return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
 

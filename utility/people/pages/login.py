@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, TypeVar
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request, Resp
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
+from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.identity.guesses import Guesses
 from commonwatt.identity.passwords import MAX_LENGTH
 from commonwatt.model.units import EpochSeconds
@@ -169,6 +170,8 @@ def accept(
         access.set_display(connection, person.name, display.strip() or person.display)
         actor = _acting(person, address_of(request))
         audit_log.record(connection, actor, console.now(), "person.password", person.name)
+    with suppress(OSError):  # It was of the first administrator, if it is there.
+        console.api.settings.tokens.with_name(FIRST_LOGIN).unlink()
     return _opened(console, request, person.name, "/console/", hashed)
 
 

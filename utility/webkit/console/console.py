@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
-from commonwatt.look.writing import DOLLARS, Writing
+from commonwatt.look.writing import DOLLARS, NUMBERS, Writing
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.network.addresses import is_loopback
 from utility.access.people import STAFF, Actor
@@ -41,7 +41,8 @@ class Console:
     renderer: Renderer = field(default_factory=console_renderer)  # renders templates
     # Return what rooms above have shown on every page of staff, by variable.
     shared: dict[str, Callable[[], object]] = field(default_factory=lambda: {"board": lambda: None})
-    # Return how an account's pages are written, set by a room above; ``None``: nothing says it.
+    # Return how an account's pages are written, set by a room above; ``None``: nothing says it; without a
+    # currency: the language alone.
     written: list[Callable[[AccountNumber], Writing | None]] = field(default_factory=list)
 
     @property
@@ -78,7 +79,10 @@ class Console:
         asked = _ASKED.search(request.headers.get("accept-language", "en").lower())
         town = self.api.zone
         currency = "$" if town.currency == "USD" else town.currency
-        return said or Writing(language=town.language or (asked[1] if asked else "en"), currency=currency)
+        if said is not None and said.currency:
+            return said
+        language = said.language if said else town.language or (asked[1] if asked else "en")
+        return Writing(language=language, numbers=NUMBERS.get(language, DOLLARS.numbers), currency=currency)
 
     def page(
         self,

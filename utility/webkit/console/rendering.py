@@ -139,8 +139,9 @@ def script_words(writing: Writing) -> str:
 
 @pass_context
 def local(context: Context, time: float) -> str:
-    """Return a time in the page's ``zone``, for people."""
-    return _writing(context).moment(datetime.fromtimestamp(time, context["zone"]))
+    """Return a time in the page's ``zone``, for people; to the second for staff alone."""
+    said = _writing(context).moment(datetime.fromtimestamp(time, context["zone"]))
+    return said if context.get("searches", True) else said[:-3]
 
 
 @pass_context

@@ -18,12 +18,13 @@ from commonwatt.look.palette import PowerFlow
 from commonwatt.look.sharing_words import RoleReason
 from commonwatt.look.writing import LANGUAGES, NAMES, Writing, catalogue
 from commonwatt.model.units import quarter_of
-from harness.console import Browser, words_of
+from harness.console import Browser, standing_api, words_of
 from harness.docs.marked import DOCS
 from harness.furnished import APARTMENT, HOUSE, MONTH, furnished
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role
 from utility.access.store.access import invite
+from utility.assembly.application import make_app
 from utility.billing.bill import LINE_ROWS
 from utility.customers.people import Contact
 from utility.customers.store import newest_contacts, office_key, set_contact
@@ -31,6 +32,8 @@ from utility.database.database import Database, read_setting, save_setting
 from utility.database.town_zone import TOWN
 from utility.energy.quarters import SettledQuality
 from utility.households.course import HOME_LOOKS
+from utility.settings import OfficeSettings, UtilitySettings
+from utility.tariffs.tables import rates_version
 
 Browsers = Callable[..., Browser]
 
@@ -146,9 +149,24 @@ def test_a_resident_chooses_the_language_where_the_office_knows_a_name(database:
 
 def test_numbers_and_days_are_written_as_the_household_reads_them(database: Database, browser: Browsers) -> None:
     page = unescape(speak(database, browser, HOUSE, "de").get("/console/home").text)
-    assert "15. Jan 2027 00:15:00" in page
+    assert "15. Jan 2027 00:15</time>" in page
     assert "Fr 15. Jan · 04:23" in page
     assert Writing(language="de", numbers="1.234,56", currency="EUR").money(1234.5) == "1.234,50 EUR"
+
+
+def test_residents_of_a_street_choose_their_language_which_says_how_numbers_are_written(
+    database: Database, tmp_path: Path
+) -> None:
+    key = OfficeSettings(key=tmp_path / "office.key")
+    settings = UtilitySettings(second_factor="optional", site=tmp_path, office=key)
+    person = Browser(make_app(standing_api(database, NOW, settings=settings)), Role.RESIDENT, account=APARTMENT)
+    with database.writes.begin() as connection:
+        connection.execute(rates_version.delete())
+    assert "Set the language" in person.get("/console/home/paper").text
+    assert person.post("/console/home/language", {"language": "es"}).status_code == 303
+    page = person.get("/console/home").text
+    assert 'lang="es"' in page
+    assert 'data-numbers="1.234,56"' in page
 
 
 def texts_of_templates() -> set[str]:

@@ -93,7 +93,7 @@ def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[in
     assert "of what your home used today was not taken: it came from your own sun and battery" in words
     assert "mean of the quarter-hour from" in words
     assert "shall keep at least 75 % for you, as its meter reported 2 hours ago" in words
-    assert "It is below that since 15 Jan 2027 00:15:00 or before. Its gateway does not say now who helps it." in words
+    assert "It is below that since 15 Jan 2027 00:15 or before. Its gateway does not say now who helps it." in words
     assert "The bill of December 2026" in words
     words += text_of(resident(HOUSE).get("/console/settings"))
     assert "Your sharing weight is 1" in words
@@ -120,7 +120,7 @@ def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) 
     assert "2027-01-16" not in month, "days to come have no row"
     assert "Received from neighbours" in text_of(person.get("/console/home/month/sums"))
     plot = person.get("/console/home/day.json?day=2027-01-14").json()
-    assert [one["label"] for one in plot["series"]] == ["sun", "town and neighbours"]
+    assert [one["label"] for one in plot["series"]] == ["sun", "grid and neighbours"]
     assert all(len(one["x"]) == 96 for one in plot["series"])
     days = person.get("/console/home/month.json?month=2027-01").json()["series"]
     assert [len(one["x"]) for one in days] == [15, 15], "a bar for each day that has begun"
@@ -159,7 +159,7 @@ def test_a_month_whose_readings_are_gone_shows_what_was_settled(
         for readings in (tables.compacted, tables.batch, tables.part):
             connection.execute(readings.delete())
     series = resident(2).get("/console/home/month.json?month=2027-01").json()["series"]
-    assert [one["label"] for one in series][-1] == "the town"
+    assert [one["label"] for one in series][-1] == "the grid"
     assert any(series[-1]["high"])
 
 

@@ -187,6 +187,18 @@ def test_what_is_not_measured_or_not_in_use_is_neither_good_nor_wrong() -> None:
     assert {name for name, part in found.items() if part.state == "idle"} == {"Disk", "Backups", "Certificates"}
 
 
+def test_system_of_a_street_shows_its_own_nightly_backups(database: Database, tmp_path: Path) -> None:
+    settings = UtilitySettings(second_factor="optional", site=tmp_path)
+    viewer = Browser(make_app(standing_api(database, NOW, settings=settings)), Role.VIEWER)
+    assert "no passphrase is set" in text_of(viewer.get("/console/system"))
+    (tmp_path / "backup-key").touch()
+    assert "Backups today" not in text_of(viewer.get("/console/system"))
+    assert "none yet" in text_of(viewer.get("/console/system"))
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backups/last.json").write_text('{"name": "", "fault": "no space left"}')
+    assert "the last one was not made: no space left See Setup, Backup." in text_of(viewer.get("/console/system"))
+
+
 FAILING = UtilityFacts(
     counted=DatabaseCounts(jobs=(JobFacts(name="gaps"),)), past=Past(counts={("job_failures", "gaps"): 3})
 )

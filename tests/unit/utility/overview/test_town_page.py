@@ -43,6 +43,7 @@ from utility.overview.pages.town_view import TownView
 from utility.overview.town import SPAN, DayEnergy, QuarterEnergy, dear_spans, need_tomorrow, price_now
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
+from utility.registry.store.accounts import end_places
 from utility.settings import UtilitySettings
 from utility.tariffs.tariff import parse_tariff
 from utility.webkit.console.console import Console
@@ -317,6 +318,38 @@ def test_page_of_a_street_that_runs_by_itself_has_a_households_words(lively: Dat
     assert "What energy from the grid costs" in pages[1]
     day = viewer.get(f"/console/microgrids/r001/day.json?day={local_day(NOW, ZoneInfo('UTC'))}").json()
     assert "the grid" in [line["label"] for line in day["series"]]
+
+
+@pytest.mark.parametrize(
+    ("codes", "says", "never"),
+    [
+        (
+            ("low", "receiver"),
+            ["but no other battery may share yet: they can only receive", "No battery gave in the last day"],
+            "far enough",
+        ),
+        (
+            ("low", "helps"),
+            [" shares.", "Batteries share now. The first sums come a few minutes after"],
+            "No battery",
+        ),
+    ],
+)
+def test_page_of_a_microgrid_does_not_contradict_itself_while_no_quarter_hour_is_over(
+    database: Database, town: Town, browser: Callable[..., Browser], codes: tuple[str, str], says: list[str], never: str
+) -> None:
+    low, other = [m.id for m in town.microgrids["r001"].meters if m.battery][:2]
+    beat = a_heartbeat(time=NOW - 20, trust=3, sharing=dict(zip((low, other), codes, strict=True)), levels=[300, 800])
+    Writer(database).commit([SawGateway(controller="r001", time=NOW - 20, heartbeat=beat)])
+    page = text_of(browser(Role.VIEWER).get("/console/microgrids/r001"))
+    assert [words for words in says if words not in page] == []
+    assert never not in page
+    with database.writes.begin() as connection:
+        end_places(connection, [other], "anna", NOW)
+    gone = text_of(browser(Role.VIEWER).get("/console/microgrids/r001?of=who"))
+    place = next(m.location for m in town.microgrids["r001"].meters if m.id == other)
+    assert f"{other} {place} outgoing, removed" in gone
+    assert gone.count(place) == 2, "in the list of meters alone"
 
 
 class Counted:

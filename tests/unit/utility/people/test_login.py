@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
@@ -11,16 +12,19 @@ from fastapi import FastAPI
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import DatabaseError
 
+from commonwatt.identity.devices import FIRST_LOGIN
 from commonwatt.identity.guesses import BY_OWN_ADDRESS
 from commonwatt.identity.passwords import MAX_LENGTH
-from harness.console import PASSWORD, Browser, text_of
+from harness.console import PASSWORD, Browser, standing_api, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.passwords import hash_password
 from utility.access.people import Role
 from utility.access.secrets import digest, new_token
 from utility.access.store import access, audit_log
 from utility.access.tables import api_token, audit, session
+from utility.assembly.application import make_app
 from utility.database.database import Database
+from utility.settings import UtilitySettings
 from utility.webkit.rights import COOKIE, Gate
 
 
@@ -29,15 +33,19 @@ def status_of_login(visitor: Browser, name: str, password: str) -> int:
 
 
 def test_first_administrator_sets_a_password_with_a_link_that_works_once(
-    database: Database, browser: Callable[..., Browser]
+    database: Database, browser: Callable[..., Browser], tmp_path: Path
 ) -> None:
     secret = access.first_invitation(database, NOW)
-    path, visitor = f"/console/invitation/{secret}", browser()
+    path, first = f"/console/invitation/{secret}", tmp_path / FIRST_LOGIN
+    first.write_text(path)
+    settings = UtilitySettings(second_factor="optional", tokens=tmp_path / "utility-tokens.json")
+    visitor = Browser(make_app(standing_api(database, NOW, settings=settings)))
     assert "Choose a password" in text_of(visitor.get(path))
     weak = visitor.send("POST", path, data={"display": "Ann", "password": "password12345"})
     assert (weak.status_code, "guessed first" in weak.text) == (422, True)
     done = visitor.send("POST", path, data={"display": "Ann", "password": PASSWORD})
     assert (done.status_code, done.headers["location"]) == (303, "/console/")
+    assert not first.exists(), "no used link is printed"
     cookie = done.headers["set-cookie"]
     assert all(word in cookie for word in (f"{COOKIE}=", "HttpOnly", "Secure", "SameSite=lax", "Path=/"))
     assert visitor.get("/console/").status_code == 303

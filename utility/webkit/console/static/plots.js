@@ -209,7 +209,7 @@
     figure.querySelectorAll(":scope > :not(figcaption)").forEach((old) => old.remove());
     const series = found.series.filter((one) => one.high.some((value) => value !== null));
     if (!series.length) {
-      figure.append(make("p", say("There are no readings of this time.")));
+      figure.append(make("p", say("No quarter-hour of this time has all its readings. A new one is drawn a few minutes after its end.")));
       return;
     }
     const place = document.createElement("div");
