@@ -249,6 +249,8 @@ def test_file_that_is_too_long_or_no_text_is_refused(browser: Browsers) -> None:
 def test_one_person_proposes_and_another_one_approves(browser: Browsers, database: Database) -> None:
     both = browser(Role.CLERK, Role.APPROVER, name="anna")
     ben = browser(Role.APPROVER, name="ben")
+    assert "Bills need prices." in text_of(ben.get("/console/rates"))
+    assert 'href="/console/users#invite">Invite' in browser(Role.ADMIN, name="eva").get("/console/rates").text
     done = both.post("/console/rates/new", {"action": "propose", "source": SOURCE})
     assert "another person has to approve it" in text_of(both.get(done.headers["location"]))
     place = "/console/rates/version/town/1"
