@@ -12,7 +12,7 @@ from commonwatt.network.http_server import HttpRequest, HttpServer, Response
 from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.reports import read_report
-from gateway.care.discovery import KEPT_S, MOST_CARDS, NO_ADAPTER, LatelyHeard, ask_adapter
+from gateway.care.discovery import FULL_S, KEPT_S, MOST_CARDS, NO_ADAPTER, LatelyHeard, ask_adapter
 from gateway.events import Reported
 from harness.network.waiting import free_ports
 from harness.surroundings.gateway import START, World
@@ -76,6 +76,23 @@ def test_a_device_whose_channel_is_known_now_is_one_device() -> None:
     heard.joined(source | {"cards": [{"key": "victron a/512 0"}]}, 20.0)
     known = heard.joined(source | {"cards": [{"key": "victron a/512 276"}]}, 30.0)
     assert [card["key"] for card in known["cards"]] == ["victron a/512 276"]
+    anew = heard.joined(source | {"cards": [{"key": "victron a/512 0"}]}, 40.0)
+    assert [card["key"] for card in anew["cards"]] == ["victron a/512 276"]
+
+
+def test_what_was_heard_of_a_device_stays_minutes_while_an_adapter_that_was_started_anew_hears_it_again() -> None:
+    heard, number = LatelyHeard(), {"key": "pump hours"}
+    full = {"key": "zendure x 0", "level_percent": 30.0, "power_w": 0.0, "role": "battery", "age_s": 1}
+    bare = {"key": "zendure x 0", "level_percent": None, "power_w": 40.0, "role": "unknown", "age_s": 0}
+    heard.joined({"cards": [full], "unknown": [number, {"key": "it fell since"}]}, 9.0)
+    heard.joined({"cards": [full], "unknown": [number]}, 10.0)
+    heard.joined({"cards": [], "unknown": []}, 20.0)
+    again = heard.joined({"cards": [bare], "unknown": []}, 30.0)
+    assert again["cards"] == [full | {"power_w": 40.0, "age_s": 21}]
+    assert again["unknown"] == [number]
+    heard.joined({"cards": [bare], "unknown": []}, 100.0)
+    later = heard.joined({"cards": [bare], "unknown": []}, 11.0 + FULL_S)
+    assert (later["cards"], later["unknown"]) == ([bare], [])
 
 
 def test_devices_that_are_heard_now_are_never_left_out_for_earlier_ones() -> None:
