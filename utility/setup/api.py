@@ -1,12 +1,13 @@
 """The setup's actions by the API, from forms and by ``commonwatt do``: they write the site file of the street."""
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from fastapi import HTTPException
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
@@ -16,6 +17,7 @@ from commonwatt.street.backup import KEY_FILE, NOW_FILE, set_passphrase
 from utility.access.people import Right
 from utility.access.store.audit_log import record
 from utility.discovery import decisions as discovery
+from utility.setup.cards import name_of
 from utility.setup.decisions import STREET, card_of, changing_site, ignore
 from utility.webkit.actions import Act, Actions
 from utility.webkit.requests import RequestBody
@@ -28,12 +30,27 @@ _OF = "microgrid={asked.microgrid}"
 _RIGHT = Right.SET_UP_STREET
 
 
+def _typed_kwh(given: object) -> Decimal:
+    """Return a capacity as a person types it, with a point or a comma."""
+    try:
+        kwh = Decimal(str(given).strip().replace(",", "."))
+        if Decimal("0.1") <= kwh <= 100_000:
+            return kwh
+    except InvalidOperation:
+        raise PydanticCustomError("kwh", "is no number; type one such as 10.2") from None
+    raise PydanticCustomError("kwh", "a battery has 0.1 to 100,000 kWh; it stands on its label")
+
+
+_Kwh = Annotated[Decimal, BeforeValidator(_typed_kwh), Field(ge=Decimal("0.1"), le=100_000)]
+_Currency = Annotated[str, BeforeValidator(lambda given: str(given).upper()), Field(pattern="^[A-Z]{3}$")]
+
+
 class Described(RequestBody):
     """What the street is called, and how its residents read."""
 
     name: str = Field(max_length=60, description="The street's name.")
     timezone: str = Field(max_length=64, description="Its time zone, such as `Europe/Berlin`.")
-    currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="The currency of its residents, ISO 4217.")
+    currency: _Currency = Field("EUR", description="The currency of its residents, ISO 4217.")
     language: Literal["en", "de", "es"] = Field("en", description="The language of its residents.")
 
 
@@ -57,14 +74,19 @@ class Ignoring(OfMicrogrid):
     card: str = Field(max_length=600, description="The key of its card, of the newest discovery.")
 
 
-class Placing(Ignoring):
+class OfBattery(OfMicrogrid):
+    """What a person says of a battery."""
+
+    capacity_kwh: _Kwh | None = Field(None, description="A battery's capacity.")
+    minimum_percent: int = Field(50, ge=0, le=100, description="What a battery keeps at least.")
+    share: bool = Field(False, description="Whether its battery may be told to give to neighbours.")
+
+
+class Placing(Ignoring, OfBattery):
     """A discovered device with what a person says of it."""
 
     home: str = Field("", max_length=40, description="The home's name.")
     role: Literal["", "grid", "sun", "battery", "load"] = Field("", description="What it measures.")
-    capacity_kwh: Decimal | None = Field(None, gt=0, le=1_000_000, description="A battery's capacity.")
-    minimum_percent: int = Field(50, ge=0, le=100, description="What a battery keeps at least.")
-    share: bool = Field(False, description="Whether its battery may be told to give to neighbours.")
     reduce: bool = Field(False, description="Whether it may be told to use less.")
     unit: Literal["", "wh", "kwh", "pulses"] = Field("", description="What a number without a preset counts.")
 
@@ -73,6 +95,10 @@ class Removing(OfMicrogrid):
     """A placed device that is removed."""
 
     device: str = Field(max_length=600, description="The key of the placed device.")
+
+
+class Changing(Removing, OfBattery):
+    """A placed battery with what a person says of it now."""
 
 
 class Exchanging(Removing, Ignoring):
@@ -171,7 +197,22 @@ def place(act: Act, asked: Placing) -> str:
     after = {"microgrid": asked.microgrid, **how, "told": [card[kind]["topic"] for kind in told]}
     with _change(act, "setup.place", asked.card, after) as draft:
         draft.place(asked.microgrid, card, told=told, **how)
-    return f"{card['name'] or card['title']} is placed in {asked.home}."
+    return f"{name_of(card)} is placed in {asked.home}."
+
+
+@ACTIONS.add("/setup/devices/change", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)
+def change(act: Act, asked: Changing) -> str:
+    """Change a placed battery's capacity, its minimum, and whether it may be told to give to neighbours."""
+    card = card_of(act.database, asked.microgrid, asked.device)
+    how = {"capacity_wh": int(1000 * (asked.capacity_kwh or 0)), "minimum_percent": asked.minimum_percent}
+    after = {
+        "microgrid": asked.microgrid,
+        **how,
+        "told": [card["share"]["topic"]] if asked.share and card["share"] else [],
+    }
+    with _change(act, "setup.change", asked.device, after) as draft:
+        draft.change_battery(asked.microgrid, asked.device, card, told=("share",) if asked.share else (), **how)
+    return f"{name_of(card)} is changed."
 
 
 @ACTIONS.add("/setup/devices/ignore", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)
@@ -190,7 +231,7 @@ def exchange(act: Act, asked: Exchanging) -> str:
     with _change(act, "setup.exchange", asked.device, after) as draft:
         before = draft.exchange(asked.microgrid, asked.device, card, act.now)
         after["told"] = [card[kind]["topic"] for kind in before.told]
-    return f"{card['name'] or card['title']} took the place of {before.title} in {before.home}."
+    return f"{name_of(card)} took the place of {before.title} in {before.home}."
 
 
 @ACTIONS.add("/setup/devices/remove", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)

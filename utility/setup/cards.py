@@ -1,9 +1,12 @@
 """Cards of discovered devices in words: what one measures and shows, how a command ends, who would help whom (pure)."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.commands import ForeignDevice, Stage
+from commonwatt.site.draft import PlacedDevice
 
 Card = Mapping[str, Any]  # of a discovery, as the adapter answers it
 
@@ -11,6 +14,16 @@ ICONS = {"grid": "utility-pole", "sun": "sun", "battery": "battery-charging", "l
 FLOWS = {"grid": "grid", "sun": "sun", "battery": "battery", "load": "use"}  # the colour of each role
 CHIPS = {"grid": "grid", "sun": "sun", "battery": "battery", "load": "one device"}
 _MEASURES = {"grid": "grid meter", "sun": "sun", "battery": "battery", "load": "one device"}
+OLD_S, LOST_S = (
+    120,
+    600,
+)  # seconds from which a card's number is old, so that its age is said, and from which it is none
+_STAGES = {
+    Stage.ASKED: ("idle", "is told to give, and has not shown yet that it obeys"),
+    Stage.OBEYS: ("good", "is told to give, and obeys"),
+    Stage.UNCONFIRMED: ("idle", "is told to give, and can't show whether it obeys"),
+    Stage.DISOBEYS: ("bad", "is told to give, and does not obey"),
+}
 # What a number without a preset may be: its words, the unit of a rule.
 UNITS = {"wh": ("a counter in Wh", "Wh"), "kwh": ("in kWh", "kWh"), "pulses": ("pulses, 1,000 a kWh", "Wh")}
 
@@ -19,6 +32,12 @@ def roles_of(card: Card) -> list[str]:
     """Return the roles that a person may choose for a card."""
     is_battery = card["role"] == "battery" or card["level_percent"] is not None or card["share"]
     return [role for role in CHIPS if is_battery or role != "battery"]
+
+
+def name_of(card: Card) -> str:
+    """Return what a device is called: its maker, and its own name unless that says it already."""
+    name, title = str(card["name"]), str(card["title"])
+    return title if name in title.split() or name == title or not name else f"{title} “{name}”"
 
 
 def measures(card: Card) -> str:
@@ -33,13 +52,14 @@ def measures(card: Card) -> str:
 
 def live(card: Card) -> tuple[str, str]:
     """Return the number of a card that a person recognizes, and the words below it."""
-    power, level = card["power_w"], card["level_percent"]
+    power, level, age_s = card["power_w"], card["level_percent"], card["age_s"] or 0
+    old = f"{age_s // 60} min ago" if age_s > OLD_S else ""
     way = {"sun": "makes", "load": "uses"}.get(card["role"], "takes" if (power or 0) >= 0 else "gives")
     flow = "" if power is None else f"{abs(power) / 1000:,.1f} kW"
     if level is not None:
-        return f"{level:.0f} %", f"{way} {flow}" if power else "rests" if power == 0 else "full"
+        return f"{level:.0f} %", old or (f"{way} {flow}" if power else "rests" if power == 0 else "its level")
     if power is not None:
-        return flow, way
+        return flow, old or way
     return ("", "no number yet") if card["total_kwh"] is None else (f"{card['total_kwh']:,.1f}", "kWh in total")
 
 
@@ -83,7 +103,7 @@ def counter_card(number: Card, unit: str) -> dict[str, Any]:
     title = f"{number['topic']} {number['path']}".strip()
     kwh, rise = (None if it is None else it / (1 if shown == "kWh" else 1000) for it in _counted(number))
     watts = None if rise is None else 60_000 * rise
-    named = {"key": key, "title": title, "name": title, "role": "unknown", "note": ""}
+    named = {"key": key, "title": title, "name": title, "role": "unknown", "note": "", "age_s": 0}
     values = {"power_w": watts, "level_percent": None, "total_kwh": kwh, "share": None, "reduce": None}
     return {**named, **values, "incoming": ["register", "through"], "outgoing": [], "meter": meter, "rules": [rule]}
 
@@ -96,29 +116,48 @@ def lacks(roles: Iterable[str]) -> str:
     return "complete" if "grid" in found else "no grid meter yet: its use is not known"
 
 
-def battery_words(capacity_wh: int | None, told: Iterable[str], card: Card | None) -> str:
-    """Return a placed battery in words; ``card``: of the newest discovery, ``None``: it is not there."""
-    size = "" if capacity_wh is None else f" {capacity_wh / 1000:,.4g} kWh"
-    if "share" in told:
-        return f"battery{size}, shares"
+def called(one: PlacedDevice, card: Card | None, *, is_sharing: bool) -> str:
+    """Return a placed device in a home in words; ``card``: of the newest discovery, ``None``: it is not there."""
+    if one.role != "battery":
+        return one.title if one.role == "load" else CHIPS[one.role]
+    size = "" if one.capacity_wh is None else f" {one.capacity_wh / 1000:,.4g} kWh"
+    if "share" in one.told:
+        return f"battery{size}, {'shares' if is_sharing else 'may share'}"
     share = None if card is None else card["share"]
     return f"battery{size}, does not share" + (": nothing ends it if we die" if share and not ends(share) else "")
 
 
-def helping(batteries: Iterable[tuple[str, float | None, int, bool]]) -> Iterator[tuple[str, str]]:
-    """Yield who would help whom: a sign's state and a sentence each.
+def helping(
+    placed: Iterable[PlacedDevice], by_key: Mapping[str, Card], told: Mapping[int, ForeignDevice] | None
+) -> Iterator[tuple[str, str]]:
+    """Yield who helps whom: a sign's state and a sentence each.
 
     Args:
-        batteries: Home, level and minimum in percent, and whether the battery may give.
+        placed: The placed devices.
+        by_key: The cards of the newest discovery.
+        told: What the gateway said last of the devices, by our meters; ``None``: sharing is off, so who would.
     """
-    for home, level, minimum, may_give in batteries:
-        if level is None:
-            yield "idle", f"{home}: its battery's level is not known yet."
-        elif level < minimum:
-            yield "warning", f"{home} receives: its battery is at {level:.0f} %, below its minimum of {minimum} %."
-        elif not may_give:
-            yield "idle", f"{home} gives nothing: its battery is at {level:.0f} %, and may not be told to give."
-        elif level > minimum:
-            yield "good", f"{home} gives: its battery is at {level:.0f} %, above its minimum of {minimum} %."
+    batteries = [one for one in placed if one.role == "battery"]
+    homes = Counter(one.home for one in batteries)
+    for one in batteries:
+        who, least, card = one.home, one.minimum_percent or 0, by_key.get(one.key) or {}
+        if homes[who] > 1:
+            who += f", {one.title}"
+        level, power = card.get("level_percent"), card.get("power_w")
+        states = [told[meter].states for meter in one.meters if meter in told] if told is not None else []
+        stage = next((each["share"].stage for each in states if "share" in each), None)
+        if level is None or (card.get("age_s") or 0) > LOST_S:
+            yield "idle", f"{who}: its battery's level is not known yet."
+        elif level < least:
+            yield "warning", f"{who} receives: its battery is at {level:.0f} %, below its minimum of {least} %."
+        elif "share" not in one.told:
+            yield "idle", f"{who} gives nothing: its battery is at {level:.0f} %, and may not be told to give."
+        elif told is not None and stage in _STAGES:
+            gives = f" and gives {-power / 1000:,.1f} kW" if power is not None and power < 0 else ""
+            state, does = _STAGES[stage]
+            yield state, f"{who} {does}: its battery is at {level:.0f} %{gives}."
+        elif level > least:
+            verb = "gives" if told is None else "may give"
+            yield "good", f"{who} {verb}: its battery is at {level:.0f} %, above its minimum of {least} %."
         else:
-            yield "idle", f"{home} neither gives nor receives: its battery is at its minimum of {minimum} %."
+            yield "idle", f"{who} neither gives nor receives: its battery is at its minimum of {least} %."

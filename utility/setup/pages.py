@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,12 +18,13 @@ from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import read_machine
 from commonwatt.site.bundle import BUNDLES
 from commonwatt.site.devices_broker import shown_login
-from commonwatt.site.draft import PASSWORD, PlacedDevice, SiteDraft
+from commonwatt.site.draft import PASSWORD, SiteDraft
 from commonwatt.site.places import FILE
 from commonwatt.street.backup import BACKUPS, KEPT, KEY_FILE, LAST_FILE, LEAST_LETTERS, kept
 from utility.access.people import Actor, Right
 from utility.access.store.audit_log import AuditFilter, entries
 from utility.care.store import told_bundle
+from utility.readings.store.gateways import last_heartbeats
 from utility.setup import cards
 from utility.setup.api import ACTIONS, site_of
 from utility.setup.decisions import STREET, discovered, ignored
@@ -111,6 +112,9 @@ def page(
     with console.database.reads.begin() as connection:
         found, hidden = discovered(connection, microgrid), set(ignored(connection))
         told = told_bundle(connection, settings.tokens.parent / BUNDLES, microgrid)
+        said = last_heartbeats(connection, [microgrid]).get(microgrid, (0, None))[1]
+    waited_s = max(0, int(console.api.clock.now()) - found["asked"])
+    found["cards"] = [card | {"age_s": (card["age_s"] or 0) + waited_s} for card in found["cards"]]
     placed, by_key = draft.devices(microgrid), {card["key"]: card for card in found["cards"]}
     keys = {device.key for device in placed}
     counters = ((one["key"], cards.counter_card(one, unit)) for one in found["unknown"] for unit in cards.UNITS)
@@ -123,6 +127,7 @@ def page(
     # The adapter may have answered of the broker or login before, or just begin to connect.
     passed_s = found["asked"] - _taken_at(folder) if microgrid == STREET else _STARTS_S
     asked = [one for one in found["sources"] if passed_s > 0 and one["address"] == source.get("address")]
+    is_sharing, devices = draft.is_sharing(microgrid), (said.devices if said else None) or {}
     content = {
         "step": step,
         "steps": _steps(draft, microgrid, len(to_place)),
@@ -131,7 +136,7 @@ def page(
         "town": draft.town,
         "saved": _saved(folder),
         "sources": [one for one in asked if one["complaint"] != "not connected yet"],
-        "seen": len(found["cards"]),
+        "seen": len(found["cards"]) + len(counted),
         "to_place": to_place,
         "unknown": unknown,
         "left_out": found["left_out"],
@@ -149,8 +154,8 @@ def page(
         "languages": NAMES,
         "currencies": CURRENCIES,
         "zones": sorted(available_timezones()) if step == "you" else (),
-        "is_sharing": draft.is_sharing(microgrid),
-        "helping": list(cards.helping(_levels(placed, by_key))),
+        "is_sharing": is_sharing,
+        "helping": list(cards.helping(placed, by_key, devices if is_sharing else None)),
         "street": STREET,
         "microgrid": microgrid,
         "has_care": settings.care is not None,
@@ -168,16 +173,6 @@ def _order(card: cards.Card) -> tuple[bool, list[str]]:
     """Sort grid meters first, as a home needs one, and ``grid2`` before ``grid10``."""
     parts = re.split(r"(\d+)", card["name"])
     return card["role"] != "grid", [part.zfill(9) if part.isdecimal() else part for part in parts]
-
-
-def _levels(
-    placed: Iterable[PlacedDevice], by_key: Mapping[str, cards.Card]
-) -> Iterator[tuple[str, float | None, int, bool]]:
-    """Yield of each placed battery its home, level and minimum in percent, and whether it may give."""
-    for each in placed:
-        if each.role == "battery":
-            level = by_key[each.key]["level_percent"] if each.key in by_key else None
-            yield each.home, level, each.minimum_percent or 0, "share" in each.told
 
 
 def _steps(draft: SiteDraft, microgrid: str, to_place: int) -> dict[Step, tuple[bool, str]]:

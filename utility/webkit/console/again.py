@@ -33,6 +33,7 @@ _FIELD = re.compile(
     r"(?(long)(?P<inside>.*?)(?P<end></(?P=long)>))(?P<label>(?:[^<]*</label>)?)",
     re.DOTALL,
 )
+_FIRST = re.compile(r"\A[a-z]+(?=[ ,:;])")
 _UNSHOWN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -105,13 +106,17 @@ def _shown(
     own = [form for form in forms if path in _leads(form[0], here) or _attrs(form["head"]).get("id", "") in outside]
     if not own:
         return ""
-    form = max(own, key=lambda match: _hits(match[0], typed))
+    form = max(own, key=lambda match: sum(value in typed.get(name, ()) for name, value in _fixed(match[0])))
+    # If its row of several is gone, what was typed is of no other.
+    is_other = len(own) > 1 and any(
+        name not in _SECRET and value not in typed.get(name, [value]) for name, value in _fixed(form[0])
+    )
     names = {_attrs(field["head"]).get("name", "") for field in _FIELD.finditer(form[0])}
     first = text.replace(":", " ").partition(" ")[0]
     if first in names or first.startswith("sure"):
         faults, text = {**faults, first: text.partition(": ")[2] or text}, ""
-    filled, wrong = _filled(form[0], typed, faults)
-    words = " ".join(f"{_bare(sentence)}." for sentence in [*wrong, text] if sentence)
+    filled, wrong = (form[0], [*faults.values()]) if is_other else _filled(form[0], typed, faults)
+    words = " ".join(_ended(sentence) for sentence in [*wrong, text] if sentence)
     focus = "" if ' aria-invalid="true"' in filled else ' tabindex="-1" autofocus'
     alert = f'<p role="alert"{focus}>{escape(words)} Nothing was changed.</p>'
     before, after = page[: form.start()].replace(" autofocus", ""), page[form.end() :].replace(" autofocus", "")
@@ -150,7 +155,7 @@ def _filled(form: str, typed: Mapping[str, list[str]], faults: Mapping[str, str]
             head = _set(head, "aria-describedby", " ".join([*attrs.get("aria-describedby", "").split(), mark]))
             head = head if sentences else _set(head, "autofocus", "")
             sentences.append(fault if kind == "checkbox" else f"{_called(form, match.start(), attrs)}: {fault}")
-            note = f'<small id="{mark}" class="fault">{escape(fault[:1].upper() + fault[1:])}.</small>'
+            note = f'<small id="{mark}" class="fault">{escape(_ended(fault[:1].upper() + fault[1:]))}</small>'
         return f"{head}{inside}{match['end'] or ''}{match['label']}{note}"
 
     whole = _FIELD.sub(field, form).replace("<details>", "<details open>")
@@ -162,6 +167,12 @@ def _filled(form: str, typed: Mapping[str, list[str]], faults: Mapping[str, str]
 
 def _bare(text: str) -> str:
     return text.removesuffix(" Nothing was changed.").rstrip(".")
+
+
+def _ended(text: str) -> str:
+    """Return a sentence with its capital letter and its end; a name at its beginning stays."""
+    bare = _FIRST.sub(lambda word: word[0].capitalize(), _bare(text))
+    return bare if bare.endswith("?") else f"{bare}."
 
 
 def _attrs(tag: str) -> dict[str, str]:
@@ -185,10 +196,10 @@ def _leads(form: str, here: str) -> set[str]:
     return {action, *(button["formaction"] for button in buttons if "formaction" in button)}
 
 
-def _hits(form: str, typed: Mapping[str, list[str]]) -> int:
-    """Return how many fixed fields of a form are as they were sent: each row of a list may have the same form."""
-    fixed = [attrs for field in _FIELD.finditer(form) if (attrs := _attrs(field["head"])).get("type") == "hidden"]
-    return sum(attrs.get("value", "") in typed.get(attrs.get("name", ""), ()) for attrs in fixed)
+def _fixed(form: str) -> list[tuple[str, str]]:
+    """Return name and value of the fixed fields of a form, by which rows of a list with the same form differ."""
+    hidden = [attrs for field in _FIELD.finditer(form) if (attrs := _attrs(field["head"])).get("type") == "hidden"]
+    return [(attrs.get("name", ""), attrs.get("value", "")) for attrs in hidden if "id" not in attrs]
 
 
 def _called(form: str, at: int, attrs: Mapping[str, str]) -> str:

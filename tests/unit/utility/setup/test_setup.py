@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from commonwatt.model.units import QUARTER_S, quarter_of
-from commonwatt.site.draft import SiteDraft
+from commonwatt.protocol.commands import DeviceState, ForeignDevice, Stage
+from commonwatt.site.draft import PlacedDevice, SiteDraft
 from commonwatt.site.places import load_site
 from commonwatt.street.backup import KEY_FILE
 from harness.console import Browser, Client, text_of
@@ -124,7 +125,7 @@ def test_five_steps_make_a_street_and_each_change_is_recorded(
     assert admin.get("/console/setup").headers["location"] == "/console/setup/done"
     done = text_of(admin.get("/console/setup/done"))
     assert "Sunny Lane, Vienna, EUR" in done
-    assert "battery, one device; complete · account 50001, invite the resident" in " ".join(done.split()), done
+    assert "battery, washer; complete · account 50001, invite the resident" in " ".join(done.split()), done
     assert "/console/users?account=50001&amp;display=Home+1#invite" in admin.get("/console/setup/done").text
     draft = SiteDraft(site)
     assert draft.is_sharing("street")
@@ -155,11 +156,13 @@ def test_refused_device_keeps_what_was_typed_and_says_why_at_its_own_card(admin:
     assert re.search(r'name="minimum_percent"[^>]*value="35"', card)
     assert re.search(r'name="share"[^>]*checked', card)
     assert '<option selected="">Home 1</option>' in card
-    assert "capacity: a battery needs its capacity" in text_of(answer)
+    assert "Capacity: a battery needs its capacity" in text_of(answer)
     assert "aria-invalid" not in form_of(answer.text, SUN)
     assert "Home: choose the home of the device" in text_of(place(admin, SUN, home=""))
     place(admin, SUN)
-    assert "it is in Home 1 already" in text_of(place(admin, SUN, home="Home 2"))
+    again = place(admin, SUN, home="Home 2")
+    assert "“roof” is in Home 1 already; remove it there first. Nothing was changed." in text_of(again)
+    assert '<option selected="">Home' not in again.text, "no other card has the home that was chosen for this one"
     assert (site / "site.toml").read_text() != before
 
 
@@ -167,7 +170,7 @@ def test_refused_broker_keeps_its_address_and_never_shows_the_password(admin: Br
     fields = {"address": "192.168.1.20:1883", "user": "", "password": "hidden-word"}
     answer = admin.post("/console/setup/broker", fields)
     assert answer.status_code == 422
-    assert "a password needs its user name" in text_of(answer)
+    assert "A password needs its user name" in text_of(answer)
     assert 'value="192.168.1.20:1883"' in answer.text
     assert "hidden-word" not in answer.text
     assert SiteDraft(site).source("street") is None
@@ -213,7 +216,7 @@ def test_battery_that_nothing_ends_offers_no_promise_and_says_so(admin: Browser,
     card = form_of(admin.get(DEVICES).text, BATTERY)
     assert 'name="share"' not in card
     assert "Nothing ends it if this computer dies: it does not share" in card
-    assert "nothing ends it if this computer dies" in text_of(place(admin, BATTERY, capacity_kwh="5", share="true"))
+    assert "Nothing ends it if this computer dies" in text_of(place(admin, BATTERY, capacity_kwh="5", share="true"))
     place(admin, BATTERY, capacity_kwh="5")
     assert "battery 5 kWh, does not share: nothing ends it if we die" in text_of(admin.get(DEVICES))
 
@@ -379,14 +382,18 @@ def test_broker_that_refuses_and_a_street_without_devices_say_what_to_look_at(
     admin: Browser, found: dict[str, Any]
 ) -> None:
     admin.post("/console/setup/broker", {"address": "10.0.0.5"})
-    found["sources"] = [{"name": "", "address": "10.0.0.5:1883", "connected": False, "complaint": "not authorised"}]
+    refusal = "the broker refused it: Not authorized"
+    found["sources"] = [{"name": "", "address": "10.0.0.5:1883", "connected": False, "complaint": refusal}]
     found["cards"] = found["unknown"] = []
     found["fault"] = "the adapter does not answer"
     assert "No answer : the adapter does not answer." in text_of(admin.get("/console/setup/broker"))
     found["fault"] = ""
     page = text_of(admin.get("/console/setup/broker"))
-    assert "No connection to 10.0.0.5:1883 : not authorised." in page
-    assert "Are user and password those of the broker" in page
+    assert "No connection to 10.0.0.5:1883 : the broker refused it: Not authorized." in page
+    assert ("Are user and password those of the broker" in page, "firewall" in page) == (True, False)
+    found["sources"][0]["complaint"] = "[Errno 111] Connection refused"
+    page = text_of(admin.get("/console/setup/broker"))
+    assert ("user and password" in page, "firewall" in page) == (False, True)
     assert "No device is found yet." in text_of(admin.get(DEVICES))
     found["sources"][0]["complaint"] = "not connected yet"
     page = text_of(admin.get("/console/setup/broker"))
@@ -468,7 +475,7 @@ def test_backup_is_asked_for_under_a_passphrase_typed_twice_that_no_log_and_no_p
     assert "Back up now" not in admin.get(BACKUP).text
     assert "set a passphrase first" in text_of(admin.post(BACKUP))
     for fields, why in (
-        ({"passphrase": "too-short", "again": "too-short"}, "the passphrase needs at least 12 letters"),
+        ({"passphrase": "too-short", "again": "too-short"}, "The passphrase needs at least 12 letters"),
         ({"passphrase": WORDS, "again": WORDS.upper()}, "is another passphrase than the first one"),
     ):
         answer = admin.post(f"{BACKUP}/passphrase", fields)
@@ -524,6 +531,7 @@ FORMS: dict[str, dict[str, str]] = {
         "unit": "kwh",
     },
     "devices/ignore": {"card": "x"},
+    "devices/change": {"device": BATTERY["key"], "capacity_kwh": "5", "minimum_percent": "50", "share": "true"},
     "devices/exchange": {"device": BATTERY["key"], "card": SUN["key"]},
     "devices/remove": {"device": "x"},
     "homes/rename": {"home": "Home 1", "name": "x"},
@@ -548,18 +556,95 @@ def test_wrong_input_of_each_form_is_refused_with_a_sentence_or_harmless(admin: 
             SiteDraft(site).homes("street")
 
 
+def battery(home: str = "H", title: str = "B", *, may_give: bool = True) -> PlacedDevice:
+    told = ("share",) if may_give else ()
+    return PlacedDevice(
+        key=title, title=title, home=home, role="battery", meters=(7,), account=1, minimum_percent=50, told=told
+    )
+
+
 @pytest.mark.parametrize(
-    ("level", "may_give", "says"),
+    ("facts", "may_give", "says"),
     [
-        (64.0, True, "H gives: its battery is at 64 %, above its minimum of 50 %."),
-        (64.0, False, "H gives nothing: its battery is at 64 %, and may not be told to give."),
-        (31.4, False, "H receives: its battery is at 31 %, below its minimum of 50 %."),
-        (50.0, True, "H neither gives nor receives: its battery is at its minimum of 50 %."),
-        (None, True, "H: its battery's level is not known yet."),
+        ({"level_percent": 64.0}, True, "H gives: its battery is at 64 %, above its minimum of 50 %."),
+        ({"level_percent": 64.0}, False, "H gives nothing: its battery is at 64 %, and may not be told to give."),
+        ({"level_percent": 31.4}, False, "H receives: its battery is at 31 %, below its minimum of 50 %."),
+        ({"level_percent": 50.0}, True, "H neither gives nor receives: its battery is at its minimum of 50 %."),
+        ({}, True, "H: its battery's level is not known yet."),
+        ({"level_percent": 64.0, "age_s": 700}, True, "H: its battery's level is not known yet."),
     ],
 )
-def test_who_would_help_whom_is_one_sentence_each(level: float | None, says: str, *, may_give: bool) -> None:
-    assert [words for _, words in cards.helping([("H", level, 50, may_give)])] == [says]
+def test_who_would_help_whom_is_one_sentence_each(facts: dict[str, Any], says: str, *, may_give: bool) -> None:
+    by_key = {"B": solo("victron", "B") | facts}
+    assert [words for _, words in cards.helping([battery(may_give=may_give)], by_key, None)] == [says]
+
+
+def test_two_batteries_of_a_home_are_told_apart() -> None:
+    placed = [battery(title="cellar"), battery(title="attic"), battery("Other", "barn")]
+    says = [words.partition(":")[0] for _, words in cards.helping(placed, {}, None)]
+    assert says == ["H, cellar", "H, attic", "Other"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "power_w", "says"),
+    [
+        ("obeys", -800.0, "H is told to give, and obeys: its battery is at 64 % and gives 0.8 kW."),
+        ("asked", 0.0, "H is told to give, and has not shown yet that it obeys: its battery is at 64 %."),
+        ("disobeys", None, "H is told to give, and does not obey: its battery is at 64 %."),
+        ("off", None, "H may give: its battery is at 64 %, above its minimum of 50 %."),
+    ],
+)
+def test_while_the_street_shares_it_is_said_who_is_told_and_obeys(stage: str, power_w: float | None, says: str) -> None:
+    state = DeviceState(stage=Stage(stage), since=NOW, failsafe="will", failsafe_s=60)
+    told = {7: ForeignDevice(name="B", preset="victron", states={"share": state})}
+    by_key = {"B": solo("victron", "B") | {"level_percent": 64.0, "power_w": power_w}}
+    assert [words for _, words in cards.helping([battery()], by_key, told)] == [says]
+
+
+def test_placed_battery_is_changed_without_being_removed(admin: Browser, site: Path, database: Database) -> None:
+    place(admin, BATTERY, capacity_kwh="10,2")
+    assert "Home 1 · battery 10.2 kWh, does not share" in text_of(admin.get(f"{DEVICES}?shown=placed"))
+    said = {"device": BATTERY["key"], "capacity_kwh": "9.6", "minimum_percent": "30", "share": "true"}
+    assert admin.post(f"{DEVICES}/change", said).headers["location"] == f"{DEVICES}?microgrid=street&shown=placed"
+    (now,) = SiteDraft(site).devices("street")
+    assert (now.capacity_wh, now.minimum_percent, now.told) == (9_600, 30, ("share",))
+    assert BATTERY["share"]["topic"] in recorded(database)[-1][2]
+    page = text_of(admin.get(f"{DEVICES}?shown=placed"))
+    assert "battery 9.6 kWh, may share" in page, "sharing is off"
+    del said["share"]
+    assert admin.post(f"{DEVICES}/change", said).status_code == 303
+    assert SiteDraft(site).devices("street")[0].told == ()
+
+
+def test_only_devices_that_fit_are_offered_in_exchange(admin: Browser, found: dict[str, Any]) -> None:
+    place(admin, grid("p1"))
+    page = f"{DEVICES}?shown=placed"
+    assert "No other device is found that fits." in text_of(admin.get(page))
+    assert "It takes the place" not in text_of(admin.get(page))
+    found["cards"].append(grid("p2"))
+    offered = re.findall(r'<option value="([^"]*)', admin.get(page).text)
+    assert offered == [grid("p2")["key"]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("999999", "Capacity: a battery has 0.1 to 100,000 kWh; it stands on its label."),
+        ("0", "Capacity: a battery has 0.1 to 100,000 kWh; it stands on its label."),
+        ("1.234,5", "Capacity: is no number; type one such as 10.2."),
+        ("letters", "Capacity: is no number; type one such as 10.2."),
+    ],
+)
+def test_wrong_capacity_is_refused_in_words_and_stands_there_again(admin: Browser, typed: str, says: str) -> None:
+    answer = place(admin, BATTERY, capacity_kwh=typed)
+    assert (answer.status_code, says in text_of(answer)) == (422, True), text_of(answer)
+    assert re.search(rf'name="capacity_kwh"[^>]*value="{typed}"', form_of(answer.text, BATTERY))
+
+
+def test_device_is_called_once_by_its_maker_and_name() -> None:
+    names = [("openWB", "4"), ("OpenDTU 1141", "1141"), ("evcc", "evcc")]
+    called = [cards.name_of({"title": title, "name": name}) for title, name in names]
+    assert called == ["openWB “4”", "OpenDTU 1141", "evcc"]
 
 
 @pytest.mark.parametrize(
@@ -569,7 +654,8 @@ def test_who_would_help_whom_is_one_sentence_each(level: float | None, says: str
         ({"power_w": -1900.0}, ("1.9 kW", "gives")),
         ({"power_w": 1900.0, "role": "sun"}, ("1.9 kW", "makes")),
         ({"level_percent": 64.0, "power_w": -800.0}, ("64 %", "gives 0.8 kW")),
-        ({"level_percent": 64.0}, ("64 %", "full")),
+        ({"level_percent": 64.0}, ("64 %", "its level")),
+        ({"level_percent": 64.0, "power_w": 0.0, "age_s": 600}, ("64 %", "10 min ago")),
         ({"total_kwh": 8412.64}, ("8,412.6", "kWh in total")),
         ({}, ("", "no number yet")),
     ],

@@ -10,8 +10,13 @@ document.addEventListener("input", (event) => {
   if (part) part.dataset.used = "yes";
 });
 for (const refused of document.querySelectorAll('[role="alert"] + [data-live]')) refused.dataset.used = "yes";
+let asks = false;
 async function anew() {
-  if (document.hidden) return;
+  if (document.hidden || asks) return;
+  asks = true;
+  await renew().finally(() => (asks = false));
+}
+async function renew() {
   const asked = { method: "POST", body: new URLSearchParams(new FormData(look)), redirect: "manual" };
   const answer = await fetch(look.action, asked).then(() => fetch(look.dataset.page)).catch(() => null);
   if (!answer || !answer.ok || answer.redirected) return;
@@ -30,7 +35,9 @@ if (look) {
   // After a device is placed, the next ones are where they were.
   if (!document.querySelector('[role="alert"]')) scrollTo(0, sessionStorage.getItem(location.href));
   addEventListener("pagehide", () => sessionStorage.setItem(location.href, scrollY));
+  anew();
   setInterval(anew, 5000);
+  setInterval(() => document.querySelector(".soon") && anew(), 1000);
 }
 let pointed;
 function choose(card) {
