@@ -7,7 +7,6 @@ as a house's do in a town; what finds that taken, and a load, has a meter of its
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -192,7 +191,7 @@ class SiteDraft:
         minimum_percent: int = 50,
         told: tuple[str, ...] = (),
     ) -> None:
-        """Place a discovered device (docs/protocol.md) in a home.
+        """Place a discovered device (docs/protocol.md) in a home; a battery that is there is changed.
 
         Raises:
             ConfigError: It is placed already, does not measure what the role needs, or may not be told that.
@@ -201,12 +200,13 @@ class SiteDraft:
             raise ConfigError(f"home: choose the home of the device; its name {fault}")
         home, key = home.strip(), _key_of(card["meter"])
         same = [one for one in self.devices(microgrid) if one.key == key]
-        if there := next((one for one in same if one.role == role or one.home != home), None):
+        is_there = role == "battery" and any((one.role, one.home) == (role, home) for one in same)
+        if there := next((one for one in same if (one.role == role and not is_there) or one.home != home), None):
             raise ConfigError(f"“{there.title}” is in {there.home} already; remove it there first")
         _check(card, role, capacity_wh, told)
         device = dict(card["meter"]) | {"name": str(card["name"])[:LONGEST]}
         device |= {"counts": _COUNTS[role]} if role in _COUNTS else {}
-        device |= {"obeys": list(told)} if told and role == "load" else {}
+        device |= {"obeys": list(told)} if told else {}
         own = [meter for meter in self._meters(microgrid) if meter.town["location"] == home]
         if role == "grid":
             if any(meter.has("grid") for meter in own):
@@ -220,49 +220,23 @@ class SiteDraft:
         else:
             # Its total counts up, whichever way our meter measures.
             device |= {"reads": "incoming" if card["incoming"] else "outgoing"} if role == "sun" else {}
-            is_sharing = self.is_sharing(microgrid)
-            meter = self._join(microgrid, home, device, sorted(_TYPES[role]))
+            device |= {"watts": watts_of(capacity_wh)} if capacity_wh is not None and told else {}
+            shares = bool(told) and self.is_sharing(microgrid)
+            if is_there:
+                meter, before = next(one for one in self._of(microgrid, key) if _role_of(one[1]) == role)
+                for name in {"obeys", "watts"} & before.keys():
+                    del before[name]
+                before |= device
+            else:
+                meter = self._join(microgrid, home, device, sorted(_TYPES[role]))
             if role == "battery" and capacity_wh is not None:
-                _set_battery(meter, device, capacity_wh, minimum_percent, told, is_sharing=is_sharing)
+                meter.adapter |= {"capacity_wh": capacity_wh, "minimum_percent": minimum_percent}
+                meter.town |= {"battery_capacity_mwh": capacity_wh * 1000, "shares": shares}
         self._add_rules(microgrid, card)
-
-    def change_battery(
-        self,
-        microgrid: str,
-        key: str,
-        card: Mapping[str, Any],
-        *,
-        capacity_wh: int,
-        minimum_percent: int,
-        told: tuple[str, ...],
-    ) -> PlacedDevice:
-        """Change what a person said of a placed battery, and return it as it was."""
-        before, is_sharing = self.device(microgrid, key), self.is_sharing(microgrid)
-        _check(card, "battery", capacity_wh, told)
-        for meter, device in self._of(microgrid, key):
-            if _role_of(device) == "battery":
-                _set_battery(meter, device, capacity_wh, minimum_percent, told, is_sharing=is_sharing)
-        return before
 
     def exchange(self, microgrid: str, key: str, card: Mapping[str, Any], now: EpochSeconds) -> PlacedDevice:
         """Put a new device in the place of one, and return that: registers begin anew from now, home and role stay."""
-        before = self.device(microgrid, key)
-        self._check_exchange(microgrid, key, card)
-        for _, device in self._of(microgrid, key):
-            exchanged = datetime.fromtimestamp(now, UTC)
-            device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
-        self._add_rules(microgrid, card)
-        return before
-
-    def fits(self, microgrid: str, key: str, card: Mapping[str, Any]) -> bool:
-        """Return whether a discovered device may take the place of one."""
-        with suppress(ConfigError):
-            self._check_exchange(microgrid, key, card)
-            return card["role"] != "battery" or self.device(microgrid, key).role == "battery"
-        return False
-
-    def _check_exchange(self, microgrid: str, key: str, card: Mapping[str, Any]) -> None:
-        new = _key_of(card["meter"])
+        before, new = self.device(microgrid, key), _key_of(card["meter"])
         if new != key and any(one.key == new for one in self.devices(microgrid)):
             raise ConfigError("the new device is placed already; remove it there first")
         for meter, device in self._of(microgrid, key):
@@ -270,6 +244,10 @@ class SiteDraft:
             _check(card, role, meter.adapter.get("capacity_wh"), tuple(device.get("obeys", ())))
             if role == "grid" and not card[meter.town["direction"]]:
                 raise ConfigError("the new device does not measure both directions, as the old one does")
+            exchanged = datetime.fromtimestamp(now, UTC)
+            device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
+        self._add_rules(microgrid, card)
+        return before
 
     def remove(self, microgrid: str, key: str) -> PlacedDevice:
         """Take a device out of its home, and return it. Readings of our meters that are ``gone`` with it stay."""
@@ -420,23 +398,6 @@ def watts_of(capacity_wh: int) -> int:
     return max(200, min(3000, capacity_wh // 500 * 100))
 
 
-def _set_battery(
-    meter: _HomeMeter,
-    device: dict[str, Any],
-    capacity_wh: int,
-    minimum_percent: int,
-    told: tuple[str, ...],
-    *,
-    is_sharing: bool,
-) -> None:
-    """Set what a person says of a battery, in its tables."""
-    for name in ("obeys", "watts"):
-        device.pop(name, None)
-    device |= {"obeys": list(told), "watts": watts_of(capacity_wh)} if told else {}
-    meter.adapter |= {"capacity_wh": capacity_wh, "minimum_percent": minimum_percent}
-    meter.town |= {"battery_capacity_mwh": capacity_wh * 1000, "shares": bool(told) and is_sharing}
-
-
 def _key_of(device: Mapping[str, Any]) -> str:
     """Return what tells a device from others: preset, source and channel."""
     return f"{device['preset']} {device.get('source', '')} {device.get('channel', '0')}"
@@ -465,11 +426,9 @@ def _check(card: Mapping[str, Any], role: str, capacity_wh: int | None, told: tu
         raise ConfigError("it publishes no total of its energy: it can't be a load here")
     if role == "battery":
         if card["level_percent"] is None:
-            raise ConfigError("it shows no level, so it can't be a battery; does it publish its charge in percent?")
-        if not capacity_wh:
+            raise ConfigError("it shows no level: it can't be a battery; does it publish its charge in percent?")
+        if capacity_wh is None or not 100 <= capacity_wh <= 100_000_000:
             raise ConfigError("capacity_kwh: a battery needs its capacity; it stands on its label")
-        if not 100 <= capacity_wh <= 100_000_000:
-            raise ConfigError("capacity_kwh: a battery has 0.1 to 100,000 kWh")
     for kind, needed in (("share", "battery"), ("reduce", "load")):
         offered = card.get(kind)
         if kind in told and role != needed:

@@ -41,7 +41,6 @@ ACTIONS: Mapping[str, str] = {
     "setup.broker": "chose the broker of devices",
     "setup.place": "placed a device in a home",
     "setup.ignore": "ignored a number of a device",
-    "setup.change": "changed a placed battery",
     "setup.exchange": "exchanged a device",
     "setup.remove": "removed a device",
     "setup.rename": "renamed a home",

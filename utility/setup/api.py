@@ -1,13 +1,12 @@
 """The setup's actions by the API, from forms and by ``commonwatt do``: they write the site file of the street."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from fastapi import HTTPException
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import is_loopback
@@ -30,19 +29,8 @@ _OF = "microgrid={asked.microgrid}"
 _RIGHT = Right.SET_UP_STREET
 
 
-def _typed_kwh(given: object) -> Decimal:
-    """Return a capacity as a person types it, with a point or a comma."""
-    try:
-        kwh = Decimal(str(given).strip().replace(",", "."))
-        if Decimal("0.1") <= kwh <= 100_000:
-            return kwh
-    except InvalidOperation:
-        raise PydanticCustomError("kwh", "is no number; type one such as 10.2") from None
-    raise PydanticCustomError("kwh", "a battery has 0.1 to 100,000 kWh; it stands on its label")
-
-
-_Kwh = Annotated[Decimal, BeforeValidator(_typed_kwh), Field(ge=Decimal("0.1"), le=100_000)]
-_Currency = Annotated[str, BeforeValidator(lambda given: str(given).upper()), Field(pattern="^[A-Z]{3}$")]
+_Kwh = Annotated[Decimal, BeforeValidator(lambda given: str(given).strip().replace(",", "."))]
+_Currency = Annotated[str, BeforeValidator(lambda given: str(given).upper())]
 
 
 class Described(RequestBody):
@@ -50,7 +38,7 @@ class Described(RequestBody):
 
     name: str = Field(max_length=60, description="The street's name.")
     timezone: str = Field(max_length=64, description="Its time zone, such as `Europe/Berlin`.")
-    currency: _Currency = Field("EUR", description="The currency of its residents, ISO 4217.")
+    currency: _Currency = Field("EUR", pattern="^[A-Z]{3}$", description="The currency of its residents, ISO 4217.")
     language: Literal["en", "de", "es"] = Field("en", description="The language of its residents.")
 
 
@@ -74,19 +62,14 @@ class Ignoring(OfMicrogrid):
     card: str = Field(max_length=600, description="The key of its card, of the newest discovery.")
 
 
-class OfBattery(OfMicrogrid):
-    """What a person says of a battery."""
-
-    capacity_kwh: _Kwh | None = Field(None, description="A battery's capacity.")
-    minimum_percent: int = Field(50, ge=0, le=100, description="What a battery keeps at least.")
-    share: bool = Field(False, description="Whether its battery may be told to give to neighbours.")
-
-
-class Placing(Ignoring, OfBattery):
+class Placing(Ignoring):
     """A discovered device with what a person says of it."""
 
     home: str = Field("", max_length=40, description="The home's name.")
     role: Literal["", "grid", "sun", "battery", "load"] = Field("", description="What it measures.")
+    capacity_kwh: _Kwh | None = Field(None, ge=0.1, le=100_000, description="A battery's capacity.")
+    minimum_percent: int = Field(50, ge=0, le=100, description="What a battery keeps at least.")
+    share: bool = Field(False, description="Whether its battery may be told to give to neighbours.")
     reduce: bool = Field(False, description="Whether it may be told to use less.")
     unit: Literal["", "wh", "kwh", "pulses"] = Field("", description="What a number without a preset counts.")
 
@@ -95,10 +78,6 @@ class Removing(OfMicrogrid):
     """A placed device that is removed."""
 
     device: str = Field(max_length=600, description="The key of the placed device.")
-
-
-class Changing(Removing, OfBattery):
-    """A placed battery with what a person says of it now."""
 
 
 class Exchanging(Removing, Ignoring):
@@ -186,7 +165,7 @@ def look(act: Act, asked: Looking) -> str:
 
 @ACTIONS.add("/setup/devices/place", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)
 def place(act: Act, asked: Placing) -> str:
-    """Place a discovered device in a home."""
+    """Place a discovered device in a home; a battery that is there is changed."""
     site_of(act.api)
     card = card_of(act.database, asked.microgrid, asked.card, asked.unit)
     is_battery = asked.role == "battery"
@@ -198,21 +177,6 @@ def place(act: Act, asked: Placing) -> str:
     with _change(act, "setup.place", asked.card, after) as draft:
         draft.place(asked.microgrid, card, told=told, **how)
     return f"{name_of(card)} is placed in {asked.home}."
-
-
-@ACTIONS.add("/setup/devices/change", _RIGHT, back=f"{_PAGE}/devices?{_OF}&shown=placed", refused=422)
-def change(act: Act, asked: Changing) -> str:
-    """Change a placed battery's capacity, its minimum, and whether it may be told to give to neighbours."""
-    card = card_of(act.database, asked.microgrid, asked.device)
-    how = {"capacity_wh": int(1000 * (asked.capacity_kwh or 0)), "minimum_percent": asked.minimum_percent}
-    after = {
-        "microgrid": asked.microgrid,
-        **how,
-        "told": [card["share"]["topic"]] if asked.share and card["share"] else [],
-    }
-    with _change(act, "setup.change", asked.device, after) as draft:
-        draft.change_battery(asked.microgrid, asked.device, card, told=("share",) if asked.share else (), **how)
-    return f"{name_of(card)} is changed."
 
 
 @ACTIONS.add("/setup/devices/ignore", _RIGHT, back=f"{_PAGE}/devices?{_OF}", refused=422)

@@ -14,10 +14,7 @@ ICONS = {"grid": "utility-pole", "sun": "sun", "battery": "battery-charging", "l
 FLOWS = {"grid": "grid", "sun": "sun", "battery": "battery", "load": "use"}  # the colour of each role
 CHIPS = {"grid": "grid", "sun": "sun", "battery": "battery", "load": "one device"}
 _MEASURES = {"grid": "grid meter", "sun": "sun", "battery": "battery", "load": "one device"}
-OLD_S, LOST_S = (
-    120,
-    600,
-)  # seconds from which a card's number is old, so that its age is said, and from which it is none
+OLD_S, LOST_S = 120, 600  # seconds from which a number's age is said, and from which a level is none
 _STAGES = {
     Stage.ASKED: ("idle", "is told to give, and has not shown yet that it obeys"),
     Stage.OBEYS: ("good", "is told to give, and obeys"),
@@ -36,8 +33,15 @@ def roles_of(card: Card) -> list[str]:
 
 def name_of(card: Card) -> str:
     """Return what a device is called: its maker, and its own name unless that says it already."""
-    name, title = str(card["name"]), str(card["title"])
-    return title if name in title.split() or name == title or not name else f"{title} “{name}”"
+    name, title = card["name"], card["title"]
+    return title if name in ("", title, *title.split()) else f"{title} “{name}”"
+
+
+def fitting(one: PlacedDevice, found: Iterable[Card]) -> list[Card]:
+    """Return the devices that may take the place of one."""
+    is_battery, both = one.role == "battery", one.role == "grid" and len(one.meters) > 1
+    fits = [card for card in found if (one.role in roles_of(card) if is_battery else card["role"] != "battery")]
+    return [card for card in fits if not both or (card["incoming"] and card["outgoing"])]
 
 
 def measures(card: Card) -> str:
@@ -143,21 +147,21 @@ def helping(
         who, least, card = one.home, one.minimum_percent or 0, by_key.get(one.key) or {}
         if homes[who] > 1:
             who += f", {one.title}"
-        level, power = card.get("level_percent"), card.get("power_w")
-        states = [told[meter].states for meter in one.meters if meter in told] if told is not None else []
-        stage = next((each["share"].stage for each in states if "share" in each), None)
-        if level is None or (card.get("age_s") or 0) > LOST_S:
+        level, power, age_s = card.get("level_percent"), card.get("power_w") or 0, card.get("age_s") or 0
+        at = f"at {level or 0:.0f} %" + (f" ({age_s // 60} min ago)" if age_s > OLD_S else "")
+        states = [told[meter].states.get("share") for meter in one.meters if meter in told] if told else []
+        state, does = _STAGES.get(next((each.stage for each in states if each), Stage.OFF), ("", ""))
+        if level is None or age_s > LOST_S:
             yield "idle", f"{who}: its battery's level is not known yet."
         elif level < least:
-            yield "warning", f"{who} receives: its battery is at {level:.0f} %, below its minimum of {least} %."
+            yield "warning", f"{who} receives: its battery is {at}, below its minimum of {least} %."
         elif "share" not in one.told:
-            yield "idle", f"{who} gives nothing: its battery is at {level:.0f} %, and may not be told to give."
-        elif told is not None and stage in _STAGES:
-            gives = f" and gives {-power / 1000:,.1f} kW" if power is not None and power < 0 else ""
-            state, does = _STAGES[stage]
-            yield state, f"{who} {does}: its battery is at {level:.0f} %{gives}."
+            yield "idle", f"{who} gives nothing: its battery is {at}, and may not be told to give."
+        elif does:
+            gives = f" and gives {-power / 1000:,.1f} kW" if power < 0 else ""
+            yield state, f"{who} {does}: its battery is {at}{gives}."
         elif level > least:
             verb = "gives" if told is None else "may give"
-            yield "good", f"{who} {verb}: its battery is at {level:.0f} %, above its minimum of {least} %."
+            yield "good", f"{who} {verb}: its battery is {at}, above its minimum of {least} %."
         else:
             yield "idle", f"{who} neither gives nor receives: its battery is at its minimum of {least} %."

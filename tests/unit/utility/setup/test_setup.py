@@ -531,7 +531,6 @@ FORMS: dict[str, dict[str, str]] = {
         "unit": "kwh",
     },
     "devices/ignore": {"card": "x"},
-    "devices/change": {"device": BATTERY["key"], "capacity_kwh": "5", "minimum_percent": "50", "share": "true"},
     "devices/exchange": {"device": BATTERY["key"], "card": SUN["key"]},
     "devices/remove": {"device": "x"},
     "homes/rename": {"home": "Home 1", "name": "x"},
@@ -571,6 +570,11 @@ def battery(home: str = "H", title: str = "B", *, may_give: bool = True) -> Plac
         ({"level_percent": 31.4}, False, "H receives: its battery is at 31 %, below its minimum of 50 %."),
         ({"level_percent": 50.0}, True, "H neither gives nor receives: its battery is at its minimum of 50 %."),
         ({}, True, "H: its battery's level is not known yet."),
+        (
+            {"level_percent": 64.0, "age_s": 310},
+            True,
+            "H gives: its battery is at 64 % (5 min ago), above its minimum of 50 %.",
+        ),
         ({"level_percent": 64.0, "age_s": 700}, True, "H: its battery's level is not known yet."),
     ],
 )
@@ -604,15 +608,15 @@ def test_while_the_street_shares_it_is_said_who_is_told_and_obeys(stage: str, po
 def test_placed_battery_is_changed_without_being_removed(admin: Browser, site: Path, database: Database) -> None:
     place(admin, BATTERY, capacity_kwh="10,2")
     assert "Home 1 · battery 10.2 kWh, does not share" in text_of(admin.get(f"{DEVICES}?shown=placed"))
-    said = {"device": BATTERY["key"], "capacity_kwh": "9.6", "minimum_percent": "30", "share": "true"}
-    assert admin.post(f"{DEVICES}/change", said).headers["location"] == f"{DEVICES}?microgrid=street&shown=placed"
+    said = {"capacity_kwh": "9.6", "minimum_percent": "30", "share": "true"}
+    assert place(admin, BATTERY, **said).status_code == 303
     (now,) = SiteDraft(site).devices("street")
     assert (now.capacity_wh, now.minimum_percent, now.told) == (9_600, 30, ("share",))
     assert BATTERY["share"]["topic"] in recorded(database)[-1][2]
     page = text_of(admin.get(f"{DEVICES}?shown=placed"))
     assert "battery 9.6 kWh, may share" in page, "sharing is off"
     del said["share"]
-    assert admin.post(f"{DEVICES}/change", said).status_code == 303
+    assert place(admin, BATTERY, **said).status_code == 303
     assert SiteDraft(site).devices("street")[0].told == ()
 
 
@@ -629,10 +633,10 @@ def test_only_devices_that_fit_are_offered_in_exchange(admin: Browser, found: di
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        ("999999", "Capacity: a battery has 0.1 to 100,000 kWh; it stands on its label."),
-        ("0", "Capacity: a battery has 0.1 to 100,000 kWh; it stands on its label."),
-        ("1.234,5", "Capacity: is no number; type one such as 10.2."),
-        ("letters", "Capacity: is no number; type one such as 10.2."),
+        ("999999", "Capacity: must be at most 100000."),
+        ("0", "Capacity: must be at least 0.1."),
+        ("1.234,5", "Capacity: must be an amount such as 12.50."),
+        ("letters", "Capacity: must be an amount such as 12.50."),
     ],
 )
 def test_wrong_capacity_is_refused_in_words_and_stands_there_again(admin: Browser, typed: str, says: str) -> None:
