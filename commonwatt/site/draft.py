@@ -148,7 +148,7 @@ class SiteDraft:
     def describe(self, *, name: str, timezone: str, currency: str | None = None, language: str | None = None) -> None:
         """Set what the street is called, where it is, and how its residents read and count."""
         if fault := _fault(name):
-            raise ConfigError(f"the name {fault}")
+            raise ConfigError(f"The name {fault}")
         chosen = {key: value for key, value in (("currency", currency), ("language", language)) if value}
         self._site.setdefault("town", {}).update(name=name.strip(), timezone=timezone, **chosen)
 
@@ -160,9 +160,9 @@ class SiteDraft:
             host, port = address, str(PORT)
         host = host.strip("[]")
         if not 0 < int(port) < 65536:
-            raise ConfigError("the broker's port is a number up to 65535; mostly 1883")
+            raise ConfigError("The broker's port is a number up to 65535; mostly 1883")
         if fault := host_fault(host):
-            raise ConfigError(f"the broker's address {fault}; such as 192.168.1.20")
+            raise ConfigError(f"The broker's address {fault}; such as 192.168.1.20")
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         plain = {} if is_loopback(address) else {"plain_text": True}
         before = self.source(microgrid) or {}
@@ -172,11 +172,11 @@ class SiteDraft:
         if user.strip():
             kept = before.get("password") if before.get("user") == user.strip() else None
             if not password and kept is None:
-                raise ConfigError("a user name needs its password")
+                raise ConfigError("A user name needs its password")
             source |= {"user": user.strip(), "password": PASSWORD}
         if password:
             if not user.strip():
-                raise ConfigError("a password needs its user name")
+                raise ConfigError("A password needs its user name")
             self._passwords[self._path.parent / microgrid / PASSWORD] = password
         self._adapter(microgrid)["source"] = [source]
 
@@ -238,12 +238,12 @@ class SiteDraft:
         """Put a new device in the place of one, and return that: registers begin anew from now, home and role stay."""
         before, new = self.device(microgrid, key), _key_of(card["meter"])
         if new != key and any(one.key == new for one in self.devices(microgrid)):
-            raise ConfigError("the new device is placed already; remove it there first")
+            raise ConfigError("The new device is placed already; remove it there first")
         for meter, device in self._of(microgrid, key):
             role = _role_of(device)
             _check(card, role, meter.adapter.get("capacity_wh"), tuple(device.get("obeys", ())))
             if role == "grid" and not card[meter.town["direction"]]:
-                raise ConfigError("the new device does not measure both directions, as the old one does")
+                raise ConfigError("The new device does not measure both directions, as the old one does")
             exchanged = datetime.fromtimestamp(now, UTC)
             device |= dict(card["meter"]) | {"name": str(card["name"])[:LONGEST], "exchanged": exchanged}
         self._add_rules(microgrid, card)
@@ -268,13 +268,13 @@ class SiteDraft:
     def rename(self, microgrid: str, home: str, name: str) -> None:
         """Give a home another name."""
         if fault := _fault(name):
-            raise ConfigError(f"the name {fault}")
+            raise ConfigError(f"The name {fault}")
         every = self._meters(microgrid)
         names = {meter.town["location"] for meter in every}
         if home not in names:
-            raise ConfigError("there is no such home any more; look again")
+            raise ConfigError("There is no such home any more; look again")
         if name.strip() in names - {home}:
-            raise ConfigError(f"another home is called {name.strip()} already")
+            raise ConfigError(f"Another home is called {name.strip()} already")
         for meter in every:
             if meter.town["location"] == home:
                 meter.town["location"] = name.strip()
@@ -283,7 +283,7 @@ class SiteDraft:
         """Let the batteries that may be told to share do so, or none."""
         sharers = self._sharers(microgrid)
         if on and not sharers:
-            raise ConfigError("no battery may be told to share yet: place one under Devices, and tick what it may do")
+            raise ConfigError("No battery may be told to share yet: place one under Devices, and tick what it may do")
         for meter in sharers:
             meter.town["shares"] = on
 
@@ -308,7 +308,7 @@ class SiteDraft:
                 raise ConfigError(str(error).rpartition("[[meter]] ")[2].replace(f"{path}: ", "")) from error
         with only_one(self._path, "another page"):
             if read_text(self._path) != self._read:
-                raise ConfigError("another person changed it meanwhile; look again")
+                raise ConfigError("Another person changed it meanwhile; look again")
             for file, password in self._passwords.items():
                 file.parent.mkdir(mode=0o700, exist_ok=True)
                 write_private(file, password + "\n")
@@ -421,17 +421,17 @@ def _check(card: Mapping[str, Any], role: str, capacity_wh: int | None, told: tu
         raise ConfigError("role: choose what it measures")
     measured = {*card["incoming"], *card["outgoing"]}
     if role in ("grid", "sun") and "through" not in measured and (role == "grid" or "generation" not in measured):
-        raise ConfigError("it publishes neither energy nor power that we can read: it can't be a meter")
+        raise ConfigError("It publishes neither energy nor power that we can read: it can't be a meter")
     if role == "load" and "register" not in card["incoming"]:
-        raise ConfigError("it publishes no total of its energy: it can't be a load here")
+        raise ConfigError("It publishes no total of its energy: it can't be a load here")
     if role == "battery":
         if card["level_percent"] is None:
-            raise ConfigError("it shows no level: it can't be a battery; does it publish its charge in percent?")
+            raise ConfigError("It shows no level: it can't be a battery; does it publish its charge in percent?")
         if capacity_wh is None or not 100 <= capacity_wh <= 100_000_000:
             raise ConfigError("capacity_kwh: a battery needs its capacity; it stands on its label")
     for kind, needed in (("share", "battery"), ("reduce", "load")):
         offered = card.get(kind)
         if kind in told and role != needed:
-            raise ConfigError(f"only a {needed} may be told that")
+            raise ConfigError(f"Only a {needed} may be told that")
         if kind in told and (offered is None or offered["ends"] == "none"):
-            raise ConfigError("nothing ends it if this computer dies, so it is not told that")
+            raise ConfigError("Nothing ends it if this computer dies, so it is not told that")

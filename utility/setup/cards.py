@@ -6,9 +6,9 @@ from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.commands import ForeignDevice, Stage
-from commonwatt.site.draft import PlacedDevice
 
 Card = Mapping[str, Any]  # of a discovery, as the adapter answers it
+PlacedDevice = Any  # of a ``SiteDraft``, which reads files: a rule imports none of it
 
 ICONS = {"grid": "utility-pole", "sun": "sun", "battery": "battery-charging", "load": "house"}
 FLOWS = {"grid": "grid", "sun": "sun", "battery": "battery", "load": "use"}  # the colour of each role

@@ -126,8 +126,8 @@ def test_batteries_share_only_after_a_person_said_so_and_those_without_an_end_ne
     [
         (BATTERY, {"role": "battery"}, "needs its capacity"),
         (SUN, {"role": "battery", "capacity_wh": 5_000}, "shows no level"),
-        (BATTERY | {"share": None}, {"role": "battery", "capacity_wh": 5_000, "told": ("share",)}, "nothing ends it"),
-        (SUN, {"role": "sun", "told": ("share",)}, "only a battery"),
+        (BATTERY | {"share": None}, {"role": "battery", "capacity_wh": 5_000, "told": ("share",)}, "Nothing ends it"),
+        (SUN, {"role": "sun", "told": ("share",)}, "Only a battery"),
         (card("tasmota", "x", incoming=[]), {"role": "grid"}, "neither energy nor power"),
         (card("tasmota", "x", incoming=["through"]), {"role": "load"}, "no total"),
         (grid("new"), {"role": "grid"}, "has a grid meter already"),
@@ -192,7 +192,7 @@ def test_a_home_is_renamed_unless_another_has_the_name(draft: SiteDraft) -> None
     draft.place("street", grid("p2"), home="Home 2", role="grid")
     draft.rename("street", "Home 1", "Miller")
     assert list(draft.homes("street")) == ["Miller", "Home 2", "Home 3"]
-    with pytest.raises(ConfigError, match="another home"):
+    with pytest.raises(ConfigError, match="Another home"):
         draft.rename("street", "Home 2", "Miller")
     draft.remove("street", "dsmr p1 0")
     assert {name: len(devices) for name, devices in draft.homes("street").items()} == {"Home 2": 1, "Home 3": 0}
@@ -232,7 +232,7 @@ def test_one_device_is_in_one_home_whatever_it_measures_there(draft: SiteDraft) 
     counter = card("counter-wh", "garage/counter/total")
     draft.place("street", counter, home="Home 1", role="load")
     for home, role in (("Home 2", "sun"), ("Home 1", "load")):
-        with pytest.raises(ConfigError, match="it is in Home 1 already"):
+        with pytest.raises(ConfigError, match="is in Home 1 already"):
             draft.place("street", counter, home=home, role=role)
     draft.place("street", counter, home="Home 1", role="sun")
     assert [(one.home, one.role) for one in draft.devices("street")] == [("Home 1", "load"), ("Home 1", "sun")]
@@ -243,7 +243,7 @@ def test_of_two_people_who_change_it_at_once_one_is_told(draft: SiteDraft, tmp_p
     draft.describe(name="One", timezone="Europe/Berlin")
     draft.save()
     other.describe(name="Two", timezone="Europe/Berlin")
-    with pytest.raises(ConfigError, match="another person changed it"):
+    with pytest.raises(ConfigError, match="Another person changed it"):
         other.save()
     assert tomllib.loads((tmp_path / "site.toml").read_text())["town"]["name"] == "One"
 

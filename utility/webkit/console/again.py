@@ -33,7 +33,6 @@ _FIELD = re.compile(
     r"(?(long)(?P<inside>.*?)(?P<end></(?P=long)>))(?P<label>(?:[^<]*</label>)?)",
     re.DOTALL,
 )
-_FIRST = re.compile(r"\A[a-z]+(?=[ ,:;])")
 _UNSHOWN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -154,7 +153,8 @@ def _filled(form: str, typed: Mapping[str, list[str]], faults: Mapping[str, str]
             head = _set(head, "aria-invalid", "true")
             head = _set(head, "aria-describedby", " ".join([*attrs.get("aria-describedby", "").split(), mark]))
             head = head if sentences else _set(head, "autofocus", "")
-            sentences.append(fault if kind == "checkbox" else f"{_called(form, match.start(), attrs)}: {fault}")
+            called = _called(form, match.start(), attrs)
+            sentences.append(fault if kind == "checkbox" else f"{called[:1].upper()}{called[1:]}: {fault}")
             note = f'<small id="{mark}" class="fault">{escape(_ended(fault[:1].upper() + fault[1:]))}</small>'
         return f"{head}{inside}{match['end'] or ''}{match['label']}{note}"
 
@@ -170,8 +170,7 @@ def _bare(text: str) -> str:
 
 
 def _ended(text: str) -> str:
-    """Return a sentence with its capital letter and its end; a name at its beginning stays."""
-    bare = _FIRST.sub(lambda word: word[0].capitalize(), _bare(text))
+    bare = _bare(text)
     return bare if bare.endswith("?") else f"{bare}."
 
 

@@ -475,7 +475,7 @@ def test_backup_is_asked_for_under_a_passphrase_typed_twice_that_no_log_and_no_p
     assert "Back up now" not in admin.get(BACKUP).text
     assert "set a passphrase first" in text_of(admin.post(BACKUP))
     for fields, why in (
-        ({"passphrase": "too-short", "again": "too-short"}, "The passphrase needs at least 12 letters"),
+        ({"passphrase": "too-short", "again": "too-short"}, "the passphrase needs at least 12 letters"),
         ({"passphrase": WORDS, "again": WORDS.upper()}, "is another passphrase than the first one"),
     ):
         answer = admin.post(f"{BACKUP}/passphrase", fields)
