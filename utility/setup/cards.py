@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.commands import ForeignDevice, Stage
+from commonwatt.protocol.commands import ForeignDevice, Kind, Stage
 
 Card = Mapping[str, Any]  # of a discovery, as the adapter answers it
 PlacedDevice = Any  # of a ``SiteDraft``, which reads files: a rule imports none of it
@@ -149,7 +149,7 @@ def helping(
             who += f", {one.title}"
         level, power, age_s = card.get("level_percent"), card.get("power_w") or 0, card.get("age_s") or 0
         at = f"at {level or 0:.0f} %" + (f" ({age_s // 60} min ago)" if age_s > OLD_S else "")
-        states = [told[meter].states.get("share") for meter in one.meters if meter in told] if told else []
+        states = [told[meter].states.get(Kind.SHARING) for meter in one.meters if meter in told] if told else []
         state, does = _STAGES.get(next((each.stage for each in states if each), Stage.OFF), ("", ""))
         if level is None or age_s > LOST_S:
             yield "idle", f"{who}: its battery's level is not known yet."

@@ -600,7 +600,7 @@ def test_two_batteries_of_a_home_are_told_apart() -> None:
 )
 def test_while_the_street_shares_it_is_said_who_is_told_and_obeys(stage: str, power_w: float | None, says: str) -> None:
     state = DeviceState(stage=Stage(stage), since=NOW, failsafe="will", failsafe_s=60)
-    told = {7: ForeignDevice(name="B", preset="victron", states={"share": state})}
+    told = {7: ForeignDevice(name="B", preset="victron", states={"sharing": state})}
     by_key = {"B": solo("victron", "B") | {"level_percent": 64.0, "power_w": power_w}}
     assert [words for _, words in cards.helping([battery()], by_key, told)] == [says]
 
