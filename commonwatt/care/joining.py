@@ -10,6 +10,7 @@ import binascii
 import json
 import ssl
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -40,7 +41,8 @@ def join(invitation: Invitation, machine: Machine, program: str, now: EpochSecon
         program: The version of this program.
 
     Raises:
-        ConfigError: The utility is another town's or answers wrongly, or the bundle does not fit to this machine.
+        ConfigError: It has joined by this code; the utility is another town's or answers wrongly, or the bundle does
+            not fit to this machine.
         CareRefused: The utility refused.
         CareUnreachable: It can't be reached.
     """
@@ -79,12 +81,20 @@ def _keys(invitation: Invitation, machine: Machine) -> dict[str, str]:
     path, code = machine.state / KEYS_FILE, digest(invitation.code.content)
     if path.exists():
         kept = read_object(path, "a file of keys", "delete it, and get a new label")
+        if kept == {"code": code}:
+            raise ConfigError("already joined here, by this label; nothing was changed")
         if kept.get("code") == code:
             return {name: str(kept[name]) for name in _FILES}
     keys = {name: new_key_pem() for name in _FILES}
-    with machine.folder(machine.state, machine.owner()) as folder:
-        replace_file(folder / KEYS_FILE, json.dumps({"code": code, **keys}, indent=1).encode())
+    keep(invitation, machine, keys)
     return keys
+
+
+def keep(invitation: Invitation, machine: Machine, keys: Mapping[str, str]) -> None:
+    """Store the keys with which this machine asks by a code; none: it has joined by it."""
+    with machine.folder(machine.state, machine.owner()) as folder:
+        content = {"code": digest(invitation.code.content), **keys}
+        replace_file(folder / KEYS_FILE, json.dumps(content, indent=1).encode())
 
 
 def _root(invitation: Invitation) -> bytes:

@@ -12,7 +12,7 @@ import typer
 
 from commonwatt.care.code import Invitation
 from commonwatt.care.connection import PORT, CareRefused
-from commonwatt.care.joining import KEYS_FILE, join
+from commonwatt.care.joining import join, keep
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
 from commonwatt.care.placed import take
 from commonwatt.care.release import install_by_hand
@@ -128,8 +128,8 @@ def labels(
 ) -> None:
     """Make one-time codes with which controllers join, and SITE/labels.html, a sheet with a label of each to print.
 
-    A code works once, for 30 days. Carry the utility's new bundle to it before the first controller joins: it contains
-    what the codes are checked by, and for each controller a bundle that only its code opens.
+    A code works once, for 30 days. Unless the utility runs out of this folder, carry its new bundle to it before the
+    first controller joins: it has what codes are checked by, and for each controller a bundle that only its code opens.
     """
     if revoke is not None:
         end_label(site, revoke, machine_s())
@@ -137,7 +137,8 @@ def labels(
     else:
         made = make_labels(site, places or (), machine_s())
         typer.echo(f"{site / SHEET}: {counted(len(made), 'new label')}, valid 30 days. It contains secrets; print it.")
-    typer.echo(f"Next: commonwatt site pack utility{option_of(site)}, and unpack it on the utility's machine")
+    if "site" not in load_site(site / FILE)[0].utility:  # Else it runs out of this folder.
+        typer.echo(f"Next: commonwatt site pack utility{option_of(site)}, and unpack it on the utility's machine")
 
 
 def install(machine: Machine, unpacking: Unpacking) -> None:
@@ -273,9 +274,12 @@ def join_command(
         # Another exit code than of a broken line, after which the unit tries again.
         raise ConfigError(f"refused: {error}") from error
     install(machine, unpacking)
-    (machine.state / KEYS_FILE).unlink()
+    if not machine.runs:
+        option = "" if machine.is_own else f" --root {shlex.quote(str(root))}"
+        typer.echo(f"Without systemd, what pages place for it later waits for: sudo commonwatt site unpack{option}")
     if path is not None:
         path.unlink()
+    keep(invitation, machine, {})
     typer.echo(f"{unpacking.place} has joined {unpacking.bundle.manifest.town}. The label's code is used; destroy it.")
 
 

@@ -18,6 +18,7 @@ from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import digest
 from commonwatt.site.bundle import OF_CARE
 from commonwatt.site.draft import SiteDraft
+from commonwatt.site.places import load_site
 from commonwatt.street.folder import apply, first_site
 from gateway.store.recovery import open_checked
 from harness.care.certificates import now
@@ -128,7 +129,11 @@ def test_each_step_from_a_street_to_a_town(office: Path, tmp_path: Path) -> None
     assert len(set(beats)) == 2, "both are on one machine"
     broker = next(one for one in Authority.load(Path("site")).current() if one.file == "head-end/broker.pem")
     assert broker.addresses == ("192.168.1.10", "127.0.0.1")
-    assert "1 new label" in followed(LABEL, tmp_path / "none")
+    said = followed(LABEL, tmp_path / "none")
+    assert "1 new label" in said
+    assert "Next:" not in said, "the utility runs out of this folder"
+    assert SiteDraft(Path("site")).microgrids == ["street", "mill"], "pages place the devices of both"
+    assert not [meter for meter in load_site(Path("site/site.toml"))[1].meters if meter.microgrid == "mill"]
     assert "mill" in Path("site/labels.html").read_text()
     assert enrolment_ends(load_settings(Path("site/utility/utility.toml"), "utility", UtilitySettings)) is not None
     carried = {name: Path("site/utility", name).read_bytes() for name in OF_CARE}

@@ -166,6 +166,7 @@ def test_two_controllers_join_by_words_and_by_file(town: Town) -> None:
     label, root = town.label("r001"), town.machine("first").root
     said = office(town.folder, "join", *label.code.words.split(), "--utility", label.addresses[0], "--root", str(root))
     assert "r001 has joined Springfield" in said
+    assert f"what pages place for it later waits for: sudo commonwatt site unpack --root {root}" in said
     assert "State: sudo -u commonwatt commonwatt status --config /var/lib/commonwatt/r001/gateway.toml" in said
     boot = town.machine("second").root / "boot/firmware"
     boot.mkdir(parents=True)
@@ -177,8 +178,10 @@ def test_two_controllers_join_by_words_and_by_file(town: Town) -> None:
         gateway, broker = (details_of((there / name).read_bytes()) for name in ("gateway.pem", "broker.pem"))
         assert gateway[0].names == (place,)
         assert set(broker[0].names) == {place, address, "127.0.0.1"}
-        assert not (there.parent / "joining.json").exists()
+        assert "KEY" not in (there.parent / "joining.json").read_text()
         assert f'care = "127.0.0.1:{town.port}"' in (there / "gateway.toml").read_text()
+    with pytest.raises(ConfigError, match="already joined here, by this label"):
+        join(label, town.machine("first"), "9.9.9", town.now)
     assert not town.listener.refusals(PATH)
 
 
