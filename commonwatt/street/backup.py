@@ -162,6 +162,16 @@ def _stopped(folder: Path) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
+def check_backup(file: Path) -> None:
+    """Refuse a file that does not begin as a backup of a street."""
+    try:
+        with file.open("rb") as source:
+            if source.read(len(_MAGIC)) != _MAGIC:
+                raise ConfigError(f"{file}: this is no backup of a street; nothing was restored")
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read: {error.strerror}; nothing was restored") from error
+
+
 def restore(folder: Path, file: Path, passphrase: str) -> None:
     """Make a street's folder from a backup; the whole backup is read and checked before a file is put in place.
 
@@ -171,6 +181,7 @@ def restore(folder: Path, file: Path, passphrase: str) -> None:
     Raises:
         ConfigError: The folder has files, the passphrase is another one, or the backup is damaged; nothing was made.
     """
+    check_backup(file)
     folder.mkdir(parents=True, exist_ok=True)
     if there := [path.name for path in folder.iterdir() if path.suffix != ".lock"]:
         raise ConfigError(f"{folder}: has files already, such as {min(there)}; a backup needs an empty folder")
@@ -178,8 +189,6 @@ def restore(folder: Path, file: Path, passphrase: str) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as name, file.open("rb") as source:
             packed, new = Path(name) / "packed", Path(name) / "new"
             head = source.read(len(_MAGIC) + 2 * _SALT_BYTES)
-            if not head.startswith(_MAGIC):
-                raise ConfigError("this is no backup of a street")
             salt, own = head[len(_MAGIC) : -_SALT_BYTES], head[-_SALT_BYTES:]
             with packed.open("wb") as target:
                 _open(source, target, AESGCM(hmac.digest(_derived(passphrase, salt), own, "sha256")))
@@ -189,7 +198,7 @@ def restore(folder: Path, file: Path, passphrase: str) -> None:
             for path in sorted(new.iterdir()):
                 path.rename(folder / path.name)
     except (ConfigError, OSError, tarfile.TarError, zstandard.ZstdError) as error:
-        raise ConfigError(f"{file}: {error}; nothing was restored") from error
+        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or error}; nothing was restored") from error
 
 
 def _check_port(site: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,16 +48,28 @@ def street(
             raise ConfigError(f"{site}: no street is there; start it by the same command without --link")
         typer.echo(link_of(site))
         return
+    if from_ is not None:
+        from commonwatt.street.backup import check_backup, restore  # It loads much.
+
+        check_backup(from_)
+    is_new = not site.exists()
     try:
         site.mkdir(parents=True, exist_ok=True)
         lock = lock_file(site / "street", shared=False)
     except BlockingIOError as error:
         where = f"commonwatt street --link --site {shlex.quote(str(site))}"
         raise ConfigError(f"{site}: this street runs already; where its pages are: {where}") from error
+    except OSError as error:
+        raise ConfigError(f"{site}: {error.strerror}; give the street another folder: --site PATH") from error
     if from_ is not None:
-        from commonwatt.street.backup import restore  # It loads much.
-
-        restore(site, from_, typer.prompt("Passphrase of the backup", hide_input=True))
+        try:
+            restore(site, from_, typer.prompt("Passphrase of the backup", hide_input=True))
+        except BaseException:
+            lock.close()
+            if is_new:
+                shutil.rmtree(site)
+            raise
+        typer.echo("The street that was backed up must not run any more: both would command the same batteries.")
     prepare(site, lan=lan, say=print)
     # A small process takes this one's place, and its lock.
     os.set_inheritable(lock.fileno(), True)

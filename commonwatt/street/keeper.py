@@ -61,6 +61,7 @@ class Keeper:
                 print(self._words(), flush=True)
                 self._systemd.tell("READY=1")
         self._systemd.tell("STOPPING=1")
+        print("the street ends; the same command starts it again where it was", flush=True)
         for worker in self._workers.values():
             worker.terminate()
             worker.wait()
@@ -78,6 +79,8 @@ class Keeper:
             else:
                 self._make_at = time.monotonic() + _AGAIN_S
                 if worker.returncode == 0:
+                    if fault := json.loads((self._folder / "applied.json").read_bytes())["fault"]:
+                        print(f"{fault}\nThe street runs on with what it had before.", flush=True)
                     self._take()
                     self._make_at = time.monotonic() + _DAY_S
         seen = self._digest()

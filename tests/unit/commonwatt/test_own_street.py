@@ -330,6 +330,28 @@ def test_only_parts_whose_files_changed_start_again_and_those_that_are_gone_end(
     assert fake.running["devices broker"].command[-1].endswith("adapter.toml")
 
 
+def test_a_refused_site_file_is_said_once_and_so_is_the_end(
+    street: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(street)
+    keeper, fake, turns = Keeper(street, ""), Parts(), iter([False] * 6 + [True])
+    keeper._supervisor = fake  # type: ignore[assignment] # one that starts nothing
+    monkeypatch.setattr(keeper, "_answers", lambda: False)
+    monkeypatch.setattr(keeper, "_let_go_on", list)
+
+    def start(_: SupervisedPart) -> SimpleNamespace:
+        apply(street)
+        return SimpleNamespace(poll=lambda: 0, returncode=0, terminate=list, wait=list)
+
+    monkeypatch.setattr("commonwatt.street.keeper.start_part", start)
+    changed(street, 'id = "street"', 'id = "street"\nlanes = 2')
+    assert keeper.run(SimpleNamespace(wait=lambda _: next(turns))) == []  # type: ignore[arg-type] # an event
+    fault, runs_on, end = capsys.readouterr().out.splitlines()
+    assert "lanes: unknown key" in fault
+    assert runs_on == "The street runs on with what it had before."
+    assert end == "the street ends; the same command starts it again where it was"
+
+
 def test_a_machine_without_room_ends_no_part(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apply(street)
     keeper, fake, turns = Keeper(street, ""), Parts(), iter([False, False, True])
@@ -518,6 +540,34 @@ def test_a_damaged_backup_and_another_passphrase_are_refused_and_nothing_is_made
     with pytest.raises(ConfigError, match="the passphrase is another one, or the backup is damaged; nothing was"):
         restore(again, saved, PHRASE + "!")
     assert list(again.iterdir()) == []
+
+
+def test_a_refused_restore_asks_for_no_passphrase_in_vain_and_leaves_no_folder(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, new = tmp_path / "bad.cwb", tmp_path / "new"
+    bad.write_bytes(b"no backup")
+
+    def said(file: Path, site: Path = new) -> str:
+        done = CliRunner().invoke(
+            make_app("street"), ["street", "--site", str(site), "--from", str(file)], input="no\n"
+        )
+        assert done.exit_code == 2
+        assert "Errno" not in done.output
+        return done.output
+
+    assert "Passphrase" not in said(bad)
+    assert "none.cwb: can't be read: No such file or directory; nothing was restored" in said(tmp_path / "none.cwb")
+    assert "bad.cwb: File exists; give the street another folder: --site PATH" in said(saved, bad)
+    assert "the passphrase is another one" in said(saved)
+    assert not new.exists()
+    monkeypatch.setattr("commonwatt.street.cli.lock_file", lambda path, **_: path.parent.mkdir(exist_ok=True))
+    monkeypatch.setattr("commonwatt.street.cli.prepare", lambda *_, **__: sys.exit(3))
+    done = CliRunner().invoke(
+        make_app("street"), ["street", "--site", str(new), "--from", str(saved)], input=PHRASE + "\n"
+    )
+    assert "must not run any more: both would command the same batteries" in done.output
+    assert (new / "site.toml").exists()
 
 
 def test_a_backup_is_put_into_an_empty_folder_only_and_short_passphrases_are_refused(street: Path, saved: Path) -> None:
