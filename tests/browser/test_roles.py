@@ -332,7 +332,7 @@ def test_clerk_paints_hours_and_sees_who_pays_by_touch(person: Callable[..., Vis
     expect(sentence).not_to_have_text(before)
     expect(page.locator("#effect .histogram")).to_be_visible()
     page.get_by_label("Import, price 2").fill("dear")
-    expect(page.locator("#effect")).to_contain_text("import 2: must be dollars")
+    expect(page.locator("#effect")).to_contain_text("import 2: must be an amount")
     page.get_by_label("Import, price 2").fill("0.32")
     expect(page.locator("#effect .histogram")).to_be_visible()
     assert seen.check() == []

@@ -43,13 +43,13 @@ from utility.billing.store.documents import (
     issued_bills,
     refuse_altered,
 )
-from utility.billing.store.runs import ONCE_ISSUED, bills_wait_for, latest_run, local_month, run_of
+from utility.billing.store.runs import ONCE_ISSUED, bills_wait_for, is_to_bill, latest_run, local_month, run_of
 from utility.billing.store.views import BillOrder, FoundAccount, drafts_of_account, find_accounts
 from utility.customers.store import language_of
 from utility.energy.quarters import Quantity
 from utility.ledger.store import is_paid
 from utility.registry.store.accounts import tariff_name
-from utility.tariffs.file import POLICY_WORDS
+from utility.tariffs.file import POLICY_WORDS, BillTable
 from utility.tariffs.store import bill_table, published
 from utility.tariffs.tariff import in_force
 from utility.webkit.console.answers import ROWS, Number, Skip, address, download, found, other_pages
@@ -261,12 +261,14 @@ def listed(console: RequestConsole, request: Request, actor: ReadsTown, before: 
     """List runs of bills, the newest first, and the works that make one."""
     rows = console.database.read(billing.runs, ROWS + 1, before or None)
     month = console.api.last_month()
-    waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
-    steps = month_steps([row for row in rows if row["month"] == month], waits_for)
-    run = next((row for row in rows if row["no"] == steps[-1].run), None)
+    period, own = local_month(month, console.zone()), [row for row in rows if row["month"] == month]
+    is_shown = own or is_to_bill(console.database, period)
+    steps = month_steps(own, bills_wait_for(console.database, period)) if is_shown else []
+    run = next((row for row in rows if steps and row["no"] == steps[-1].run), None)
     issued = [row["month"] for row in rows if row["state"] == "issued"]
     content = {
         "steps": steps,
+        "has_prices": bool(console.database.read(published)),
         "run": run,
         "altered": "",
         "rows": rows[:ROWS],
@@ -346,7 +348,9 @@ def entries(
 
 
 def _writing(console: Console) -> Writing:
-    return writing_of(console.database.read(bill_table, console.api.settings.billing.tariff), "en")
+    currency = console.api.zone.currency
+    first = None if currency == "USD" else BillTable(currency=currency)
+    return writing_of(console.database.read(bill_table, console.api.settings.billing.tariff, first), "en")
 
 
 def _written(console: Console, account: AccountNumber) -> Writing | None:

@@ -88,7 +88,11 @@ def preview(
     name = "" if new is None else new.name
     others = tuple(tariff for tariff in inputs.tariffs if tariff.name != name)
     tariffs = others if new is None else (*others, replace(new, effective=inputs.first))
-    after = bills_of(replace(inputs, tariffs=tariffs), other or load, progress).billed
+    seen = set[bool]()  # whether some microgrids have readings
+    changed = replace(inputs, tariffs=tariffs)
+    after = bills_of(changed, other or load, progress, lambda settled: seen.add(bool(settled.version.any()))).billed
+    if True not in seen:
+        return []  # It is no comparison.
     has_tariffs = not name or any(t.name == name and t.effective <= inputs.first for t in inputs.tariffs)
     before = bills_of(inputs, load, progress).billed if has_tariffs else {}
     accounts = inputs.registry.accounts

@@ -121,7 +121,7 @@ def _price(value: object) -> object:
     if value.startswith("-"):
         raise ValueError("must not be negative")
     if not _PRICE.fullmatch(value):
-        raise ValueError('must be dollars with at most six decimals, such as "0.2150"')
+        raise ValueError('must be an amount with at most six decimals, such as "0.2150"')
     return Decimal(value)
 
 

@@ -21,10 +21,10 @@ _WHOLE_DATE = 10  # characters of a date without a time
 _WORDS = {
     "effective": "must be a date",
     "text": "needs 1 to 200 characters",
-    "base": "must be dollars with at most six decimals, such as 12.00",
+    "base": "must be an amount with at most six decimals, such as 12.00",
     "corrects": "needs at most 200 characters",
-    "import": "must be dollars with at most six decimals, such as 0.2150",
-    "credit": "must be dollars with at most six decimals, such as 0.1050",
+    "import": "must be an amount with at most six decimals, such as 0.2150",
+    "credit": "must be an amount with at most six decimals, such as 0.1050",
     "name": "needs 1 to 32 characters",
     "from": "must be month and day, such as 06-01",
     "until": "must be month and day, such as 10-01",
@@ -133,7 +133,9 @@ def written(form: PricesForm, kept: Mapping[str, Any]) -> Written:
         file = TariffFile.model_validate(tables)
     except ValidationError as error:
         for fault in error.errors():
-            found.setdefault(*_fault(fault["loc"], rows))
+            place, words = _fault(fault["loc"], rows)
+            has_comma = words.startswith("must be an amount") and "," in str(fault["input"])
+            found.setdefault(place, "has a comma: write a point before the decimals" if has_comma else words)
         return Written(text=text, faults=found)
     for keys, words in faults(file):
         place, general = _fault(keys, rows)

@@ -108,12 +108,12 @@ def published(connection: Connection) -> tuple[Tariff, ...]:
     return tuple(tariff_of(text) for text in connection.execute(statement).scalars())
 
 
-def bill_table(connection: Connection, name: str) -> BillTable | None:
-    """Return how the newest published version of a tariff has bills written; ``None``: it does not say."""
+def bill_table(connection: Connection, name: str, first: BillTable | None = None) -> BillTable | None:
+    """Return how the newest version of a tariff has bills written, without one ``first``; ``None``: it does not say."""
     c = rates_version.c
     newest = select(c.content).where(c.state == "published", c.name == name).order_by(c.version.desc()).limit(1)
     content = connection.execute(newest).scalar()
-    return tariff_of(content).file.bill if content else None
+    return tariff_of(content).file.bill if content else first
 
 
 def holidays(connection: Connection) -> frozenset[date]:

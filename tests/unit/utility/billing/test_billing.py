@@ -23,7 +23,7 @@ from harness.surroundings import databases
 from utility.billing import cli as cli_bills
 from utility.billing.bill import steps_of
 from utility.billing.documents.pdf import as_pdf
-from utility.billing.preview import BillChange, sentences, year
+from utility.billing.preview import BillChange, preview, sentences, year
 from utility.billing.proof import check_code
 from utility.billing.store import billing_sources
 from utility.billing.store.documents import documents_of, issued_documents
@@ -417,6 +417,13 @@ def test_sentences_say_who_pays_how_much_more() -> None:
         "All bills together: 44.00 dollars in place of 40.00, +4.00 (+10.0 %).",
         "The middle change is +0.00 dollars; the changes reach from -1.00 (account 1) to +5.00 (account 3).",
     ]
+
+
+def test_month_without_readings_is_no_comparison() -> None:
+    world = world_of()
+    assert preview(world.inputs, tariff(), world.load)
+    world.settled.version[:] = 0
+    assert preview(world.inputs, tariff(), world.load) == []
 
 
 def test_sentences_without_earlier_prices_or_accounts() -> None:

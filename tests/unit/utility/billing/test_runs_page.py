@@ -1,5 +1,6 @@
 """Runs of bills in the browser: made beside the service, checked, issued by a second person, explained, on paper."""
 
+import json
 import re
 from collections.abc import Callable
 
@@ -14,8 +15,10 @@ from utility.access.store import audit_log
 from utility.assembly.application import make_app
 from utility.billing.store.runs import stored_bills
 from utility.billing.tables import bill
-from utility.database.database import Database
+from utility.database.database import Database, save_setting
+from utility.database.town_zone import TOWN
 from utility.energy.quarters import Quantity
+from utility.tariffs.tables import rates_version
 
 Browsers = Callable[..., Browser]
 
@@ -111,6 +114,18 @@ def test_first_page_shows_the_month_in_work_but_no_altered_bills(browser: Browse
     words = text_of(clerk.get("/console/runs"))
     assert "issued run 1 of 2026-10" in words
     assert "Half of the bills are above" not in words
+
+
+def test_without_prices_or_readings_there_are_no_steps(browser: Browsers, database: Database) -> None:
+    clerk = browser(Role.CLERK)
+    assert "none of 2026-12" in text_of(clerk.get("/console/runs"))
+    with database.writes.begin() as connection:
+        connection.execute(rates_version.delete())
+        save_setting(connection, TOWN, json.dumps({"currency": "EUR"}))
+    words = text_of(clerk.get("/console/runs"))
+    assert "No prices yet, so no bills. A clerk proposes prices under Rates" in words
+    assert "Data final" not in words
+    assert '<label for="amount">EUR</label>' in clerk.get("/console/entries").text
 
 
 def test_wrong_or_repeated_run_is_told(browser: Browsers, database: Database) -> None:

@@ -197,7 +197,7 @@ def test_form_shows_at_once_who_pays_how_much_more(browser: Browsers, world: Wor
     assert '<figure class="histogram">' in dearer.text
     wrong = clerk.post(place, fields | {"import_price": ["0.32", "cheap", ""], "base": "-1"})
     assert wrong.status_code == 200
-    assert "import 2 : must be dollars with at most six decimals, such as 0.2150" in text_of(wrong)
+    assert "import 2 : must be an amount with at most six decimals, such as 0.2150" in text_of(wrong)
     assert 'href="#base"' in wrong.text
     for bad in ({"source": "["}, {"month": "2026-13"}, {"week": ["x"]}):
         answer = clerk.post(place, fields | bad)
@@ -411,12 +411,13 @@ def test_more_prices_than_colours_are_beyond_the_form() -> None:
 @pytest.mark.parametrize(
     ("fields", "place", "words"),
     [
-        ({"base": "-1"}, "base", "must be dollars"),
+        ({"base": "-1"}, "base", "must be an amount"),
+        ({"base": "5,00"}, "base", "has a comma: write a point before the decimals"),
         ({"effective": "tomorrow"}, "effective", "must be a date"),
         ({"effective": "2299-01-01"}, "effective", "before the year"),
         ({"text": ""}, "text", "1 to 200 characters"),
-        ({"import_price": ["0.3", "dear"]}, "import-1", "must be dollars"),
-        ({"credit": ["", "0.1"]}, "credit-0", "must be dollars"),
+        ({"import_price": ["0.3", "dear"]}, "import-1", "must be an amount"),
+        ({"credit": ["", "0.1"]}, "credit-0", "must be an amount"),
         ({"name": ["x" * 33, "off-peak"]}, "name-0", "1 to 32 characters"),
         ({"name": ["peak", "peak"]}, "name-1", "is there twice"),
         ({"season_from": ["06-31", "10-01"]}, "season-from-0", "must be month and day"),

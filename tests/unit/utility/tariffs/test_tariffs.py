@@ -125,7 +125,7 @@ def line_of(text: str) -> int:
     [
         ('base = "12.00"', 'base = "-1"', "tariff.base: must not be negative"),
         ('import = "0.3200"', "import = 0.32", 'period.0.import: must be text, such as "0.2150"'),
-        ('import = "0.3200"', 'import = "a lot"', "period.0.import: must be dollars"),
+        ('import = "0.3200"', 'import = "a lot"', "period.0.import: must be an amount"),
         ('until = "21:00"', 'until = "20:50"', "hours.0.until: must be on a quarter-hour"),
         ('until = "21:00"', 'until = "25:00"', "hours.0.until: must be a time of the day"),
         ('until = "21:00"', "until = 21", "hours.0.until: must be a time of the day"),
