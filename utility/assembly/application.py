@@ -33,7 +33,7 @@ from utility.collection import api as collection
 from utility.control import api as control
 from utility.corrections import api as corrections
 from utility.database.base import DataError, SQLAlchemyError
-from utility.database.checks import is_unknown
+from utility.database.checks import is_full, is_unknown
 from utility.discovery import api as discovery
 from utility.exports import api as exports
 from utility.fleet import api as fleet
@@ -60,6 +60,8 @@ from utility.webkit.page import DOCS_POLICY, POLICY, docs_page, for_people, runb
 from utility.webkit.requests import Limit, MicrogridName
 from utility.webkit.rights import OPEN, READS_TOWN, USES_CONSOLE, Allowed, Gate, RefusedRequestError, rule_of, unruled
 from utility.webkit.services import Api, RequestApi
+
+FULL = "the disk is full; nothing was changed"
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +113,23 @@ def add_refusals(app: FastAPI) -> None:
         return await _answered(request, "a value has characters or digits that can't be stored or searched for", 422)
 
     @app.exception_handler(SQLAlchemyError)
-    def unreadable(request: Request, error: SQLAlchemyError) -> Response:
+    async def unreadable(request: Request, error: SQLAlchemyError) -> Response:
         api: Api = request.app.state.api
         api.health.failed(error, "an API request")
         api.metrics.store_errors.inc()
+        if is_full(error):
+            return await _answered(request, FULL, 503)
         if is_unknown(error):
             unknown = "whether that was stored is unknown: the database did not answer; look before you do it again"
             return _told(request, unknown, 503)
         return _told(request, "the database can't be read; see /status", 503)
+
+    @app.exception_handler(OSError)
+    async def unwritten(request: Request, error: OSError) -> Response:
+        if not is_full(error):
+            raise error
+        request.app.state.api.health.failed(error, "the writing of a file")
+        return await _answered(request, FULL, 503)
 
     @app.exception_handler(Exception)
     def broken(request: Request, _: Exception) -> Response:

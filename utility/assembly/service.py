@@ -152,6 +152,7 @@ class UtilityService:
         self._notifier = notifier_of(self._api)
         self._counting = Counting(clock.now())
         self._care = care_of(settings, database, lambda: self._ingest.trust is Trust.NETWORK)
+        self._troubles = list[str]()  # of the database, at the last poll
         self._saving: asyncio.Task[object] | None = None
         self._islands: dict[str, int] = {}  # the microgrids that are islands, and since when
         self._backups = self._load_backups()
@@ -310,6 +311,9 @@ class UtilityService:
         except (SQLAlchemyError, SqliteError, OSError) as error:
             self._metrics.store_errors.inc()
             self._health.failed(error, "the reading of commands")
+        if (troubles := self._health.alarms()) != self._troubles:  # Such as a full disk: pages say it at once.
+            self._troubles = troubles
+            self._alarms.look()
 
     async def _see_to_alarms(self) -> None:
         """Look which of the utility's own alarms stand; a damaged database is one of them."""

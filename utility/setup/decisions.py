@@ -8,10 +8,12 @@ from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import replace_file
 from commonwatt.site.draft import SiteDraft
+from commonwatt.site.places import FILE
 from utility.access.people import Actor
 from utility.access.store.audit_log import record
-from utility.database.base import Connection
+from utility.database.base import Connection, SQLAlchemyError
 from utility.database.database import Database, read_setting, save_setting
 from utility.discovery.store import newest
 from utility.registry.store.accounts import end_places
@@ -34,13 +36,19 @@ def changing_site(
     Raises:
         ConfigError: The change is refused.
     """
-    with database.writes.begin() as connection:
-        draft = SiteDraft(folder)
-        yield draft
-        if draft.gone:
-            end_places(connection, draft.gone, actor.name, now)
-        record(connection, actor, now, action, subject, None, after)
-        draft.save()
+    before = b""
+    try:
+        with database.writes.begin() as connection:
+            draft, before = SiteDraft(folder), (folder / FILE).read_bytes()
+            yield draft
+            if draft.gone:
+                end_places(connection, draft.gone, actor.name, now)
+            record(connection, actor, now, action, subject, None, after)
+            draft.save()
+    except SQLAlchemyError:  # Such as a full disk, which the commit found after the file was written.
+        if before and (folder / FILE).read_bytes() != before:
+            replace_file(folder / FILE, before)
+        raise
 
 
 def discovered(connection: Connection, microgrid: str) -> dict[str, Any]:

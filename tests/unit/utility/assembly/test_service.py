@@ -1,11 +1,13 @@
 """A running utility: its jobs, its two head-ends, and the time that it reports."""
 
 import asyncio
+import errno
 import math
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ from utility.assembly import jobs as table
 from utility.assembly.head_ends import LINK_SILENT_S, LONGEST_SILENCE_S, WATCH_EVERY_S, HeadEnds
 from utility.assembly.jobs import ServiceJobs
 from utility.assembly.metrics import UtilityMetrics
-from utility.assembly.service import ClockKeeper
+from utility.assembly.service import ClockKeeper, UtilityService
 from utility.database.database import Database
 from utility.database.health import Health
 from utility.jobs.plans import LocalDay
@@ -372,6 +374,18 @@ class Followed(Clock):
 
     def follow(self, wall: float) -> None:
         self.origin = wall
+
+
+def test_a_full_disk_is_on_the_board_at_the_next_poll(tmp_path: Path) -> None:
+    async def poll(_: object) -> None: ...
+
+    health, looks = Health(tmp_path / "utility.db"), list[str]()
+    service = SimpleNamespace(_look_at_clock=list, _expiries={}, _ingest=SimpleNamespace(poll=poll), _health=health)
+    service._troubles, service._alarms = [], SimpleNamespace(look=lambda: looks.append("look"))
+    for seen in (0, 1, 1):
+        asyncio.run(UtilityService._poll(service))  # type: ignore[arg-type] # what it uses
+        assert len(looks) == seen
+        health.failed(OSError(errno.ENOSPC, ""), "a test")
 
 
 @pytest.fixture
