@@ -30,7 +30,7 @@ LONGEST_TOPIC = 256  # most characters of a topic that is used
 LONGEST_PATH = 200  # most characters of a number's path
 
 _TOPIC_BYTES, _NUMBER_BYTES, _ENTITY_BYTES = 500, 400, 2_000  # what each weighs in memory, about
-_CLOCKS = (Decimal(1), Decimal(1000))  # a number that rises so much a second is a clock or an uptime
+_CLOCKS = (Decimal(1), Decimal(1000))  # a number that rises so much a second, or is the time now, is a clock
 
 Place = tuple[str, str]  # the name of a source, and a topic
 
@@ -203,7 +203,8 @@ class Discovered:
                 if values is None:
                     continue
                 per_second = (values[1] - values[0]) / seconds
-                is_clock = any(abs(per_second / clock - 1) < Decimal("0.2") for clock in _CLOCKS)
+                near = (per_second, Decimal("0.2")), (values[1] * 1000 / kept.last.at, Decimal("0.001"))
+                is_clock = any(abs(one / clock - 1) < within for clock in _CLOCKS for one, within in near)
                 if topic not in placed and (is_clock or not per_second):
                     continue
                 first, last = map(str, values)

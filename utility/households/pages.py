@@ -218,7 +218,7 @@ def _today(console: Console, home: AccountHome, now: EpochSeconds, zone: ZoneInf
         "help": {meter: helped_now(beat, meter, now, reader) for meter, beat in beats.items()},
         "account": home.account.number,
         "has_setup": console.api.settings.site is not None,
-        "names": {console.api.zone.street: console.api.zone.name},
+        "town": console.api.zone.name if console.api.settings.site is not None or console.api.zone.street else "",
         "places": home.places(quarter_of(now)),
         "today": today,
         "picture": home_now(today.course),

@@ -197,6 +197,9 @@ class DayEnergy:
         shown = QuarterEnergy() if present is None else known[present]
         of_day = {quarter - self._begin: energy for quarter, energy in known.items() if quarter >= self._begin}
         of_before = [known.get(self._begin - SPAN + place) for place in of_day]
+        # Before all was read, it is not known from when on there are readings.
+        is_read = not self._read or self._begin - SPAN in self._read
+        begin = max(self._begin, min(known, default=now // QUARTER_S)) if is_read else self._begin
         return Today(
             quarter=present,
             net_w=shown.net * _WATTS,
@@ -206,7 +209,7 @@ class DayEnergy:
             total=_sum(of_day.values()),
             before=None if None in of_before or not of_before else _sum(energy for energy in of_before if energy),
             known=len(of_day),
-            passed=max(0, now // QUARTER_S - self._begin),
+            passed=max(0, now // QUARTER_S - begin),
             begin=self._begin,
             passed_day=range(now // QUARTER_S - SPAN, now // QUARTER_S),
             quarters=known,

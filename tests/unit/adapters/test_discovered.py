@@ -252,7 +252,12 @@ def test_numbers_that_only_rise_are_listed_and_clocks_are_not() -> None:
         for n in range(2)
     ]
     clocks: list[Message] = [
-        (60.0 * n, "x/uptime", {"s": 60 * n, "ms": 60_000 * n, "still": 5, "fell": 9 - n}) for n in range(2)
+        (
+            60.0 * n,
+            "x/uptime",
+            {"s": 60 * n, "ms": 60_000 * n, "still": 5, "fell": 9 - n, "now": START // 1000 + 30 * n},
+        )
+        for n in range(2)
     ]
     found = answer(sorted(rising + clocks, key=lambda message: message[0]))
     assert len(found["unknown"]) == MOST_UNKNOWN

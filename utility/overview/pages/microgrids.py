@@ -93,8 +93,9 @@ def one(
     shown = day or local_day(console.now(), zone)
     quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
     content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
-    is_street = console.api.zone.street == name
-    content |= {"street": console.api.zone.name if is_street else "", "lacks": _lacks(console) if is_street else 0}
+    is_street, town = console.api.zone.street == name, console.api.zone.name
+    shown_as = town if is_street else f"{town}: {name}" if console.api.settings.site is not None else ""
+    content |= {"street": shown_as, "lacks": _lacks(console) if is_street else 0}
     content |= {"day": shown, "one_day": timedelta(days=1), "of": of, "views": get_args(View)}
     return console.page(request, actor, "microgrid.html", content)
 
@@ -124,7 +125,7 @@ def plot(console: RequestConsole, _: ReadsTown, name: _Name, day: date, of: View
     if of == "batteries":
         line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", course.level.is_whole, course.level.energy
     else:
-        flow, unit, there = PowerFlow.PLANT, "$", course.net.is_whole
+        flow, unit, there = PowerFlow.PLANT, console.api.zone.currency.replace("USD", "$"), course.net.is_whole
         line = f"Energy from {_looks(console, name)[flow].words}"
         values = course.net.energy * 0 if tariff is None else _cost(tariff, first, course.net.energy)
     points = plotted(single(start, QUARTER_S, values, there), 1e-6, {})

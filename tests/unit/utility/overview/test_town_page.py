@@ -467,6 +467,14 @@ def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
     assert day.today(200 * 900).quarter is None
 
 
+def test_before_the_first_reading_no_quarter_has_passed_and_a_day_counts_from_it_on() -> None:
+    day, now = DayEnergy(), 500 * 900
+    assert day.today(now).passed == 0
+    for quarter in day.wanted(480, 498, now):
+        day.read(quarter, QuarterEnergy(net=1, blocks=5 * (quarter >= 497)), now)
+    assert (day.today(now).known, day.today(now).passed) == (2, 3)
+
+
 def test_tomorrows_sun_is_that_of_the_last_24_hours_if_they_are_known() -> None:
     day = DayEnergy()
     day.wanted(40, 95, 96 * 900)
