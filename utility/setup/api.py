@@ -152,7 +152,7 @@ def use_own_broker(act: Act) -> str:
     user, password = adapter_login(folder)
     with _change(act, "setup.broker", "our own") as draft:
         draft.use_broker(STREET, address=f"127.0.0.1:{port}", user=user, password=password)
-    return "Our own broker is used. Type its address and login into your devices."
+    return "Our own broker is used. Its address and login stand under Or ours."
 
 
 @ACTIONS.add("/setup/look", _RIGHT, back=f"{_PAGE}/{{asked.step}}?{_OF}", refused=422)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -148,6 +149,7 @@ def page(
         "is_alone": is_loopback(settings.http),
         "has_time": settings.clock_is_right or bool(settings.clock) or read_machine(console.api.clock).synchronised,
         "own": shown_login(folder) if step == "broker" else None,
+        "folder": shlex.quote(str(folder.resolve())),
         "shown": shown,
         "cards": cards,
         "mark": lambda key: hashlib.sha256(key.encode(errors="replace")).hexdigest()[:12],
@@ -202,7 +204,7 @@ def _saved(folder: Path) -> tuple[bool, str]:
     with suppress(OSError, ValueError, TypeError, LookupError):
         applied = json.loads((folder / _APPLIED).read_bytes())
         if fault := str(applied["fault"]):
-            return True, f"not taken over: {fault}"
+            return True, f"not taken over, the street runs on as before: {fault}"
         if applied["sha256"] != hashlib.sha256((folder / "site.toml").read_bytes()).hexdigest():
             return False, "being taken over"
     return False, "everything is saved as you go"

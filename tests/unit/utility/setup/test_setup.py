@@ -1,9 +1,11 @@
 """The pages of setup write the street's site file; what devices announce stays text; refusals stand at the form."""
 
+import errno
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import tomllib
 from collections.abc import Callable
 from contextlib import closing
@@ -28,7 +30,9 @@ from tests.unit.utility.assembly.test_refused_forms import FORBIDDEN, WRONG
 from tests.unit.utility.conftest import NOW
 from utility.access.people import Role, on_machine
 from utility.access.store import audit_log
-from utility.database.database import Database, open_database
+from utility.database.base import OperationalError
+from utility.database.database import Database, open_database, save_setting
+from utility.database.town_zone import TOWN
 from utility.outbox.store import Told
 from utility.readings.store.completeness import completeness
 from utility.readings.store.writer import Writer
@@ -184,6 +188,7 @@ def test_own_broker_shows_what_to_type_into_devices_and_the_audit_log_has_no_pas
     assert admin.post("/console/setup/broker/own").status_code == 303
     logins = json.loads((site / "devices" / "logins.json").read_text())
     page = text_of(admin.get("/console/setup/broker"))
+    assert f"start it by commonwatt street --lan --site {site} A program on this computer uses this:" in page
     assert f"Address 127.0.0.1 Port {logins['port']} User devices Password {logins['devices']}" in page
     source = SiteDraft(site).source("street")
     assert source is not None
@@ -335,6 +340,10 @@ def test_devices_of_a_microgrid_whose_controller_is_elsewhere_are_placed_by_the_
     [
         (None, "It is asked within a minute."),
         ({}, "It was asked AT and has not answered yet."),
+        (
+            {"asked": NOW - 121},
+            "It was asked AT and has not answered yet: it does not run, or its line is down, which Fleet",
+        ),
         ({"result": "done", "time": NOW}, "It has what is placed since AT."),
         ({"result": "refused", "time": NOW, "reason": "<b>older"}, "Not taken AT: &lt;b&gt;older. It is asked again"),
         ({"result": "unsupported", "time": NOW}, "Not taken AT: unsupported. It is asked again within a day."),
@@ -346,12 +355,47 @@ def test_page_says_whether_a_cared_for_controller_has_what_is_placed(
     mill = SITE.partition("[[microgrid]]")[2].replace("street", "mill")
     (site / "site.toml").write_text(f"{SITE}\n[[microgrid]]{mill}")
     made = partial(Told, controller="mill", topic="unpack", content="", time=NOW, command="", state="")
-    found = None if told is None else made(result=told.get("result"), outcome=told)
+    at, outcome = (told or {}).get("asked", NOW), told if told and "result" in told else {}
+    found = None if told is None else replace(made(result=outcome.get("result"), outcome=outcome), time=at)
     monkeypatch.setattr("utility.setup.pages.told_bundle", lambda *_: found)
     text = text_of(admin.get(f"{DEVICES}?microgrid=mill"))
     said = re.sub(r"15 Jan 2027 [0-9:]+( (?=[.:]))?", "AT", " ".join(text.split())).replace("▲ ", "")
     assert f"The controller of mill is elsewhere and takes what is placed by itself. {says}" in said
     assert "site pack" not in text
+
+
+def test_full_disk_is_said_and_changes_nothing(
+    admin: Browser, site: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, save = (site / "site.toml").read_bytes(), SiteDraft.save
+
+    def full(draft: SiteDraft) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_later(draft: SiteDraft) -> None:
+        save(draft)
+        cause = sqlite3.OperationalError("database or disk is full")
+        cause.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise OperationalError("COMMIT", {}, cause)
+
+    for failing in (full, full_later):
+        monkeypatch.setattr(SiteDraft, "save", failing)
+        answer = place(admin, SUN)
+        assert (answer.status_code, "he disk is full" in answer.text, "Log in" in answer.text) == (503, True, False)
+        assert (site / "site.toml").read_bytes() == before
+        assert admin.app.state.api.health.alarms() == ["disk_full"]
+    assert not recorded(database)
+
+
+def test_tick_of_a_promise_stands_before_the_button(admin: Browser) -> None:
+    card = form_of(admin.get(DEVICES).text, BATTERY)
+    assert card.index('name="share"') < card.index("Place it")
+
+
+def test_microgrid_of_several_has_the_towns_name_too(admin: Browser, database: Database) -> None:
+    with database.writes.begin() as connection:
+        save_setting(connection, TOWN, json.dumps({"name": "Calle del Sol", "street": ""}))
+    assert "<title>Calle del Sol: r001" in admin.get("/console/microgrids/r001").text
 
 
 def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) -> None:
@@ -365,7 +409,7 @@ def test_head_says_whether_the_street_took_the_file(admin: Browser, site: Path) 
     place(admin, SUN)
     assert "being taken over" in says()
     (site / "applied.json").write_text(json.dumps({"sha256": digest, "fault": "port 1883 is in use"}))
-    assert "not taken over: port 1883 is in use" in says()
+    assert "not taken over, the street runs on as before: port 1883 is in use" in says()
 
 
 @pytest.mark.parametrize("text", ["", "[", "microgrid = 1", SITE.replace("houses", "lanes")])
@@ -551,7 +595,7 @@ def test_wrong_input_of_each_form_is_refused_with_a_sentence_or_harmless(admin: 
             said = re.findall(r'role="alert".*?</p>', answer.text, re.DOTALL)
             assert answer.status_code == 303 or said, (name, text[:40])
             assert not FORBIDDEN.search(" ".join(said)), said
-            assert str(site) not in answer.text
+            assert str(site) not in answer.text.replace(f"--site {site}", "")
             SiteDraft(site).homes("street")
 
 

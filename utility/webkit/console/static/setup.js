@@ -39,6 +39,20 @@ if (look) {
   setInterval(anew, 5000);
   setInterval(() => document.querySelector(".soon") && anew(), 1000);
 }
+// By keyboard a person goes on at the card that follows the placed one, and in the field of what was opened.
+document.addEventListener("submit", (event) => sessionStorage.setItem("card", [...document.querySelectorAll("form.device")].indexOf(event.target)));
+document.addEventListener("toggle", (event) => {
+  const isOpened = event.target.open && document.activeElement?.matches("summary");
+  const field = isOpened && event.target.querySelector("input:not([type=hidden]), select, button");
+  field?.focus?.();
+  field?.select?.();
+}, true);
+const message = document.querySelector(".message"), after = Number(sessionStorage.getItem("card") ?? -1);
+if (message && after >= 0) {
+  message.tabIndex = -1;
+  (document.querySelectorAll("form.device")[after]?.querySelector("select") || message).focus({ preventScroll: true });
+}
+sessionStorage.removeItem("card");
 let pointed;
 function choose(card) {
   for (const each of document.querySelectorAll(".device.chosen")) each.classList.remove("chosen");
