@@ -1,8 +1,8 @@
 """The way back: a store with which release 0.3 goes on (docs/guides/upgrade.md).
 
-Release 0.3 reads the same tables, but knows fewer kinds of desired states, and no clique: it commands under rank 0 and
-its own counter. Meters that a controller of a clique commanded hold a higher epoch, and would refuse its commands: it
-gets an epoch above all that are known here.
+Release 0.3 reads the same tables with another index, but knows fewer kinds of desired states, and no clique: it
+commands under rank 0 and its own counter. Meters that a controller of a clique commanded hold a higher epoch, and would
+refuse its commands: it gets an epoch above all that are known here.
 """
 
 from collections.abc import Collection
@@ -16,7 +16,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import ALONE, Epoch, Kind
 from gateway.clique.kept import kept_epochs
 from gateway.control.epochs import MAX_COUNTER, OWN_EPOCH, own_epoch
-from gateway.store.changes import Change, ForgetDesired, Setting
+from gateway.store.changes import Become, Change, ForgetDesired, Setting
 from gateway.store.recovery import open_checked
 from gateway.store.released import check_not_released
 from gateway.store.store import Store
@@ -59,7 +59,7 @@ def downgrade(path: Path, microgrid: MicrogridId, hosted: Collection[Path], now:
             changes.append(Setting(OWN_EPOCH, f"{counter},{ALONE}"))
         kinds = {desired.kind for desired in store.desired()}
         changes += [ForgetDesired(kind) for kind in sorted(kinds & _NEW_KINDS)]
-        store.commit(changes)
+        store.commit([*changes, Become(3)] if store.version == 4 else changes)
         return Downgraded(epoch=own_epoch(store), changed=bool(changes))
 
 

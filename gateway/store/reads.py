@@ -12,6 +12,7 @@ from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterFilter, KeptD
 from commonwatt.sqlite import DamagedError, check_pages
 from gateway.store.changes import DONE, OFFERED, UNSENT, DamagedRow, Desired, MeterInfo, Part
 from gateway.store.tables import (
+    ACKNOWLEDGED,
     COLUMNS,
     FORGOTTEN,
     JOINED,
@@ -32,18 +33,20 @@ MAX_NOTED = 1000  # most damaged rows listed at a time; the others are found aga
 FORGET_FROM = "forget_from"  # setting that keeps the lowest number of a part that is to be sent again
 FORGETTING = "forgetting"  # setting that keeps ``StoreReads.forgetting``
 
-_JOINED = f"part INDEXED BY part_block WHERE {JOINED}"
-_NOT_JOINED = f"part INDEXED BY part_to_join WHERE {NOT_JOINED}"
+_JOINED = f"INDEXED BY part_block WHERE {JOINED}"
+_TO_JOIN = f"INDEXED BY part_to_join WHERE {NOT_JOINED} AND {ACKNOWLEDGED}"
+_UNSENT = f"INDEXED BY part_unsent WHERE {NOT_ACKNOWLEDGED}"
+_EVERY = (_JOINED, _TO_JOIN, f"{_UNSENT} AND {NOT_JOINED}")  # all parts, by quarter
 
 _NOT_IN_BLOCK_INDEX = f"""
     SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND {JOINED} AND NOT EXISTS
-    (SELECT 1 FROM {_JOINED} AND quarter = p.quarter AND meter = p.meter AND type = p.type AND id = p.id)"""
+    (SELECT 1 FROM part {_JOINED} AND quarter = p.quarter AND meter = p.meter AND type = p.type AND id = p.id)"""
 _NOT_IN_JOIN_INDEX = f"""
-    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND {NOT_JOINED} AND NOT EXISTS
-    (SELECT 1 FROM {_NOT_JOINED} AND quarter = p.quarter AND id = p.id)"""
+    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND {NOT_JOINED} AND {ACKNOWLEDGED} AND NOT EXISTS
+    (SELECT 1 FROM part {_TO_JOIN} AND quarter = p.quarter AND id = p.id)"""
 _NOT_IN_UNSENT_INDEX = f"""
     SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND relayed IN ({UNSENT}, {OFFERED}) AND NOT EXISTS
-    (SELECT 1 FROM part INDEXED BY part_unsent WHERE {NOT_ACKNOWLEDGED} AND quarter = p.quarter AND id = p.id)"""
+    (SELECT 1 FROM part {_UNSENT} AND quarter = p.quarter AND id = p.id)"""
 
 
 class StoreReads:
@@ -222,11 +225,11 @@ class StoreReads:
         for meter, record_type, quarter in keys:
             in_quarter.setdefault(quarter, []).append((signed64(meter), record_type))
         blocks = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
-        which = [f"WHERE {some} AND quarter = ? AND (meter, type) IN ({blocks})" for some in (JOINED, NOT_JOINED)]
         found: list[Part] = []
         for quarter, wanted in in_quarter.items():
-            for some in which:
-                found += self._parts(some, (quarter, json.dumps(wanted)))
+            for some in _EVERY:
+                which = f"{some} AND quarter = ? AND (meter, type) IN ({blocks})"
+                found += self._parts(which, (quarter, json.dumps(wanted)))
         return found
 
     def parts_after(self, number: int, first: Quarter) -> Iterator[Part]:
@@ -239,12 +242,11 @@ class StoreReads:
 
     def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[tuple[int, int, int]]:
         """Return the keys of the blocks of a range of quarters, the newest first."""
-        joined, others = (
-            f"SELECT meter, type, quarter FROM {which} AND quarter BETWEEN :first AND :last"
-            for which in (_JOINED, _NOT_JOINED)
+        some = (
+            f"SELECT meter, type, quarter FROM part {which} AND quarter BETWEEN :first AND :last" for which in _EVERY
         )
         rows = self._db.execute(
-            f"{joined} UNION {others} ORDER BY quarter DESC, meter DESC, type DESC LIMIT :limit",
+            f"{' UNION '.join(some)} ORDER BY quarter DESC, meter DESC, type DESC LIMIT :limit",
             {"first": first, "last": last, "limit": limit},
         )
         return [key for row in rows if (key := _key(row))]
@@ -252,17 +254,17 @@ class StoreReads:
     def coarse_keys(self, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
         """Return the ``keys`` of blocks of which the utility may have averages or unknown slots, or had them once."""
         block = "quarter = ?1 AND meter = ?2 AND type = ?3"
-        some = (_JOINED, f"part WHERE {MAY_BE_COARSE}")
-        sql = " UNION ALL ".join(f"SELECT 1 FROM {which} AND {block}" for which in some) + " LIMIT 1"
+        some = (_JOINED, f"WHERE {MAY_BE_COARSE}")
+        sql = " UNION ALL ".join(f"SELECT 1 FROM part {which} AND {block}" for which in some) + " LIMIT 1"
         return {key for key in keys if self._db.execute(sql, (key[2], signed64(key[0]), key[1])).fetchone()}
 
     def keys_to_compact(self, before: Quarter, limit: int) -> list[tuple[int, int, int]]:
         """Return blocks of quarters before ``before`` that the utility has and the compactor has not joined."""
+        # The maximum is of the rows: an index has a part whose ``relayed`` is damaged where it was before.
         rows = self._db.execute(
-            f"SELECT meter, type, quarter FROM part AS p INDEXED BY part_to_join WHERE {NOT_JOINED} AND quarter < ?"
-            f" GROUP BY quarter, meter, type HAVING NOT max({NOT_ACKNOWLEDGED}) AND NOT EXISTS (SELECT 1 FROM {_JOINED}"
-            f" AND quarter = p.quarter AND meter = p.meter AND type = p.type AND {NOT_ACKNOWLEDGED})"
-            " ORDER BY quarter LIMIT ?",
+            f"SELECT meter, type, quarter FROM part AS p {_TO_JOIN} AND quarter < ? GROUP BY quarter, meter, type"
+            f" HAVING NOT max({NOT_ACKNOWLEDGED}) AND NOT EXISTS (SELECT 1 FROM part {_UNSENT} AND quarter = p.quarter"
+            " AND meter = p.meter AND type = p.type) ORDER BY quarter LIMIT ?",
             (before, limit),
         )
         return [key for row in rows if (key := _key(row))]
@@ -305,7 +307,8 @@ class StoreReads:
     def oldest_backup(self, limit: int) -> tuple[int, ...]:
         """Return the numbers of the oldest acknowledged parts, by quarter."""
         joined, others = (
-            f"SELECT quarter, id FROM {which} AND relayed = {DONE} AND id > :after" for which in (_JOINED, _NOT_JOINED)
+            f"SELECT quarter, id FROM part {which} AND relayed = {DONE} AND id > :after"
+            for which in (_JOINED, _TO_JOIN)
         )
         rows = self._db.execute(
             f"{joined} UNION ALL {others} ORDER BY quarter, id LIMIT :limit",

@@ -6,6 +6,7 @@ for ``relayed``.
 """
 
 import json
+import logging
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.model.units import SLOT_S, signed64
 from commonwatt.protocol.dead_letters import event_dead_letter
-from commonwatt.sqlite import LOG_BYTES, DamagedError, SqliteError, fails_check, lenient_text, write_log_again
+from commonwatt.sqlite import LOG_BYTES, DamagedError, SqliteError, fails_check, is_full, lenient_text, write_log_again
 from gateway.store.changes import (
     ACKNOWLEDGED,
     AVERAGED,
@@ -34,6 +35,7 @@ from gateway.store.changes import (
     AppendEvents,
     AppendParts,
     AppendRecords,
+    Become,
     Change,
     Cover,
     Desired,
@@ -60,9 +62,12 @@ from gateway.store.tables import (
     NOT_ACKNOWLEDGED,
     PAGE_BYTES,
     SCHEMA_VERSION,
+    TO_JOIN,
     row_sum,
     schema,
 )
+
+log = logging.getLogger(__name__)
 
 
 class GoneError(sqlite3.OperationalError):
@@ -188,6 +193,16 @@ class Store(StoreReads):
         raise StoreError(
             f"{self._path}: schema {version}, but this release knows {SCHEMA_VERSION}; install the newer release"
         )
+
+    def upgrade(self) -> None:
+        """Make a store of release 0.3 one of this version; while the disk has no space for it, it stays as it is."""
+        if self.version == 3:
+            try:
+                self.commit([Become(SCHEMA_VERSION)])
+            except sqlite3.Error as error:
+                if not is_full(error):
+                    raise
+                log.warning("store %s keeps the form of version 0.3 until a start with more disk space", self._path)
 
     def close(self) -> None:
         """Close the store."""
@@ -420,6 +435,17 @@ class Store(StoreReads):
     @_apply.register
     def _keep_setting(self, change: Setting) -> None:
         self._insert("REPLACE", "setting", (change.key, change.value))
+
+    @_apply.register
+    def _become(self, change: Become) -> None:
+        # The statement is replaced, and the index keeps its first page: 0.3 compares both at its start.
+        self._db.execute("PRAGMA writable_schema = ON")
+        self._db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'part_to_join'", (TO_JOIN[change.version],))
+        self._db.execute(f"PRAGMA schema_version = {self._pragma('schema_version') + 1}")
+        self._db.execute("PRAGMA writable_schema = RESET")
+        self._db.execute("REINDEX part_to_join")
+        self._db.execute(f"PRAGMA user_version = {change.version}")
+        self._apply(Setting("schema", str(change.version)))
 
     def _insert(self, clash: str, table: str, row: tuple[object, ...]) -> bool:
         """Insert a row with its checksum; return whether it was new."""

@@ -19,13 +19,13 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.sqlite import DamagedError
 from gateway.store.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of new stores. Each change of ``schema`` needs a new version, and a migration or statements that fit each
 version: a file of this version with other tables is treated as damaged. A small new value is better a ``setting``."""
 
-PAGE_BYTES = {1: 4096, 2: 1024, 3: 512}
-"""By version that this release opens: the size of a page, another one for each. A commit writes whole pages to the
-card, of which most change in a few bytes; a store of version 1 (release 0.2) or 2 keeps its pages."""
+PAGE_BYTES = {1: 4096, 2: 1024, 3: 512, 4: 512}
+"""By version that this release opens: the size of a page. A commit writes whole pages to the card, of which most change
+in a few bytes; a store of version 1 (release 0.2) or 2 keeps its pages, one of 3 (release 0.3) becomes one of 4."""
 
 # Size of the write-ahead log at which its pages are written into the file, each once however often it changed.
 CHECKPOINT_BYTES = 4 * 1024 * 1024
@@ -33,21 +33,27 @@ JOINED = "joined IS NOT 0"  # condition: compaction made the part; ``IS NOT`` is
 NOT_JOINED = "joined = 0"  # condition: the part is as it was appended
 # Condition: the utility has not acknowledged the part. ``IS NOT`` is also true for a damaged NULL.
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
+ACKNOWLEDGED = f"relayed IN ({AVERAGED}, {DONE})"  # condition: the utility has acknowledged the part
 # Condition: the utility may have averages or unknown slots of the part's block.
 MAY_BE_COARSE = f"relayed IS NOT {UNSENT} AND relayed IS NOT {DONE}"
 UNSENT_ROW = f"relayed IS NOT {DONE}"  # condition: the utility has not acknowledged the event or dead letter
 # The relayed tables, with the ``relayed`` value that rows get when the utility has lost its store.
 FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
 
-_BLOCK_INDEX = dict.fromkeys((1, 2), "") | {3: f" WHERE {JOINED}"}
+_BLOCK_INDEX = dict.fromkeys((1, 2), "") | dict.fromkeys((3, 4), f" WHERE {JOINED}")
 """By version: the condition of ``part_block``. An index of new parts by block would change in a page for each block
-that a commit adds to. New parts are few in each quarter, and ``part_to_join`` finds those of a quarter."""
+that a commit adds to. New parts are few in each quarter, and the indexes below find those of a quarter."""
+
+_NEW_PARTS = f"CREATE INDEX part_to_join ON part (quarter) WHERE {NOT_JOINED}"
+TO_JOIN = dict.fromkeys((1, 2, 3), _NEW_PARTS) | {4: f"{_NEW_PARTS} AND {ACKNOWLEDGED}"}
+"""By version: the index of parts that are not joined. A new part is in ``part_unsent``; since version 4 it comes into
+this index when it is acknowledged, with others, so that a put changes one index."""
 
 _SCHEMA = f"""
 CREATE TABLE part (
     id INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, type INTEGER NOT NULL, quarter INTEGER NOT NULL,
     payload BLOB NOT NULL, relayed INTEGER NOT NULL, joined INTEGER NOT NULL);
-CREATE INDEX part_to_join ON part (quarter) WHERE {NOT_JOINED};
+@TO_JOIN;
 CREATE INDEX part_block ON part (quarter, meter, type)@BLOCK;
 CREATE INDEX part_unsent ON part (quarter, id) WHERE {NOT_ACKNOWLEDGED};
 CREATE INDEX part_coarse ON part (quarter, meter, type) WHERE {MAY_BE_COARSE};
@@ -78,12 +84,14 @@ CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT
 
 def schema(version: int) -> str:
     """Return the SQL that makes the tables of a version of the store."""
-    return f"{_SCHEMA.replace('@BLOCK', _BLOCK_INDEX[version])}PRAGMA user_version = {version};"
+    tables = _SCHEMA.replace("@BLOCK", _BLOCK_INDEX[version]).replace("@TO_JOIN", TO_JOIN[version])
+    return f"{tables}PRAGMA user_version = {version};"
 
 
-def empty_database(page_bytes: int) -> bytes:
-    """Return a database with the tables of a store and nothing in them, of the version with these pages."""
-    version = next((version for version, size in PAGE_BYTES.items() if size == page_bytes), SCHEMA_VERSION)
+def empty_database(page_bytes: int, version: int = SCHEMA_VERSION) -> bytes:
+    """Return a database with the tables of a store and nothing in them, of ``version`` or the last with these pages."""
+    if PAGE_BYTES.get(version) != page_bytes:
+        version = max((one for one, size in PAGE_BYTES.items() if size == page_bytes), default=SCHEMA_VERSION)
     made = sqlite3.connect(":memory:")
     made.execute(f"PRAGMA page_size = {PAGE_BYTES[version]}")
     made.executescript(f"BEGIN; {schema(version)} COMMIT;")
@@ -99,8 +107,9 @@ def check_schema(connection: sqlite3.Connection) -> None:
         DamagedError: The schemas differ.
     """
     sql = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name"
+    page_bytes, version = (connection.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_size", "user_version"))
     with closing(sqlite3.connect(":memory:")) as made:
-        made.deserialize(empty_database(connection.execute("PRAGMA page_size").fetchone()[0]))
+        made.deserialize(empty_database(page_bytes, version))
         right, found = (
             (each.execute("PRAGMA user_version").fetchone(), each.execute(sql).fetchall())
             for each in (made, connection)

@@ -1,15 +1,18 @@
 """Row 6 of the faults on real processes: stores on small disks that another program fills."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commonwatt.protocol.commands import Kind
+from gateway.store.changes import DONE, AppendParts, Become, Part
+from gateway.store.recovery import open_checked
 from gateway.store.store import Store
 from harness.network.waiting import eventually
 from harness.real.parts import need_root
@@ -107,6 +110,24 @@ def test_row_06_a_full_disk_at_the_utility_and_at_the_meters(disk: Path, other_d
         the_meters(site, other_disk)
         site.stop(METERS)
         sound(tmp_path / "town")
+
+
+def test_row_06_without_space_for_its_upgrade_a_store_of_0_3_is_used_as_it_is_and_upgraded_later(disk: Path) -> None:
+    path, filler = disk / "gateway.db", disk / "filler"
+    with closing(Store.open(path)) as store:
+        parts = tuple(Part(0, (meter, 3, 1000), b"", DONE) for meter in range(20_000))
+        store.commit([AppendParts(parts), Become(3)])
+    fill(filler)
+    os.truncate(filler, filler.stat().st_size - 100 * 1024)
+    for version in (3, 4):
+        store, recovery = open_checked(path, 0)
+        store.commit([AppendParts((Part(0, (1, 3, 1001), b""),))])
+        assert (store.version, recovery, store.backlog()) == (version, None, (version - 2, 0, 0))
+        assert len(store.keys_to_compact(1002, 100_000)) == 20_000
+        store.check(path.stat().st_size)
+        store.examine(0, 100_000)
+        store.close()
+        filler.unlink(missing_ok=True)
 
 
 def the_utilitys(site: Site, disk: Path) -> None:

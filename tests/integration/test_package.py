@@ -166,7 +166,7 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
     run = [*root.program, "gateway", "run", "--config", str(state / "r001" / "gateway.toml")]
     refused = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1
-    assert "schema 99, but this release knows 3; install the newer release" in refused.stderr
+    assert "schema 99, but this release knows 4; install the newer release" in refused.stderr
     assert store.read_bytes() == before
     assert root.dpkg("--verify").stdout == "", "no file of the package was changed or written"
 
@@ -222,7 +222,7 @@ def test_an_older_package_is_refused_where_the_store_is_newer_and_nothing_change
     before = hashlib.sha256(store.read_bytes()).digest()
     done = root.dpkg("--install", small.older)
     assert done.returncode != 0
-    assert "gateway.db: it has schema 99, this version knows 3" in done.stderr
+    assert "gateway.db: it has schema 99, this version knows 4" in done.stderr
     assert "Nothing was changed: keep the installed version, or install a newer one" in done.stderr
     assert shown(root) == f"{version()} installed"
     assert hashlib.sha256(store.read_bytes()).digest() == before

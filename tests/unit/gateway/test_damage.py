@@ -378,7 +378,7 @@ def test_a_store_of_the_first_release_keeps_its_pages_until_it_is_replaced(tmp_p
     world = Damaged(path)
     assert world.quarantined == 1
     _is_the_first(world)
-    assert _version_and_page(world.store) == (3, 512)
+    assert _version_and_page(world.store) == (4, 512)
     world.store.close()
 
 

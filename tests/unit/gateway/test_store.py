@@ -37,6 +37,7 @@ from gateway.store.changes import (
     Desired,
     DropBackup,
     MeterInfo,
+    Offered,
     Part,
     PeriodDone,
     Relayed,
@@ -44,6 +45,7 @@ from gateway.store.changes import (
     Upkeep,
 )
 from gateway.store.downgrade import FURTHER, downgrade
+from gateway.store.recovery import open_checked
 from gateway.store.released import open_in_use, release
 from gateway.store.store import Store
 from gateway.store.tables import PAGE_BYTES, schema
@@ -180,9 +182,46 @@ def test_the_reads_of_a_store_are_right_with_the_indexes_of_its_version(
             and not any(part.relayed in (UNSENT, OFFERED) for part in of_block)
         }
         assert set(store.keys_to_compact(1003, 1000)) == ready
+        coarse = {
+            key
+            for key, of_block in by_block.items()
+            if any(part.joined or part.relayed in (OFFERED, AVERAGED) for part in of_block)
+        }
+        assert store.coarse_keys(asked) == coarse & set(asked)
         done = sorted((key[2], part.id) for key, found in by_block.items() for part in found if part.relayed == DONE)
         assert store.oldest_backup(limit) == tuple(number for _, number in done[:limit])
         store.close()
+
+
+def test_every_read_of_parts_uses_an_index_in_a_store_of_each_version(tmp_path: Path) -> None:
+    for version in VERSIONS:
+        make(tmp_path / f"{version}.db", version)
+        with closing(Store.open(tmp_path / f"{version}.db")) as store:
+            said: list[str] = []
+            store._db.set_trace_callback(said.append)
+            store.unsent_parts(1000, 1002, 10, {1}, {7})
+            store.block_parts([(1, 3, 1000)])
+            store.keys_between(1000, 1002, 10)
+            store.coarse_keys([(1, 3, 1000)])
+            store.keys_to_compact(1002, 10)
+            store.backlog()
+            store.unsent_before(1002)
+            store.backlog_since(1000)
+            store.oldest_backup(10)
+            store.commit([Offered(since=1000)])
+            store._db.set_trace_callback(None)
+            plans = [
+                step
+                for sql in said
+                if " part " in sql
+                for *_, step in store._db.execute(f"EXPLAIN QUERY PLAN {sql}")
+                if step.startswith(("SEARCH", "SCAN")) and "json_each" not in step
+            ]
+            searched = [step for step in plans if " USING INDEX part_" in step and "(quarter" in step]
+            assert len(searched) == 14
+            # The count of the backlog, and what is oldest of the backup: all of an index, in its order.
+            whole = [f"SCAN part USING INDEX part_{index}" for index in ("unsent", "block", "to_join")]
+            assert [step for step in plans if step not in searched] == whole
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -209,9 +248,15 @@ def test_a_store_of_each_version_relays_joins_and_answers_and_keeps_its_pages(ve
 
 
 @pytest.mark.parametrize(
-    ("index", "joined"), [("part_to_join", False), ("part_block", True), ("part_unsent", False), ("part_unsent", True)]
+    ("index", "joined", "relayed"),
+    [
+        ("part_to_join", False, DONE),
+        ("part_block", True, DONE),
+        ("part_unsent", False, UNSENT),
+        ("part_unsent", True, OFFERED),
+    ],
 )
-def test_a_part_that_an_index_lacks_is_damage(index: str, joined: bool, tmp_path: Path) -> None:
+def test_a_part_that_an_index_lacks_is_damage(index: str, joined: bool, relayed: int, tmp_path: Path) -> None:
     path, key = tmp_path / "gateway.db", (1, 3, 1000)
     Store.open(path).close()
     with closing(sqlite3.connect(path)) as db, db:
@@ -219,7 +264,7 @@ def test_a_part_that_an_index_lacks_is_damage(index: str, joined: bool, tmp_path
         db.execute("PRAGMA writable_schema = ON")
         db.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,))
     with closing(Store.open(path)) as store:
-        store.commit([AppendParts((Part(0, key, payload(*key), joined=joined),))])
+        store.commit([AppendParts((Part(0, key, payload(*key), relayed, joined),))])
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
@@ -362,7 +407,31 @@ def test_every_table_is_the_same_and_only_what_0_3_does_not_know_is_changed(fold
         kinds = [kind for (kind,) in connection.execute("SELECT kind FROM desired")]
     assert sorted(kinds) == ["import_limit", "sharing"]
     changed = {key for key in known | found if known.get(key) != found.get(key)}
-    assert changed == {"epoch"}
+    assert changed == {"epoch", "schema"}
+
+
+def form(path: Path) -> list[tuple[object, ...]]:
+    """Return a store's version and its schema, as 0.3 compares them at its start."""
+    with closing(sqlite3.connect(path)) as db:
+        schema = db.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name").fetchall()
+        return [*db.execute("PRAGMA user_version"), *schema]
+
+
+def test_a_store_of_0_3_is_upgraded_when_a_gateway_opens_it_and_goes_back_as_it_was(folder: Path) -> None:
+    store, of_0_3 = folder / "gateway.db", folder / "of-0.3.db"
+    make(of_0_3, 3)
+    assert form(store) != form(of_0_3)
+    before = {table: rows(store, table) for table in TABLES}
+    for _ in range(2):
+        assert downgraded(folder).exit_code == 0
+        assert (form(store), stored_settings(store)["schema"]) == (form(of_0_3), "3")
+        with closing(sqlite3.connect(store)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "its indexes are those of 0.3, too"
+        opened, recovery = open_checked(store, START)
+        opened.check(store.stat().st_size)
+        assert (opened.version, recovery, opened.setting("schema")) == (4, None, "4")
+        opened.close()
+        assert {table: rows(store, table) for table in TABLES} == before
 
 
 def test_meters_of_both_releases_obey_the_epoch(folder: Path) -> None:
