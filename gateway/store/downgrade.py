@@ -47,11 +47,13 @@ def downgrade(path: Path, microgrid: MicrogridId, hosted: Collection[Path], now:
     """
     if not path.exists():
         raise ConfigError(f"{path}: no store there; the older version makes its own")
-    for other in hosted:
-        _refuse_backlog(other)
     store, _ = open_checked(path, now)
     with closing(store):
+        if is_newer := store.version == 4:  # First: with it no package of 0.3 is installed, whatever is refused here.
+            store.commit([Become(3)])
         check_not_released(path, store)
+        for other in hosted:
+            _refuse_backlog(other)
         changes: list[Change] = []
         kept = kept_epochs(store, microgrid)
         if kept is not None and (highest := max(kept.held, kept.highest)) > own_epoch(store):
@@ -59,8 +61,8 @@ def downgrade(path: Path, microgrid: MicrogridId, hosted: Collection[Path], now:
             changes.append(Setting(OWN_EPOCH, f"{counter},{ALONE}"))
         kinds = {desired.kind for desired in store.desired()}
         changes += [ForgetDesired(kind) for kind in sorted(kinds & _NEW_KINDS)]
-        store.commit([*changes, Become(3)] if store.version == 4 else changes)
-        return Downgraded(epoch=own_epoch(store), changed=bool(changes))
+        store.commit(changes)
+        return Downgraded(epoch=own_epoch(store), changed=is_newer or bool(changes))
 
 
 def _refuse_backlog(path: Path) -> None:

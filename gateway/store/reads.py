@@ -33,6 +33,7 @@ MAX_NOTED = 1000  # most damaged rows listed at a time; the others are found aga
 FORGET_FROM = "forget_from"  # setting that keeps the lowest number of a part that is to be sent again
 FORGETTING = "forgetting"  # setting that keeps ``StoreReads.forgetting``
 
+_PARTS = f"SELECT id, {', '.join(PART_COLUMNS)} FROM part"
 _JOINED = f"INDEXED BY part_block WHERE {JOINED}"
 _TO_JOIN = f"INDEXED BY part_to_join WHERE {NOT_JOINED} AND {ACKNOWLEDGED}"
 _UNSENT = f"INDEXED BY part_unsent WHERE {NOT_ACKNOWLEDGED}"
@@ -98,7 +99,7 @@ class StoreReads:
                 self._note(table, row, tuple(columns))
 
     def _parts(self, which: str, values: tuple[object, ...]) -> Iterator[Part]:
-        for row in self._db.execute(f"SELECT id, {', '.join(PART_COLUMNS)} FROM part {which}", values):
+        for row in self._db.execute(f"{_PARTS} {which}", values):
             if part_is_sound(*row[1:5]):
                 yield part_of(row)
             else:
@@ -224,12 +225,13 @@ class StoreReads:
         in_quarter: dict[int, list[tuple[int, int]]] = {}
         for meter, record_type, quarter in keys:
             in_quarter.setdefault(quarter, []).append((signed64(meter), record_type))
-        blocks = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+        blocks = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?2)"
+        which = f" UNION ALL {_PARTS} ".join(
+            f"{some} AND quarter = ?1 AND (meter, type) IN ({blocks})" for some in _EVERY
+        )
         found: list[Part] = []
         for quarter, wanted in in_quarter.items():
-            for some in _EVERY:
-                which = f"{some} AND quarter = ? AND (meter, type) IN ({blocks})"
-                found += self._parts(which, (quarter, json.dumps(wanted)))
+            found += self._parts(which, (quarter, json.dumps(wanted)))
         return found
 
     def parts_after(self, number: int, first: Quarter) -> Iterator[Part]:

@@ -88,7 +88,6 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
         return replace(path, now, str(error), None)
     try:
         store.check(path.stat().st_size)
-        store.upgrade()
     except sqlite3.Error as error:
         store.close()
         if not fails_check(error):

@@ -29,7 +29,7 @@ def check_not_released(path: Path, store: Store) -> None:
 
 
 def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
-    """Open a gateway's store like ``open_checked``, unless it was released.
+    """Open a gateway's store like ``open_checked``, and upgrade it, unless it was released.
 
     Raises:
         ConfigError: It was released.
@@ -38,6 +38,7 @@ def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
     opened = open_checked(path, now)
     try:
         check_not_released(path, opened[0])
+        opened[0].upgrade()
     except ConfigError:
         opened[0].close()
         raise

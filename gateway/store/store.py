@@ -21,7 +21,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.model.units import SLOT_S, signed64
 from commonwatt.protocol.dead_letters import event_dead_letter
-from commonwatt.sqlite import LOG_BYTES, DamagedError, SqliteError, fails_check, is_full, lenient_text, write_log_again
+from commonwatt.sqlite import LOG_BYTES, DamagedError, SqliteError, fails_check, lenient_text, write_log_again
 from gateway.store.changes import (
     ACKNOWLEDGED,
     AVERAGED,
@@ -61,6 +61,7 @@ from gateway.store.tables import (
     KEY_COLUMNS,
     NOT_ACKNOWLEDGED,
     PAGE_BYTES,
+    PART_COLUMNS,
     SCHEMA_VERSION,
     TO_JOIN,
     row_sum,
@@ -105,6 +106,7 @@ class OpenedFile:
 # Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation.
 MAX_RANGES = 1000
 LOCKED_MS = 5000  # real milliseconds for which an opening or a commit waits for another program's lock
+RESERVED_PARTS = 1000  # numbers of parts reserved at a time
 NO_PART = 2**63 - 1  # above every number of a part
 PORTION_SLOTS = 100_000  # slots of records made into parts at a time
 
@@ -115,6 +117,7 @@ class Store(StoreReads):
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self.closed = False  # whether it was closed
+        self._numbers = range(0)  # reserved numbers of parts
         self._path = path
 
     @property
@@ -195,14 +198,12 @@ class Store(StoreReads):
         )
 
     def upgrade(self) -> None:
-        """Make a store of release 0.3 one of this version; while the disk has no space for it, it stays as it is."""
+        """Make a store of release 0.3 one of this version; if that fails, as on a full disk, it is used as it is."""
         if self.version == 3:
             try:
                 self.commit([Become(SCHEMA_VERSION)])
             except sqlite3.Error as error:
-                if not is_full(error):
-                    raise
-                log.warning("store %s keeps the form of version 0.3 until a start with more disk space", self._path)
+                log.warning("store %s keeps the form of version 0.3 until the next start: %s", self._path, error)
 
     def close(self) -> None:
         """Close the store."""
@@ -258,7 +259,7 @@ class Store(StoreReads):
             raise
 
     def _roll_back(self) -> None:
-        self._forgetting = None
+        self._forgetting, self._numbers = None, range(0)
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -285,10 +286,22 @@ class Store(StoreReads):
     @_apply.register
     def _append_parts(self, change: AppendParts) -> None:
         self._db.executemany("DELETE FROM part WHERE id = ?", ((i,) for i in change.instead_of))
-        self._db.executemany(
-            "INSERT INTO part (meter, type, quarter, payload, relayed, joined) VALUES (?, ?, ?, ?, ?, ?)",
-            [(signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined) for p in change.parts],
-        )
+        if len(self._numbers) < len(change.parts):
+            self._reserve(RESERVED_PARTS + len(change.parts))
+        rows = [
+            (number, signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined)
+            for number, p in zip(self._numbers, change.parts, strict=False)
+        ]
+        self._numbers = self._numbers[len(rows) :]
+        self._db.executemany(f"INSERT INTO part (id, {', '.join(PART_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _reserve(self, count: int) -> None:
+        """Reserve numbers of parts above the used ones: else SQLite writes the last one, a page, in each commit."""
+        sequence = "SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'part'"
+        last = self._db.execute(f"{sequence} UNION SELECT max(id) FROM part ORDER BY 1 DESC").fetchone()[0] or 0
+        self._numbers = range(last + 1, last + 1 + count)
+        self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'part'")
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('part', ?)", (self._numbers[-1],))
 
     @_apply.register
     def _drop_backup(self, change: DropBackup) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from commonwatt.protocol.commands import Kind
 from gateway.store.changes import DONE, AppendParts, Become, Part
-from gateway.store.recovery import open_checked
+from gateway.store.released import open_in_use
 from gateway.store.store import Store
 from harness.network.waiting import eventually
 from harness.real.parts import need_root
@@ -120,7 +120,7 @@ def test_row_06_without_space_for_its_upgrade_a_store_of_0_3_is_used_as_it_is_an
     fill(filler)
     os.truncate(filler, filler.stat().st_size - 100 * 1024)
     for version in (3, 4):
-        store, recovery = open_checked(path, 0)
+        store, recovery = open_in_use(path, 0)
         store.commit([AppendParts((Part(0, (1, 3, 1001), b""),))])
         assert (store.version, recovery, store.backlog()) == (version, None, (version - 2, 0, 0))
         assert len(store.keys_to_compact(1002, 100_000)) == 20_000

@@ -45,7 +45,6 @@ from gateway.store.changes import (
     Upkeep,
 )
 from gateway.store.downgrade import FURTHER, downgrade
-from gateway.store.recovery import open_checked
 from gateway.store.released import open_in_use, release
 from gateway.store.store import Store
 from gateway.store.tables import PAGE_BYTES, schema
@@ -427,11 +426,32 @@ def test_a_store_of_0_3_is_upgraded_when_a_gateway_opens_it_and_goes_back_as_it_
         assert (form(store), stored_settings(store)["schema"]) == (form(of_0_3), "3")
         with closing(sqlite3.connect(store)) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "its indexes are those of 0.3, too"
-        opened, recovery = open_checked(store, START)
+        opened, recovery = open_in_use(store, START)
         opened.check(store.stat().st_size)
         assert (opened.version, recovery, opened.setting("schema")) == (4, None, "4")
         opened.close()
         assert {table: rows(store, table) for table in TABLES} == before
+
+
+def test_a_number_of_a_part_is_not_used_again_nor_by_0_3(tmp_path: Path) -> None:
+    """Else an acknowledgement that comes late would be taken for another part's."""
+    key, numbers = (1, 3, 1000), list[int]()
+    for _ in range(3):
+        with closing(Store.open(tmp_path / "gateway.db")) as store:
+            for _ in range(2):
+                store.commit([AppendParts((Part(0, key, payload(*key), DONE),))])
+                numbers.append(store.newest_part())
+                store.commit([DropBackup((numbers[-1],))])
+                with pytest.raises(TypeError):
+                    store.commit([AppendParts((Part(0, key, payload(*key)),)), "nothing"])  # type: ignore[list-item]
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as db, db:
+        sql = "INSERT INTO part (meter, type, quarter, payload, relayed, joined) VALUES (1, 3, 1000, '', 6, 0)"
+        numbers.append(int(db.execute(sql).lastrowid or 0))
+        db.execute("UPDATE sqlite_sequence SET seq = 1")
+    with closing(Store.open(tmp_path / "gateway.db")) as store:
+        store.commit([AppendParts((Part(0, key, payload(*key)),))])
+        numbers.append(store.newest_part())
+    assert (numbers, len(numbers)) == (sorted(set(numbers)), 8)
 
 
 def test_meters_of_both_releases_obey_the_epoch(folder: Path) -> None:
@@ -471,6 +491,7 @@ def test_a_released_store_stays_as_it_is(folder: Path) -> None:
     release(folder / "gateway.db", START)
     done = downgraded(folder)
     assert (done.exit_code, "was released" in done.stderr) == (2, True)
+    assert form(folder / "gateway.db")[0] == (3,), "else a package of 0.3 would refuse it"
     assert "epoch" not in stored_settings(folder / "gateway.db")
 
 
