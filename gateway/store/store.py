@@ -391,10 +391,10 @@ class Store(StoreReads):
 
     @_apply.register
     def _relayed(self, change: Relayed) -> None:
-        self._db.executemany(f"UPDATE part SET relayed = {DONE} WHERE id = ?", ((i,) for i in change.done))
-        self._db.executemany(
-            f"UPDATE part SET relayed = {AVERAGED} WHERE id = ? AND {NOT_ACKNOWLEDGED}", ((i,) for i in change.averaged)
-        )
+        some = "WHERE id IN (SELECT value FROM json_each(?))"  # One statement for all takes half the time.
+        self._db.execute(f"UPDATE part SET relayed = {DONE} {some}", (json.dumps(change.done),))
+        averaged = f"UPDATE part SET relayed = {AVERAGED} {some} AND {NOT_ACKNOWLEDGED}"
+        self._db.execute(averaged, (json.dumps(change.averaged),))
         self._db.executemany(
             f"UPDATE event SET relayed = {DONE} WHERE meter = ? AND generation = ? AND id = ?",
             ((signed64(m), g, signed64(i)) for m, g, i in change.events),
