@@ -96,7 +96,8 @@ def divided(total: int, weights: Sequence[int]) -> list[int]:
 def _completed(parts: Sequence[tuple[int, int]], total: int) -> list[int]:
     found = [quotient for quotient, _ in parts]
     if lacking := total - sum(found):
-        for n in sorted(range(len(parts)), key=lambda n: -parts[n][1])[:lacking]:
+        less = [-rest for _, rest in parts]
+        for n in sorted(range(len(parts)), key=less.__getitem__)[:lacking]:
             found[n] += 1
     return found
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -43,13 +44,20 @@ class BilledPlace:
             found[max(0, max(e for e in ends if e is not None) - first) :] = False
         return found
 
-    def owners(self, first: Quarter, until: Quarter) -> NDArray[np.int64]:
-        """Return the account that had the place in each quarter; 0: none. Of several meters the lowest id counts."""
-        found = np.zeros(until - first, np.int64)
-        for meter in reversed(self.meters):
-            for account, start, end in meter.held(first, until):
-                found[start - first : end - first] = account
-        return found
+    def held(self, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
+        """Return which accounts had the place: account, first quarter, quarter after.
+
+        Of several meters the lowest id counts.
+        """
+        by_meter = [meter.held(first, until) for meter in self.meters]
+        if all(each == by_meter[0] for each in by_meter):
+            return by_meter[0]
+        accounts = np.zeros(until - first, np.int64)
+        for held in reversed(by_meter):
+            for account, start, end in held:
+                accounts[start - first : end - first] = account
+        bounds = [0, *(np.flatnonzero(np.diff(accounts)) + 1).tolist(), accounts.size]
+        return [(int(accounts[a]), first + a, first + b) for a, b in pairwise(bounds) if accounts[a]]
 
 
 def places_of(members: Iterable[Installed]) -> list[BilledPlace]:
@@ -131,9 +139,12 @@ class RunInputs:
         """
         return self._whole(self._names(self.registry.accounts.get(number)))
 
-    def within(self, number: AccountNumber, start: Quarter, end: Quarter) -> list[Segment]:
+    def within(self, number: AccountNumber, start: Quarter, end: Quarter) -> Sequence[Segment]:
         """Return the segments that lie between two quarters, in whole or in part."""
-        return [each for each in self.segments(number) if each.start < end and start < each.end]
+        whole = self.segments(number)
+        if start <= self.first and self.until <= end:
+            return whole
+        return [each for each in whole if each.start < end and start < each.end]
 
     @cached_property
     def changes(self) -> set[Quarter]:

@@ -5,6 +5,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,21 @@ _DAMAGE_STATES = {"XX001", "XX002"}
 """PostgreSQL's error codes for a full disk, and for damaged data and a damaged index."""
 
 
+@cache
+def _checked(table: Table) -> list[str]:
+    return [column.name for column in table.c if column.name not in ("no", "crc")]
+
+
 def row_crc(table: Table, values: Mapping[str, Any]) -> int:
     """Return the checksum of a row: of all columns except ``crc`` and ``no``."""
-    columns = [values[column.name] for column in table.c if column.name not in ("no", "crc")]
     # A database may return a boolean, or a flag, as a plain number.
-    text = repr([int(value) if isinstance(value, int) else value for value in columns])
-    return zlib.crc32(text.encode(errors="surrogatepass"))
+    columns = [int(value) if isinstance(value := values[name], int) else value for name in _checked(table)]
+    return zlib.crc32(repr(columns).encode(errors="surrogatepass"))
 
 
 def is_sound(table: Table, row: Row[Any]) -> bool:
     """Return whether a row of a table with ``crc`` matches its checksum."""
-    return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
+    return bool(row_crc(table, row._asdict()) == row.crc)
 
 
 def sound_rows(connection: Connection, table: Table, which: ColumnElement[bool] | None = None) -> Iterator[Row[Any]]:

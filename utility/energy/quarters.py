@@ -173,11 +173,18 @@ def settle(readings: QuarterReadings, convention: str = "pro_rata") -> SettledSl
         taken=taken,
         shared_out=split.shared_out.reshape(rows, slots, -1),
         shared_in=split.shared_in.reshape(rows, slots, -1),
-        quality_out=readings.sent.quality.min(axis=1, initial=SettledQuality.MEASURED),
-        quality_in=np.concatenate([readings.taken.quality, battery_quality(readings)[:, :, derived]], axis=2).min(
-            axis=1, initial=SettledQuality.MEASURED
+        quality_out=_of_quarter(readings.sent.quality),
+        quality_in=_of_quarter(
+            np.concatenate([readings.taken.quality, battery_quality(readings)[:, :, derived]], axis=2)
         ),
     )
+
+
+def _of_quarter(quality: Qualities) -> Qualities:
+    """Return the worst quality of each meter, (M, meters): mostly there is but one."""
+    if quality.min(initial=SettledQuality.MEASURED) == SettledQuality.MEASURED:
+        return np.full((len(quality), quality.shape[2]), SettledQuality.MEASURED, np.uint8)
+    return np.asarray(quality.min(axis=1, initial=SettledQuality.MEASURED))
 
 
 def signed_intake(readings: QuarterReadings) -> Array:
@@ -255,9 +262,9 @@ def _with_sharing(members: Members, readings: QuarterReadings) -> Members:
 def _groups_as_one(readings: QuarterReadings) -> QuarterReadings:
     """Put the energy of each group with an averaged reading into its first slot; levels become that of its end."""
     averaged = [flow.quality == SettledQuality.AVERAGED for flow in _flows(readings)]
-    groups = np.logical_or.reduce([_by_group(each).any(axis=(2, 3)) for each in averaged])
-    if not groups.any():
+    if not any(each.any() for each in averaged):
         return readings
+    groups = np.logical_or.reduce([_by_group(each).any(axis=(2, 3)) for each in averaged])
     batteries = readings.batteries
     level = batteries.level
     ends = _by_group(level.values[:, 1:])

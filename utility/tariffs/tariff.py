@@ -62,7 +62,7 @@ class Tariff:
         """The settings of its policy."""
         return self.file.policy
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Name and version, as bills show them."""
         return f"{self.name} v{self.version}"

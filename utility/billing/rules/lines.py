@@ -40,7 +40,7 @@ class Billed:
     base: Decimal | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Draft:
     """A line before it is rounded; ``amount`` is exact, in the unit of the month."""
 
@@ -93,7 +93,7 @@ class BillWriter:
                 left = iter(amounts)
                 drafts[number] = [replace(d, amount=next(left)) if d.is_building else d for d in drafts[number]]
 
-    def _segments(self, number: AccountNumber, sums: AccountSums) -> list[Segment]:
+    def _segments(self, number: AccountNumber, sums: AccountSums) -> Sequence[Segment]:
         return self._inputs.within(number, min(a for a, _ in sums.spans), max(b for _, b in sums.spans))
 
     def _drafts(self, number: AccountNumber, sums: AccountSums) -> list[_Draft]:
@@ -174,8 +174,9 @@ class BillWriter:
                         name = segment.tariff.prices[number].name
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
-                        draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, earned[number], amount)
-                        found.append(replace(draft, is_building=flow is BilledFlow.BUILDING_CREDIT))
+                        is_building = flow is BilledFlow.BUILDING_CREDIT
+                        of = (segment.tariff, LineKind.CREDIT, text, name, energy, earned[number], amount)
+                        found.append(_Draft(*of, is_building=is_building))
         return found
 
     def _prices(self, segment: Segment) -> tuple[list[int], list[int], tuple[Decimal, ...]]:
@@ -195,6 +196,8 @@ def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[BillLine]:
     """Return the taxes of each version of a tariff, on the cents of its own lines."""
     tariffs, found = {draft.tariff.label: draft.tariff for draft in drafts}, []
     for label, tariff in tariffs.items():
+        if not tariff.file.tax:
+            continue
         ours = [(draft, part) for draft, part in zip(drafts, cents, strict=True) if draft.tariff.label == label]
         base, import_, credit = (
             sum(part for d, part in ours if d.kind is kind)

@@ -147,9 +147,11 @@ class Chunk:
     def flagged(self, flags: Flags | None, rows: Sequence[int], start: Quarter, end: Quarter) -> Flags | None:
         """Return an account's flags with those that any of some rows has between two quarters."""
         for row in rows:
+            if not self._flagged[row]:
+                continue
             low, high = self._parts.get(row, (start, end))
             a, b = max(start, low) - self._first, min(end, high) - self._first
-            if a >= b or not self._flagged[row]:
+            if a >= b:
                 continue
             flags = flags or Flags(self._settled.quality.shape[1])
             quality = self._settled.quality[row, a:b]
@@ -223,6 +225,8 @@ def whole_cents(apartments: Sequence[Sequence[int]], month_quarters: int) -> lis
 
 def _same(active: Active) -> list[tuple[int, int]]:
     """Return the stretches of quarters in which the same places take part."""
+    if active.all():
+        return [(0, active.shape[1])]
     changed = np.flatnonzero((active[:, 1:] != active[:, :-1]).any(axis=0)) + 1
     bounds = [0, *changed.tolist(), active.shape[1]]
     return list(pairwise(bounds))
@@ -291,24 +295,35 @@ class Summing:
         places = places_of(members)
         split_import = isinstance(self._settings, RangersSettings) and self._settings.import_by == "evenly"
         to_units = self._policy.credit_goes_to is CreditGoesTo.UNITS
+        quantities = (Quantity.IMPORTED, Quantity.EXPORTED, Quantity.SHARED_IN, Quantity.SHARED_OUT)
+        imported, exported, shared_in, shared_out = map(chunk.table, quantities)
         for meter in members:
+            row, is_credited = chunk.rows[meter.id], not to_units and meter.function not in _POOLED
+            # What is given to the town, and what nobody pays or is credited for.
+            unheld, kept = imported.total(row), exported.total(row)
+            self.sums.given += kept
             for account, start, end in meter.held(self._inputs.first, self._inputs.until):
                 it = self._account(account)
                 it.spans.append((start, end))
-                row = chunk.rows[meter.id]
                 it.flags = chunk.flagged(it.flags, [row], start, end)
-                it.shared_in += chunk.table(Quantity.SHARED_IN).between(row, start, end)
-                it.shared_out += chunk.table(Quantity.SHARED_OUT).between(row, start, end)
+                it.shared_in += shared_in.between(row, start, end)
+                it.shared_out += shared_out.between(row, start, end)
+                unheld -= imported.between(row, start, end)
                 if not split_import:
-                    self._take(it, account, BilledFlow.IMPORT, chunk.table(Quantity.IMPORTED), row, start, end)
-                if not to_units and meter.function not in _POOLED:
-                    self._take(it, account, BilledFlow.CREDIT, chunk.table(Quantity.EXPORTED), row, start, end)
-        self._count(members, chunk, pooled=to_units)
+                    self._take(it, account, BilledFlow.IMPORT, imported, row, start, end)
+                if is_credited:
+                    kept -= exported.between(row, start, end)
+                    self._take(it, account, BilledFlow.CREDIT, exported, row, start, end)
+            self.sums.unheld += unheld
+            # What a pool divides is taken off again as it is divided.
+            self.sums.kept += kept
         for pool in self._pools(places, chunk, split_import=split_import, to_units=to_units):
             self._divide(pool, chunk)
 
     def _account(self, number: AccountNumber) -> AccountSums:
-        return self.sums.accounts.setdefault(number, AccountSums())
+        if number not in self.sums.accounts:
+            self.sums.accounts[number] = AccountSums()
+        return self.sums.accounts[number]
 
     def _take(
         self,
@@ -325,21 +340,6 @@ class Summing:
             found = table.of(row, segment, start, end)
             known = it.energies.get((segment, flow))
             it.energies[segment, flow] = found if known is None else [*map(sum, zip(known, found, strict=True))]
-
-    def _count(self, members: Sequence[Installed], chunk: Chunk, *, pooled: bool) -> None:
-        """Count what is given to the town, and what nobody pays or is credited for."""
-        first, until = self._inputs.first, self._inputs.until
-        for meter in members:
-            row = chunk.rows[meter.id]
-            taken, given = (chunk.table(q).total(row) for q in (Quantity.IMPORTED, Quantity.EXPORTED))
-            self.sums.given += given
-            for _, start, end in meter.held(first, until):
-                taken -= chunk.table(Quantity.IMPORTED).between(row, start, end)
-                if not pooled and meter.function not in _POOLED:
-                    given -= chunk.table(Quantity.EXPORTED).between(row, start, end)
-            self.sums.unheld += taken
-            # What a pool divides is taken off again as it is divided.
-            self.sums.kept += given
 
     def _pools(
         self, places: Sequence[BilledPlace], chunk: Chunk, *, split_import: bool, to_units: bool
@@ -370,21 +370,23 @@ class Summing:
         energy = chunk.energy(quantity, rows)
         if not pool.takers or not energy.any():
             return
-        owners = np.array([place.owners(first, until) for place in pool.takers])
+        held = [place.held(first, until) for place in pool.takers]
         active = np.array([place.exists(first, until) for place in pool.takers])
-        if self._settings.vacant == "occupied":
-            active &= owners > 0
+        for row, of in enumerate(held if self._settings.vacant == "occupied" else ()):
+            vacant = np.full(until - first, fill_value=True)
+            for _, start, end in of:
+                vacant[start - first : end - first] = False
+            active[row] &= ~vacant
         parts = evenly(energy, active, first) if pool.weights is None else by_weight(energy, active, pool.weights)
         table = SumTable(chunk.columns, chunk.columns.sums(parts))
-        for row, of in enumerate(owners):
-            for account, start, end in _stretches(of, first):
-                if pool.flow is not BilledFlow.IMPORT:
-                    self.sums.kept -= table.between(row, start, end)
-                it = self._account(account)
-                it.flags = chunk.flagged(it.flags, rows, start, end)
-                if pool.flow is BilledFlow.BUILDING_CREDIT and it.building is None:
-                    it.building = pool.sources[0].meters[0].microgrid, pool.sources[0].name
-                self._take(it, account, pool.flow, table, row, start, end)
+        for row, (account, start, end) in ((row, each) for row, of in enumerate(held) for each in of):
+            if pool.flow is not BilledFlow.IMPORT:
+                self.sums.kept -= table.between(row, start, end)
+            it = self._account(account)
+            it.flags = chunk.flagged(it.flags, rows, start, end)
+            if pool.flow is BilledFlow.BUILDING_CREDIT and it.building is None:
+                it.building = pool.sources[0].meters[0].microgrid, pool.sources[0].name
+            self._take(it, account, pool.flow, table, row, start, end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,9 +397,3 @@ class _Pool:
     sources: Sequence[BilledPlace]  # the places that gave or took it
     takers: Sequence[BilledPlace]  # the places among which it is divided
     weights: Sequence[int] | None = None  # their weights; ``None``: equally
-
-
-def _stretches(owners: NDArray[np.int64], first: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
-    """Return which accounts had a place: account, first quarter, quarter after."""
-    bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1).tolist(), owners.size]
-    return [(int(owners[a]), first + a, first + b) for a, b in pairwise(bounds) if owners[a]]

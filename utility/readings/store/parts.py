@@ -180,7 +180,8 @@ def read_payloads(
 ) -> Blocks | None:
     """Return the joined parts of ``select_payloads`` of the meters that have an id; ``None`` if one is damaged."""
     ours = np.flatnonzero(ids).tolist()
-    rows = execute(connection, statement, values, quarters=quarters, meters=ours, options=_BINARY).all()
+    # The driver's own rows: they are a town's.
+    rows = execute(connection, statement, values, quarters=quarters, meters=ours, options=_BINARY).cursor.fetchall()
     if not rows:
         return empty()
     *keys, payloads = zip(*rows, strict=True)

@@ -68,7 +68,7 @@ from utility.billing.documents.statement import (
 from utility.billing.inputs import BilledPlace
 from utility.billing.proof import _tells, check_code
 from utility.billing.rules import policies
-from utility.billing.rules.sums import _same, _stretches
+from utility.billing.rules.sums import _same
 from utility.billing.store import documents as bill_documents
 from utility.billing.store.documents import as_letters
 from utility.billing.store.run_bills import computed_run, prepared, saved
@@ -516,9 +516,18 @@ def test_a_place_exists_from_its_first_meter_to_its_last(
     assert place.exists(100, 106).tolist() == there
 
 
-def test_stretches_end_where_the_account_or_the_places_change() -> None:
-    owners = np.array([7, 7, 9, 9, 0, 7])
-    assert _stretches(owners, 100) == [(7, 100, 102), (9, 102, 104), (7, 105, 106)]
+def test_a_place_is_of_the_account_of_its_lowest_meter_that_has_one() -> None:
+    holdings = {1: ((7, 100, 102), (9, 102, 104)), 2: ((8, 101, 105), (7, 105, None))}
+    meters = tuple(
+        replace(METER, id=n, holdings=tuple(Holding(account=a, start=b, end=c) for a, b, c in each))
+        for n, each in holdings.items()
+    )
+    place = BilledPlace(name="house 1", function=Function.HOUSE, building=None, meters=meters)
+    assert place.held(99, 106) == [(7, 100, 102), (9, 102, 104), (8, 104, 105), (7, 105, 106)]
+    assert replace(place, meters=meters[1:]).held(99, 106) == [(8, 101, 105), (7, 105, 106)]
+
+
+def test_stretches_end_where_the_places_change() -> None:
     active = np.array([[True, True, True, False], [True, False, False, False]])
     assert _same(active) == [(0, 1), (1, 3), (3, 4)]
 
