@@ -224,6 +224,7 @@ def test_street_is_set_up_by_the_keyboard_alone(open_setup: Callable[..., Visit]
         expect(page.get_by_role("status")).to_contain_text("is placed in Home 1")
         expect(page.locator("form.device select:focus"), "the next device").to_have_count(1)
     typed(page, page.locator("#homes summary").first, "Enter")
+    expect(page.locator("#homes input[name=name]:focus")).to_have_count(1)
     page.keyboard.type("Casa Ana")
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_contain_text("Home 1 is Casa Ana now")
