@@ -194,13 +194,6 @@ class Setting:
     value: str
 
 
-@dataclass(frozen=True)
-class Become:
-    """Make a store of version 3 one of version 4, or the other way."""
-
-    version: int  # the version that it has then
-
-
 Change: TypeAlias = (
     AppendParts
     | AppendRecords
@@ -218,7 +211,6 @@ Change: TypeAlias = (
     | ForgetMore
     | PeriodDone
     | Setting
-    | Become
 )
 
 Key = tuple[int, int, int]  # a block: (meter, record type, quarter)

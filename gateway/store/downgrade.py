@@ -16,7 +16,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import ALONE, Epoch, Kind
 from gateway.clique.kept import kept_epochs
 from gateway.control.epochs import MAX_COUNTER, OWN_EPOCH, own_epoch
-from gateway.store.changes import Become, Change, ForgetDesired, Setting
+from gateway.store.changes import Change, ForgetDesired, Setting
 from gateway.store.recovery import open_checked
 from gateway.store.released import check_not_released
 from gateway.store.store import Store
@@ -50,7 +50,7 @@ def downgrade(path: Path, microgrid: MicrogridId, hosted: Collection[Path], now:
     store, _ = open_checked(path, now)
     with closing(store):
         if is_newer := store.version == 4:  # First: with it no package of 0.3 is installed, whatever is refused here.
-            store.commit([Become(3)])
+            store.become(3)
         check_not_released(path, store)
         for other in hosted:
             _refuse_backlog(other)

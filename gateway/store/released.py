@@ -4,6 +4,7 @@ If data waits in it, the new controller goes on with a copy of the whole. The ma
 so no record is acknowledged that the copy lacks.
 """
 
+import logging
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import moment
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replacing
+from commonwatt.sqlite import SqliteError
 from gateway.store.changes import Setting
 from gateway.store.recovery import Recovery, open_checked
 from gateway.store.store import Store
@@ -20,6 +22,8 @@ from gateway.store.store import Store
 RELEASED = "released"  # setting of a released store: when, epoch seconds; empty: no more
 # What to do about a released store that is wanted again.
 IF_UNUSED = "If no new controller started: commonwatt gateway release --undo --config FILE"
+
+log = logging.getLogger(__name__)
 
 
 def check_not_released(path: Path, store: Store) -> None:
@@ -38,10 +42,14 @@ def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
     opened = open_checked(path, now)
     try:
         check_not_released(path, opened[0])
-        opened[0].upgrade()
     except ConfigError:
         opened[0].close()
         raise
+    if opened[0].version == 3:
+        try:
+            opened[0].become(4)
+        except SqliteError as error:  # As on a full disk: the store is used as it is.
+            log.warning("store %s keeps the form of version 0.3 until the next start: %s", path, error)
     return opened
 
 

@@ -6,7 +6,6 @@ for ``relayed``.
 """
 
 import json
-import logging
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +34,6 @@ from gateway.store.changes import (
     AppendEvents,
     AppendParts,
     AppendRecords,
-    Become,
     Change,
     Cover,
     Desired,
@@ -67,8 +65,6 @@ from gateway.store.tables import (
     row_sum,
     schema,
 )
-
-log = logging.getLogger(__name__)
 
 
 class GoneError(sqlite3.OperationalError):
@@ -197,13 +193,22 @@ class Store(StoreReads):
             f"{self._path}: schema {version}, but this release knows {SCHEMA_VERSION}; install the newer release"
         )
 
-    def upgrade(self) -> None:
-        """Make a store of release 0.3 one of this version; if that fails, as on a full disk, it is used as it is."""
-        if self.version == 3:
-            try:
-                self.commit([Become(SCHEMA_VERSION)])
-            except sqlite3.Error as error:
-                log.warning("store %s keeps the form of version 0.3 until the next start: %s", self._path, error)
+    def become(self, version: int) -> None:
+        """Make a store of version 3 one of version 4, or the other way, in one transaction.
+
+        The statement of an index is replaced, and the index keeps its first page: 0.3 compares both at its start.
+        """
+        self.write([Setting("schema", str(version))])
+        try:
+            self._db.execute("PRAGMA writable_schema = ON")
+            self._db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'part_to_join'", (TO_JOIN[version],))
+            self._db.execute(f"PRAGMA schema_version = {self._pragma('schema_version') + 1}")
+            for sql in ("PRAGMA writable_schema = RESET", "REINDEX part_to_join", f"PRAGMA user_version = {version}"):
+                self._db.execute(sql)
+        except BaseException:
+            self._roll_back()
+            raise
+        self.sync()
 
     def close(self) -> None:
         """Close the store."""
@@ -448,17 +453,6 @@ class Store(StoreReads):
     @_apply.register
     def _keep_setting(self, change: Setting) -> None:
         self._insert("REPLACE", "setting", (change.key, change.value))
-
-    @_apply.register
-    def _become(self, change: Become) -> None:
-        # The statement is replaced, and the index keeps its first page: 0.3 compares both at its start.
-        self._db.execute("PRAGMA writable_schema = ON")
-        self._db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'part_to_join'", (TO_JOIN[change.version],))
-        self._db.execute(f"PRAGMA schema_version = {self._pragma('schema_version') + 1}")
-        self._db.execute("PRAGMA writable_schema = RESET")
-        self._db.execute("REINDEX part_to_join")
-        self._db.execute(f"PRAGMA user_version = {change.version}")
-        self._apply(Setting("schema", str(change.version)))
 
     def _insert(self, clash: str, table: str, row: tuple[object, ...]) -> bool:
         """Insert a row with its checksum; return whether it was new."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from commonwatt.protocol.commands import Kind
-from gateway.store.changes import DONE, AppendParts, Become, Part
+from gateway.store.changes import DONE, AppendParts, Part
 from gateway.store.released import open_in_use
 from gateway.store.store import Store
 from harness.network.waiting import eventually
@@ -112,11 +112,12 @@ def test_row_06_a_full_disk_at_the_utility_and_at_the_meters(disk: Path, other_d
         sound(tmp_path / "town")
 
 
-def test_row_06_without_space_for_its_upgrade_a_store_of_0_3_is_used_as_it_is_and_upgraded_later(disk: Path) -> None:
+def test_without_space_for_its_upgrade_a_store_of_0_3_is_used_as_it_is_and_upgraded_later(disk: Path) -> None:
     path, filler = disk / "gateway.db", disk / "filler"
     with closing(Store.open(path)) as store:
         parts = tuple(Part(0, (meter, 3, 1000), b"", DONE) for meter in range(20_000))
-        store.commit([AppendParts(parts), Become(3)])
+        store.commit([AppendParts(parts)])
+        store.become(3)
     fill(filler)
     os.truncate(filler, filler.stat().st_size - 100 * 1024)
     for version in (3, 4):
