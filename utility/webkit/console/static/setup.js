@@ -4,7 +4,7 @@ const look = document.getElementById("look"), zone = document.getElementById("ti
 if (zone && zone.value.endsWith("UTC")) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
 for (const words of document.querySelectorAll("[data-scripted]")) words.hidden = false;
 // A part in which a person works stays as it is, but for its number.
-const isUsed = (part) => part.dataset.used || part.contains(document.activeElement);
+const isUsed = (part) => part.dataset.used || part.contains(document.activeElement) || part === pointed; // it may be dragged just now
 document.addEventListener("input", (event) => {
   const part = event.target.closest("[data-live]");
   if (part) part.dataset.used = "yes";
@@ -25,8 +25,8 @@ async function renew() {
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = page.getElementById(part.id);
     if (isUsed(part)) part.querySelector(".value")?.replaceWith(...(next?.querySelectorAll(".value") || []));
-    else if (next) part.replaceWith(next);
-    else part.remove();
+    else if (!next) part.remove();
+    else if (!part.isEqualNode(next)) part.replaceWith(next); // What is the same stays: a person may begin to drag it.
   }
   for (const part of page.querySelectorAll("#cards > [data-live]")) if (!document.getElementById(part.id)) document.getElementById("cards").append(part);
 }
