@@ -66,7 +66,6 @@ def free_ports(count: int) -> list[int]:
             port = _LOWEST_PORT + (first + n) % span
             try:
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
-                claim_port(port)
             except OSError:
                 continue  # Another program uses this port.
             ports.append(port)

@@ -162,7 +162,7 @@ def _utility(folder: Path) -> dict[str, Any]:
 
 def first_site(port: int, *, lan: bool) -> str:
     """Return the site file of a new street, whose pages are at a port."""
-    head_end, broker, broker_http, gateway, adapter = (f"{_LOOPBACK}:{each}" for each in free_ports(5))
+    head_end, broker, broker_http, gateway, adapter = (f"{_LOOPBACK}:{each}" for each in _claimed_ports(5))
     microgrid = {
         "id": STREET,
         "kind": "residential",
@@ -186,6 +186,15 @@ def first_site(port: int, *, lan: bool) -> str:
         "microgrid": [microgrid],
     }
     return HEAD + toml_text(tables)
+
+
+def _claimed_ports(count: int) -> list[int]:
+    while True:
+        ports = free_ports(count)
+        with suppress(OSError):  # Another street has chosen one of them, and does not listen there yet.
+            for port in ports:
+                claim_port(port)
+            return ports
 
 
 def _served(port: int, *, lan: bool) -> dict[str, object]:

@@ -4,7 +4,6 @@ The street runs as its command runs it. The controller is a folder in place of a
 would: it runs the unit's command and starts again what that prints.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -70,8 +69,6 @@ def mill(street: OwnStreet, tmp_path: Path) -> Iterator[Place]:
     assert street.takes(text + MICROGRID.format(*(at() for _ in range(5)))) == ""
     office, mill = (Place(home=tmp_path / name, root=machine_root(tmp_path / f"{name}/root")) for name in ("o", "mill"))
     office.type(f"commonwatt site labels mill --site {site}")
-    for name in ("enrolment.pem", "joins.json"):
-        shutil.copy(site / "authority" / name, site / "utility")
     eventually(partial(brokers.listens, "127.0.0.1", care))
     office.type(f"commonwatt do jobs/bundles/change every_s=15 --config {site}/utility/utility.toml")
     words = invitation(site, "mill", care).code.words

@@ -43,7 +43,7 @@ def start_by_hand(said: str, place: Place, stack: ExitStack) -> None:
     for line in map(str.strip, said.splitlines()):
         if line.startswith("runuser"):
             place.type(line.partition("-- ")[2])
-        if line.startswith("Without systemd"):
+        if line.startswith("Without systemd, as the files' owner"):
             words = shlex.split(line.partition("owner: commonwatt ")[2])
             start(stack, words, place.home / f"{words[0]}.log")
 
