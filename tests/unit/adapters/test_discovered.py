@@ -386,6 +386,7 @@ def test_listening_ends_soon_after_the_last_question_and_begins_again(monkeypatc
     listening = Listening(AdapterSettings.model_validate({"microgrid": "r001", "source": nowhere}), lambda: 0.0)
     for _ in range(2):
         (source,) = listening.answer()["sources"]
-        assert (source["connected"], source["complaint"]) == (False, "not connected yet")
+        assert not source["connected"]
+        assert source["complaint"] in ("not connected yet", "can't be reached")  # as its first try is over or not
         eventually(lambda: listening._found is None)
     listening.stop()
