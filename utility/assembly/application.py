@@ -107,6 +107,12 @@ def add_refusals(app: FastAPI) -> None:
     async def busy(request: Request, error: BusyError) -> Response:
         return await _answered(request, str(error), 503, {"Retry-After": "5"})
 
+    _add_faults(app)
+
+
+def _add_faults(app: FastAPI) -> None:
+    """Add a handler for each kind of error of database, disk and program."""
+
     @app.exception_handler(DataError)
     async def impossible(request: Request, error: DataError) -> Response:
         log.info("a request has a value that the database does not take: %s", error.orig)

@@ -299,7 +299,7 @@ class Summing:
         imported, exported, shared_in, shared_out = map(chunk.table, quantities)
         for meter in members:
             row, is_credited = chunk.rows[meter.id], not to_units and meter.function not in _POOLED
-            # What is given to the town, and what nobody pays or is credited for.
+            # Energy of times without an account stays with the town.
             unheld, kept = imported.total(row), exported.total(row)
             self.sums.given += kept
             for account, start, end in meter.held(self._inputs.first, self._inputs.until):
