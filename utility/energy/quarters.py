@@ -95,6 +95,8 @@ class FlowReadings:
     @classmethod
     def of(cls, values: Array, quality: Qualities) -> "FlowReadings":
         """Make a flow of readings; what is missing or negative is 0 and missing."""
+        if quality.all() and values.min(initial=0) >= 0:
+            return cls(values=values, quality=quality)
         quality = np.where(values < 0, np.uint8(0), quality)
         return cls(values=np.where(quality > 0, values, 0), quality=quality)
 
@@ -350,7 +352,8 @@ def applied(raw: Blocks, overlay: Overlay) -> Corrected:
         raw: Joined readings, each block once.
         overlay: Corrections of any blocks.
     """
-    quality = _MEASURED[raw.quality]
+    # Bytes are translated in a tenth of the time of looking each up in an array.
+    quality = np.frombuffer(raw.quality.tobytes().translate(_MEASURED), np.uint8).reshape(raw.quality.shape)
     if not len(overlay.blocks):
         return Corrected(keys=raw.keys(), values=raw.values, quality=quality)
     rows, alone = _places(raw, overlay.blocks)
@@ -371,9 +374,9 @@ def applied(raw: Blocks, overlay: Overlay) -> Corrected:
     return Corrected(keys=every, values=values, quality=quality)
 
 
-_MEASURED = np.zeros(len(Quality), np.uint8)
-_MEASURED[Quality.AVERAGED] = SettledQuality.AVERAGED
-_MEASURED[Quality.EXACT] = SettledQuality.MEASURED
+_MEASURED = bytes.maketrans(
+    bytes([Quality.AVERAGED, Quality.EXACT]), bytes([SettledQuality.AVERAGED, SettledQuality.MEASURED])
+)
 
 
 def _places(raw: Blocks, corrected: Blocks) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

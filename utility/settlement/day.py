@@ -34,26 +34,29 @@ class QuarterTable:
 
     def __init__(self, meters: Sequence[MeterId] | NDArray[np.uint64], readings: Corrected, *types: RecordType) -> None:
         self._meters = np.asarray(meters, np.uint64)
-        self._flows = {kind: self._flow(readings, kind) for kind in types}
+        self._readings = readings
+        self._rows = {kind: self._rows_of(kind) for kind in types}
 
     def flow(self, kind: RecordType, rows: NDArray[np.intp]) -> FlowReadings:
         """Return the readings at ``rows``, (microgrids, meters), as (microgrids, slots, meters)."""
-        found = self._flows[kind]
-        return FlowReadings(
-            values=np.ascontiguousarray(found.values[rows].transpose(0, 2, 1)),
-            quality=np.ascontiguousarray(found.quality[rows].transpose(0, 2, 1)),
-        )
+        found = self._rows[kind][rows]
+        if not rows.size or not len(self._readings.values):
+            shape = rows.shape[0], SLOTS, rows.shape[1]
+            return FlowReadings(values=np.zeros(shape, np.int64), quality=np.zeros(shape, np.uint8))
+        quality = np.ascontiguousarray(self._readings.quality[found].transpose(0, 2, 1))
+        if (missing := found < 0).any():
+            quality *= ~missing[:, None]
+        return FlowReadings.of(np.ascontiguousarray(self._readings.values[found].transpose(0, 2, 1)), quality)
 
-    def _flow(self, readings: Corrected, kind: RecordType) -> FlowReadings:
-        which = np.flatnonzero(readings.keys.record_type == kind)
-        rows = np.searchsorted(self._meters, readings.keys.meter[which])
+    def _rows_of(self, kind: RecordType) -> NDArray[np.intp]:
+        """Return the row of each meter's block of a type; -1 without one."""
+        which = np.flatnonzero(self._readings.keys.record_type == kind)
+        rows = np.searchsorted(self._meters, self._readings.keys.meter[which])
         ours = rows < len(self._meters)
-        ours[ours] = self._meters[rows[ours]] == readings.keys.meter[which[ours]]
-        which, rows = which[ours], rows[ours]
-        values = np.zeros((len(self._meters), SLOTS), np.int64)
-        quality = np.zeros((len(self._meters), SLOTS), np.uint8)
-        values[rows], quality[rows] = readings.values[which], readings.quality[which]
-        return FlowReadings.of(values, quality)
+        ours[ours] = self._meters[rows[ours]] == self._readings.keys.meter[which[ours]]
+        found = np.full(len(self._meters), -1)
+        found[rows[ours]] = which[ours]
+        return found
 
 
 TYPES = (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)  # what settlement reads

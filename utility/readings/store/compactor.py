@@ -234,13 +234,14 @@ def _use_indexes(connection: Connection) -> None:
     """Make a PostgreSQL server use indexes and join by loops, which keep the order, regardless of its statistics.
 
     The statistics of a table that is empty one minute and has millions of rows the next are always wrong. A sort of the
-    whole table, or a scan of all blocks for each part, in each of many small steps, would take hours.
+    whole table, or a scan of all blocks for each part, in each of many small steps, would take hours. A sort that can't
+    be avoided, of a few waiting batches, gets a cost for which the server would compile it, in 60 ms.
     """
     if connection.dialect.name == "postgresql":
         ways = {"seqscan": False, "bitmapscan": False, "sort": False}
         ways |= {"nestloop": True, "hashjoin": False, "mergejoin": False}
         settings = [f"set_config('enable_{way}', '{'on' if on else 'off'}', true)" for way, on in ways.items()]
-        connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
+        connection.exec_driver_sql(f"SELECT {', '.join(settings)}, set_config('jit', 'off', true)")
 
 
 def _old_of(connection: Connection, fresh: Sequence[Any]) -> list[Any]:

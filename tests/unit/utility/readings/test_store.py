@@ -36,7 +36,7 @@ from utility.readings.flows import masks, summaries
 from utility.readings.store import batches, gaps, gateways, reads, writer
 from utility.readings.store import compactor as compactor_module
 from utility.readings.store import quarantine as quarantined
-from utility.readings.store.batches import Parts, parts_of
+from utility.readings.store.batches import WAITING, Parts, parts_of
 from utility.readings.store.compactor import Compactor, conflicts
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gaps import GapFinder
@@ -377,6 +377,16 @@ def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}").scalars())
     assert "Index Scan using ix_part_key on part" in plan
     assert "->  Sort" not in plan
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_the_look_for_waiting_batches_is_not_compiled_first(database: Database) -> None:
+    sql = str(WAITING.params(before=QUARTER).compile(database.reads, compile_kwargs={"literal_binds": True}))
+    with database.reads.begin() as connection:
+        compactor_module._use_indexes(connection)
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {sql}").scalars())
+    assert "Sort  (cost=1000000" in plan  # of a cost for which a server would compile it
+    assert "JIT" not in plan
 
 
 def test_late_parts_far_apart_are_joined_with_their_blocks(database: Database) -> None:
