@@ -3,7 +3,7 @@
 Days are of UTC, as settled ones. A day is marked when readings of it are joined, or the registry changes it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,21 +177,24 @@ def counted_days(connection: Connection, first: Day, until: Day) -> CountedDays:
     c = complete_day.c
     sums = [func.sum(c[name], type_=BigInteger).label(name) for name in _NAMES]
     within = c.day.between(first, until - 1)
-    by_day = select(c.day.label("key"), *sums).where(within, c.computed > 0).group_by(c.day).order_by(c.day)
-    by_owner = select(controller.c.id.label("key"), *sums).join(controller, controller.c.number == c.owner_no)
-    by_owner = by_owner.where(within, c.computed > 0).group_by(controller.c.id).order_by(func.min(c.owner_no))
-    pending = select(func.count()).where(within, c.day >= _first_kept(connection), (c.marks > 0) | (c.computed == 0))
-    oldest = select(func.min(c.computed)).where(within, c.computed > 0)
+    # What is not counted yet has counts of 0.
+    waits = (c.day >= _first_kept(connection)) & ((c.marks > 0) | (c.computed == 0))
+    pending = func.count().filter(waits).label("pending")
+    oldest = func.min(c.computed).filter(c.computed > 0).label("oldest")
+    by_day = select(c.day.label("key"), *sums, pending, oldest).where(within).group_by(c.day).order_by(c.day)
+    # Microgrids get their names after the sums, of which there are fewer.
+    by_number = select(c.owner_no, *sums).where(within, c.computed > 0).group_by(c.owner_no).subquery()
+    by_owner = select(controller.c.id.label("key"), by_number).join_from(
+        by_number, controller, controller.c.number == by_number.c.owner_no
+    )
+    days = connection.execute(by_day).mappings().all()
     return CountedDays(
-        by_day=_counts(connection, by_day),
-        by_microgrid=_counts(connection, by_owner),
-        pending=int(connection.execute(pending).scalar_one()),
-        computed=connection.execute(oldest).scalar(),
+        by_day=_counts(row for row in days if row["oldest"] is not None),
+        by_microgrid=_counts(connection.execute(by_owner.order_by(by_number.c.owner_no)).mappings()),
+        pending=sum(row["pending"] for row in days),
+        computed=min((row["oldest"] for row in days if row["oldest"] is not None), default=None),
     )
 
 
-def _counts(connection: Connection, statement: Any) -> dict[Any, Completeness]:
-    return {
-        row["key"]: Completeness(**{name: int(row[name]) for name in _NAMES})
-        for row in connection.execute(statement).mappings()
-    }
+def _counts(rows: Iterable[Mapping[str, Any]]) -> dict[Any, Completeness]:
+    return {row["key"]: Completeness(**{name: int(row[name]) for name in _NAMES}) for row in rows}

@@ -72,12 +72,12 @@ def settled_series(database: Database, meter_id: MeterId, first: Quarter, until:
     quality, version, provisional = (
         np.concatenate([getattr(part, name)[0] for part in parts]) for name in ("quality", "version", "provisional")
     )
-    energies = {quantity: np.concatenate([part.of(quantity)[0] for part in parts]) for quantity in Quantity}
+    energies = {quantity: [part.of(quantity)[0] for part in parts] for quantity in Quantity}
     return SettledSeries(
         quantities={
-            quantity: single(first * QUARTER_S, QUARTER_S, values, quality)
+            quantity: single(first * QUARTER_S, QUARTER_S, np.concatenate(values), quality)
             for quantity, values in energies.items()
-            if values.any()
+            if any(map(np.any, values))
         },
         provisional=int((provisional & (version > 0)).sum()),
     )

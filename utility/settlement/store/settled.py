@@ -248,10 +248,15 @@ def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> d
     unchanging = {owner: {day for day, is_final in flags.items() if is_final} for owner, flags in final.items()}
     for numbers in chunks([owner for owner in owners if days.start not in final.get(owner, ())]):
         # A single day of long ago is of readings with a wrong clock, and no beginning.
-        recent = c.owner_no.in_(numbers) & (c.day >= days.start - _STRAY_DAYS)
-        firsts = select(c.owner_no, func.min(c.day)).where(recent).group_by(c.owner_no)
-        for owner, first in connection.execute(firsts):
-            unchanging.setdefault(owner, set()).update(range(days.start, min(first, days.stop)))
+        before = c.owner_no.in_(numbers) & c.day.in_(range(days.start - _STRAY_DAYS, days.start))
+        begun = set(connection.execute(select(c.owner_no).where(before)).scalars())
+        # The search of all later days ends with the last microgrid that is found.
+        unseen = [owner for owner in numbers if owner not in final]
+        later = select(c.owner_no).where(c.owner_no.in_(unseen), c.day >= days.stop).distinct().limit(len(unseen))
+        firsts = {owner: min(final[owner]) for owner in numbers if owner in final}
+        firsts |= dict.fromkeys(connection.execute(later).scalars() if unseen else (), days.stop)
+        for owner in firsts.keys() - begun:
+            unchanging.setdefault(owner, set()).update(range(days.start, firsts[owner]))
         marked = due.day.between(days.start, days.stop - 1)
         for owner, day in connection.execute(select(due.owner_no, due.day).where(due.owner_no.in_(numbers), marked)):
             unchanging.get(owner, set()).discard(day)

@@ -152,6 +152,8 @@ def test_days_before_the_first_settled_one_wait_for_nothing_unless_they_are_mark
         return dict(zip(found.meters.tolist(), found.provisional[:, ::96].tolist(), strict=True))
 
     assert set(map(tuple, provisional().values())) == {(False, False, True)}
+    with database.reads.begin() as connection:
+        assert not load_settled(connection, list(provisional()), FIRST - 288, FIRST - 96).provisional.any()
     with database.writes.begin() as connection:  # Of readings that a meter made when its clock began in 1970.
         days = connection.execute(select(settled_day)).mappings().all()
         connection.execute(settled_day.insert(), [{**day, "day": 164} for day in days])
