@@ -76,9 +76,9 @@ def history(connection: Connection, microgrid: MicrogridId, limit: int) -> list[
     return [_handover(row) for row in connection.execute(statement)]
 
 
-def newest(connection: Connection, only: MicrogridId | None = None) -> dict[MicrogridId, Handover]:
-    """Return the last handover of each microgrid, or of the only one wanted; without those that have none."""
-    rows = connection.execute(_NEWEST if only is None else _NEWEST_OF_ONE, {} if only is None else {"only": only})
+def newest(connection: Connection, only: Sequence[MicrogridId] | None = None) -> dict[MicrogridId, Handover]:
+    """Return the last handover of each microgrid, or of those wanted; without those that have none."""
+    rows = connection.execute(_NEWEST if only is None else _NEWEST_OF, {} if only is None else {"only": only})
     return {row.microgrid: _handover(row) for row in rows}
 
 
@@ -91,7 +91,11 @@ def assignments(
         unmanaged: For how many seconds no controller that can command a microgrid was heard.
         only: The only one wanted; ``None``: all.
     """
-    orders, last, kept = load_orders(connection), newest(connection, only), load_granted(connection)
+    orders, last, kept = (
+        load_orders(connection),
+        newest(connection, None if only is None else [only]),
+        load_granted(connection),
+    )
     return [
         _assignment(name, orders.get(name, (name,)), last.get(name), kept.get(name), int(unmanaged.get(name, 0)))
         for name in controllers(connection)
@@ -133,7 +137,8 @@ def _assignment(
 
 _LAST = select(func.max(handover.c.no)).group_by(handover.c.microgrid)
 _NEWEST = select(handover).where(handover.c.no.in_(_LAST))
-_NEWEST_OF_ONE = select(handover).where(handover.c.no.in_(_LAST.where(handover.c.microgrid == bindparam("only"))))
+_WANTED: Any = bindparam("only", expanding=True)
+_NEWEST_OF = select(handover).where(handover.c.no.in_(_LAST.where(handover.c.microgrid.in_(_WANTED))))
 
 
 def _row(microgrid: MicrogridId, kept: KeptGrant) -> dict[str, object]:

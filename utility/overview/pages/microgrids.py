@@ -38,7 +38,7 @@ from utility.overview.store.microgrid import (
     meters_of,
     newest_commands,
 )
-from utility.overview.store.town import microgrids
+from utility.overview.store.town import following, microgrids
 from utility.overview.town import QuarterEnergy, dear_spans, town_power
 from utility.readings.store.flows import flows
 from utility.settlement.store.sharing import recorded
@@ -70,10 +70,10 @@ def table(
     console: RequestConsole, request: Request, actor: ReadsTown, after: Annotated[int, Query(ge=0, lt=2**31)] = 0
 ) -> Response:
     """Return a page of the table."""
-    every = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
-    facts = [microgrid for microgrid in every if microgrid.number > after]
-    rows = [(microgrid, cell(microgrid, console.now())) for microgrid in facts[:PAGE]]
-    later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
+    names = console.database.read(following, after, PAGE + 1)
+    facts = console.database.read(microgrids, console.now(), None, names[:PAGE], unmanaged_of(console.api))
+    rows = [(microgrid, cell(microgrid, console.now())) for microgrid in facts]
+    later = f"/console/microgrids?after={facts[-1].number}" if len(names) > PAGE else None
     content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None, "badges": BADGES}
     return console.page(request, actor, "microgrids.html", content)
 
@@ -160,7 +160,7 @@ def _looks(console: Console, name: str) -> dict[PowerFlow, FlowLook]:
 
 def _facts(console: Console, name: str) -> MicrogridFacts:
     refused = {microgrid: (refusal.time, refusal.text) for microgrid, refusal in console.api.refused.items()}
-    facts = console.database.read(microgrids, console.now(), refused, name, unmanaged_of(console.api))
+    facts = console.database.read(microgrids, console.now(), refused, [name], unmanaged_of(console.api))
     if not facts:
         raise HTTPException(404, f"there is no microgrid {name}; search for it above")
     return facts[0]

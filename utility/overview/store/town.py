@@ -1,6 +1,6 @@
 """What the page of the town shows: last reports, energy by quarter-hour, and counts of what waits for people."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,7 +29,7 @@ from utility.registry.tables import controller, installed, meter
 from utility.research.store import count_releases
 from utility.tariffs.store import count_proposals
 
-_ONLY: Any = bindparam("only")
+_ONLY: Any = bindparam("only", expanding=True)
 _REMOVED = select(installed.c.meter).where(installed.c.until <= bindparam("quarter"))
 _LACKING = select(meter.c.microgrid).where(meter.c.id.in_(_REMOVED)).distinct()
 _PRESENT = select(meter.c.microgrid).where(meter.c.id.not_in(_REMOVED)).distinct()
@@ -42,7 +42,7 @@ _EVENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Statements:
-    """The selects of what was last received, of all microgrids or of the one named ``:only``."""
+    """The selects of what was last received, of all microgrids or of those in ``:only``."""
 
     controllers: Any
     seen: Any
@@ -53,11 +53,11 @@ class _Statements:
 
 
 @cache
-def _statements(*, of_one: bool) -> _Statements:
+def _statements(*, of_some: bool) -> _Statements:
     """Return the selects; made once, since making one takes longer than executing it."""
 
     def of(statement: Any, name: Any) -> Any:
-        return statement.where(name == _ONLY) if of_one else statement
+        return statement.where(name.in_(_ONLY)) if of_some else statement
 
     last = select(func.max(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
     # In two steps: in one, SQLite would read every event there is.
@@ -84,7 +84,7 @@ def microgrids(
     connection: Connection,
     now: EpochSeconds,
     refused: Mapping[str, tuple[int, str]] | None = None,
-    only: str | None = None,
+    only: Sequence[MicrogridId] | None = None,
     unmanaged: Mapping[str, float] | None = None,
 ) -> list[MicrogridFacts]:
     """Return what was last received of each microgrid, in the order of the controllers' numbers.
@@ -92,10 +92,10 @@ def microgrids(
     Args:
         now: The time: meters that were removed before tell nothing of the boundary.
         refused: (time, reason) of the last refused batch, by controller.
-        only: The name of the only one wanted; ``None``: all.
+        only: The names of those wanted; ``None``: all.
         unmanaged: For how many seconds no controller that can command a microgrid was heard.
     """
-    wanted, which = _statements(of_one=only is not None), {} if only is None else {"only": only}
+    wanted, which = _statements(of_some=only is not None), {} if only is None else {"only": only}
     seen = {row.controller: row for row in connection.execute(wanted.seen, which)}
     batches: dict[str, int] = dict(connection.execute(wanted.batches, which).all())
     gaps: dict[str, int] = dict(connection.execute(wanted.gaps, which).all())
@@ -132,6 +132,12 @@ def microgrids(
             )
         )
     return found
+
+
+def following(connection: Connection, after: int, most: int) -> list[MicrogridId]:
+    """Return the names of up to ``most`` microgrids, by the numbers of their controllers, after that number."""
+    c = controller.c
+    return list(connection.execute(select(c.id).where(c.number > after).order_by(c.number).limit(most)).scalars())
 
 
 def _heartbeat(microgrid: MicrogridId, last: Row[Any] | None, host: Row[Any] | None) -> Heartbeat | None:

@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pydantic import BaseModel
 
 from commonwatt.look.palette import PowerFlow, flow_picture
@@ -71,6 +71,7 @@ class Renderer:
             link=link,
             row_words=row_words,
             heads=heads,
+            under=under,
             squares=squares_of,
             action_words=action_words,
             role_words=lambda role: ROLE_WORDS[Role(role)],
@@ -110,6 +111,19 @@ def row_words(row: Any, chosen: object) -> str:
 def heads(columns: Iterable[ListColumn]) -> list[str]:
     """Return the heads of a list's columns; those of numbers begin with ``#``."""
     return [f"{'#' if column.is_number else ''}{column.shown.words}" for column in columns]
+
+
+def under(row: Markup, heads: Sequence[str]) -> Markup:
+    """Return a row's cells with the heads above them, the last cell under the last head: as words, and as a class."""
+    before, *cells = str(row).split("<td")
+    begin = len(heads) - len(cells)
+    return Markup(before + "".join(_opened(heads[at]) + cell for at, cell in enumerate(cells, begin)))  # noqa: S704
+
+
+@lru_cache(maxsize=1_024, typed=True)
+def _opened(head: str) -> str:
+    kind = ' class="number"' if head.startswith("#") else ""
+    return f'<td data-words="{escape(head.lstrip("#"))}"{kind}'
 
 
 def _writing(context: Context) -> Writing:
