@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, track
 
 from commonwatt.cli.main import instead_of
 from commonwatt.cli.main import make_app as make_commands
@@ -205,6 +203,9 @@ def _file(settings: UtilitySettings) -> Path:
 @contextmanager
 def _progress(what: str) -> Iterator[Tell]:
     """Show the progress on the terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -407,6 +408,9 @@ def _fill(
             accounts = accounts_at(connection, now) if out is not None else None
         told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
     if out is not None:
+        from rich.console import Console
+        from rich.progress import track
+
         shown = partial(track, description="enrolling", console=Console(stderr=True), transient=True)
         told.append(
             f"; {counted(enrol(loaded, out, shown, accounts, two_head_ends=two_head_ends), 'new token')} in {out}"

@@ -428,6 +428,7 @@ def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvic
         ),
         proxy_headers=False,  # By default uvicorn trusts every program on this machine.
         http=bounded(metrics.http_cut.inc),
+        ws="none",
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,

@@ -7,15 +7,18 @@ refused; the level rises by what was charged less its loss. Reserve and supply a
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import highspy
 import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.supply.buying import MAX_HORIZON, AcesRule, BuyFacts, Policy, Purchase, RangersRule, SpecRule, by_price
 from utility.supply.deciding import Energies, planned_need
+
+if TYPE_CHECKING:
+    import highspy
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +38,7 @@ CAUTION = 0.02
 BUY, CHARGE, DISCHARGE, LEVEL, MISSING, SHORTFALL, REFUSED = range(7)
 
 _KINDS = 7
-_INFINITY = highspy.kHighsInf
+_INFINITY = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +75,9 @@ class HighsSolver:
     """HiGHS, which starts from its last answer; its memory makes it faster and changes no plan's cost."""
 
     def __init__(self) -> None:
+        import highspy  # It takes 5 MB, which the other policies do not need.
+
+        self._optimal = highspy.HighsModelStatus.kOptimal
         self._highs = highspy.Highs()  # type: ignore[no-untyped-call]
         for option, value in (("output_flag", False), ("threads", 1), ("presolve", "off"), ("solver", "simplex")):
             self._highs.setOptionValue(option, value)
@@ -88,7 +94,7 @@ class HighsSolver:
         # HiGHS counts the time of all its runs.
         highs.setOptionValue("time_limit", highs.getRunTime() + limit_s)
         highs.run()
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        if highs.getModelStatus() != self._optimal:
             self._built = None
             return None
         found = np.asarray(highs.getSolution().col_value)
@@ -105,8 +111,10 @@ class HighsSolver:
         )
 
 
-def model_of(problem: Problem) -> highspy.HighsLp:
+def model_of(problem: Problem) -> "highspy.HighsLp":
     """Return the linear program of a problem."""
+    import highspy
+
     steps = len(problem.need)
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = _KINDS * steps, 3 * steps

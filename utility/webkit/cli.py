@@ -18,8 +18,6 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from commonwatt.cli.options import Commands as Commands
 from commonwatt.cli.options import show as show_table
@@ -242,6 +240,9 @@ def work(config: Path, path: str, content: object = None) -> str:
     Raises:
         CommonwattError: It is refused, or failed; says why.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     begun = ask(config, "POST", path, content)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(begun["what"], total=None)

@@ -8,8 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from markdown_it import MarkdownIt
-
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 """Content-Security-Policy of the runbooks: no script runs."""
 
@@ -69,6 +67,8 @@ def first_step(name: str) -> str:
 @cache
 def runbooks_page() -> str:
     """Return the runbooks (HTML). Each alert's section has its name in lower case as anchor."""
+    from markdown_it import MarkdownIt  # Loaded for this page alone.
+
     markdown = MarkdownIt().enable("table")
     tokens = markdown.parse(_runbooks())
     for heading, title in pairwise(tokens):
