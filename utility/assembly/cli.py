@@ -1,6 +1,7 @@
 """``commonwatt utility``: register a town, run the service, print; migrate, recover, back up, move; break the glass."""
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -312,9 +313,12 @@ def run(config: ConfigOption) -> None:
     """
     settings, clock = load(config)
     # Imported for this command only: the import takes longer than most other commands.
+    gc.disable()  # As while the command itself was loaded.
     from utility.assembly.doctor import token_of
     from utility.assembly.service import UtilityService
 
+    gc.freeze()
+    gc.enable()
     token = token_of(settings)
     if settings.name_in_cluster is not None:
         from utility.assembly.standby import Standby

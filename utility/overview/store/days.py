@@ -3,11 +3,11 @@
 Days are of UTC, as settled ones. A day is marked when readings of it are joined, or the registry changes it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, select
+from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, func, select
 
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
 from utility.database.database import Database, read_setting, save_setting
@@ -196,5 +196,5 @@ def counted_days(connection: Connection, first: Day, until: Day) -> CountedDays:
     )
 
 
-def _counts(rows: Iterable[Mapping[str, Any]]) -> dict[Any, Completeness]:
+def _counts(rows: Iterable[RowMapping]) -> dict[Any, Completeness]:
     return {row["key"]: Completeness(**{name: int(row[name]) for name in _NAMES}) for row in rows}
