@@ -59,8 +59,9 @@ def test_finder_finds_a_hole() -> None:
 def test_templates_escape_everything() -> None:
     """No template and no page switches the escaping off.
 
-    Three things have tags of their own: the picture of power, which escapes its words, the cells of a list, which escape
-    the heads above them, and the texts of templates with their translations, which escape their values. ``_`` takes a text of the template alone, nothing that was stored.
+    Three things have tags of their own: the picture of power, which escapes its words, the cells of a list, which
+    escape the heads above them, and the texts of templates with their translations, which escape their values. ``_``
+    takes a text of the template alone, nothing that was stored.
     """
     templates = list((ROOT / "utility").glob("*/templates/*.html"))
     assert len({path.name for path in templates}) == len(templates) > 10, (
