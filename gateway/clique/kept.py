@@ -51,6 +51,7 @@ class Registries:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._paths: dict[MicrogridId, Path] = {}
         self._stamps: dict[MicrogridId, int] = {}
 
     def load(self, microgrid: MicrogridId) -> dict[MeterId, RegisteredMeter]:
@@ -59,8 +60,9 @@ class Registries:
         Raises:
             ConfigError: Its file is missing, wrong, or of another microgrid.
         """
-        path = self._path(microgrid)
-        self._stamps[microgrid] = _stamp(path)
+        registry = self._settings.registry
+        path = registry if microgrid == self._settings.microgrid else beside(registry, microgrid)
+        self._paths[microgrid], self._stamps[microgrid] = path, _stamp(path)
         registry = load_registry(path)
         if registry.microgrid != microgrid:
             raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but this gateway needs {microgrid}'s")
@@ -72,15 +74,14 @@ class Registries:
         Raises:
             ConfigError: The file is missing or wrong; said once.
         """
-        return None if _stamp(self._path(microgrid)) == self._stamps.get(microgrid) else self.load(microgrid)
-
-    def _path(self, microgrid: MicrogridId) -> Path:
-        registry = self._settings.registry
-        return registry if microgrid == self._settings.microgrid else beside(registry, microgrid)
+        return None if _stamp(self._paths[microgrid]) == self._stamps[microgrid] else self.load(microgrid)
 
 
 def _stamp(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+    try:
+        return path.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 class KeptEpochs:

@@ -31,7 +31,7 @@ from gateway.clique.core import CliqueCore
 from gateway.clique.effects import AskMeters, Begin, CliqueEffect, EpochPair, Keep, Post, TakeStates
 from gateway.clique.hearing import Hearing
 from gateway.clique.kept import Hooks, KeptEpochs, Registries, RevokedOffer
-from gateway.clique.member import Member
+from gateway.clique.member import STEP_S, Member
 from gateway.events import FromMeter
 from gateway.store.changes import KeptSettings
 
@@ -180,7 +180,7 @@ class CliqueShell:
         self._group_of = {name: at for at, group in enumerate(self._groups) for name in group.members}
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
         self._wake = asyncio.Event()
-        self._watches_until = 0.0
+        self._watches_until = self._until = self._latest = 0.0
         self._hooks: Hooks | None = None
         self._managed: set[MicrogridId] = set()
         self._telling = Telling(self.members, lambda name, told: self._socket.send(self._group_of[name], told))
@@ -242,17 +242,24 @@ class CliqueShell:
         """Wait until a step may be needed."""
         now = self._now()
         most_s = LOOK_S if now < self._watches_until else BEAT_S
-        until = min(now + most_s, *(group.rests_until(now) for group in self._groups))
+        self._latest = self._until = now + most_s
+        self._put_off(now)
         self._wake.clear()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(min(until - now, LOOK_S), TICK_S)):
+                async with asyncio.timeout(max(min(self._until - now, LOOK_S), TICK_S)):
                     await self._wake.wait()
             now = self._now()
             # Between two steps the time is noted: a gap above ``PAUSE_S`` means that this process was stopped.
             paused = [group.note(now) for group in self._groups]
-            if any(paused) or self._wake.is_set() or now >= until:
+            if any(paused) or self._wake.is_set() or now >= self._until:
                 return
+
+    def _put_off(self, now: float) -> None:
+        """Set until when no step is needed; a sign that came puts a step off, but none that is due or goes on."""
+        until = min(self._latest, *(group.rests_until(now) for group in self._groups))
+        if until < self._until or (now < self._until and until > now + STEP_S):
+            self._until = until
 
     def watch(self) -> None:
         """Look soon at what changes: a connection, or what the utility has set."""
@@ -332,7 +339,9 @@ class CliqueShell:
         self._perform(self._group_of[parsed.microgrid], said)
 
     def _beat(self, group: int, sender: ControllerId, beat: Beat) -> None:
-        self._perform(group, self._groups[group].beat(sender, beat, self._now()))
+        now = self._now()
+        self._perform(group, self._groups[group].beat(sender, beat, now))
+        self._put_off(now)
 
     def _message(self, group: int, sender: ControllerId, message: CliqueMessage) -> None:
         self._perform(group, self._groups[group].handle(sender, message, self._now()))

@@ -95,6 +95,7 @@ class Manager:
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         self.decision = SharingDecision()
+        self._decided: tuple[object, SharingDecision] = None, self.decision
         self._terms: tuple[object, ...] | None = None
         self.levels_s, self.put_s = settings.levels_s, settings.put_s
         self._began: EpochSeconds | None = None
@@ -216,7 +217,10 @@ class Manager:
         if before not in (None, terms):  # What an island or a command ends is not delayed.
             batteries = {meter: replace(battery, recent=False) for meter, battery in batteries.items()}
         self._terms = terms
-        self.decision = decide(batteries, self.strategy, BAND_PERMILLE, alone=self.alone, island=self.island)
+        given = batteries, self.strategy, self.alone, self.island
+        if given != self._decided[0]:  # Most often no level came since the last decision.
+            self._decided = given, decide(batteries, self.strategy, BAND_PERMILLE, alone=self.alone, island=self.island)
+        self.decision = self._decided[1]
         if self.waits or self._keeps_sharing(now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
