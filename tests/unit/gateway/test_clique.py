@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.clique.beats import Signs
+from commonwatt.clique.beats import BEAT_S, LATE_S, Beat, Signs
 from commonwatt.clique.cliques import Clique, CliqueFile, CliquePeer, save_cliques
 from commonwatt.clique.messages import States
 from commonwatt.config.settings import GatewaySettings
@@ -23,7 +23,7 @@ from commonwatt.sqlite import SqliteError
 from commonwatt.town.registry import REVOKED_FILE, RegisteredController, Registry, SignedList, save_registry
 from gateway.clique.effects import EpochPair, Post
 from gateway.clique.kept import AGAIN_S, AT_ONCE, FORGET_S, Hooks, Registries, RevokedOffer
-from gateway.clique.member import Member
+from gateway.clique.member import STEP_S, Member
 from gateway.clique.shell import CliqueShell
 from gateway.control.manager import Manager
 from gateway.core import RETRY
@@ -218,6 +218,38 @@ def test_a_microgrid_is_commanded_after_its_epoch_is_durable_and_not_if_the_stor
         assert began == []
         assert member.kept.highest < EPOCH
         assert not clique.permits(COMMAND)
+
+
+def beaten(folder: Path, *, r003_is_known_to_manage: bool) -> float:
+    """Return in how many seconds a controller that beat to the utility just now makes its next step after the answer.
+
+    Before the answer a step is due in 0.2 s, when the sign of r003, which the utility's answers bring, would be late.
+    """
+    clique, now = clique_of(folder), 1000.0
+    clique._now = lambda: now  # type: ignore[method-assign]
+    for member in clique.members.values():
+        member.now = now
+    clique.members["r001"]._hold(EPOCH, "granted")
+    clique.members["r003"].kept = EpochPair((0, 1), (5, 3) if r003_is_known_to_manage else (0, 0))
+    lines = clique._groups[0].signs.lines
+    for line in lines.values():
+        line.since, line.heard = now - 100, now - BEAT_S
+    lines[UTILITY].beat = now
+    clique._groups[0].signs.wake(now)
+    clique._latest = clique._until = now + BEAT_S
+    clique._put_off(now)
+    assert clique._until == pytest.approx(now + (LATE_S if r003_is_known_to_manage else STEP_S), abs=0.2)
+    clique._now = lambda: now + 0.1  # type: ignore[method-assign]
+    clique._beat(0, UTILITY, Beat(is_answer=True, hears=frozenset({"r003"})))
+    return clique._until - now
+
+
+def test_the_answer_to_a_beat_puts_the_next_step_off_until_the_next_beat(tmp_path: Path) -> None:
+    assert beaten(tmp_path, r003_is_known_to_manage=True) == pytest.approx(BEAT_S)
+
+
+def test_beats_do_not_put_off_the_steps_of_a_controller_in_doubt(tmp_path: Path) -> None:
+    assert beaten(tmp_path, r003_is_known_to_manage=False) <= STEP_S
 
 
 NOW = Now(START, Trust.NETWORK)
