@@ -60,8 +60,9 @@ class Registries:
         Raises:
             ConfigError: Its file is missing, wrong, or of another microgrid.
         """
-        registry = self._settings.registry
-        path = registry if microgrid == self._settings.microgrid else beside(registry, microgrid)
+        path = self._settings.registry
+        if microgrid != self._settings.microgrid:
+            path = beside(path, microgrid)
         self._paths[microgrid], self._stamps[microgrid] = path, _stamp(path)
         registry = load_registry(path)
         if registry.microgrid != microgrid:
