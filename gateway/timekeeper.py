@@ -86,10 +86,8 @@ class Timekeeper:
     @property
     def contested(self) -> bool:
         """Whether the utility or NTP reports another time: then no record is rejected as from the future."""
-        for word in (self._utility, self._ntp):  # Without a generator: each event asks.
-            if word is not None and abs(word.off_s(self.offset_s)) > FUTURE_S:
-                return True
-        return False
+        words = (self._utility, self._ntp)
+        return any(word is not None and abs(word.off_s(self.offset_s)) > FUTURE_S for word in words)
 
     def trust(self, raw: float) -> Trust:
         """Return the trust of the time."""

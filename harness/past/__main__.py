@@ -8,9 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from commonwatt.cli.options import progress_bar
 from commonwatt.demo.layout import BUILT_IN_TOWN, STARTS_AT
 from commonwatt.demo.parts import SHIPPED
 from commonwatt.town.loading import load_town
@@ -55,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, Progress(console=Console(stderr=True), transient=True) as progress:
+    with tempfile.TemporaryDirectory() as name, progress_bar() as progress:
         task = progress.add_task("", total=1)
         asked = of_demonstration(Path(name))
         make(asked, lambda what, part: progress.update(task, description=what, completed=part))

@@ -16,7 +16,7 @@ import typer
 
 from commonwatt.cli.main import instead_of
 from commonwatt.cli.main import make_app as make_commands
-from commonwatt.cli.options import show
+from commonwatt.cli.options import progress_bar, show
 from commonwatt.clique.cliques import BEATS_PORT, write_clique_files
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.codec import dumps
@@ -204,10 +204,7 @@ def _file(settings: UtilitySettings) -> Path:
 @contextmanager
 def _progress(what: str) -> Iterator[Tell]:
     """Show the progress on the terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -412,13 +409,10 @@ def _fill(
             accounts = accounts_at(connection, now) if out is not None else None
         told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
     if out is not None:
-        from rich.console import Console
-        from rich.progress import track
-
-        shown = partial(track, description="enrolling", console=Console(stderr=True), transient=True)
-        told.append(
-            f"; {counted(enrol(loaded, out, shown, accounts, two_head_ends=two_head_ends), 'new token')} in {out}"
-        )
+        with progress_bar() as progress:
+            shown = partial(progress.track, description="enrolling")
+            tokens = enrol(loaded, out, shown, accounts, two_head_ends=two_head_ends)
+        told.append(f"; {counted(tokens, 'new token')} in {out}")
         told += _beating(loaded, out, beats)
     typer.echo("".join(told))
 

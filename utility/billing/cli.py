@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, track
 
-from commonwatt.cli.options import JsonOption, show
+from commonwatt.cli.options import JsonOption, progress_bar, show
 from commonwatt.model.calendar import parse_month
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted
@@ -42,7 +40,7 @@ def leaves(
     with from_file(config) as (database, _):
         parse_month(month)
         documents = documents_of_run(database, run, None) if run else documents_of(database, month)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with progress_bar() as progress:
             task = progress.add_task("computing again")
             found = leaves_of(documents, lambda done, whole: progress.update(task, completed=done, total=whole))
         with replacing(out) as file:
@@ -188,9 +186,9 @@ def print_bills(
         accounts = sorted(documents.bills) if account is None else [documents.bill(account).account]
         out.mkdir(parents=True, exist_ok=True)
         statements = as_letters(database, load(config)[0], documents, documents.statements(accounts))
-        progress = track(statements, "printing", len(accounts), console=Console(stderr=True), transient=True)
-        for statement in progress:
-            replace_file(out / f"{month}-{statement.bill.account}.pdf", as_pdf(statement))
+        with progress_bar() as progress:
+            for statement in progress.track(statements, len(accounts), description="printing"):
+                replace_file(out / f"{month}-{statement.bill.account}.pdf", as_pdf(statement))
     typer.echo(f"{out}: {counted(len(accounts), 'bill')} of {month}, run {documents.number}, {documents.state}")
 
 

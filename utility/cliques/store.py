@@ -91,11 +91,8 @@ def assignments(
         unmanaged: For how many seconds no controller that can command a microgrid was heard.
         only: The only one wanted; ``None``: all.
     """
-    orders, last, kept = (
-        load_orders(connection),
-        newest(connection, None if only is None else [only]),
-        load_granted(connection),
-    )
+    last = newest(connection, None if only is None else [only])
+    orders, kept = load_orders(connection), load_granted(connection)
     return [
         _assignment(name, orders.get(name, (name,)), last.get(name), kept.get(name), int(unmanaged.get(name, 0)))
         for name in controllers(connection)

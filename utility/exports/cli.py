@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from commonwatt.cli.options import progress_bar
 from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted
@@ -253,7 +252,7 @@ def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
 @contextmanager
 def _progress(most: int) -> Iterator[Callable[[str, int], None]]:
     """Show the progress on the terminal: the present file, and the rows so far of the most that there can be."""
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("export", total=most)
         seen = 0
 

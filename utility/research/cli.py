@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from commonwatt.cli.options import show
+from commonwatt.cli.options import progress_bar, show
 from commonwatt.model.calendar import FORMS, parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.service import EXIT_FAILED
@@ -121,6 +119,6 @@ def _source(config: Path) -> Iterator[ReleaseSource]:
 
 @contextmanager
 def _progress(what: str) -> Iterator[store.Tell]:
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(what, total=1.0)
         yield lambda part: progress.update(task, completed=part)

@@ -4,9 +4,8 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from commonwatt.cli.options import progress_bar
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from utility.database.metrics import Metrics
@@ -41,7 +40,7 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
     now = int(clock.now())
     with (
         opened(settings.database, create=False, named=place_of_database(config)) as database,
-        Progress(console=Console(stderr=True), transient=True) as progress,
+        progress_bar() as progress,
     ):
         if first is not None:
             with database.writes.begin() as connection:

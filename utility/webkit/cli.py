@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from commonwatt.cli.options import Commands as Commands
+from commonwatt.cli.options import progress_bar
 from commonwatt.cli.options import show as show_table
 from commonwatt.config.files import load_settings, place_of, read_text
 from commonwatt.doctor.running import ask_service, local_headers
@@ -240,11 +241,8 @@ def work(config: Path, path: str, content: object = None) -> str:
     Raises:
         CommonwattError: It is refused, or failed; says why.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     begun = ask(config, "POST", path, content)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(begun["what"], total=None)
         while begun["state"] in ("waiting", "running"):
             _pause.wait(_LOOK_S)

@@ -11,10 +11,8 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from commonwatt.cli.options import show
+from commonwatt.cli.options import progress_bar, show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.files import replacing
 from commonwatt.runtime.service import stop_told
@@ -109,7 +107,7 @@ def _rows_of(tasks: Sequence[Task], scheduler: str | None) -> Any:
 
         results = on_cluster(scheduler, tasks)
     found: dict[str, Any] = {}
-    with closing(results), Progress(console=Console(stderr=True), transient=True) as progress:
+    with closing(results), progress_bar() as progress:
         for task, result in progress.track(results, total=len(tasks), description="towns"):
             if isinstance(result, str):
                 raise CommonwattError(result)
