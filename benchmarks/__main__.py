@@ -9,8 +9,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -40,13 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [name for name in chosen.names.split(",") if name] or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]}; there are: {', '.join(BENCHMARKS)}")
-    keep_freed_memory()  # As the services do.
     started, failed = time.monotonic(), list[str]()
     for place, name in enumerate(names, 1):
         left = sum(BENCHMARKS[each] for each in names[place - 1 :])
         print(f"{place}/{len(names)} {name}, about {BENCHMARKS[name]:g} min ({left:g} min left)", flush=True)
         try:
-            result = measure(benchmark(name))
+            # In a process of its own, so that the memory of the one before does not count; it keeps what it frees, as the
+            # services do.
+            with ProcessPoolExecutor(1, get_context("spawn"), initializer=keep_freed_memory) as process:
+                result = process.submit(measure, benchmark(name)).result()
         except pytest.skip.Exception as missing:
             print(f"skipped, {missing}", flush=True)
             continue

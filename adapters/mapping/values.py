@@ -178,11 +178,13 @@ def split_path(path: str) -> tuple[str, ...]:
 
 def summed(value: Any, notation: Callable[[object], tuple[Decimal, str]]) -> tuple[Decimal, str] | None:
     """Return a number and its unit, or the sum of a list of numbers; ``None``: the value is missing or null."""
+    if value is None:
+        return None
     if not isinstance(value, list):
         try:
             return notation(value)
         except UnreadableError:
-            if value is None or (isinstance(value, str) and value.strip().lower() in _NOTHING):
+            if isinstance(value, str) and value.strip().lower() in _NOTHING:
                 return None
             raise
     if not 0 < len(value) <= 16:
