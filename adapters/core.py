@@ -97,7 +97,8 @@ class Adapter:
             self.tally["message", "sent_again"] += 1
             return []
         self.commands.show(message.source, message.topic, message.payload, message.at / 1000, retained=message.retained)
-        message = message._replace(at=message.at + behind_ms)
+        if behind_ms:
+            message = message._replace(at=message.at + behind_ms)
         found = self.explain(message.source, message.topic, message.payload, message.at, retained=message.retained)
         effects = [effect for _, effects in found for effect in effects]
         for topic, payload in self._readers(message.source).requests(message.at):
@@ -121,8 +122,9 @@ class Adapter:
             # An uptime that rises is stored with the next value.
             if channel.restarts(uptime):
                 yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
+        heard = max(0, at // 1000)
         for reading in self._readers(source).read(topic, payload):
-            self.meters[reading.reader.meter].deferred.heard = max(0, at // 1000)
+            self.meters[reading.reader.meter].deferred.heard = heard
             if reading.value is None:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1
