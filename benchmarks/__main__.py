@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         left = sum(BENCHMARKS[each] for each in names[place - 1 :])
         print(f"{place}/{len(names)} {name}, about {BENCHMARKS[name]:g} min ({left:g} min left)", flush=True)
         try:
-            # In a process of its own, so that the memory of the one before does not count; it keeps what it frees, as the
-            # services do.
+            # In a process of its own, without the memory of the one before; it keeps what it frees, as the services do.
             with ProcessPoolExecutor(1, get_context("spawn"), initializer=keep_freed_memory) as process:
                 result = process.submit(measure, benchmark(name)).result()
         except pytest.skip.Exception as missing:
