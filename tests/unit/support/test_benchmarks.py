@@ -1,5 +1,6 @@
 """How benchmarks' results are kept and shown."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def test_results_of_an_own_run_stay_outside_the_project_unless_kept(
     folder = tmp_path / "kept"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(benchmarks, "RESULTS", folder)
-    monkeypatch.setattr(benchmarks, "measure", lambda _: result)
+    # Another process calls it, with the benchmark as the last argument: it returns the result.
+    monkeypatch.setattr(benchmarks, "measure", partial(dict.get, {"codec": result}, "codec"))
     benchmarks.main(["codec"])
     assert (tmp_path / "bench-results" / "codec.json").exists()
     assert not folder.exists()
