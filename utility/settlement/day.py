@@ -40,7 +40,7 @@ class QuarterTable:
     def flow(self, kind: RecordType, rows: NDArray[np.intp]) -> FlowReadings:
         """Return the readings at ``rows``, (microgrids, meters), as (microgrids, slots, meters)."""
         found = self._rows[kind][rows]
-        if not rows.size or not len(self._readings.values):
+        if not len(self._readings.values):
             shape = rows.shape[0], SLOTS, rows.shape[1]
             return FlowReadings(values=np.zeros(shape, np.int64), quality=np.zeros(shape, np.uint8))
         quality = np.ascontiguousarray(self._readings.quality[found].transpose(0, 2, 1))

@@ -136,7 +136,7 @@ def owners(connection: Connection, wanted: Collection[int] | None = None) -> dic
     }
 
 
-ROWS_AT_A_TIME = 2_000  # about how many blocks are read at once: a quarter of a hundred microgrids, or a day of one
+ROWS_AT_A_TIME = 2_000  # about how many blocks are read at once: a quarter of fifty microgrids, or a day of one
 
 _BATTERY_KINDS = [int(RecordType.GENERATION), int(RecordType.STORED)]
 
