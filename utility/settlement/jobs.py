@@ -55,7 +55,7 @@ FINISHED_S = 3_600  # seconds after a day's end before it is settled: its last r
 # Days after which a day without any reading of the town, between others, is settled: most may still come.
 SILENT_DAYS = 3
 
-OWNERS_AT_A_TIME = 100
+OWNERS_AT_A_TIME = 200
 """Most microgrids settled at once, to bound the memory, and stored in one transaction, so that arriving batches wait
 only briefly."""
 
