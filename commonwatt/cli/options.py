@@ -6,7 +6,8 @@ The library that draws them is loaded when one is shown: services import this mo
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -81,6 +82,14 @@ def progress_bar() -> "Progress":
     from rich.progress import Progress
 
     return Progress(console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def shown_progress(what: str, whole: float | None = None) -> Iterator[Callable[..., None]]:
+    """Show a bar of one task; it is told what is done and, if that changes, the whole and what is being done."""
+    with progress_bar() as progress:
+        task = progress.add_task(what, total=whole)
+        yield lambda done, whole=None, what=None: progress.update(task, completed=done, total=whole, description=what)
 
 
 def _cell(column: str, value: object) -> str:

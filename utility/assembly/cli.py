@@ -16,7 +16,7 @@ import typer
 
 from commonwatt.cli.main import instead_of
 from commonwatt.cli.main import make_app as make_commands
-from commonwatt.cli.options import progress_bar, show
+from commonwatt.cli.options import progress_bar, show, shown_progress
 from commonwatt.clique.cliques import BEATS_PORT, write_clique_files
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.codec import dumps
@@ -36,7 +36,7 @@ from commonwatt.town.town import Town
 from utility.access.people import Role
 from utility.access.secrets import new_secret
 from utility.access.store.audit_log import BROKEN, record
-from utility.assembly.backup.backup import Tell, backup, command_line, restore
+from utility.assembly.backup.backup import backup, command_line, restore
 from utility.assembly.backup.move import move
 from utility.assembly.recovery import recover
 from utility.control import cli as control
@@ -127,7 +127,7 @@ def backup_command(
     """
     settings, _ = load(config)
     path = _file(settings)
-    with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
+    with stop_told(f"stopped; there is no {file}, and the database is unchanged"), shown_progress("backup") as tell:
         damaged = backup(path, file, config, tell)
     size = file.stat().st_size
     again = command_line(config, "restore", file)
@@ -157,7 +157,7 @@ def restore_command(
     """
     settings, clock = load(config)
     path = _file(settings)
-    with stop_told(_UNCHANGED), _progress("restore") as tell:
+    with stop_told(_UNCHANGED), shown_progress("restore") as tell:
         quarantined = restore(path, file, int(clock.now()), config, replace=replace, tell=tell)
     if quarantined is not None:
         typer.echo(f"what was there is kept as {quarantined}")
@@ -184,7 +184,7 @@ def move_command(
         raise ConfigError(f"--to: {fault}")
     if to.startswith("sqlite"):
         raise ConfigError("--to: is an SQLite file; name an empty PostgreSQL database")
-    with stop_told(f"stopped; nothing was moved, and {path} is unchanged"), _progress("move") as tell:
+    with stop_told(f"stopped; nothing was moved, and {path} is unchanged"), shown_progress("move") as tell:
         rows = move(settings.database, to, place_of_database(config), tell)
     typer.echo(f"{rows:,} rows were moved, and are the same there; {path} stays as it was")
     shown = parse_database(to).render_as_string(hide_password=True)
@@ -199,14 +199,6 @@ def _file(settings: UtilitySettings) -> Path:
     if path is None:
         raise ConfigError(f"database: this command is for an SQLite file; {PGBACKREST}")
     return path
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Tell]:
-    """Show the progress on the terminal."""
-    with progress_bar() as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 glass_app = Commands()

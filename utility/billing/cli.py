@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import JsonOption, progress_bar, show
+from commonwatt.cli.options import JsonOption, progress_bar, show, shown_progress
 from commonwatt.model.calendar import parse_month
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted
@@ -40,9 +40,8 @@ def leaves(
     with from_file(config) as (database, _):
         parse_month(month)
         documents = documents_of_run(database, run, None) if run else documents_of(database, month)
-        with progress_bar() as progress:
-            task = progress.add_task("computing again")
-            found = leaves_of(documents, lambda done, whole: progress.update(task, completed=done, total=whole))
+        with shown_progress("computing again", 100.0) as tell:
+            found = leaves_of(documents, tell)
         with replacing(out) as file:
             for line in leaves_file(documents.tree.head, found):
                 file.write(line.encode() + b"\n")

@@ -8,7 +8,7 @@ from typing import Annotated, BinaryIO, TypeAlias, cast
 
 import typer
 
-from commonwatt.cli.options import progress_bar
+from commonwatt.cli.options import shown_progress
 from commonwatt.model.calendar import LOCAL_FORMS
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted
@@ -252,13 +252,12 @@ def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
 @contextmanager
 def _progress(most: int) -> Iterator[Callable[[str, int], None]]:
     """Show the progress on the terminal: the present file, and the rows so far of the most that there can be."""
-    with progress_bar() as progress:
-        task = progress.add_task("export", total=most)
+    with shown_progress("export", most) as show:
         seen = 0
 
         def tell(name: str, rows: int) -> None:
             nonlocal seen
             seen += rows
-            progress.update(task, completed=min(seen, most), description=f"{name}, {seen:,} rows")
+            show(min(seen, most), what=f"{name}, {seen:,} rows")
 
         yield tell

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import progress_bar, show
+from commonwatt.cli.options import show, shown_progress
 from commonwatt.model.calendar import FORMS, parse_time
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.service import EXIT_FAILED
 from utility.access.people import Role, on_machine
-from utility.research import store
 from utility.research.attacks import Success
 from utility.research.coarsening import Coarsening
 from utility.research.groups import MIN_HOMES
@@ -73,7 +72,7 @@ def release(
     asked = asked_of(tier, begin, stop, coarsening, homes, agreement)
     if out is not None and out.exists():
         raise ConfigError(f"--out {out}: exists already; name a new folder")
-    with _source(config) as source, _progress("reading") as tell:
+    with _source(config) as source, shown_progress("reading", 1.0) as tell:
         result = make_release(source, asked, out, tell)
     _tell(result, config, source.settings.research.limit_percent)
 
@@ -115,10 +114,3 @@ def _source(config: Path) -> Iterator[ReleaseSource]:
     actor = on_machine(name_of_login(config, Role.CLERK))
     with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield source_of(database, settings, int(clock.now()), actor)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[store.Tell]:
-    with progress_bar() as progress:
-        task = progress.add_task(what, total=1.0)
-        yield lambda part: progress.update(task, completed=part)

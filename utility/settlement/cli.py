@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import progress_bar
+from commonwatt.cli.options import shown_progress
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.text import counted, moment
 from utility.database.metrics import Metrics
@@ -40,7 +40,7 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
     now = int(clock.now())
     with (
         opened(settings.database, create=False, named=place_of_database(config)) as database,
-        progress_bar() as progress,
+        shown_progress("settlement", 1.0) as show,
     ):
         if first is not None:
             with database.writes.begin() as connection:
@@ -48,11 +48,10 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
                 mark(connection, settlement_due, marks, Why.PERSON)
         elif last is not None:
             raise ConfigError("--to: give --from too")
-        task = progress.add_task("settlement", total=1.0)
         metrics = Metrics()
 
         def tell(day: Day, part: float) -> None:
-            progress.update(task, description=moment(day * 86_400)[:10], completed=part)
+            show(part, what=moment(day * 86_400)[:10])
 
         job = SettlementJob(
             settings.settlement, database, SettlementMetrics(metrics), HERE, is_trusted=lambda: True, tell=tell

@@ -20,8 +20,8 @@ from urllib.parse import quote, urlencode
 import typer
 
 from commonwatt.cli.options import Commands as Commands
-from commonwatt.cli.options import progress_bar
 from commonwatt.cli.options import show as show_table
+from commonwatt.cli.options import shown_progress
 from commonwatt.config.files import load_settings, place_of, read_text
 from commonwatt.doctor.running import ask_service, local_headers
 from commonwatt.model.calendar import parse_time
@@ -242,12 +242,11 @@ def work(config: Path, path: str, content: object = None) -> str:
         CommonwattError: It is refused, or failed; says why.
     """
     begun = ask(config, "POST", path, content)
-    with progress_bar() as progress:
-        task = progress.add_task(begun["what"], total=None)
+    with shown_progress(begun["what"]) as show_done:
         while begun["state"] in ("waiting", "running"):
             _pause.wait(_LOOK_S)
             begun = ask(config, "GET", f"/works/{begun['id']}")
-            progress.update(task, completed=begun["done"], total=begun["whole"] or None)
+            show_done(begun["done"], begun["whole"] or None)
     if begun["state"] == "failed":
         raise CommonwattError(begun["fault"])
     return str(begun["result"])
