@@ -87,17 +87,28 @@ def findings(
 ) -> list[SuspectReadings]:
     """Return a finding about the whole day of each of some series."""
     return [
-        SuspectReadings(
-            meter=int(day.meter[row]),
-            record_type=int(day.record_type[row]),
-            first=day.first,
-            until=day.first + QUARTERS_A_DAY,
-            check=check,
-            figure=int(figure),
-            threshold=threshold,
-        )
-        for row, figure in zip(rows.tolist(), figures, strict=True)
+        _suspect(day, row, check, int(figure), threshold) for row, figure in zip(rows.tolist(), figures, strict=True)
     ]
+
+
+def _suspect(
+    day: SeriesDay,
+    row: int,
+    check: ReadingCheck,
+    figure: int,
+    threshold: int,
+    span: tuple[int, int] = (0, QUARTERS_A_DAY),
+) -> SuspectReadings:
+    """Return a finding about a series, from one quarter-hour of the day to before another one."""
+    return SuspectReadings(
+        meter=int(day.meter[row]),
+        record_type=int(day.record_type[row]),
+        first=day.first + span[0],
+        until=day.first + span[1],
+        check=check,
+        figure=figure,
+        threshold=threshold,
+    )
 
 
 def runs(flags: Flags) -> list[tuple[int, int, int]]:
@@ -162,17 +173,8 @@ def stuck(day: SeriesDay, least: Energies, most: Energies, limits: CheckLimits) 
         changes = np.flatnonzero(np.diff(most[row, start:end])) + 1
         for first, until in zip([0, *changes.tolist()], [*changes.tolist(), end - start], strict=True):
             if until - first >= limits.stuck_quarters:
-                found.append(
-                    SuspectReadings(
-                        meter=int(day.meter[row]),
-                        record_type=int(day.record_type[row]),
-                        first=day.first + start + first,
-                        until=day.first + start + until,
-                        check=ReadingCheck.STUCK,
-                        figure=until - first,
-                        threshold=limits.stuck_quarters,
-                    )
-                )
+                span = start + first, start + until
+                found.append(_suspect(day, row, ReadingCheck.STUCK, until - first, limits.stuck_quarters, span))
     return found
 
 
@@ -186,16 +188,9 @@ def spike(day: SeriesDay, limits: CheckLimits) -> list[SuspectReadings]:
     # The quarter-hours after an outage are high: what was switched off is switched on.
     judged = ~day.outage.any(axis=1) & (highest >= limits.spike_least) & (third > 0)
     return [
-        SuspectReadings(
-            meter=int(day.meter[row]),
-            record_type=int(day.record_type[row]),
-            first=day.first + int(place[row]),
-            until=day.first + int(place[row]) + 1,
-            check=ReadingCheck.SPIKE,
-            figure=int(percent[row]),
-            threshold=limits.spike_percent,
-        )
+        _suspect(day, row, ReadingCheck.SPIKE, int(percent[row]), limits.spike_percent, (at, at + 1))
         for row in np.flatnonzero(judged & (percent > limits.spike_percent)).tolist()
+        for at in [int(place[row])]
     ]
 
 
@@ -213,11 +208,7 @@ def sum_against_register(
     off = day.total - difference
     allowed = np.maximum(np.abs(difference) * limits.register_permille // 1000, limits.register_least)
     rows = np.flatnonzero(has & day.known.all(axis=1) & (np.abs(off) > allowed))
-    return [
-        one
-        for row in rows
-        for one in findings(day, np.array([row]), ReadingCheck.REGISTER, [int(off[row])], int(allowed[row]))
-    ]
+    return [_suspect(day, row, ReadingCheck.REGISTER, int(off[row]), int(allowed[row])) for row in rows.tolist()]
 
 
 def gaps(day: SeriesDay, missing: NDArray[np.int64], limits: CheckLimits) -> list[SuspectReadings]:
@@ -229,15 +220,7 @@ def gaps(day: SeriesDay, missing: NDArray[np.int64], limits: CheckLimits) -> lis
         limits: The thresholds.
     """
     return [
-        SuspectReadings(
-            meter=int(day.meter[row]),
-            record_type=int(day.record_type[row]),
-            first=day.first + start,
-            until=day.first + end,
-            check=ReadingCheck.GAP,
-            figure=slots,
-            threshold=limits.gap_slots,
-        )
+        _suspect(day, row, ReadingCheck.GAP, slots, limits.gap_slots, (start, end))
         for row, start, end in runs(missing > 0)
         if (slots := int(missing[row, start:end].sum())) >= limits.gap_slots
     ]
