@@ -8,7 +8,7 @@ The order of the steps is the order of trust. What is scaled is never a reading:
 kept to the milliwatt-hour, and then the other estimates are changed so that places and boundary agree in each slot.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -217,15 +217,11 @@ def _mean(values: Energies, known: Flags) -> MilliwattHours:
 FARTHEST_DAYS = 35  # a day further away is not like
 
 
-def like_quarters(quarter: Quarter, zone: ZoneInfo) -> list[Quarter]:
-    """Return the quarters with the same local time on like days, the nearest first, the earlier of two first.
+def like_quarters(quarter: Quarter, zone: ZoneInfo) -> Iterator[Quarter]:
+    """Yield the quarters with the same local time on like days, the nearest first, the earlier of two first.
 
     An hour that a change of clocks skips has none on that day; of an hour that comes twice, the first.
     """
-    return list(_like(quarter, zone))
-
-
-def _like(quarter: Quarter, zone: ZoneInfo) -> Iterator[Quarter]:
     local = datetime.fromtimestamp(quarter * QUARTER_S, zone).replace(tzinfo=None, fold=0)
     for distance in range(1, FARTHEST_DAYS + 1):
         for days in (-distance, distance):
@@ -265,7 +261,7 @@ def bent(shape: Energies, before: int, after: int | None) -> Energies:
     return np.maximum(0, shape + (first * (whole - steps) + last * steps) // whole)[1:-1]
 
 
-def nearest(quarters: list[Quarter], days: int) -> list[Quarter]:
+def nearest(quarters: Iterable[Quarter], days: int) -> list[Quarter]:
     """Return the first of like quarters, some more than ``days`` since not each is usable."""
     return list(islice(quarters, 2 * days))
 
