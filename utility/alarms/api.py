@@ -130,7 +130,7 @@ def acknowledge(act: Act, what: ForAlarm) -> Made:
 )
 def withdraw(act: Act, number: Number) -> Ended:
     """End an acknowledgement."""
-    alarms_of(act.api).withdraw(act.actor, number)
+    alarms_of(act.api).end(act.actor, "acknowledgement", number)
     return Ended(ended=str(number))
 
 
@@ -162,7 +162,7 @@ def maintain(act: Act, what: ToMaintain) -> Made:
 @ACTIONS.add("/alarms/silences/{number}/end", Right.HANDLE_ALARMS, back=_START, said="The silence is over")
 def end_silence(act: Act, number: Number) -> Ended:
     """End a silence or a maintenance now, by its `id`."""
-    alarms_of(act.api).end_silence(act.actor, number)
+    alarms_of(act.api).end(act.actor, "silence", number)
     return Ended(ended=str(number))
 
 

@@ -188,16 +188,6 @@ class Alarms:
         self._read(now)
         return number
 
-    def withdraw(self, actor: Actor, number: int) -> None:
-        """End an acknowledgement.
-
-        Raises:
-            ConfigError: None of that number holds.
-        """
-        now = int(self._clock.now())
-        self._database.write(store.withdraw, actor, number, now)
-        self._read(now)
-
     def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds, *, equal: bool = False) -> int:
         """Silence one alarm from now, or all of its name; return the silence's number.
 
@@ -230,14 +220,14 @@ class Alarms:
         made = Silence(places=place, part=part, subject=subject, start=start, until=end, person=actor.name, note=note)
         return self._hold(made, actor)
 
-    def end_silence(self, actor: Actor, number: int) -> None:
-        """End a silence now.
+    def end(self, actor: Actor, what: store.Endable, number: int) -> None:
+        """End an acknowledgement or a silence now.
 
         Raises:
             ConfigError: None of that number holds.
         """
         now = int(self._clock.now())
-        self._database.write(store.end_silence, actor, number, now)
+        self._database.write(store.end, actor, what, number, now)
         self._read(now)
 
     def _hold(self, made: Silence, actor: Actor) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Row, RowMapping, Table, delete, select
 
@@ -95,20 +95,6 @@ def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> i
     return int(made)
 
 
-def withdraw(connection: Connection, actor: Actor, number: int, now: EpochSeconds) -> None:
-    """End an acknowledgement.
-
-    Raises:
-        ConfigError: None of that number holds.
-    """
-    table = alarm_acknowledgement
-    ended = table.update().where(table.c.no == number, table.c.until > now).values(until=now)
-    row = connection.execute(select(table).where(table.c.no == number)).first()
-    if row is None or not connection.execute(ended).rowcount:
-        raise ConfigError(f"acknowledgement {number} does not hold (any more)")
-    record(connection, actor, now, "alarm.withdraw", row.key, {"by": row.person, "until": row.until}, {"until": now})
-
-
 def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSeconds) -> int:
     """Store a silence, with its entry in the audit log; return its number."""
     _require_room(connection, alarm_silence, now)
@@ -120,19 +106,26 @@ def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSe
     return int(made)
 
 
-def end_silence(connection: Connection, actor: Actor, number: int, now: EpochSeconds) -> None:
-    """End a silence, with its entry in the audit log.
+Endable: TypeAlias = Literal["acknowledgement", "silence"]  # what a person can end
+
+
+def end(connection: Connection, actor: Actor, what: Endable, number: int, now: EpochSeconds) -> None:
+    """End an acknowledgement or a silence, with its entry in the audit log.
 
     Raises:
         ConfigError: None of that number holds.
     """
-    table = alarm_silence
+    is_silence = what == "silence"
+    table = alarm_silence if is_silence else alarm_acknowledgement
     ended = table.update().where(table.c.no == number, table.c.until > now).values(until=now)
     row = connection.execute(select(table).where(table.c.no == number)).first()
     if row is None or not connection.execute(ended).rowcount:
-        raise ConfigError(f"silence {number} does not hold (any more)")
-    before = {"by": row.person, "until": row.until}
-    record(connection, actor, now, "alarm.unsilence", row.subject, before, {"until": now})
+        raise ConfigError(f"{what} {number} does not hold (any more)")
+    before, after = {"by": row.person, "until": row.until}, {"until": now}
+    if is_silence:
+        record(connection, actor, now, "alarm.unsilence", row.subject, before, after)
+    else:
+        record(connection, actor, now, "alarm.withdraw", row.key, before, after)
 
 
 def _require_room(connection: Connection, table: Table, now: EpochSeconds) -> None:

@@ -61,9 +61,9 @@ def end_made(api: Api, actor: Actor, token: int) -> int:
                 case "command.plan":
                     cancel_change(api.database, actor, int(subject.removeprefix("change ")), now)
                 case "alarm.silence":
-                    alarms_of(api).end_silence(actor, after["no"])
+                    alarms_of(api).end(actor, "silence", after["no"])
                 case "alarm.acknowledge":
-                    alarms_of(api).withdraw(actor, after["no"])
+                    alarms_of(api).end(actor, "acknowledgement", after["no"])
                 case _:
                     continue
             ended += 1

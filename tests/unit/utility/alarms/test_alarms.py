@@ -116,10 +116,10 @@ def test_acknowledgement_is_a_persons_with_an_end_and_in_the_audit_log(world: Wo
     assert (row.state, row.acknowledgement and row.acknowledgement.person) == (AlarmState.ACKNOWLEDGED, "ann")
     world.restart()
     assert world.pass_s(60).rows[0].state is AlarmState.ACKNOWLEDGED
-    world.alarms.withdraw(BEN, number)
+    world.alarms.end(BEN, "acknowledgement", number)
     assert world.alarms.board().rows[0].state is AlarmState.ACTIVE
     with pytest.raises(ConfigError, match="does not hold"):
-        world.alarms.withdraw(BEN, number)
+        world.alarms.end(BEN, "acknowledgement", number)
     assert world.audit() == [("ann", "alarm.acknowledge", KEY), ("ben", "alarm.withdraw", KEY)]
 
 
@@ -129,12 +129,12 @@ def test_silence_shows_at_once_and_holds_until_its_end_or_until_a_person_ends_it
     assert (board.rows[0].state, board.counts.silences, board.counts.critical) == (AlarmState.SUPPRESSED, 1, 0)
     world.restart()
     assert world.pass_s(60).rows[0].state is AlarmState.SUPPRESSED
-    world.alarms.end_silence(BEN, number)
+    world.alarms.end(BEN, "silence", number)
     assert (world.alarms.board().rows[0].state, world.alarms.board().silences) == (AlarmState.ACTIVE, ())
     second = world.alarms.silence(ANN, KEY, "cable work", NOW + 1_000)
     assert world.pass_s(1_000).rows[0].state is AlarmState.ACTIVE
     with pytest.raises(ConfigError, match=f"silence {second} does not hold"):
-        world.alarms.end_silence(BEN, second)
+        world.alarms.end(BEN, "silence", second)
     what = "CommonwattGatewaySilent of r001"
     assert world.audit() == [(who, f"alarm.{did}", what) for who, did in
                              (("ann", "silence"), ("ben", "unsilence"), ("ann", "silence"))]  # fmt: skip
@@ -148,7 +148,7 @@ def test_alarms_that_wait_for_a_person_are_counted_and_unknown_before_they_are_r
     assert world.alarms.own() == {"GatewaySilent": 1}
     number = world.alarms.acknowledge(ANN, KEY, "driving there", NOW + 4_000)
     assert world.alarms.own() == {}
-    world.alarms.withdraw(ANN, number)
+    world.alarms.end(ANN, "acknowledgement", number)
     world.alarms.silence(ANN, KEY, "cable work", NOW + 4_000)
     assert world.alarms.own() == {}
 
@@ -183,7 +183,7 @@ def test_what_can_not_be_taken_is_refused_and_changes_nothing(world: World) -> N
         lambda: world.alarms.silence(ANN, KEY, "why", now + LONGEST_S + 1),
         lambda: world.alarms.acknowledge(ANN, KEY, "why", now),
         lambda: world.alarms.maintain(ANN, "r999", "", now, now + 60, "why"),
-        lambda: world.alarms.end_silence(ANN, 7),
+        lambda: world.alarms.end(ANN, "silence", 7),
     ):
         with pytest.raises(ConfigError):
             refused()
