@@ -9,7 +9,6 @@ Otherwise, where the others do not hear a living controller, its meters would st
 those that have no silent session with it. A meter that stays since it reaches no other is served again.
 """
 
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from commonwatt.model.time import Now, Trust
 from commonwatt.model.units import SLOT_S, AccountNumber, EpochSeconds, MeterId, MicrogridId, MilliwattHours
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.commands import LogIds
-from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
+from commonwatt.protocol.dead_letters import MESSAGE_REASON, DeadLetter, DeadLetterSource, message_dead_letter
 from commonwatt.protocol.heartbeats import MeanPower
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
@@ -292,17 +291,7 @@ class Collector:
         if self._junk[sender] > DEAD_LETTERS_A_DAY or self.refusing:
             self.counts.dead_letters_dropped += 1
             return []
-        dead_letter = DeadLetter(
-            meter=meter_id,
-            log=source,
-            reason=reason,
-            generation=0,
-            # The same bytes again make the same dead letter.
-            record_id=zlib.crc32(payload),
-            time=now,
-            content=payload[:MAX_DEAD_LETTER_BYTES],
-        )
-        return [Write(AddDeadLetters((dead_letter,)))]
+        return [Write(AddDeadLetters((message_dead_letter(meter_id, source, reason, payload, now),)))]
 
     def _new_day(self, now: Now) -> None:
         """Reset the daily limits when a new day has begun."""

@@ -4,6 +4,7 @@ Gateway and utility store them; a command of each shows them.
 """
 
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -90,6 +91,21 @@ def source_text(log: int) -> str:
         DeadLetterSource(log).name.lower().replace("_", " ")
         if log in DeadLetterSource.__members__.values()
         else f"log {log}"
+    )
+
+
+def message_dead_letter(
+    meter: MeterId, source: DeadLetterSource, reason: int, content: bytes, time: EpochSeconds
+) -> DeadLetter:
+    """Return the dead letter of a message; the same bytes again make the same one."""
+    return DeadLetter(
+        meter=meter,
+        log=source,
+        reason=reason,
+        generation=0,
+        record_id=zlib.crc32(content),
+        time=time,
+        content=content[:MAX_DEAD_LETTER_BYTES],
     )
 
 

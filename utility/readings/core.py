@@ -5,7 +5,6 @@ The core's state only saves work and bounds junk; it need not survive a restart.
 """
 
 import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,11 +25,11 @@ from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, Epo
 from commonwatt.protocol.batches import MAX_MARKS, Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
 from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerOutcome
 from commonwatt.protocol.dead_letters import (
-    MAX_DEAD_LETTER_BYTES,
     DeadLetter,
     DeadLetterSource,
     LocalReason,
     event_dead_letter,
+    message_dead_letter,
 )
 from commonwatt.protocol.heartbeats import TOLD_AT_TIMES, Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
@@ -454,14 +453,6 @@ class Core:
         self._junk[sender] += 1
         if self._junk[sender] > MAX_JUNK_A_DAY:
             return ()
-        dead_letter = DeadLetter(
-            meter=0,
-            log=source,
-            reason=LocalReason.BAD_BATCH if source is DeadLetterSource.BATCH else LocalReason.BAD_MESSAGE,
-            generation=0,
-            # The same bytes again make the same dead letter.
-            record_id=zlib.crc32(content),
-            time=now,
-            content=content[:MAX_DEAD_LETTER_BYTES],
-        )
+        reason = LocalReason.BAD_BATCH if source is DeadLetterSource.BATCH else LocalReason.BAD_MESSAGE
+        dead_letter = message_dead_letter(0, source, reason, content, now)
         return (Write(KeepDeadLetter(sender=sender, dead_letter=dead_letter)),)
