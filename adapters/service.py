@@ -27,7 +27,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import state_names
 from commonwatt.network.addresses import split_address
 from commonwatt.network.http_server import HttpRequest, Response
-from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.network.tls import meter_tls
 from commonwatt.protocol.commands import Stage
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import WorkProgress
@@ -69,7 +69,8 @@ class AdapterService:
         for meter in settings.meter:
             token = _token_of(meter, tokens, settings)
             digests[meter.id] = digest(token.encode())
-            self._shell.add(meter.id, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
+            tls = meter_tls(settings.broker_ca, settings.certificates, meter.id, settings.broker_revoked)
+            self._shell.add(meter.id, broker=settings.broker, token=token, tls=tls, rng=rng)
         # The core; set when ``run`` has loaded the store.
         self.core = Adapter(
             settings=settings.meter,
@@ -218,11 +219,6 @@ class AdapterService:
     def _to_device(self, message: Publish) -> None:
         if not self.sources[message.via].publish(message):
             _log.warning("command to %s not sent: no connection to the source %s", message.topic, message.via)
-
-    def _tls(self, meter: AdapterMeter) -> ClientTls | None:
-        settings = self._settings
-        own = None if settings.certificates is None else settings.certificates / f"{meter.id}.pem"
-        return client_tls(settings.broker_ca, own, settings.broker_revoked)
 
 
 def _token_of(meter: AdapterMeter, tokens: Mapping[str, str], settings: AdapterSettings) -> str:

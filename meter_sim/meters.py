@@ -28,7 +28,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import State
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
-from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.network.tls import meter_tls
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.watchdog import WorkProgress
 from commonwatt.town.town import Function, Microgrid
@@ -160,15 +160,16 @@ class MicrogridMeters:
 
     def _install(self, tokens: Mapping[str, str], secrets: Mapping[str, str], rng: random.Random) -> None:
         """Give each meter its brokers, with its token at each."""
-        broker = self._settings.broker
+        settings = self._settings
         for meter in self._descriptions:
             token = tokens.get(str(meter))
             if token is None:
                 raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
             self._digests[meter] = digest(token.encode())
             others = self._others(meter, secrets)
-            far = bool(others.keys() - set(self._settings.clique or others))
-            self._shell.add(meter, broker=broker, token=token, tls=self._tls(meter), rng=rng, others=others, far=far)
+            far = bool(others.keys() - set(settings.clique or others))
+            tls = meter_tls(settings.broker_ca, settings.certificates, meter, settings.broker_revoked)
+            self._shell.add(meter, broker=settings.broker, token=token, tls=tls, rng=rng, others=others, far=far)
 
     def _others(self, meter: MeterId, secrets: Mapping[str, str]) -> dict[str, OtherBroker]:
         """Return a meter's further brokers, with its tokens there."""
@@ -467,11 +468,6 @@ class MicrogridMeters:
             return 0.0
         times = [time for time in (self._timers.next, self._failing.next) if time is not None]
         return self._clock.real_s_until(min(times)) if times else None
-
-    def _tls(self, meter: MeterId) -> ClientTls | None:
-        settings = self._settings
-        own = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
-        return client_tls(settings.broker_ca, own, settings.broker_revoked)
 
 
 def _commanded(core: MeterCore, at: EpochSeconds, *, is_up: bool) -> Commanded:

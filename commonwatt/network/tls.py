@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MeterId
 from commonwatt.runtime.clock import wall_clock
 
 WARN_BEFORE_S = 21 * 86_400  # seconds before a certificate's expiry from which the log warns every day
@@ -67,6 +68,11 @@ def client_tls(ca: Path | None, certificate: Path | None, revoked: Path | None =
     tls = ClientTls(ca, certificate, revoked)
     tls.context()
     return tls
+
+
+def meter_tls(ca: Path | None, certificates: Path | None, meter: MeterId, revoked: Path | None) -> ClientTls | None:
+    """Return a meter's TLS files for a broker, with its certificate of a folder; the rest as ``client_tls``."""
+    return client_tls(ca, None if certificates is None else certificates / f"{meter}.pem", revoked)
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
