@@ -171,7 +171,6 @@ def disable(by: By, name: str) -> None:
     _refuse_own(by, name, "another administrator has to do that")
     _keep_an_admin(by.connection, old, frozenset())
     access.set_state(by.connection, name, "disabled")
-    by.connection.execute(invitation.delete().where(invitation.c.person == name))
     by.record("person.disable", name, old.state, _without_tokens(by, name, "disabled"))
 
 
