@@ -8,14 +8,13 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from commonwatt.cli.options import Commands, show
+from commonwatt.cli.options import Commands, show, shown_progress
 from commonwatt.energy.simulation import changed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
+from commonwatt.runtime.service import progress_bar
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Conditions, Scenario, load, names
 from commonwatt.town.town import Town
@@ -85,7 +84,7 @@ def _run_policies(name: str, days: int | None, town: Town, policies: Sequence[st
     town = changed(town, scenario)
     conditions = Conditions(scenario=scenario, zone=zone, seed=town.table.seed)
     runs = {}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         for each in policies:
             task = progress.add_task(each, total=1.0)
             simulation = emulated(town, conditions, POLICIES[each], step_s)
@@ -123,12 +122,8 @@ def _run_stored(
     scenario = load(name) if name else Scenario(title="Our own days again", start=start)
     scenario = scenario.model_copy(update={"start": start, "start_hour": 0, "days": (end - start).days + 1})
     other, default = None if tariff is None else read_tariff(tariff), settings_of(config)[0].billing.tariff
-    with from_file(config) as (database, _), Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(scenario.title)
-        found = replay(
-            *(database, scenario, policy, other, default),
-            lambda done, whole: progress.update(task, completed=done, total=whole),
-        )
+    with from_file(config) as (database, _), shown_progress(scenario.title, 100.0) as tell:
+        found = replay(database, scenario, policy, other, default, tell)
     facts = {"from": str(start), "to": str(end), "version": version("commonwatt"), **found.near}
     tables = {what: [row.model_dump(mode="json") for row in rows] for what, rows in found.tables.items()}
     stem = Path(name or "readings").stem

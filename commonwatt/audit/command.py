@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import audit_folder
 from commonwatt.model.records import RecordType
 from commonwatt.model.text import moment
-from commonwatt.runtime.service import EXIT_FAILED
+from commonwatt.runtime.service import EXIT_FAILED, progress_bar
 
 MEASURES = {
     "made": "made",
@@ -69,7 +68,7 @@ def audit_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare every generated slot with the utility's database; exit 1 if a slot is lost or counted twice."""
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         audit = audit_folder(data, progress)
     if as_json:
         print(json.dumps({**asdict(audit), "good": audit.good}))

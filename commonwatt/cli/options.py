@@ -9,15 +9,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
 from commonwatt.model.text import moment, printable
-from commonwatt.runtime.service import errors_reported
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from commonwatt.runtime.service import errors_reported, progress_bar
 
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most rows to show.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -74,14 +71,6 @@ def show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) 
         # Received text must not be read as rich's markup.
         table.add_row(*map(escape, row))
     Console().print(table)
-
-
-def progress_bar() -> "Progress":
-    """Return a bar on standard error that is gone in the end; services, which have none, don't load its library."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    return Progress(console=Console(stderr=True), transient=True)
 
 
 @contextmanager

@@ -21,13 +21,16 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.text import printable
 from commonwatt.runtime.supervisor import handled
 from commonwatt.runtime.systemd import notifier
 from commonwatt.runtime.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
@@ -216,6 +219,14 @@ EXIT_FAILED = 1  # exit code: the command failed
 EXIT_USAGE = 2  # exit code: a file or an argument is wrong
 # Errors of the system that say that a file is wrong, where they name one.
 _OF_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def progress_bar() -> "Progress":
+    """Return a bar on standard error that is gone in the end; services, which have none, don't load its library."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(console=Console(stderr=True), transient=True)
 
 
 @contextmanager

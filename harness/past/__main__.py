@@ -8,9 +8,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from commonwatt.cli.options import progress_bar
 from commonwatt.demo.layout import BUILT_IN_TOWN, STARTS_AT
 from commonwatt.demo.parts import SHIPPED
+from commonwatt.runtime.service import progress_bar
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Town
 from harness.past.energy import Fault, Span

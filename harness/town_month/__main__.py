@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from commonwatt.runtime.service import progress_bar
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, Made, make
@@ -34,7 +34,7 @@ def main() -> None:
     town = small_town(50) if given.small else load_town(WHOLE_TOWN)
     with tempfile.TemporaryDirectory() as folder:
         asked = Asked(town=town, scenario=given.scenario, month=given.month, days=given.days, folder=Path(folder))
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with progress_bar() as progress:
             task = progress.add_task("", total=1)
             made = make(asked, lambda what, part: progress.update(task, description=what, completed=part))
         _show(made)

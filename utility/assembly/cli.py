@@ -16,7 +16,7 @@ import typer
 
 from commonwatt.cli.main import instead_of
 from commonwatt.cli.main import make_app as make_commands
-from commonwatt.cli.options import progress_bar, show, shown_progress
+from commonwatt.cli.options import show, shown_progress
 from commonwatt.clique.cliques import BEATS_PORT, write_clique_files
 from commonwatt.clique.revocation import write_revoked_list
 from commonwatt.codec import dumps
@@ -29,7 +29,7 @@ from commonwatt.model.text import counted
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import Clock, wall_clock
-from commonwatt.runtime.service import run_service, stop_told
+from commonwatt.runtime.service import progress_bar, run_service, stop_told
 from commonwatt.site.places import HEADER
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town

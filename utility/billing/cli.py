@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import JsonOption, progress_bar, show, shown_progress
+from commonwatt.cli.options import JsonOption, show, shown_progress
 from commonwatt.model.calendar import parse_month
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.text import counted
 from commonwatt.runtime.files import replace_file, replacing
+from commonwatt.runtime.service import progress_bar
 from utility.billing.audit import BoundaryMeters, leaves_file
 from utility.billing.audit import audit as audited
 from utility.billing.bill import Bill, BillLine

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from commonwatt.cli.options import progress_bar, show
+from commonwatt.cli.options import show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.files import replacing
-from commonwatt.runtime.service import stop_told
+from commonwatt.runtime.service import progress_bar, stop_told
 from utility.towns.analysis.store.closed import Task, made, query, result_of, with_town
 from utility.towns.analysis.store.files import made_from
 from utility.towns.analysis.views import VIEWS
